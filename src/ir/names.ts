@@ -1,0 +1,39 @@
+/** What rules are called: for people, and as ids. */
+import { contentId } from '../image/ids.js';
+import { DEFAULT_RULE, IMPLICIT_RULE, type PolicyRef, type RuleRef } from './types.js';
+
+/** Short names of kinds, as kubectl knows them; others show their kind in lower case. */
+const SHORT: Readonly<Record<string, string>> = {
+  NetworkPolicy: 'np',
+  ClusterNetworkPolicy: 'cnp',
+  AdminNetworkPolicy: 'anp',
+  BaselineAdminNetworkPolicy: 'banp',
+  GlobalNetworkPolicy: 'gnp',
+  CiliumNetworkPolicy: 'cilium',
+  CiliumClusterwideNetworkPolicy: 'ccnp',
+  FQDNNetworkPolicy: 'fqdn',
+};
+
+/** `np/default/web`, `cnp/deny-all`. */
+export function formatPolicy(ref: PolicyRef): string {
+  const kind = SHORT[ref.kind] ?? ref.kind.toLowerCase();
+  return ref.namespace === undefined ? `${kind}/${ref.name}` : `${kind}/${ref.namespace}/${ref.name}`;
+}
+
+/** `np/default/web#2`, `np/default/web#default`, `np/default/web#node`. */
+export function formatRule(ref: RuleRef): string {
+  const index = ref.index === DEFAULT_RULE ? 'default' : ref.index === IMPLICIT_RULE ? 'node' : String(ref.index);
+  return `${formatPolicy(ref.policy)}#${index}`;
+}
+
+/**
+ * The rule's id in the kernel. Two rules that print the same in one tier are one
+ * to the user; action and staging are part of it, so that an event that outlives
+ * an update still names what decided.
+ */
+export function ruleId(ref: RuleRef): number {
+  const p = ref.policy;
+  return contentId(
+    JSON.stringify(['rule', p.dialect, p.kind, p.namespace ?? '', p.name, ref.index, ref.tier, ref.staged, ref.action]),
+  );
+}

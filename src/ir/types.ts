@@ -1,0 +1,85 @@
+/**
+ * The one intermediate representation: every dialect is turned into this, and
+ * evaluate(), compile() and explain read nothing else. Frozen plain data.
+ */
+import type { Peer, WorkloadMatch } from './peers.js';
+
+/** What a matching rule does. Pass goes on with the next tier, Log goes on with the next rule. */
+export type Action = 'allow' | 'deny' | 'pass' | 'log';
+
+/** The object a user wrote. */
+export interface PolicyRef {
+  /** `networkpolicy`, `clusternetworkpolicy`, `calico`, `cilium`, `fqdn`. */
+  dialect: string;
+  /** API kind, shown unchanged: `NetworkPolicy`. */
+  kind: string;
+  /** Absent for cluster-wide objects. */
+  namespace?: string;
+  name: string;
+  labels?: Readonly<Record<string, string>>;
+}
+
+/** Names a rule for people: what every flow carries. */
+export interface RuleRef {
+  policy: PolicyRef;
+  /** Index in the policy's egress list; DEFAULT_RULE or IMPLICIT_RULE for rules nobody wrote. */
+  index: number;
+  /** The rule's own name, where the dialect has one. */
+  name?: string;
+  /** The tier it was judged in. */
+  tier: string;
+  staged: boolean;
+  action: Action;
+}
+
+/** RuleRef.index of a tier's default: the policy isolates, no rule of the tier matched. */
+export const DEFAULT_RULE = -1;
+/** RuleRef.index of what a dialect always allows (own node, itself). */
+export const IMPLICIT_RULE = -2;
+
+/**
+ * What a rule says of protocol and port. `protocol` is the IANA number, null for
+ * any. `ports` are inclusive ranges, absent for all; for ICMP and ICMPv6 a port is
+ * type × 256 + code. `named` is a port name that each destination pod resolves.
+ */
+export interface PortMatch {
+  readonly protocol: number | null;
+  readonly ports?: readonly (readonly [number, number])[];
+  readonly named?: string;
+}
+
+export interface Rule {
+  readonly ref: RuleRef;
+  readonly action: Action;
+  /** OR of peers; null: every destination. An empty list matches nothing. */
+  readonly peers: readonly Peer[] | null;
+  /** OR of port matches; null: every protocol and port. An empty list matches nothing. */
+  readonly ports: readonly PortMatch[] | null;
+  /** Log the packet although the rule also decides. */
+  readonly log?: boolean;
+}
+
+export interface IrPolicy {
+  readonly ref: PolicyRef;
+  /** Which local workloads it governs. */
+  readonly subject: WorkloadMatch;
+  readonly rules: readonly Rule[];
+  /** Staged: computed beside the real verdict, never in force. */
+  readonly staged: boolean;
+}
+
+export interface Tier {
+  readonly name: string;
+  readonly order: number;
+  /** In order of precedence. */
+  readonly policies: readonly IrPolicy[];
+  /** For endpoints that one of the tier's policies selects, after all of their rules. */
+  readonly defaultAction: 'deny' | 'pass';
+  /** Judged between the policies' rules and the default, for selected endpoints. */
+  readonly implicit: readonly Rule[];
+}
+
+/** Tiers in order of precedence. */
+export interface Ir {
+  readonly tiers: readonly Tier[];
+}
