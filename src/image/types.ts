@@ -44,7 +44,7 @@ export interface PolicySet {
 export interface Destinations4 {
   /** address × 64 + prefix length. */
   readonly keys: Float64Array;
-  /** Class id; never 0. */
+  /** Class id; 0 where an `except` leaves a hole in a covering prefix. */
   readonly classes: Float64Array;
 }
 

@@ -1,0 +1,231 @@
+/**
+ * Atoms: the indivisible selectors on destinations from which classes are made.
+ *
+ * A rule's CIDR blocks become one atom, or, beyond BUCKET blocks, several: block
+ * b goes to bucket hash(b) % K. The bucket's content names the atom, so one changed
+ * CIDR among 100,000 touches the addresses of one bucket, not all of them, and
+ * two rules with the same list share their atoms.
+ */
+import { parseCidr } from '../net/addr.js';
+import { contentId } from '../image/ids.js';
+import { matchLabels, matchWorkload } from '../ir/match.js';
+import type { Peer } from '../ir/peers.js';
+import type { Rule } from '../ir/types.js';
+import type { Pod, Snapshot } from '../identity/snapshot.js';
+
+/** Blocks per atom, on average, before a list is split. */
+const BUCKET = 256;
+
+/** A prefix in an atom: `sign` +1 where a block begins to cover, -1 where an `except` takes it back. */
+export interface AtomPrefix {
+  readonly family: 4 | 6;
+  /** IPv4: the address as a number. */
+  readonly addr4: number;
+  /** IPv6: 32 hex digits. */
+  readonly addr6: string;
+  readonly prefix: number;
+  readonly sign: 1 | -1;
+}
+
+export interface Atom {
+  readonly id: number;
+  /** Fixed content; undefined where members() must be asked of a snapshot. */
+  readonly prefixes?: readonly AtomPrefix[];
+  /** Addresses (canonical text) that belong to it in this snapshot. */
+  readonly members?: (world: World) => Iterable<string>;
+}
+
+/** A snapshot with the indices that membership needs, made once a compilation. */
+export interface World {
+  readonly snapshot: Snapshot;
+  /** Pods that have addresses of their own. */
+  readonly pods: readonly Pod[];
+  readonly podsByNamespace: ReadonlyMap<string, readonly Pod[]>;
+}
+
+export function makeWorld(snapshot: Snapshot): World {
+  const pods = [...snapshot.pods.values()].filter((p) => !p.hostNetwork && !p.ended && p.ips.length > 0);
+  const podsByNamespace = new Map<string, Pod[]>();
+  for (const pod of pods) {
+    const list = podsByNamespace.get(pod.namespace);
+    if (list) list.push(pod);
+    else podsByNamespace.set(pod.namespace, [pod]);
+  }
+  return { snapshot, pods, podsByNamespace };
+}
+
+/** Addresses of the node that the agent runs on: the Node object's and its interfaces' own. */
+export function ownNodeIps(snapshot: Snapshot): Set<string> {
+  return new Set([...snapshot.ownNode.ips, ...(snapshot.nodes.get(snapshot.ownNode.name)?.ips ?? [])]);
+}
+
+/** What a rule's peers become: atoms, and whether the endpoint's own addresses match. */
+export interface PeerAtoms {
+  /** null: any destination. */
+  readonly atoms: readonly Atom[] | null;
+  readonly self: boolean;
+}
+
+const cache = new WeakMap<Rule, PeerAtoms>();
+
+/** Atoms of a rule without named ports; cached, since dialects keep unchanged rules' identity. */
+export function peerAtoms(rule: Rule): PeerAtoms {
+  let found = cache.get(rule);
+  if (!found) cache.set(rule, (found = buildAtoms(rule.peers)));
+  return found;
+}
+
+function buildAtoms(peers: readonly Peer[] | null): PeerAtoms {
+  if (peers === null) return { atoms: null, self: true };
+  const atoms: Atom[] = [];
+  const blocks: Extract<Peer, { kind: 'cidr' }>[] = [];
+  let self = false;
+  for (const peer of peers) {
+    if (peer.kind === 'cidr') blocks.push(peer);
+    else if (peer.kind === 'self') self = true;
+    else atoms.push(predicateAtom(peer));
+  }
+  atoms.push(...cidrAtoms(blocks));
+  return { atoms, self };
+}
+
+function predicateAtom(peer: Extract<Peer, { kind: 'pods' | 'own-node' | 'nodes' }>): Atom {
+  return { id: contentId(`atom|${JSON.stringify(peer)}`), members: (world) => peerMembers(peer, world) };
+}
+
+function* peerMembers(peer: Extract<Peer, { kind: 'pods' | 'own-node' | 'nodes' }>, world: World): Generator<string> {
+  switch (peer.kind) {
+    case 'pods':
+      for (const pod of candidatePods(peer, world)) {
+        if (matchWorkload(peer, pod, world.snapshot)) yield* pod.ips;
+      }
+      return;
+    case 'own-node':
+      yield* ownNodeIps(world.snapshot);
+      return;
+    case 'nodes':
+      for (const node of world.snapshot.nodes.values()) if (matchLabels(peer.labels, node.labels)) yield* node.ips;
+      return;
+    default:
+      peer satisfies never;
+  }
+}
+
+/** Only the pods of the namespaces named, where they are named: a cluster's other pods cost nothing. */
+function* candidatePods(peer: Extract<Peer, { kind: 'pods' }>, world: World): Generator<Pod> {
+  if (!('names' in peer.namespaces)) {
+    yield* world.pods;
+    return;
+  }
+  for (const name of new Set(peer.namespaces.names)) yield* world.podsByNamespace.get(name) ?? [];
+}
+
+type Block = Extract<Peer, { kind: 'cidr' }>;
+
+function cidrAtoms(blocks: readonly Block[]): Atom[] {
+  if (blocks.length === 0) return [];
+  const buckets = new Map<number, { text: string; block: Block }[]>();
+  let k = 1;
+  while (k * BUCKET < blocks.length) k *= 2;
+  for (const block of blocks) {
+    const text = block.except.length === 0 ? block.cidr : `${block.cidr}!${[...block.except].sort().join(',')}`;
+    const slot = k === 1 ? 0 : fnv1a(text) & (k - 1);
+    const bucket = buckets.get(slot);
+    if (bucket) bucket.push({ text, block });
+    else buckets.set(slot, [{ text, block }]);
+  }
+  const atoms: Atom[] = [];
+  for (const bucket of buckets.values()) {
+    bucket.sort((a, b) => (a.text < b.text ? -1 : a.text > b.text ? 1 : 0));
+    const id = contentId(`cidrs|${bucket.map((b) => b.text).join(' ')}`);
+    atoms.push({ id, prefixes: bucket.flatMap((b) => blockPrefixes(b.block)) });
+  }
+  return atoms;
+}
+
+function fnv1a(text: string): number {
+  let h = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
+  h ^= h >>> 15; // the low bits choose the bucket: fold the high ones in
+  return h >>> 0;
+}
+
+/** An except inside another except of the same block would be taken back twice: only the outermost count. */
+function blockPrefixes(block: Block): AtomPrefix[] {
+  const out = [atomPrefix(block.cidr, 1)];
+  if (block.except.length === 0) return out;
+  const excepts = block.except.map((e) => ({ text: e, p: atomPrefix(e, -1) })).sort((a, b) => a.p.prefix - b.p.prefix);
+  const kept: AtomPrefix[] = [];
+  for (const { p } of excepts) if (!kept.some((outer) => covers(outer, p))) kept.push(p);
+  for (const p of kept) if (covers(out[0] as AtomPrefix, p)) out.push(p);
+  return out;
+}
+
+function covers(outer: AtomPrefix, inner: AtomPrefix): boolean {
+  if (outer.family !== inner.family || outer.prefix > inner.prefix) return false;
+  if (outer.family === 4) {
+    const size = 2 ** (32 - outer.prefix);
+    return Math.floor(outer.addr4 / size) === Math.floor(inner.addr4 / size);
+  }
+  const shift = BigInt(128 - outer.prefix);
+  return BigInt(`0x${outer.addr6}`) >> shift === BigInt(`0x${inner.addr6}`) >> shift;
+}
+
+/** `10.0.0.0/8` or a bare address, as numbers. */
+export function atomPrefix(cidr: string, sign: 1 | -1): AtomPrefix {
+  const { family, bytes, prefix } = parseCidr(cidr);
+  if (family === 4) {
+    const addr4 =
+      (bytes[12] as number) * 0x1000000 + ((bytes[13] as number) << 16) + ((bytes[14] as number) << 8) + (bytes[15] as number);
+    return { family, addr4, addr6: '', prefix, sign };
+  }
+  return { family, addr4: 0, addr6: Buffer.from(bytes).toString('hex'), prefix, sign };
+}
+
+/** Atom of the pods that match a rule's peers and call `number` by the name `named`. */
+export function namedPortAtom(rule: Rule, named: string, protocol: number, number: number): Atom {
+  const key = JSON.stringify([rule.peers, named, protocol, number]);
+  return {
+    id: contentId(`named|${key}`),
+    *members(world) {
+      for (const pod of world.pods) {
+        if (!pod.ports.some((p) => p.name === named && p.protocol === protocol && p.port === number)) continue;
+        for (const ip of pod.ips) if (podMatchesPeers(rule.peers, pod, ip, world)) yield ip;
+      }
+    },
+  };
+}
+
+/** Numbers that pods give to a port name, ascending. */
+export function namedPortNumbers(world: World, named: string, protocol: number): number[] {
+  const numbers = new Set<number>();
+  for (const pod of world.pods) {
+    for (const p of pod.ports) if (p.name === named && p.protocol === protocol) numbers.add(p.port);
+  }
+  return [...numbers].sort((a, b) => a - b);
+}
+
+function podMatchesPeers(peers: readonly Peer[] | null, pod: Pod, ip: string, world: World): boolean {
+  if (peers === null) return true;
+  return peers.some((peer) => {
+    switch (peer.kind) {
+      case 'pods':
+        return matchWorkload(peer, pod, world.snapshot);
+      case 'cidr':
+        return blockContains(peer, ip);
+      case 'own-node':
+      case 'nodes':
+        return [...peerMembers(peer, world)].includes(ip);
+      case 'self':
+        return false; // SetRule.self carries it; a named port of the sender itself is judged there
+      default:
+        return peer satisfies never;
+    }
+  });
+}
+
+function blockContains(block: Block, ip: string): boolean {
+  const address = atomPrefix(ip, 1);
+  const inside = (cidr: string) => covers(atomPrefix(cidr, 1), address);
+  return inside(block.cidr) && !block.except.some(inside);
+}

@@ -1,0 +1,141 @@
+/** From the policies that select a pod to the ordered rules of its set. */
+import { contentId } from '../image/ids.js';
+import type { PolicySet, PortRange, SetRule } from '../image/types.js';
+import { ruleId } from '../ir/names.js';
+import { DEFAULT_RULE, type IrPolicy, type PortMatch, type Rule, type RuleRef, type Tier } from '../ir/types.js';
+import { type Atom, namedPortAtom, namedPortNumbers, peerAtoms, type World } from './atoms.js';
+
+/** Rules of a small and of a large set (EA_SMALL_WORDS, EA_LARGE_WORDS × 64). */
+export const SMALL_RULES = 512;
+export const LARGE_RULES = 4096;
+
+/** Protocols that have ports: what "any protocol, port 80" stands for. */
+const PORT_PROTOCOLS = [6, 17, 132] as const;
+
+/** The policies of one tier that select a pod, in order. */
+export interface Selection {
+  readonly tier: Tier;
+  readonly policies: readonly IrPolicy[];
+}
+
+export interface BuiltSet {
+  readonly set: PolicySet;
+  readonly atoms: readonly Atom[];
+  readonly refs: readonly (readonly [number, RuleRef])[];
+  /** Depends on what pods call their ports: must be built anew for each world. */
+  readonly named: boolean;
+}
+
+interface Bit extends Omit<SetRule, 'tierEnd'> {
+  /** Digest of all but tierEnd. */
+  readonly content: string;
+}
+
+/**
+ * The set for an ordered list of selections.
+ * @returns undefined with a reason when it has more rules than the kernel's bitmaps
+ */
+export function buildSet(selections: readonly Selection[], world: World): BuiltSet | { refused: string } {
+  const rules: SetRule[] = [];
+  const contents: string[] = [];
+  const atoms = new Map<number, Atom>();
+  const refs = new Map<number, RuleRef>();
+  let named = false;
+  for (const { tier, policies } of selections) {
+    const stagedOnly = policies.every((p) => p.staged);
+    const bits: Bit[] = [];
+    const add = (rule: Rule, staged: boolean) => {
+      const ref = rule.ref.staged === staged ? rule.ref : { ...rule.ref, staged };
+      const built = ruleBits(rule, ref, staged, world);
+      named ||= built.named;
+      for (const atom of built.atoms) atoms.set(atom.id, atom);
+      refs.set(ruleId(ref), ref);
+      for (const bit of built.bits) bits.push(bit);
+    };
+    for (const policy of policies) for (const rule of policy.rules) add(rule, policy.staged);
+    for (const rule of tier.implicit) add(rule, stagedOnly);
+    add(defaultRule(tier, policies, stagedOnly), stagedOnly);
+    const tierEnd = rules.length + bits.length;
+    for (const { content, ...bit } of bits) {
+      rules.push({ ...bit, tierEnd });
+      contents.push(`${content}@${tierEnd}`);
+    }
+  }
+  if (rules.length > LARGE_RULES) {
+    return { refused: `${rules.length} rules apply to it; a policy set holds at most ${LARGE_RULES}` };
+  }
+  const set: PolicySet = {
+    id: contentId(`set|${contents.join(',')}`),
+    rules,
+    large: rules.length > SMALL_RULES,
+    staged: rules.some((r) => r.staged),
+  };
+  return { set, atoms: [...atoms.values()], refs: [...refs], named };
+}
+
+/** The catch-all that ends a tier: named after the first policy in force that selects the pod. */
+export function defaultRule(tier: Tier, policies: readonly IrPolicy[], staged: boolean): Rule {
+  const first = policies.find((p) => p.staged === staged) ?? (policies[0] as IrPolicy);
+  const action = tier.defaultAction;
+  const ref: RuleRef = { policy: first.ref, index: DEFAULT_RULE, tier: tier.name, staged, action };
+  return { ref, action, peers: null, ports: null };
+}
+
+const bitCache = new WeakMap<Rule, Map<boolean, { bits: Bit[]; atoms: readonly Atom[]; named: boolean }>>();
+
+function ruleBits(rule: Rule, ref: RuleRef, staged: boolean, world: World): { bits: Bit[]; atoms: readonly Atom[]; named: boolean } {
+  const cached = bitCache.get(rule)?.get(staged);
+  if (cached) return cached;
+  const id = ruleId(ref);
+  const common = { id, action: rule.action, staged, log: rule.log ?? false };
+  const { atoms, self } = peerAtoms(rule);
+  const used: Atom[] = [];
+  const bits: Bit[] = [];
+  const ports = rule.ports === null ? null : rule.ports.filter((p) => p.named === undefined).flatMap(portRanges);
+  const names = (rule.ports ?? []).filter((p) => p.named !== undefined);
+  const matchesSomewhere = atoms === null || atoms.length > 0 || self;
+  if ((ports === null || ports.length > 0) && matchesSomewhere) {
+    used.push(...(atoms ?? []));
+    bits.push(makeBit({ ...common, atoms: atoms?.map((a) => a.id).sort((a, b) => a - b) ?? null, self: self && atoms !== null, ports }));
+  }
+  // A port name means, for each number that pods give to it, the pods that do.
+  const byNumber = new Map<string, { range: PortRange; atoms: Atom[] }>();
+  for (const match of names) {
+    const name = match.named as string;
+    for (const protocol of match.protocol === null ? PORT_PROTOCOLS : [match.protocol]) {
+      for (const number of namedPortNumbers(world, name, protocol)) {
+        if (ports?.some((r) => (r.protocol === null || r.protocol === protocol) && r.lo <= number && number <= r.hi)) continue;
+        const key = `${protocol}/${number}`;
+        let slot = byNumber.get(key);
+        if (!slot) byNumber.set(key, (slot = { range: { protocol, lo: number, hi: number }, atoms: [] }));
+        slot.atoms.push(namedPortAtom(rule, name, protocol, number));
+      }
+    }
+  }
+  for (const { range, atoms: some } of [...byNumber.values()].sort(byRange)) {
+    used.push(...some);
+    bits.push(makeBit({ ...common, atoms: some.map((a) => a.id).sort((a, b) => a - b), self: false, ports: [range] }));
+  }
+  const built = { bits, atoms: used, named: names.length > 0 };
+  if (!built.named) {
+    let slot = bitCache.get(rule);
+    if (!slot) bitCache.set(rule, (slot = new Map()));
+    slot.set(staged, built);
+  }
+  return built;
+}
+
+function byRange(a: { range: PortRange }, b: { range: PortRange }): number {
+  return (a.range.protocol ?? -1) - (b.range.protocol ?? -1) || a.range.lo - b.range.lo;
+}
+
+function makeBit(rule: Omit<SetRule, 'tierEnd'>): Bit {
+  const content = String(contentId(`bit|${JSON.stringify([rule.id, rule.action, rule.staged, rule.log, rule.atoms, rule.self, rule.ports])}`));
+  return { ...rule, content };
+}
+
+function portRanges(match: PortMatch): PortRange[] {
+  if (match.ports === undefined) return [{ protocol: match.protocol, lo: 0, hi: 65535 }];
+  const protocols = match.protocol === null ? PORT_PROTOCOLS : [match.protocol];
+  return protocols.flatMap((protocol) => (match.ports ?? []).map(([lo, hi]) => ({ protocol, lo, hi })));
+}

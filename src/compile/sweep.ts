@@ -1,0 +1,192 @@
+/**
+ * From overlapping prefixes of atoms to disjoint classes: one sweep over the
+ * prefixes in order of address, with a stack of those that cover the current one.
+ * O(n log n) in the number of prefixes; 1,000,000 take about a second.
+ */
+import { AgentError } from '../errors.js';
+import { contentId } from '../image/ids.js';
+import { covers6 } from '../image/plan.js';
+import type { Destinations4, Destinations6 } from '../image/types.js';
+import { type Atom, atomPrefix, type AtomPrefix, type World } from './atoms.js';
+
+/** Classes found, by id, with their atoms' ids in ascending order. */
+export type Classes = Map<number, readonly number[]>;
+
+/** Index bits in a sort word: 2^26 prefixes at most, far beyond any map. */
+const INDEX_BITS = 26;
+
+/** Interns sets of atoms as classes while counts go up and down. */
+class ActiveSet {
+  private readonly counts: Int32Array;
+  private active: number[] = [];
+  private hi = 0;
+  private lo = 0;
+  private readonly memo = new Map<number, { id: number; members: readonly number[] }[]>();
+
+  constructor(
+    private readonly ids: readonly number[],
+    private readonly classes: Classes,
+  ) {
+    this.counts = new Int32Array(ids.length);
+  }
+
+  change(atom: number, by: number): void {
+    const before = this.counts[atom] as number;
+    const after = before + by;
+    this.counts[atom] = after;
+    if (before > 0 === after > 0) return;
+    const id = this.ids[atom] as number;
+    this.hi ^= Math.floor(id / 0x1_0000_0000);
+    this.lo ^= id >>> 0;
+    if (after > 0) this.active.push(atom);
+    else this.active.splice(this.active.lastIndexOf(atom), 1);
+  }
+
+  /** Class id of what is active now; 0 for nothing. */
+  classId(): number {
+    if (this.active.length === 0) return 0;
+    const key = (this.hi >>> 0) * 0x1_0000_0000 + (this.lo >>> 0);
+    let bucket = this.memo.get(key);
+    if (!bucket) this.memo.set(key, (bucket = []));
+    for (const entry of bucket) {
+      // The XOR only finds the candidate: equal sums of different atoms must not become one class.
+      if (entry.members.length === this.active.length && entry.members.every((a) => (this.counts[a] as number) > 0)) {
+        return entry.id;
+      }
+    }
+    const members = [...this.active];
+    const atoms = members.map((a) => this.ids[a] as number).sort((a, b) => a - b);
+    const id = contentId(`class|${atoms.join(',')}`);
+    const known = this.classes.get(id);
+    if (known && (known.length !== atoms.length || known.some((a, i) => a !== atoms[i]))) {
+      throw new AgentError('HASH_COLLISION', `two destination classes share the id ${id}`);
+    }
+    this.classes.set(id, atoms);
+    bucket.push({ id, members });
+    return id;
+  }
+}
+
+/** Disjoint destinations for all atoms' prefixes and members in this world. */
+export function sweep(
+  atoms: readonly Atom[],
+  world: World,
+): { destinations4: Destinations4; destinations6: Destinations6; classes: Classes } {
+  const classes: Classes = new Map();
+  const ids = atoms.map((a) => a.id);
+  const v4: { addr: number; prefix: number; atom: number; sign: number }[] = [];
+  const v6: { key: string; prefix: number; atom: number; sign: number }[] = [];
+  const hosts = new Map<string, AtomPrefix>();
+  let fixed4 = 0;
+  atoms.forEach((atom, index) => {
+    for (const p of atom.prefixes ?? []) {
+      if (p.family === 4) fixed4++;
+      else v6.push({ key: key6(p), prefix: p.prefix, atom: index, sign: p.sign });
+    }
+    for (const ip of new Set(atom.members?.(world) ?? [])) {
+      let p = hosts.get(ip);
+      if (!p) hosts.set(ip, (p = atomPrefix(ip, 1)));
+      if (p.family === 4) v4.push({ addr: p.addr4, prefix: 32, atom: index, sign: 1 });
+      else v6.push({ key: key6(p), prefix: 128, atom: index, sign: 1 });
+    }
+  });
+  return {
+    destinations4: sweep4(atoms, v4, fixed4, new ActiveSet(ids, classes)),
+    destinations6: sweep6(v6, new ActiveSet(ids, classes)),
+    classes,
+  };
+}
+
+/** Sort key of an IPv6 prefix: 32 hex digits, `/`, three digits. */
+function key6(p: AtomPrefix): string {
+  return `${p.addr6}/${String(p.prefix).padStart(3, '0')}`;
+}
+
+function sweep4(
+  atoms: readonly Atom[],
+  hosts: readonly { addr: number; prefix: number; atom: number; sign: number }[],
+  fixed: number,
+  active: ActiveSet,
+): Destinations4 {
+  const n = fixed + hosts.length;
+  if (n >= 1 << INDEX_BITS) throw new AgentError('TOO_LARGE', `${n} IPv4 prefixes are more than ${1 << INDEX_BITS}`);
+  // 64-bit sort words [address:32][prefix length:6][index:26], written as halves: no BigInt for each.
+  const order = new BigUint64Array(n);
+  const halves = new Uint32Array(order.buffer);
+  const atomOf = new Int32Array(n);
+  const signOf = new Int8Array(n);
+  let i = 0;
+  const add = (addr: number, prefix: number, atom: number, sign: number) => {
+    halves[2 * i] = ((prefix << INDEX_BITS) | i) >>> 0;
+    halves[2 * i + 1] = addr;
+    atomOf[i] = atom;
+    signOf[i] = sign;
+    i++;
+  };
+  atoms.forEach((atom, index) => {
+    for (const p of atom.prefixes ?? []) if (p.family === 4) add(p.addr4, p.prefix, index, p.sign);
+  });
+  for (const h of hosts) add(h.addr, h.prefix, h.atom, h.sign);
+  order.sort();
+
+  const keys = new Float64Array(n);
+  const classIds = new Float64Array(n);
+  let out = 0;
+  const stack: { end: number; from: number; to: number; classId: number }[] = [];
+  const indexMask = (1 << INDEX_BITS) - 1;
+  for (let at = 0; at < n; ) {
+    const addr = halves[2 * at + 1] as number;
+    const prefix = (halves[2 * at] as number) >>> INDEX_BITS;
+    while (stack.length > 0 && (stack[stack.length - 1] as { end: number }).end <= addr) {
+      const top = stack.pop() as { from: number; to: number };
+      for (let j = top.from; j < top.to; j++) {
+        const index = (halves[2 * j] as number) & indexMask;
+        active.change(atomOf[index] as number, -(signOf[index] as number));
+      }
+    }
+    const from = at;
+    for (; at < n && halves[2 * at + 1] === addr && (halves[2 * at] as number) >>> INDEX_BITS === prefix; at++) {
+      const index = (halves[2 * at] as number) & indexMask;
+      active.change(atomOf[index] as number, signOf[index] as number);
+    }
+    const classId = active.classId();
+    const parent = stack.length > 0 ? (stack[stack.length - 1] as { classId: number }).classId : 0;
+    // A prefix that says the same as the one around it says nothing.
+    if (classId !== parent) {
+      keys[out] = addr * 64 + prefix;
+      classIds[out++] = classId;
+    }
+    stack.push({ end: addr + 2 ** (32 - prefix), from, to: at, classId });
+  }
+  return { keys: keys.slice(0, out), classes: classIds.slice(0, out) };
+}
+
+function sweep6(entries: { key: string; prefix: number; atom: number; sign: number }[], active: ActiveSet): Destinations6 {
+  entries.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
+  const keys: string[] = [];
+  const classIds: number[] = [];
+  const stack: { key: string; prefix: number; from: number; to: number; classId: number }[] = [];
+  for (let at = 0; at < entries.length; ) {
+    const { key, prefix } = entries[at] as { key: string; prefix: number };
+    while (stack.length > 0 && !covers6((stack[stack.length - 1] as { key: string }).key, key)) {
+      const top = stack.pop() as { from: number; to: number };
+      for (let j = top.from; j < top.to; j++) {
+        const e = entries[j] as { atom: number; sign: number };
+        active.change(e.atom, -e.sign);
+      }
+    }
+    const from = at;
+    for (; at < entries.length && (entries[at] as { key: string }).key === key; at++) {
+      const e = entries[at] as { atom: number; sign: number };
+      active.change(e.atom, e.sign);
+    }
+    const classId = active.classId();
+    const parent = stack.length > 0 ? (stack[stack.length - 1] as { classId: number }).classId : 0;
+    if (classId !== parent) {
+      keys.push(key);
+      classIds.push(classId);
+    }
+    stack.push({ key, prefix, from, to: at, classId });
+  }
+  return { keys, classes: Float64Array.from(classIds) };
+}

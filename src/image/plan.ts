@@ -1,0 +1,138 @@
+/**
+ * From the Image in force to the next one without a moment in which a packet sees
+ * a mixture: which entries to write before the endpoints flip, and which to settle
+ * after. Pure.
+ *
+ * A destination whose class changes shows, while sets are flipped, the union of its
+ * old and new atoms: the old set finds its atoms in it, and so does the new one.
+ * Only when no packet reads an old set any more does it settle to the new class.
+ */
+import { contentId } from './ids.js';
+import type { Destinations4, Destinations6, Image } from './types.js';
+
+/** A prefix and the class to write: `key` as in Destinations4 (number) or Destinations6 (text). */
+export interface DestinationWrite<K> {
+  readonly key: K;
+  readonly classId: number;
+}
+
+export interface DestinationPlan<K> {
+  /** Before the endpoints flip. */
+  readonly before: DestinationWrite<K>[];
+  /** After the flip: classes that drop old atoms. */
+  readonly settle: DestinationWrite<K>[];
+  /** After `settle`: prefixes that say no more than what covers them. */
+  readonly remove: K[];
+}
+
+/** What the maps hold now, as far as planning must know it. */
+export interface InForce {
+  readonly destinations4: Destinations4;
+  readonly destinations6: Destinations6;
+  readonly classes: ReadonlyMap<number, readonly number[]>;
+}
+
+export interface Plan {
+  readonly destinations4: DestinationPlan<number>;
+  readonly destinations6: DestinationPlan<string>;
+  /** Classes that exist during the transition only. */
+  readonly transitional: ReadonlyMap<number, readonly number[]>;
+}
+
+/** @param flips whether any endpoint changes its set: without, classes may change in one step */
+export function planDestinations(now: InForce, next: Image, flips: boolean): Plan {
+  const transitional = new Map<number, readonly number[]>();
+  const atomsOf = (id: number): readonly number[] => now.classes.get(id) ?? next.classes.get(id) ?? [];
+  const unions = new Map<string, number>();
+  const union = (from: number, to: number): number => {
+    if (from === to || !flips) return to;
+    const memo = `${from},${to}`;
+    const known = unions.get(memo);
+    if (known !== undefined) return known;
+    const atoms = [...new Set([...atomsOf(from), ...atomsOf(to)])].sort((a, b) => a - b);
+    const id = atoms.length === 0 ? 0 : contentId(`class|${atoms.join(',')}`);
+    if (id !== 0 && !next.classes.has(id)) transitional.set(id, atoms);
+    unions.set(memo, id);
+    return id;
+  };
+  return {
+    destinations4: merge(
+      { size: now.destinations4.keys.length, key: (i) => now.destinations4.keys[i] as number, classId: (i) => now.destinations4.classes[i] as number },
+      { size: next.destinations4.keys.length, key: (i) => next.destinations4.keys[i] as number, classId: (i) => next.destinations4.classes[i] as number },
+      covers4,
+      union,
+    ),
+    destinations6: merge(
+      { size: now.destinations6.keys.length, key: (i) => now.destinations6.keys[i] as string, classId: (i) => now.destinations6.classes[i] as number },
+      { size: next.destinations6.keys.length, key: (i) => next.destinations6.keys[i] as string, classId: (i) => next.destinations6.classes[i] as number },
+      covers6,
+      union,
+    ),
+    transitional,
+  };
+}
+
+interface Sorted<K> {
+  readonly size: number;
+  key(i: number): K;
+  classId(i: number): number;
+}
+
+/** One pass over both sorted lists, with the stack of covering prefixes of each. */
+function merge<K extends number | string>(
+  now: Sorted<K>,
+  next: Sorted<K>,
+  covers: (outer: K, inner: K) => boolean,
+  union: (from: number, to: number) => number,
+): DestinationPlan<K> {
+  const plan: DestinationPlan<K> = { before: [], settle: [], remove: [] };
+  const nowStack: { key: K; classId: number }[] = [];
+  const nextStack: { key: K; classId: number }[] = [];
+  const top = (stack: { key: K; classId: number }[], key: K): number => {
+    while (stack.length > 0 && !covers((stack[stack.length - 1] as { key: K }).key, key)) stack.pop();
+    return stack[stack.length - 1]?.classId ?? 0;
+  };
+  for (let i = 0, j = 0; i < now.size || j < next.size; ) {
+    const a = i < now.size ? now.key(i) : undefined;
+    const b = j < next.size ? next.key(j) : undefined;
+    const inNow = b === undefined || (a !== undefined && a <= b);
+    const inNext = a === undefined || (b !== undefined && b <= a);
+    const key = (inNow ? a : b) as K;
+    // What the address reads now, and what it shall read: its own entry, or the closest that covers it.
+    const from = inNow ? now.classId(i) : top(nowStack, key);
+    const to = inNext ? next.classId(j) : top(nextStack, key);
+    const between = union(from, to);
+    // A key that is new must be there before what covers it changes; one that stays only if it differs.
+    if (!inNow || between !== from) plan.before.push({ key, classId: between });
+    if (inNext && between !== to) plan.settle.push({ key, classId: to });
+    if (!inNext) plan.remove.push(key);
+    if (inNow) {
+      top(nowStack, key);
+      nowStack.push({ key, classId: from });
+      i++;
+    }
+    if (inNext) {
+      top(nextStack, key);
+      nextStack.push({ key, classId: to });
+      j++;
+    }
+  }
+  return plan;
+}
+
+function covers4(outer: number, inner: number): boolean {
+  const length = outer % 64;
+  const size = 2 ** (32 - length);
+  return length <= inner % 64 && Math.floor(Math.floor(inner / 64) / size) === Math.floor(Math.floor(outer / 64) / size);
+}
+
+/** Keys of Destinations6: does the outer prefix cover the inner one? */
+export function covers6(outer: string, inner: string): boolean {
+  const length = Number(outer.slice(33));
+  if (length > Number(inner.slice(33))) return false;
+  const digits = length >> 2;
+  if (!inner.startsWith(outer.slice(0, digits))) return false;
+  const shift = 4 - (length & 3);
+  const bits = (key: string) => (shift === 4 ? 0 : Number.parseInt(key.charAt(digits), 16) >> shift);
+  return bits(outer) === bits(inner);
+}

@@ -1,0 +1,163 @@
+/**
+ * Bitmaps of a set: which of its rules a destination class, or a protocol and
+ * port, leaves in play. What is computed here is what the maps hold; simulate()
+ * reads the same rows.
+ */
+import type { PolicySet } from './types.js';
+
+/** Rule n is bit n % 32 of word n / 32: little endian, the same bytes as the kernel's __u64 words. */
+export type Row = Uint32Array;
+
+/** Class ids with a meaning of their own (enum ea_class). */
+export const CLASS_NONE = 0;
+export const CLASS_STAGED = 1;
+export const CLASS_SELF = 2;
+
+const SMALL_WORDS32 = 16;
+const LARGE_WORDS32 = 128;
+
+export function emptyRow(set: PolicySet): Row {
+  return new Uint32Array(set.large ? LARGE_WORDS32 : SMALL_WORDS32);
+}
+
+function setBit(row: Row, bit: number): void {
+  row[bit >> 5] = (row[bit >> 5] as number) | (1 << (bit & 31));
+}
+
+export function testBit(row: Row, bit: number): boolean {
+  return (((row[bit >> 5] as number) >>> (bit & 31)) & 1) === 1;
+}
+
+function orInto(row: Row, other: Row): void {
+  for (let i = 0; i < row.length; i++) row[i] = (row[i] as number) | (other[i] as number);
+}
+
+/** Index of a set's rules by atom; made once, since sets never change. */
+interface SetIndex {
+  readonly any: Row;
+  readonly self: Row | undefined;
+  readonly staged: Row | undefined;
+  readonly byAtom: ReadonlyMap<number, readonly number[]>;
+}
+
+const indices = new WeakMap<PolicySet, SetIndex>();
+
+export function setIndex(set: PolicySet): SetIndex {
+  const known = indices.get(set);
+  if (known) return known;
+  const any = emptyRow(set);
+  const self = emptyRow(set);
+  const staged = emptyRow(set);
+  let hasSelf = false;
+  const byAtom = new Map<number, number[]>();
+  set.rules.forEach((rule, bit) => {
+    if (rule.atoms === null) setBit(any, bit);
+    for (const atom of rule.atoms ?? []) {
+      const bits = byAtom.get(atom);
+      if (bits) bits.push(bit);
+      else byAtom.set(atom, [bit]);
+    }
+    if (rule.self) setBit(self, bit);
+    hasSelf ||= rule.self;
+    if (rule.staged) setBit(staged, bit);
+  });
+  const index: SetIndex = { any, self: hasSelf ? self : undefined, staged: set.staged ? staged : undefined, byAtom };
+  indices.set(set, index);
+  return index;
+}
+
+/** Rows that a set has whatever the destinations: no class, itself, its staged rules. */
+export function fixedRows(set: PolicySet): (readonly [number, Row])[] {
+  const { any, self, staged } = setIndex(set);
+  const rows: (readonly [number, Row])[] = [[CLASS_NONE, any]];
+  if (staged) rows.push([CLASS_STAGED, staged]);
+  if (self) rows.push([CLASS_SELF, self]);
+  return rows;
+}
+
+/** Row of a class; undefined where it is that of CLASS_NONE, which the kernel falls back to. */
+export function classRow(set: PolicySet, atoms: readonly number[]): Row | undefined {
+  const { any, byAtom } = setIndex(set);
+  let row: Row | undefined;
+  for (const atom of atoms) {
+    for (const bit of byAtom.get(atom) ?? []) {
+      row ??= any.slice();
+      setBit(row, bit);
+    }
+  }
+  return row;
+}
+
+/** One LPM entry of port_rules. `prefix` counts from the key's start: 64 any protocol, 80 one protocol, up to 96. */
+export interface PortEntry {
+  readonly prefix: number;
+  readonly protocol: number;
+  /** First port of the prefix; 0 below 80 + 1. */
+  readonly port: number;
+  readonly row: Row;
+}
+
+const portCache = new WeakMap<PolicySet, readonly PortEntry[]>();
+
+/** All LPM entries of a set, shorter prefixes first; each row includes those of the prefixes that cover it. */
+export function portEntries(set: PolicySet): readonly PortEntry[] {
+  const known = portCache.get(set);
+  if (known) return known;
+  const own = new Map<string, { prefix: number; protocol: number; port: number; row: Row }>();
+  const at = (prefix: number, protocol: number, port: number): Row => {
+    const key = `${prefix}|${protocol}|${port}`;
+    let entry = own.get(key);
+    if (!entry) own.set(key, (entry = { prefix, protocol, port, row: emptyRow(set) }));
+    return entry.row;
+  };
+  at(64, 0, 0);
+  set.rules.forEach((rule, bit) => {
+    if (rule.ports === null) return setBit(at(64, 0, 0), bit);
+    for (const range of rule.ports) {
+      if (range.protocol === null) setBit(at(64, 0, 0), bit);
+      else if (range.lo === 0 && range.hi === 65535) setBit(at(80, range.protocol, 0), bit);
+      else for (const p of rangePrefixes(range.lo, range.hi)) setBit(at(80 + p.length, range.protocol, p.port), bit);
+    }
+  });
+  // Shorter first, so that the covering rows are complete when a longer one takes them in.
+  const entries = [...own.values()].sort((a, b) => a.prefix - b.prefix || a.protocol - b.protocol || a.port - b.port);
+  for (const entry of entries) {
+    if (entry.prefix === 64) continue;
+    for (let length = entry.prefix - 1; length >= 80; length--) {
+      const size = 2 ** (96 - length);
+      const cover = own.get(`${length}|${entry.protocol}|${Math.floor(entry.port / size) * size}`);
+      if (cover) {
+        orInto(entry.row, cover.row);
+        break;
+      }
+    }
+    orInto(entry.row, at(64, 0, 0));
+  }
+  portCache.set(set, entries);
+  return entries;
+}
+
+/** The fewest prefixes that make up lo..hi. */
+export function rangePrefixes(lo: number, hi: number): { port: number; length: number }[] {
+  const out: { port: number; length: number }[] = [];
+  for (let port = lo; port <= hi; ) {
+    let size = 1;
+    while (port % (size * 2) === 0 && port + size * 2 - 1 <= hi && size < 65536) size *= 2;
+    out.push({ port, length: 16 - Math.log2(size) });
+    port += size;
+  }
+  return out;
+}
+
+/** Row for a protocol and port; with `fragment`, of the rules that look at no port. */
+export function portRow(set: PolicySet, protocol: number, port: number, fragment: boolean): Row {
+  let best: PortEntry | undefined;
+  for (const entry of portEntries(set)) {
+    if (fragment && entry.prefix > 80) continue;
+    if (entry.prefix > 64 && entry.protocol !== protocol) continue;
+    const size = 2 ** (96 - Math.max(entry.prefix, 80));
+    if (entry.prefix > 80 && Math.floor(port / size) !== Math.floor(entry.port / size)) continue;
+    if (!best || entry.prefix > best.prefix) best = entry;
+  }
+  return (best as PortEntry).row;
+}
