@@ -1,0 +1,262 @@
+/**
+ * KernelMapStore: makes the maps equal to an Image.
+ *
+ * THE ORDER OF THE FOUR PHASES. A packet may be judged between any two writes below,
+ * and the agent may die there; each prefix of the sequence is a correct policy.
+ *
+ *   1 write    everything new under keys that nothing refers to yet: rules, port rows,
+ *              class rows, also (old set × new class) and (new set × old class).
+ *   2 flip     destinations take a class that holds their old and new atoms; then each
+ *              endpoint takes its new set by one aligned 8-byte store.
+ *   3 epoch    one store: flows judged under the old sets are judged again.
+ *   4 collect  destinations drop their old atoms (no packet reads an old set any more);
+ *              rows of sets and classes that nothing names are deleted a while later,
+ *              when packets in flight that read them are gone.
+ *
+ * The whole need of room is known before the first write: TOO_LARGE changes nothing.
+ */
+import { AgentError } from '../src/errors.js';
+import { planDestinations } from '../src/image/plan.js';
+import { classRow, fixedRows, portEntries } from '../src/image/rows.js';
+import type { Image, ImageService, PolicySet } from '../src/image/types.js';
+import type { ApplyResult, EndpointBinding, MapFill, MapStore } from '../src/image/store.js';
+import * as encode from './encode.js';
+import { EndpointTable } from './endpoint-table.js';
+import type { BpfMap } from './libbpf/map.js';
+import { MapWriter } from './map-writer.js';
+import { Journal } from './journal.js';
+import { recover, type Recovered } from './map-recovery.js';
+import { verifyMaps } from './map-verify.js';
+
+export type Maps = Record<string, BpfMap>;
+
+export interface MapStoreOptions {
+  /** Directory in which the sets and classes in the maps are remembered for the next agent; undefined: nowhere. */
+  statePath?: string;
+  /** Answer denied packets instead of dropping them. */
+  reject?: boolean;
+}
+
+export class KernelMapStore implements MapStore {
+  private readonly writer: MapWriter;
+  private readonly endpoints: EndpointTable;
+  private readonly state: Int32Array;
+  private readonly journal: Journal | undefined;
+  private inMaps: Recovered;
+  private current: Image | undefined;
+  private trusted = true;
+
+  constructor(
+    private readonly maps: Maps,
+    private readonly opts: MapStoreOptions = {},
+  ) {
+    this.writer = new MapWriter(maps);
+    this.endpoints = new EndpointTable(encode.map(maps, 'endpoints'), encode.map(maps, 'endpoints_more'), encode.map(maps, 'sources'), opts.reject ?? false);
+    const state = encode.map(maps, 'state').mmap();
+    this.state = new Int32Array(state.buffer, state.byteOffset, 2);
+    this.journal = opts.statePath === undefined ? undefined : new Journal(opts.statePath);
+    this.inMaps = recover(maps, this.journal);
+  }
+
+  /** Policy epoch that packets compare their flows with. */
+  get epoch(): number {
+    return Atomics.load(this.state, encode.EPOCH_WORD) >>> 0;
+  }
+
+  /** Rule names that outlived the last agent, for events of flows it judged. */
+  get recoveredRules(): Recovered['rules'] {
+    return this.inMaps.rules;
+  }
+
+  apply(image: Image, bindings: readonly EndpointBinding[]): ApplyResult {
+    const start = performance.now();
+    // An apply that threw half-way left the books ahead of the maps: read the maps again.
+    if (!this.trusted) this.inMaps = recover(this.maps, this.journal);
+    this.collect();
+    for (const id of this.inMaps.unknownClasses) {
+      // Its rows may be incomplete: as a new class it gets all of them.
+      if (image.classes.has(id)) this.inMaps.classes.delete(id);
+    }
+    this.inMaps.unknownClasses.clear();
+    const wanted = new Map(bindings.map((b) => [b, refOf(image, b)]));
+    const flips = bindings.some((b) => this.endpoints.setOf(b) !== wanted.get(b));
+    const plan = planDestinations(this.inMaps, image, flips);
+    const batch = this.prepare(image, plan.transitional);
+    this.checkRoom(image, batch, plan.destinations4.before.length, plan.destinations6.before.length);
+    this.remember(image, plan.transitional, batch);
+    this.trusted = false;
+
+    // Phase 1: write.
+    let written = this.writer.writeSets(batch.sets);
+    written += this.writer.writeClassRows(batch.rows);
+
+    // Phase 2: flip. Destinations first: a new set must find its atoms.
+    written += this.writer.writeDestinations4(plan.destinations4.before);
+    written += this.writer.writeDestinations6(plan.destinations6.before);
+    const services = diffServices(this.inMaps.services, image.services);
+    written += this.writer.writeServices(services.changed);
+    for (const [binding, ref] of wanted) this.endpoints.put(binding, ref);
+
+    // Phase 3: epoch.
+    this.bumpEpoch();
+
+    // Phase 4: collect.
+    const settled = plan.destinations4.settle.length + plan.destinations6.settle.length;
+    written += this.writer.writeDestinations4(plan.destinations4.settle);
+    written += this.writer.writeDestinations6(plan.destinations6.settle);
+    let deleted = this.writer.removeDestinations4(plan.destinations4.remove);
+    deleted += this.writer.removeDestinations6(plan.destinations6.remove);
+    deleted += this.writer.removeServices(services.removed);
+    deleted += this.endpoints.retain(bindings);
+    // Flows judged while destinations still showed their old atoms are judged once more.
+    if (settled + deleted > 0) this.bumpEpoch();
+
+    this.trusted = true;
+    this.inMaps.destinations4 = image.destinations4;
+    this.inMaps.destinations6 = image.destinations6;
+    this.inMaps.services = image.services;
+    this.current = image;
+    return { written, deleted, millis: performance.now() - start };
+  }
+
+  /** Deletes the rows of sets and classes that the Image in force does not name. */
+  collect(): number {
+    const image = this.current;
+    if (!image) return 0;
+    let deleted = 0;
+    const dead = [...this.inMaps.sets.values()].filter((s) => !image.sets.has(s.id));
+    const deadClasses = [...this.inMaps.classes.keys()].filter((c) => !image.classes.has(c));
+    if (dead.length === 0 && deadClasses.length === 0 && this.inMaps.strangers.length === 0) return 0;
+    for (const set of dead) {
+      deleted += this.writer.removeSet(set, this.inMaps.rows.get(set.id) ?? new Set());
+      this.inMaps.sets.delete(set.id);
+      this.inMaps.rows.delete(set.id);
+    }
+    const gone = new Set(deadClasses);
+    for (const [id, classes] of this.inMaps.rows) {
+      const set = this.inMaps.sets.get(id) as PolicySet;
+      const old = [...classes].filter((c) => gone.has(c));
+      deleted += this.writer.removeClassRows(set, old);
+      for (const c of old) classes.delete(c);
+    }
+    for (const c of deadClasses) this.inMaps.classes.delete(c);
+    for (const stranger of this.inMaps.strangers) if (!image.sets.has(stranger.set)) deleted += stranger.remove();
+    this.inMaps.strangers = [];
+    this.inMaps.rules = new Map(image.rules);
+    this.journal?.keep(image.sets, this.inMaps.classes);
+    return deleted;
+  }
+
+  verify(repair: boolean): string[] {
+    if (!this.current) return [];
+    this.collect();
+    return verifyMaps(this.maps, this.current, this.inMaps.rows, this.endpoints, repair);
+  }
+
+  fill(): MapFill[] {
+    const sets = [...this.inMaps.sets.values()];
+    const total = (large: boolean, of: (s: PolicySet) => number) =>
+      sets.filter((s) => s.large === large).reduce((n, s) => n + of(s), 0);
+    const rows = (s: PolicySet) => (this.inMaps.rows.get(s.id)?.size ?? 0) + fixedRows(s).length;
+    const fill = (name: string, entries: number): MapFill => ({ name, entries, max: encode.map(this.maps, name).maxEntries });
+    return [
+      fill('endpoints', this.endpoints.size),
+      fill('destinations4', this.inMaps.destinations4.keys.length),
+      fill('destinations6', this.inMaps.destinations6.keys.length),
+      fill('class_rules', total(false, rows)),
+      fill('class_rules_large', total(true, rows)),
+      fill('port_rules', total(false, (s) => portEntries(s).length)),
+      fill('port_rules_large', total(true, (s) => portEntries(s).length)),
+      fill('rules', sets.reduce((n, s) => n + s.rules.length, 0)),
+      fill('services', this.inMaps.services.size),
+    ];
+  }
+
+  close(): void {
+    this.endpoints.close();
+  }
+
+  private bumpEpoch(): void {
+    Atomics.add(this.state, encode.EPOCH_WORD, 1);
+  }
+
+  /** New sets, and the rows that old and new sets need for old, new and transitional classes. */
+  private prepare(image: Image, transitional: ReadonlyMap<number, readonly number[]>): Batch {
+    const sets = [...image.sets.values()].filter((s) => !this.inMaps.sets.has(s.id));
+    const fresh = new Map([...image.classes, ...transitional].filter(([id]) => !this.inMaps.classes.has(id)));
+    const rows: Batch['rows'] = [];
+    const add = (set: PolicySet, classes: Iterable<readonly [number, readonly number[]]>) => {
+      const have = this.inMaps.rows.get(set.id);
+      for (const [classId, atoms] of classes) {
+        if (have?.has(classId)) continue;
+        const row = classRow(set, atoms);
+        if (row) rows.push({ set, classId, row });
+      }
+    };
+    for (const set of this.inMaps.sets.values()) add(set, fresh);
+    for (const set of sets) {
+      add(set, this.inMaps.classes);
+      add(set, fresh);
+    }
+    return { sets, rows };
+  }
+
+  private checkRoom(image: Image, batch: Batch, new4: number, new6: number): void {
+    const count = (large: boolean, of: (s: PolicySet) => number) => batch.sets.filter((s) => s.large === large).reduce((n, s) => n + of(s), 0);
+    const rows = (large: boolean) => batch.rows.filter((r) => r.set.large === large).length + count(large, (s) => fixedRows(s).length);
+    const more: Record<string, number> = {
+      destinations4: new4,
+      destinations6: new6,
+      class_rules: rows(false),
+      class_rules_large: rows(true),
+      port_rules: count(false, (s) => portEntries(s).length),
+      port_rules_large: count(true, (s) => portEntries(s).length),
+      rules: batch.sets.reduce((n, s) => n + s.rules.length, 0),
+      services: [...image.services.keys()].filter((k) => !this.inMaps.services.has(k)).length,
+    };
+    for (const { name, entries, max } of this.fill()) {
+      const need = entries + (more[name] ?? 0);
+      if (need <= max) continue;
+      throw new AgentError('TOO_LARGE', `map ${name} holds ${max} entries; these policies need ${need} while they replace the old ones`, {
+        hint: `raise it with --map-size ${name}=${2 ** Math.ceil(Math.log2(need))}, or use fewer or wider CIDRs; the last complete policy stays in force`,
+      });
+    }
+  }
+
+  /** Takes the new content into the books, on disk first: whoever comes after a crash must know what may be there. */
+  private remember(image: Image, transitional: ReadonlyMap<number, readonly number[]>, batch: Batch): void {
+    const { sets, classes, rows } = this.inMaps;
+    const fresh = [...image.classes, ...transitional].filter(([id]) => !classes.has(id));
+    this.journal?.add(batch.sets, fresh, image.rules);
+    for (const set of batch.sets) {
+      sets.set(set.id, set);
+      rows.set(set.id, new Set());
+    }
+    for (const [id, atoms] of fresh) classes.set(id, atoms);
+    for (const { set, classId } of batch.rows) (rows.get(set.id) as Set<number>).add(classId);
+    for (const [id, ref] of image.rules) this.inMaps.rules.set(id, ref);
+  }
+}
+
+interface Batch {
+  sets: PolicySet[];
+  rows: { set: PolicySet; classId: number; row: Uint32Array }[];
+}
+
+/** What the endpoint's `set` field shall hold: the id with its flags; 0n where no policy selects it. */
+function refOf(image: Image, binding: EndpointBinding): bigint {
+  if (binding.kind === 'uplink') return 0n;
+  const set = image.sets.get(image.endpoints.get(binding.key) ?? 0);
+  return set ? encode.setRef(set) : 0n;
+}
+
+function diffServices(
+  now: ReadonlyMap<string, ImageService>,
+  next: ReadonlyMap<string, ImageService>,
+): { changed: ImageService[]; removed: ImageService[] } {
+  const same = (a: ImageService | undefined, b: ImageService) => a !== undefined && JSON.stringify(a) === JSON.stringify(b);
+  return {
+    changed: [...next].filter(([k, s]) => !same(now.get(k), s)).map(([, s]) => s),
+    removed: [...now].filter(([k]) => !next.has(k)).map(([, s]) => s),
+  };
+}
