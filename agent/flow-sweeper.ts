@@ -1,0 +1,91 @@
+/**
+ * Ends idle flows. TCP flows that close end in the kernel; those that fall silent,
+ * and protocols that never say goodbye, are found here: a slice of the table each
+ * tick, so that a full table costs no long pause. When the agent is dead nobody sweeps:
+ * then the table's own LRU makes room.
+ */
+import * as L from '../src/image/layout.gen.js';
+import type { BpfMap } from './libbpf/map.js';
+
+const FLOW = L.STRUCTS.ea_flow.fields;
+const KEY = L.STRUCTS.ea_flow_key.fields;
+const TCP = L.ENUMS.ea_tcp_state;
+const VERDICT_DENY = L.ENUMS.ea_verdict.EA_VERDICT_DENY;
+const INBOUND = L.ENUMS.ea_flow_flags.EA_FLOW_INBOUND;
+
+/** Seconds of silence after which a flow has ended. As in the kernel's conntrack, where it has the state. */
+export const IDLE_SECONDS = {
+  tcpOpen: 432_000, // nf_conntrack_tcp_timeout_established: long-lived connections outlive everything here
+  tcpOpening: 120,
+  tcpClosing: 120,
+  tcpClosed: 10,
+  answered: 180, // nf_conntrack_udp_timeout_stream
+  unanswered: 60,
+  denied: 60,
+} as const;
+
+export class FlowSweeper {
+  private slices: Generator<{ keys: Buffer; values: Buffer; count: number }> | undefined;
+  private counted = 0;
+  /** Entries in the table at the last full pass. */
+  entries = 0;
+
+  /**
+   * @param hz the kernel's jiffies a second
+   * @param ended receives key and value of each flow that ended; valid during the call only
+   */
+  constructor(
+    private readonly flows: BpfMap,
+    private readonly accepted: BpfMap,
+    private readonly hz: number,
+    private readonly ended: (key: Buffer, value: Buffer) => void,
+  ) {}
+
+  /**
+   * Looks at one slice.
+   * @param jiffies the kernel's clock now
+   * @returns how many flows ended
+   */
+  tick(jiffies: number): number {
+    this.slices ??= this.flows.batches(4096);
+    const next = this.slices.next();
+    if (next.done) {
+      this.entries = this.counted;
+      this.counted = 0;
+      this.slices = undefined;
+      return 0;
+    }
+    const { keys, values, count } = next.value;
+    this.counted += count;
+    const gone: Buffer[] = [];
+    const inbound: Buffer[] = [];
+    for (let i = 0; i < count; i++) {
+      const value = values.subarray(i * this.flows.valueSize, (i + 1) * this.flows.valueSize);
+      const key = keys.subarray(i * this.flows.keySize, (i + 1) * this.flows.keySize);
+      const silent = (jiffies - u64(value, FLOW.last_jiffies.offset)) / this.hz;
+      if (silent <= idleLimit(key, value)) continue;
+      gone.push(Buffer.from(key));
+      if (((value[FLOW.flags.offset] as number) & INBOUND) !== 0) inbound.push(Buffer.from(key));
+      this.ended(key, value);
+    }
+    if (gone.length > 0) this.flows.deleteBatch(Buffer.concat(gone), gone.length);
+    if (inbound.length > 0) this.accepted.deleteBatch(Buffer.concat(inbound), inbound.length);
+    return gone.length;
+  }
+}
+
+function idleLimit(key: Buffer, value: Buffer): number {
+  if (value[FLOW.verdict.offset] === VERDICT_DENY) return IDLE_SECONDS.denied;
+  if (key[KEY.protocol.offset] === 6) {
+    const state = value[FLOW.tcp_state.offset] as number;
+    if ((state & TCP.EA_TCP_CLOSED) !== 0) return IDLE_SECONDS.tcpClosed;
+    if ((state & (TCP.EA_TCP_FIN_IN | TCP.EA_TCP_FIN_OUT)) !== 0) return IDLE_SECONDS.tcpClosing;
+    return state === TCP.EA_TCP_SYN ? IDLE_SECONDS.tcpOpening : IDLE_SECONDS.tcpOpen;
+  }
+  const both = u64(value, FLOW.packets_in.offset) > 0 && u64(value, FLOW.packets_out.offset) > 0;
+  return both ? IDLE_SECONDS.answered : IDLE_SECONDS.unanswered;
+}
+
+function u64(buf: Buffer, at: number): number {
+  return buf.readUInt32LE(at) + buf.readUInt32LE(at + 4) * 0x1_0000_0000;
+}
