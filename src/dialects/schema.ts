@@ -1,0 +1,78 @@
+/** Shape checks by JSON schema: ajv's errors as faults with Kubernetes' field paths. */
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
+import type { Fault } from './dialect.js';
+
+const ajv = new Ajv({ allErrors: true, strict: true, allowUnionTypes: true });
+
+export function compileSchema(schema: object): ValidateFunction {
+  return ajv.compile(schema);
+}
+
+/** Faults of an object's shape; none if it fits. */
+export function shapeFaults(validate: ValidateFunction, object: unknown): Fault[] {
+  if (validate(object)) return [];
+  return (validate.errors ?? []).map(toFault);
+}
+
+function toFault(error: ErrorObject): Fault {
+  const field = fieldPath(error.instancePath);
+  const params = error.params as Record<string, unknown>;
+  switch (error.keyword) {
+    case 'additionalProperties': {
+      const key = String(params.additionalProperty);
+      return fault(join(field, key), 'is not a field of this object', 'check its spelling and its indentation, or remove it');
+    }
+    case 'required':
+      return fault(join(field, String(params.missingProperty)), 'is missing', 'add it');
+    case 'enum':
+      return fault(field, `must be one of ${(params.allowedValues as unknown[]).join(', ')}`, 'correct the value; letter case counts');
+    case 'type': {
+      const type = Array.isArray(params.type) ? params.type.join(' or ') : String(params.type);
+      const hint = type === 'string' ? 'put the value in quotes' : type === 'array' ? 'write it as a list, each item with a dash' : undefined;
+      return fault(field, `must be ${article(type)}`, hint ?? 'correct the value');
+    }
+    default:
+      return fault(field, error.message ?? 'has the wrong shape');
+  }
+}
+
+function fault(field: string, message: string, hint?: string): Fault {
+  return { severity: 'error', field, message, hint };
+}
+
+function article(type: string): string {
+  const name = type.replace('array', 'list').replace('object', 'map').replace('integer', 'whole number');
+  return `a ${name}`;
+}
+
+/** `/spec/egress/0/to` → `spec.egress[0].to` */
+export function fieldPath(pointer: string): string {
+  let path = '';
+  for (const part of pointer.split('/').slice(1)) {
+    const key = part.replaceAll('~1', '/').replaceAll('~0', '~');
+    path = /^\d+$/.test(key) ? `${path}[${key}]` : join(path, key);
+  }
+  return path;
+}
+
+function join(path: string, key: string): string {
+  if (!/^[A-Za-z_][\w-]*$/.test(key)) return `${path}[${JSON.stringify(key)}]`;
+  return path === '' ? key : `${path}.${key}`;
+}
+
+/** null is absence in Kubernetes, except as an element of a list. Returns the same object if there is none. */
+export function withoutNulls(value: unknown): unknown {
+  if (Array.isArray(value)) {
+    const items = value.map((v) => withoutNulls(v));
+    return items.every((v, i) => v === value[i]) ? value : items;
+  }
+  if (typeof value !== 'object' || value === null) return value;
+  let changed = false;
+  const out: [string, unknown][] = [];
+  for (const [key, v] of Object.entries(value)) {
+    const kept = v === null ? undefined : withoutNulls(v);
+    if (v === null || kept !== v) changed = true;
+    if (v !== null) out.push([key, kept]);
+  }
+  return changed ? Object.fromEntries(out) : value;
+}

@@ -1,0 +1,225 @@
+/**
+ * Parsed objects → Snapshot. A pure function of its input; it only remembers what it
+ * read of objects whose identity has not changed, and hands out the same maps while
+ * their content is the same, so that what is downstream can tell cheaply.
+ */
+import type { Problem } from '../errors.js';
+import { tryCanonicalAddr } from '../net/addr.js';
+import { Field, isRecord, type ParsedObject } from './fields.js';
+import { kindInfo, type Section } from './kinds.js';
+import { isReady, readNamespace, readNode, readPod } from './objects.js';
+import {
+  type EndpointEntry,
+  readEndpointSlice,
+  readEndpoints,
+  readService,
+  resolveService,
+  type ServiceSpec,
+} from './services.js';
+import type { Namespace, Node, Pod, RawPolicy, Service, Snapshot } from './snapshot.js';
+
+export interface BuildOptions {
+  readonly nodeName: string;
+  /** Addresses of this node's interfaces. */
+  readonly ownNodeIps: readonly string[];
+  /** What went wrong before there were objects: put first into Snapshot.problems. */
+  readonly problems?: readonly Problem[];
+}
+
+type Value =
+  | { section: 'namespaces'; value: Namespace }
+  | { section: 'nodes'; value: Node }
+  | { section: 'pods'; value: Pod; ready: boolean }
+  | { section: 'services'; value: ServiceSpec | undefined }
+  | { section: 'slices' | 'endpoints'; value: readonly EndpointEntry[]; service: string }
+  | { section: 'policies'; value: RawPolicy };
+
+/** What one object turned out to be. */
+interface Entry {
+  /** `namespace/name`, or the name of a cluster-wide object; empty if it has none. */
+  readonly key: string;
+  readonly kind: string;
+  readonly apiVersion: string;
+  /** `Kind namespace/name`. */
+  readonly title: string;
+  /** undefined: passed over. */
+  readonly value: Value | undefined;
+  readonly problems: readonly Problem[];
+}
+
+type Sections = { [S in Section]: Entry[] };
+
+export class SnapshotBuilder {
+  private readonly entries = new WeakMap<ParsedObject, Entry>();
+  private last: { sections: Sections; snapshot: Snapshot } | undefined;
+
+  /** Of two objects of one kind and name the first counts, and a Problem says so. */
+  build(objects: Iterable<ParsedObject>, options: BuildOptions): Snapshot {
+    const problems: Problem[] = [...(options.problems ?? [])];
+    const sections: Sections = { namespaces: [], pods: [], nodes: [], services: [], slices: [], endpoints: [], policies: [] };
+    const seen = new Map<string, ParsedObject>();
+    const passedOver = new Set<string>();
+    for (const parsed of objects) {
+      let entry = this.entries.get(parsed);
+      if (!entry) this.entries.set(parsed, (entry = readEntry(parsed)));
+      problems.push(...entry.problems);
+      if (!entry.value) {
+        if (entry.problems.length === 0 && !passedOver.has(`${entry.apiVersion} ${entry.kind}`)) {
+          passedOver.add(`${entry.apiVersion} ${entry.kind}`);
+          problems.push(passedOverProblem(parsed, entry));
+        }
+        continue;
+      }
+      const id = `${entry.value.section}|${entry.key}`;
+      const first = seen.get(id);
+      if (first) problems.push(duplicateProblem(parsed, entry, first));
+      else {
+        seen.set(id, parsed);
+        sections[entry.value.section].push(entry);
+      }
+    }
+    const snapshot = this.assemble(sections, options, problems);
+    this.last = { sections, snapshot };
+    return snapshot;
+  }
+
+  private assemble(sections: Sections, options: BuildOptions, problems: readonly Problem[]): Snapshot {
+    const last = this.last;
+    const same = (...names: Section[]) => last !== undefined && names.every((n) => sameList(last.sections[n], sections[n]));
+    const pods = last && same('pods') ? last.snapshot.pods : byKey<Pod>(sections.pods);
+    const namespaces = last && same('namespaces') ? last.snapshot.namespaces : byKey<Namespace>(sections.namespaces);
+    const nodes = last && same('nodes') ? last.snapshot.nodes : byKey<Node>(sections.nodes);
+    const services =
+      last && same('services', 'slices', 'endpoints', 'pods') ? last.snapshot.services : resolveServices(sections, pods);
+    const policies = last && same('policies') ? last.snapshot.policies : sections.policies.map((e) => e.value?.value as RawPolicy);
+    const ips = new Set(options.ownNodeIps.map((ip) => tryCanonicalAddr(ip)).filter((ip) => ip !== undefined));
+    return { pods, namespaces, nodes, services, policies, ownNode: { name: options.nodeName, ips: [...ips] }, problems };
+  }
+}
+
+/** A one-shot build, without memory. */
+export function buildSnapshot(objects: Iterable<ParsedObject>, options: BuildOptions): Snapshot {
+  return new SnapshotBuilder().build(objects, options);
+}
+
+function sameList(a: readonly Entry[], b: readonly Entry[]): boolean {
+  return a.length === b.length && a.every((entry, i) => entry === b[i]);
+}
+
+function byKey<T>(entries: readonly Entry[]): Map<string, T> {
+  return new Map(entries.map((e) => [e.key, e.value?.value as T]));
+}
+
+function resolveServices(sections: Sections, pods: ReadonlyMap<string, Pod>): Map<string, Service> {
+  const listed = new Map<string, EndpointEntry[]>();
+  const collect = (entries: readonly Entry[]) => {
+    const found = new Map<string, EndpointEntry[]>();
+    for (const { value } of entries) {
+      if (value?.section !== 'slices' && value?.section !== 'endpoints') continue;
+      const list = found.get(value.service);
+      if (list) list.push(...value.value);
+      else found.set(value.service, [...value.value]);
+    }
+    for (const [service, list] of found) if (!listed.has(service)) listed.set(service, list);
+  };
+  collect(sections.slices);
+  collect(sections.endpoints); // only for Services that no slice lists
+
+  let podsByNamespace: Map<string, Pod[]> | undefined;
+  const podsOf = (namespace: string): readonly Pod[] => {
+    if (!podsByNamespace) {
+      podsByNamespace = new Map();
+      for (const pod of pods.values()) {
+        const list = podsByNamespace.get(pod.namespace);
+        if (list) list.push(pod);
+        else podsByNamespace.set(pod.namespace, [pod]);
+      }
+    }
+    return podsByNamespace.get(namespace) ?? [];
+  };
+  const notReady = new Set(sections.pods.filter((e) => e.value?.section === 'pods' && !e.value.ready).map((e) => e.key));
+  const services = new Map<string, Service>();
+  for (const { key, value } of sections.services) {
+    if (value?.section !== 'services' || !value.value) continue;
+    const spec = value.value;
+    services.set(key, resolveService(spec, listed.get(key), () => podsOf(spec.namespace), notReady));
+  }
+  return services;
+}
+
+function readEntry(parsed: ParsedObject): Entry {
+  const problems: Problem[] = [];
+  const apiVersion = typeof parsed.object.apiVersion === 'string' ? parsed.object.apiVersion : '';
+  const kind = typeof parsed.object.kind === 'string' ? parsed.object.kind : '';
+  const nothing = { key: '', kind, apiVersion, title: kind, value: undefined, problems };
+  if (apiVersion === '' || kind === '') {
+    const message = 'is not a Kubernetes object: apiVersion and kind must be strings';
+    problems.push({ severity: 'error', where: { ...parsed.where, field: kind === '' ? 'kind' : 'apiVersion' }, message });
+    return nothing;
+  }
+  const info = kindInfo(apiVersion, kind);
+  if (!info) return nothing;
+  const metadata = isRecord(parsed.object.metadata) ? parsed.object.metadata : {};
+  const name = typeof metadata.name === 'string' ? metadata.name : '';
+  const namespace = typeof metadata.namespace === 'string' && metadata.namespace !== '' ? metadata.namespace : 'default';
+  const key = info.namespaced ? `${namespace}/${name}` : name;
+  const title = `${kind} ${key}`;
+  const root = Field.root(parsed, title, problems);
+  if (name === '' || name.includes('/') || namespace.includes('/')) {
+    const field = root.at('metadata').at(namespace.includes('/') ? 'namespace' : 'name');
+    field.problem('must be a name', 'objects without a name of their own (generateName) cannot be read from files');
+    return { ...nothing, title };
+  }
+  if (info.namespaced) root.at('metadata').at('namespace').string();
+  const value = readValue(info.section, root, namespace, name, parsed, { apiVersion, kind, namespaced: info.namespaced });
+  return { key, kind, apiVersion, title, value, problems };
+}
+
+function readValue(
+  section: Section,
+  root: Field,
+  namespace: string,
+  name: string,
+  parsed: ParsedObject,
+  type: { apiVersion: string; kind: string; namespaced: boolean },
+): Value | undefined {
+  switch (section) {
+    case 'namespaces':
+      return { section, value: readNamespace(root, name) };
+    case 'nodes':
+      return { section, value: readNode(root, name) };
+    case 'pods':
+      return { section, value: readPod(root, namespace, name), ready: isReady(root) };
+    case 'services':
+      return { section, value: readService(root, namespace, name) };
+    case 'slices': {
+      const service = root.at('metadata').at('labels').at('kubernetes.io/service-name').string();
+      return { section, value: readEndpointSlice(root), service: `${namespace}/${service ?? ''}` };
+    }
+    case 'endpoints':
+      return { section, value: readEndpoints(root), service: `${namespace}/${name}` };
+    case 'policies': {
+      const { apiVersion, kind, namespaced } = type;
+      const raw = { apiVersion, kind, name, object: parsed.object, where: { ...parsed.where, object: `${kind} ${namespaced ? `${namespace}/` : ''}${name}` } };
+      return { section, value: namespaced ? { ...raw, namespace } : raw };
+    }
+    default:
+      return section satisfies never;
+  }
+}
+
+function passedOverProblem(parsed: ParsedObject, entry: Entry): Problem {
+  const message = `objects of kind ${entry.kind} (${entry.apiVersion}) are not read and have no effect`;
+  return { severity: 'warning', where: { ...parsed.where, object: entry.kind, field: 'kind' }, message };
+}
+
+function duplicateProblem(parsed: ParsedObject, entry: Entry, first: ParsedObject): Problem {
+  const { file, document } = first.where;
+  const place = file === undefined ? 'before' : `in ${file}${document === undefined ? '' : ` (document ${document + 1})`}`;
+  return {
+    severity: 'error',
+    where: { ...parsed.where, object: entry.title, field: 'metadata.name' },
+    message: `is defined a second time; the first, ${place}, counts`,
+    hint: 'remove one of the two, or give it another name or namespace',
+  };
+}

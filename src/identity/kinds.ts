@@ -1,0 +1,33 @@
+/** Which objects the agent reads, by API group: kinds of the same name in other groups are other things. */
+
+export type Section = 'namespaces' | 'pods' | 'nodes' | 'services' | 'slices' | 'endpoints' | 'policies';
+
+interface KindInfo {
+  readonly section: Section;
+  readonly namespaced: boolean;
+}
+
+const KINDS: ReadonlyMap<string, KindInfo> = new Map(
+  Object.entries({
+    '/Namespace': { section: 'namespaces', namespaced: false },
+    '/Node': { section: 'nodes', namespaced: false },
+    '/Pod': { section: 'pods', namespaced: true },
+    '/Service': { section: 'services', namespaced: true },
+    '/Endpoints': { section: 'endpoints', namespaced: true },
+    'discovery.k8s.io/EndpointSlice': { section: 'slices', namespaced: true },
+    'networking.k8s.io/NetworkPolicy': { section: 'policies', namespaced: true },
+    // The group it had before Kubernetes 1.7; the shape is the same, the dialect says so to the user.
+    'extensions/NetworkPolicy': { section: 'policies', namespaced: true },
+  } satisfies Record<string, KindInfo>),
+);
+
+/** `networking.k8s.io/v1` → `networking.k8s.io`; `v1` → the core group, empty. */
+export function apiGroup(apiVersion: string): string {
+  const slash = apiVersion.indexOf('/');
+  return slash < 0 ? '' : apiVersion.slice(0, slash);
+}
+
+/** undefined: a kind that the agent passes over. */
+export function kindInfo(apiVersion: string, kind: string): KindInfo | undefined {
+  return KINDS.get(`${apiGroup(apiVersion)}/${kind}`);
+}

@@ -1,0 +1,120 @@
+/** Kubernetes objects → the Snapshot's values. What cannot be read is a Problem; the rest of the object counts. */
+import { tryCanonicalAddr } from '../net/addr.js';
+import { parseProtocol, TCP } from '../net/protocol.js';
+import type { Field } from './fields.js';
+import type { ContainerPort, Namespace, Node, Pod } from './snapshot.js';
+
+/** Canonical address of a field; a Problem if it is none, nothing if it is empty. */
+export function readAddress(field: Field): string | undefined {
+  const text = field.string();
+  if (text === undefined || text === '') return undefined;
+  return tryCanonicalAddr(text) ?? field.problem(`${JSON.stringify(text)} is not an IP address`);
+}
+
+/** The protocol of a port of a container, Service or slice: TCP unless it says otherwise. */
+export function readProtocol(field: Field): number | undefined {
+  const text = field.string();
+  if (text === undefined) return field.present ? undefined : TCP;
+  return parseProtocol(text) ?? field.problem(`${JSON.stringify(text)} is not a protocol`, 'use TCP, UDP or SCTP');
+}
+
+function unique(values: Iterable<string | undefined>): string[] {
+  const out = new Set<string>();
+  for (const v of values) if (v !== undefined) out.add(v);
+  return [...out];
+}
+
+export function readNamespace(root: Field, name: string): Namespace {
+  const metadata = root.at('metadata');
+  return {
+    name,
+    // The API server puts this label on every namespace; a manifest need not say so.
+    labels: { ...metadata.at('labels').stringMap(), 'kubernetes.io/metadata.name': name },
+    annotations: metadata.at('annotations').stringMap(),
+    terminating: metadata.at('deletionTimestamp').present || root.at('status').at('phase').string() === 'Terminating',
+  };
+}
+
+export function readNode(root: Field, name: string): Node {
+  const ips: (string | undefined)[] = [];
+  for (const address of root.at('status').at('addresses').items()) {
+    const type = address.at('type').string();
+    if (type === 'InternalIP' || type === 'ExternalIP') ips.push(readAddress(address.at('address')));
+  }
+  return { name, labels: root.at('metadata').at('labels').stringMap(), ips: unique(ips) };
+}
+
+export function readPod(root: Field, namespace: string, name: string): Pod {
+  const metadata = root.at('metadata');
+  const spec = root.at('spec');
+  const status = root.at('status');
+  const phase = status.at('phase').string();
+  const ended = phase === 'Succeeded' || phase === 'Failed';
+  const labels = metadata.at('labels').stringMap();
+  const ips = unique([
+    readAddress(status.at('podIP')),
+    ...status
+      .at('podIPs')
+      .items()
+      .map((entry) => readAddress(entry.at('ip'))),
+  ]);
+  return {
+    // A manifest has no UID unless it came out of a cluster; the name is all there is to go by.
+    uid: metadata.at('uid').string() ?? `${namespace}/${name}`,
+    namespace,
+    name,
+    labels,
+    annotations: metadata.at('annotations').stringMap(),
+    ips: ended ? [] : ips,
+    nodeName: spec.at('nodeName').string() ?? '',
+    serviceAccount: spec.at('serviceAccountName').string() ?? spec.at('serviceAccount').string() ?? 'default',
+    hostNetwork: spec.at('hostNetwork').boolean() ?? false,
+    ended,
+    ports: readContainerPorts(spec),
+    workload: readWorkload(metadata.at('ownerReferences'), labels),
+  };
+}
+
+/** Would the endpoints controller list it? Without a status there is nothing that says no. */
+export function isReady(root: Field): boolean {
+  if (root.at('metadata').at('deletionTimestamp').present) return false;
+  const conditions = root.at('status').at('conditions').items();
+  const ready = conditions.find((c) => c.at('type').string() === 'Ready');
+  return ready === undefined || ready.at('status').string() === 'True';
+}
+
+/** Ports of the containers that run beside each other: init containers only if they stay (`restartPolicy: Always`). */
+function readContainerPorts(spec: Field): ContainerPort[] {
+  const sidecars = spec
+    .at('initContainers')
+    .items()
+    .filter((c) => c.at('restartPolicy').string() === 'Always');
+  const ports: ContainerPort[] = [];
+  for (const container of [...spec.at('containers').items(), ...sidecars]) {
+    for (const entry of container.at('ports').items()) {
+      const port = entry.at('containerPort').integer(1, 65535);
+      const protocol = readProtocol(entry.at('protocol'));
+      if (port !== undefined && protocol !== undefined) ports.push({ name: entry.at('name').string(), protocol, port });
+    }
+  }
+  return ports;
+}
+
+/**
+ * The controller that a person would name. A ReplicaSet called `web-<pod-template-hash>`
+ * is Deployment web's; a Job called `backup-28391040` (minutes since 1970, 8 digits
+ * until 2160) is CronJob backup's.
+ */
+function readWorkload(owners: Field, labels: Readonly<Record<string, string>>): Pod['workload'] {
+  const items = owners.items();
+  const owner = items.find((o) => o.at('controller').boolean() === true) ?? items[0];
+  const kind = owner?.at('kind').string();
+  const name = owner?.at('name').string();
+  if (!kind || !name) return undefined;
+  const hash = labels['pod-template-hash'];
+  if (kind === 'ReplicaSet' && hash && name.endsWith(`-${hash}`) && name.length > hash.length + 1) {
+    return { kind: 'Deployment', name: name.slice(0, -hash.length - 1) };
+  }
+  const cron = kind === 'Job' ? /^(.+)-\d{8}$/.exec(name) : null;
+  return cron?.[1] ? { kind: 'CronJob', name: cron[1] } : { kind, name };
+}
