@@ -29,9 +29,11 @@ export interface AtomPrefix {
 
 export interface Atom {
   readonly id: number;
-  /** Fixed content; undefined where members() must be asked of a snapshot. */
+  /** IPv4 blocks without exceptions: address × 64 + prefix length, ascending. */
+  readonly keys4?: Float64Array;
+  /** The other blocks, and what they except. */
   readonly prefixes?: readonly AtomPrefix[];
-  /** Addresses (canonical text) that belong to it in this snapshot. */
+  /** Addresses (canonical text) that belong to it in this snapshot; instead of fixed content. */
   readonly members?: (world: World) => Iterable<string>;
 }
 
@@ -122,32 +124,53 @@ function* candidatePods(peer: Extract<Peer, { kind: 'pods' }>, world: World): Ge
 
 type Block = Extract<Peer, { kind: 'cidr' }>;
 
+/** A bucket while it fills: plain IPv4 blocks as numbers, all others as they are. */
+interface Bucket {
+  plain: number[];
+  other: { text: string; prefixes: AtomPrefix[] }[];
+}
+
 function cidrAtoms(blocks: readonly Block[]): Atom[] {
   if (blocks.length === 0) return [];
-  const buckets = new Map<number, { text: string; block: Block }[]>();
   let k = 1;
   while (k * BUCKET < blocks.length) k *= 2;
+  const buckets = new Map<number, Bucket>();
+  const bucket = (hash: number): Bucket => {
+    const slot = hash & (k - 1);
+    let found = buckets.get(slot);
+    if (!found) buckets.set(slot, (found = { plain: [], other: [] }));
+    return found;
+  };
   for (const block of blocks) {
-    const text = block.except.length === 0 ? block.cidr : `${block.cidr}!${[...block.except].sort().join(',')}`;
-    const slot = k === 1 ? 0 : fnv1a(text) & (k - 1);
-    const bucket = buckets.get(slot);
-    if (bucket) bucket.push({ text, block });
-    else buckets.set(slot, [{ text, block }]);
+    const p = atomPrefix(block.cidr, 1);
+    if (p.family === 4 && block.except.length === 0) {
+      const key = p.addr4 * 64 + p.prefix;
+      bucket(mix(p.addr4 ^ (p.prefix << 26))).plain.push(key);
+    } else {
+      const text = `${block.cidr}!${[...block.except].sort().join(',')}`;
+      bucket(mix(fnv1a(text))).other.push({ text, prefixes: blockPrefixes(block) });
+    }
   }
-  const atoms: Atom[] = [];
-  for (const bucket of buckets.values()) {
-    bucket.sort((a, b) => (a.text < b.text ? -1 : a.text > b.text ? 1 : 0));
-    const id = contentId(`cidrs|${bucket.map((b) => b.text).join(' ')}`);
-    atoms.push({ id, prefixes: bucket.flatMap((b) => blockPrefixes(b.block)) });
-  }
-  return atoms;
+  return [...buckets.values()].map(({ plain, other }) => {
+    const keys4 = Float64Array.from(plain).sort();
+    other.sort((x, y) => (x.text < y.text ? -1 : x.text > y.text ? 1 : 0));
+    const numbers = Buffer.from(keys4.buffer, keys4.byteOffset, keys4.byteLength);
+    const id = contentId(`cidrs|${keys4.length}|${other.map((o) => o.text).join(' ')}|`, numbers);
+    return { id, keys4, prefixes: other.flatMap((o) => o.prefixes) };
+  });
 }
 
 function fnv1a(text: string): number {
   let h = 0x811c9dc5;
   for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
-  h ^= h >>> 15; // the low bits choose the bucket: fold the high ones in
   return h >>> 0;
+}
+
+/** Spreads neighbouring addresses over the buckets: the low bits choose (finalizer of MurmurHash3). */
+function mix(h: number): number {
+  let x = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);
+  return (x ^ (x >>> 16)) >>> 0;
 }
 
 /** An except inside another except of the same block would be taken back twice: only the outermost count. */

@@ -79,6 +79,7 @@ export function sweep(
   const hosts = new Map<string, AtomPrefix>();
   let fixed4 = 0;
   atoms.forEach((atom, index) => {
+    fixed4 += atom.keys4?.length ?? 0;
     for (const p of atom.prefixes ?? []) {
       if (p.family === 4) fixed4++;
       else v6.push({ key: key6(p), prefix: p.prefix, atom: index, sign: p.sign });
@@ -124,6 +125,7 @@ function sweep4(
     i++;
   };
   atoms.forEach((atom, index) => {
+    for (const key of atom.keys4 ?? []) add(Math.floor(key / 64), key % 64, index, 1);
     for (const p of atom.prefixes ?? []) if (p.family === 4) add(p.addr4, p.prefix, index, p.sign);
   });
   for (const h of hosts) add(h.addr, h.prefix, h.atom, h.sign);

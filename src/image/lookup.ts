@@ -11,18 +11,24 @@ export function classLookup(image: {
   destinations6: Destinations6;
 }): (ip: string) => number {
   const { destinations4: d4, destinations6: d6 } = image;
-  const lengths4 = [...new Set(Array.from(d4.keys, (k) => k % 64))].sort((a, b) => b - a);
-  const lengths6 = [...new Set(d6.keys.map((k) => Number(k.slice(33))))].sort((a, b) => b - a);
-  const index6 = new Map(d6.keys.map((k, i) => [k, i]));
+  // Each family's index is made with its first query.
+  let lengths4: number[] | undefined;
+  let lengths6: number[] = [];
+  let index6: Map<string, number> | undefined;
   return (ip) => {
     const p = atomPrefix(ip, 1);
     if (p.family === 4) {
+      lengths4 ??= [...new Set(Array.from(d4.keys, (k) => k % 64))].sort((a, b) => b - a);
       for (const length of lengths4) {
         const size = 2 ** (32 - length);
         const at = search(d4.keys, Math.floor(p.addr4 / size) * size * 64 + length);
         if (at >= 0) return d4.classes[at] as number;
       }
       return 0;
+    }
+    if (!index6) {
+      index6 = new Map(d6.keys.map((k, i) => [k, i]));
+      lengths6 = [...new Set(d6.keys.map((k) => Number(k.slice(33))))].sort((a, b) => b - a);
     }
     const address = BigInt(`0x${p.addr6}`);
     for (const length of lengths6) {
