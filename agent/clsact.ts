@@ -107,6 +107,16 @@ export function ingressQdisc(nl: NetlinkSocket, ifindex: number): { kind: string
   return undefined;
 }
 
+/** Indices of all devices with a clsact, whoever made it. */
+export function clsactDevices(nl: NetlinkSocket): number[] {
+  const out: number[] = [];
+  for (const m of nl.dump(RTM_GETQDISC, [tcmsg(0, 0, 0, 0)], 'list of qdiscs')) {
+    if (m.type !== RTM_NEWQDISC || m.body.length < 20 || m.body.readUInt32LE(12) !== TC_H_CLSACT) continue;
+    if (stringOf(parseAttrs(m.body, 20).get(TCA_KIND)) === 'clsact') out.push(m.body.readInt32LE(4));
+  }
+  return out;
+}
+
 /** Adds clsact where there is none; true: we made it. Throws KERNEL, with a hint where `ingress` is in the way. */
 export function ensureClsact(nl: NetlinkSocket, ifindex: number, ifname: string): boolean {
   const there = ingressQdisc(nl, ifindex);

@@ -30,6 +30,8 @@ export interface Bindings {
   readonly all: readonly EndpointBinding[];
   /** Global addresses of the agent's own namespace, canonical and sorted. */
   readonly ownIps: readonly string[];
+  /** UIDs of local pods that are not bound: their hooks, if they have any, are to stay. */
+  readonly unbound: ReadonlySet<string>;
   /** Pods that could not be bound, wholly or in part, and why. */
   readonly problems: readonly Problem[];
 }
@@ -114,14 +116,16 @@ export class EndpointResolver {
       const addresses = nl.addresses();
       const found = findUplinks(links, nl.defaultRouteDevices(), this.#opts.uplinks);
       const problems: Problem[] = [...found.problems];
-      const pods = this.#pods(snapshot, own, problems);
+      const unbound = new Set<string>();
+      const pods = this.#pods(snapshot, own, problems, unbound);
       const uplinks = found.uplinks.map((l) => this.#uplink(l));
       this.#forgetIds([...pods, ...uplinks]);
-      return { pods, uplinks, all: [...pods, ...uplinks], ownIps: ownAddresses(addresses, links), problems };
+      const ownIps = ownAddresses(addresses, links);
+      return { pods, uplinks, all: [...pods, ...uplinks], ownIps, unbound, problems };
     });
   }
 
-  #pods(snapshot: Snapshot, own: Own, problems: Problem[]): PodBinding[] {
+  #pods(snapshot: Snapshot, own: Own, problems: Problem[], unbound: Set<string>): PodBinding[] {
     const scan = new Scan(own, this.#opts, this.#settled.values());
     const out: PodBinding[] = [];
     const taken = new Map<number, PodBinding>();
@@ -147,6 +151,7 @@ export class EndpointResolver {
         if (final) settled.set(pod.uid, view);
       } catch (e) {
         if (!(e instanceof AgentError)) throw e;
+        unbound.add(pod.uid);
         const where = { object: `Pod ${pod.namespace}/${pod.name}`, ...e.where };
         problems.push({ severity: 'error', where, message: e.message, hint: e.hint });
       }
@@ -157,10 +162,14 @@ export class EndpointResolver {
 
   #viewOf(pod: Pod, scan: Scan, own: Own): View {
     const field = `metadata.annotations["${NETNS_ANNOTATION}"]`;
+    const settled = this.#settled.get(pod.uid);
+    const before = settled && scan.holds(settled) ? settled : undefined;
     const annotation = this.#opts.annotations === false ? undefined : pod.annotations[NETNS_ANNOTATION];
     if (annotation !== undefined) {
       const path = annotationPath(annotation, this.#opts.runDir);
       const ns = netnsAt(path);
+      // A namespace whose name was removed lives on while a process is in it.
+      if (!ns && before) return before;
       if (!ns) throw fail(pod, field, `there is no network namespace at ${path}`, 'it is bound when it appears');
       if (ns.id === own.ns.id) throw fail(pod, field, `${path} is the agent's own namespace`, 'set spec.hostNetwork');
       return scan.view(ns);
@@ -168,10 +177,7 @@ export class EndpointResolver {
     if (pod.ips.length === 0) {
       throw fail(pod, 'status.podIP', 'has no address, so that its namespace cannot be found', `set ${field}`);
     }
-    const before = this.#settled.get(pod.uid);
-    if (before && scan.holds(before) && netnsAt(before.ns.path)?.id === before.ns.id) {
-      if (before.addresses.some((a) => pod.ips.includes(a.address))) return before;
-    }
+    if (before?.addresses.some((a) => pod.ips.includes(a.address))) return before;
     const owners = scan.owners(pod.ips);
     const [first, ...more] = owners;
     if (!first) {

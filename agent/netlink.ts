@@ -8,8 +8,8 @@
  */
 import { closeSync, openSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
-import ipaddr from 'ipaddr.js';
 import { AgentError } from '../src/errors.js';
+import { formatBytes16 } from '../src/net/addr.js';
 import { sys } from './libbpf/sys.js';
 import {
   attrU32,
@@ -231,6 +231,11 @@ export function parseLink(m: NlMessage): Link | undefined {
   };
 }
 
+/** An IPv4 address as the 16 bytes of ::ffff:a.b.c.d (bpf/types.h). */
+export function mapped(v4: Uint8Array): Buffer {
+  return Buffer.concat([Buffer.from('00000000000000000000ffff', 'hex'), v4]);
+}
+
 export function parseAddress(m: NlMessage): Address | undefined {
   if (m.body.length < 8) return undefined;
   const family = m.body[0] === 2 ? 4 : m.body[0] === 10 ? 6 : undefined;
@@ -241,7 +246,7 @@ export function parseAddress(m: NlMessage): Address | undefined {
   return {
     ifindex: m.body.readUInt32LE(4),
     family,
-    address: ipaddr.fromByteArray([...bytes]).toString(),
+    address: formatBytes16(family === 4 ? mapped(bytes) : bytes, family),
     prefix: m.body.readUInt8(1),
     scope: m.body.readUInt8(3),
   };

@@ -1,0 +1,165 @@
+/**
+ * tcx links (kernel 6.6) by bpf(2): linux/bpf.h, union bpf_attr. A link's pin holds it: it
+ * goes on without the agent, and a later agent replaces its program in one step.
+ */
+import { AgentError } from '../src/errors.js';
+import type { Direction } from './clsact.js';
+import { sys } from './libbpf/sys.js';
+
+const BPF_PROG_LOAD = 5;
+const BPF_OBJ_PIN = 6;
+const BPF_OBJ_GET = 7;
+const BPF_OBJ_GET_INFO_BY_FD = 15;
+const BPF_PROG_QUERY = 16;
+const BPF_LINK_CREATE = 28;
+const BPF_LINK_UPDATE = 29;
+const BPF_LINK_DETACH = 34;
+
+const BPF_PROG_TYPE_SCHED_CLS = 3;
+const BPF_LINK_TYPE_TCX = 11;
+const ATTACH_TYPE: Record<Direction, number> = { ingress: 46, egress: 47 };
+const BPF_F_BEFORE = 1 << 3;
+
+export interface TcxLinkInfo {
+  readonly id: number;
+  readonly programId: number;
+  /** 0 once the device has gone, or the link was detached by force. */
+  readonly ifindex: number;
+  readonly direction: Direction | undefined;
+}
+
+/** Buffers whose addresses the running call was given: what the collector must not take meanwhile. */
+let held: readonly Buffer[] = [];
+
+function bpf(cmd: number, attr: Buffer, ...pointedTo: Buffer[]): number {
+  held = [attr, ...pointedTo];
+  try {
+    return sys.bpf(cmd, attr);
+  } finally {
+    held = [];
+  }
+}
+
+function errnoOf(e: unknown): string | undefined {
+  return e instanceof AgentError ? e.errno : undefined;
+}
+
+/**
+ * Whether the kernel has tcx. Asks for a link on a device that cannot be: a kernel with tcx
+ * looks for the device and says ENODEV, one without does not know the
+ * attach type and says EINVAL. Throws KERNEL for any other answer (EPERM …).
+ */
+export function probeTcx(): boolean {
+  // r0 = -1 (TCX_NEXT); exit
+  const insns = Buffer.from('b7000000ffffffff9500000000000000', 'hex');
+  const licence = Buffer.from('GPL\0');
+  const load = Buffer.alloc(128);
+  load.writeUInt32LE(BPF_PROG_TYPE_SCHED_CLS, 0);
+  load.writeUInt32LE(2, 4);
+  load.writeBigUInt64LE(sys.address(insns), 8);
+  load.writeBigUInt64LE(sys.address(licence), 16);
+  const program = bpf(BPF_PROG_LOAD, load, insns, licence);
+  try {
+    sys.close(createLink(program, 0x7fffffff, 'ingress'));
+    return true;
+  } catch (e) {
+    if (errnoOf(e) === 'ENODEV') return true;
+    if (errnoOf(e) === 'EINVAL') return false;
+    throw e;
+  } finally {
+    sys.close(program);
+  }
+}
+
+/** Attaches ahead of all programs that the hook has; the link's fd. Throws KERNEL. */
+export function createLink(programFd: number, ifindex: number, direction: Direction): number {
+  // prog_fd, target_ifindex, attach_type, flags; no relative: before everything.
+  const a = Buffer.alloc(64);
+  a.writeUInt32LE(programFd, 0);
+  a.writeUInt32LE(ifindex, 4);
+  a.writeUInt32LE(ATTACH_TYPE[direction], 8);
+  a.writeUInt32LE(BPF_F_BEFORE, 12);
+  return bpf(BPF_LINK_CREATE, a);
+}
+
+/** Replaces the link's program: each packet meets the old one or the new one. Throws KERNEL. */
+export function updateLink(linkFd: number, programFd: number): void {
+  const a = Buffer.alloc(64);
+  a.writeUInt32LE(linkFd, 0);
+  a.writeUInt32LE(programFd, 4);
+  bpf(BPF_LINK_UPDATE, a);
+}
+
+/** Detaches the link's program, whoever still holds the link. Throws KERNEL. */
+export function detachLink(linkFd: number): void {
+  const a = Buffer.alloc(64);
+  a.writeUInt32LE(linkFd, 0);
+  bpf(BPF_LINK_DETACH, a);
+}
+
+function pathAttr(path: string, fd: number): { attr: Buffer; path: Buffer } {
+  const text = Buffer.from(`${path}\0`);
+  const a = Buffer.alloc(64);
+  a.writeBigUInt64LE(sys.address(text), 0);
+  a.writeUInt32LE(fd, 8);
+  return { attr: a, path: text };
+}
+
+/** Throws KERNEL: EEXIST where the path is taken. */
+export function pin(fd: number, path: string): void {
+  const p = pathAttr(path, fd);
+  bpf(BPF_OBJ_PIN, p.attr, p.path);
+}
+
+/** The object pinned at `path`; undefined where there is none. Throws KERNEL. */
+export function openPinned(path: string): number | undefined {
+  const p = pathAttr(path, 0);
+  try {
+    return bpf(BPF_OBJ_GET, p.attr, p.path);
+  } catch (e) {
+    if (errnoOf(e) === 'ENOENT') return undefined;
+    throw e;
+  }
+}
+
+function infoByFd(fd: number, length: number): Buffer {
+  const info = Buffer.alloc(length);
+  const a = Buffer.alloc(64);
+  a.writeUInt32LE(fd, 0);
+  a.writeUInt32LE(length, 4);
+  a.writeBigUInt64LE(sys.address(info), 8);
+  bpf(BPF_OBJ_GET_INFO_BY_FD, a, info);
+  return info;
+}
+
+/** struct bpf_link_info; undefined for a link of another type. Throws KERNEL. */
+export function linkInfo(linkFd: number): TcxLinkInfo | undefined {
+  const info = infoByFd(linkFd, 64);
+  if (info.readUInt32LE(0) !== BPF_LINK_TYPE_TCX) return undefined;
+  const type = info.readUInt32LE(20);
+  return {
+    id: info.readUInt32LE(4),
+    programId: info.readUInt32LE(8),
+    ifindex: info.readUInt32LE(16),
+    direction: type === ATTACH_TYPE.ingress ? 'ingress' : type === ATTACH_TYPE.egress ? 'egress' : undefined,
+  };
+}
+
+/** The kernel's number of a loaded program (struct bpf_prog_info, id). Throws KERNEL. */
+export function programId(programFd: number): number {
+  return infoByFd(programFd, 8).readUInt32LE(4);
+}
+
+/** Ids of the programs at a tcx hook, in the order in which they run. Throws KERNEL. */
+export function queryPrograms(ifindex: number, direction: Direction): number[] {
+  const MAX = 64;
+  const ids = Buffer.alloc(4 * MAX);
+  const a = Buffer.alloc(64);
+  a.writeUInt32LE(ifindex, 0);
+  a.writeUInt32LE(ATTACH_TYPE[direction], 4);
+  a.writeBigUInt64LE(sys.address(ids), 16);
+  a.writeUInt32LE(MAX, 24);
+  bpf(BPF_PROG_QUERY, a, ids);
+  const count = Math.min(a.readUInt32LE(24), MAX);
+  return Array.from({ length: count }, (_, i) => ids.readUInt32LE(4 * i));
+}
