@@ -41,12 +41,14 @@ export function buildSet(selections: readonly Selection[], world: World): BuiltS
   const atoms = new Map<number, Atom>();
   const refs = new Map<number, RuleRef>();
   let named = false;
+  let staged = false;
   for (const { tier, policies } of selections) {
     const stagedOnly = policies.every((p) => p.staged);
+    staged ||= stagedOnly || policies.some((p) => p.staged && p.rules.length > 0);
     const bits: Bit[] = [];
-    const add = (rule: Rule, staged: boolean) => {
-      const ref = rule.ref.staged === staged ? rule.ref : { ...rule.ref, staged };
-      const built = ruleBits(rule, ref, staged, world);
+    const add = (rule: Rule, asStaged: boolean) => {
+      const ref = rule.ref.staged === asStaged ? rule.ref : { ...rule.ref, staged: asStaged };
+      const built = ruleBits(rule, ref, asStaged, world);
       named ||= built.named;
       for (const atom of built.atoms) atoms.set(atom.id, atom);
       refs.set(ruleId(ref), ref);
@@ -65,10 +67,10 @@ export function buildSet(selections: readonly Selection[], world: World): BuiltS
     return { refused: `${rules.length} rules apply to it; a policy set holds at most ${LARGE_RULES}` };
   }
   const set: PolicySet = {
-    id: contentId(`set|${contents.join(',')}`),
+    id: contentId(`set|${staged}|${contents.join(',')}`),
     rules,
     large: rules.length > SMALL_RULES,
-    staged: rules.some((r) => r.staged),
+    staged,
   };
   return { set, atoms: [...atoms.values()], refs: [...refs], named };
 }

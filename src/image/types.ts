@@ -36,7 +36,7 @@ export interface PolicySet {
   readonly rules: readonly SetRule[];
   /** More than 512 rules. */
   readonly large: boolean;
-  /** Has a staged rule. */
+  /** Has staged rules, also such that can match nothing: verdicts carry an audit. */
   readonly staged: boolean;
 }
 

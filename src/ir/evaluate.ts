@@ -134,8 +134,9 @@ export function peerMatches(peer: Peer, snapshot: Snapshot, { sender, to }: Judg
 
 export function portMatches(match: PortMatch, snapshot: Snapshot, { to, protocol, port, fragment }: Judged): boolean {
   if (match.protocol !== null && match.protocol !== protocol) return false;
-  const allPorts = match.ports === undefined && match.named === undefined;
-  if (allPorts) return true;
+  // A range of all ports looks at none: it matches fragments too.
+  const allPorts = match.named === undefined && (match.ports?.some(([lo, hi]) => lo === 0 && hi === 65535) ?? true);
+  if (allPorts && (match.ports === undefined || match.protocol !== null || hasPorts(protocol))) return true;
   if (fragment) return false;
   if (match.protocol === null && !hasPorts(protocol)) return false;
   if (match.ports?.some(([lo, hi]) => lo <= port && port <= hi)) return true;

@@ -1,0 +1,211 @@
+/**
+ * Makes the node equal to what the manifests say. One pass at a time; whatever changes
+ * meanwhile asks for one more. The order inside a pass:
+ *
+ *   1. detach what is no longer bound   (its entry must not go before its hooks)
+ *   2. apply the Image to the maps      (an endpoint's set is there before its hooks)
+ *   3. attach what is newly bound       (from its first packet on, a pod is judged)
+ */
+import { type AgentError, formatProblem, type Problem } from '../src/errors.js';
+import type { Compiler } from '../src/compile/index.js';
+import type { DialectRegistry } from '../src/dialects/index.js';
+import type { Snapshot } from '../src/identity/snapshot.js';
+import type { ApplyResult, EndpointBinding } from '../src/image/store.js';
+import type { Image } from '../src/image/types.js';
+import type { Ir } from '../src/ir/types.js';
+import type { Logger } from '../src/log.js';
+import type { Attacher, HookPrograms, HookState } from './attach.js';
+import type { Bindings, EndpointResolver, PodBinding } from './endpoints.js';
+import type { KernelMapStore } from './map-store.js';
+
+export interface ReconcilerParts {
+  readonly source: { load(): Snapshot };
+  readonly registry: DialectRegistry;
+  readonly resolver: EndpointResolver;
+  readonly compiler: Compiler;
+  readonly store: KernelMapStore;
+  readonly attacher: Attacher;
+  readonly programs: HookPrograms;
+  /** Writes the connections that were open before a pod's hooks. */
+  readonly seed: (pod: PodBinding) => void;
+  readonly log: Logger;
+}
+
+/** What is in force, complete and consistent: replaced as a whole after each pass. */
+export interface InForceState {
+  readonly snapshot: Snapshot;
+  readonly ir: Ir;
+  readonly image: Image;
+  readonly bindings: Bindings;
+  /** Bound now, or bound before and only out of sight. */
+  readonly endpoints: readonly EndpointBinding[];
+  readonly problems: readonly Problem[];
+  readonly lastApply: ApplyResult;
+  /** Wall clock of the pass, milliseconds since 1970. */
+  readonly appliedAt: number;
+}
+
+/** Rows that nothing names are deleted this long after the flip: packets in flight are gone by then. */
+const COLLECT_AFTER_MS = 100;
+
+export class Reconciler {
+  private current: InForceState | undefined;
+  private hooks: readonly HookState[] = [];
+  private readonly attached = new Set<string>();
+  private attachProblems: readonly Problem[] = [];
+  private shown = new Set<string>();
+  private timer: NodeJS.Timeout | undefined;
+  private collector: NodeJS.Timeout | undefined;
+  private failure: Problem | undefined;
+  private closed = false;
+
+  /** Since when passes fail, milliseconds since 1970; undefined while they succeed. */
+  failingSince: number | undefined;
+
+  constructor(
+    private readonly parts: ReconcilerParts,
+    private readonly ownIps: { value: readonly string[] },
+    private readonly onApplied: (state: InForceState) => void = () => {},
+  ) {}
+
+  get state(): InForceState | undefined {
+    return this.current;
+  }
+
+  /** Hooks as last looked at by check(). */
+  get hookStates(): readonly HookState[] {
+    return this.hooks;
+  }
+
+  get problems(): readonly Problem[] {
+    return [...(this.current?.problems ?? []), ...this.attachProblems, ...(this.failure ? [this.failure] : [])];
+  }
+
+  /** Asks for a pass after what is going on now. */
+  schedule(): void {
+    if (this.timer || this.closed) return;
+    this.timer = setTimeout(() => {
+      this.timer = undefined;
+      this.pass();
+    }, 0);
+  }
+
+  /** One pass, now. A fault is logged and shown in status; the last complete policy stays in force. */
+  pass(): boolean {
+    try {
+      this.reconcile();
+      if (this.failingSince !== undefined) this.parts.log.info('policies are applied again');
+      this.failingSince = undefined;
+      this.failure = undefined;
+      return true;
+    } catch (e) {
+      const error = e as AgentError;
+      this.failingSince ??= Date.now();
+      this.failure = { severity: 'error', where: error.where ?? {}, message: error.message, hint: error.hint };
+      this.parts.log.error(`policies not applied, the last complete ones stay in force: ${formatProblem(this.failure)}`);
+      if (error.where === undefined) this.parts.log.debug(error.stack ?? '');
+      return false;
+    }
+  }
+
+  /** Looks whether all hooks are where they were put, and puts back what is gone. */
+  check(): void {
+    const before = new Map(this.hooks.map((h) => [`${h.ifindex}/${h.direction}`, h]));
+    this.hooks = this.parts.attacher.check();
+    for (const h of this.hooks) {
+      const fields = { interface: h.ifname, hook: h.direction, error: h.error };
+      if (h.state === 'restored') this.parts.log.warn('a hook was gone and is back', fields);
+      if (h.state === 'failed') this.parts.log.error('a hook is gone and cannot be put back', fields);
+      if (h.state === 'gone') for (const key of this.attached) if (key.startsWith(`${h.ifindex}/`)) this.attached.delete(key);
+      const ahead = h.ahead.join(', ');
+      if (ahead !== '' && before.get(`${h.ifindex}/${h.direction}`)?.ahead.join(', ') !== ahead) {
+        this.parts.log.warn('programs of others run before ours: what they let pass is not judged', { ...fields, ahead });
+      }
+    }
+    if (this.hooks.some((h) => h.state === 'gone')) this.schedule();
+  }
+
+  close(): void {
+    this.closed = true;
+    clearTimeout(this.timer);
+    clearTimeout(this.collector);
+  }
+
+  private reconcile(): void {
+    const { source, registry, resolver, compiler, store, attacher, programs, seed } = this.parts;
+    let snapshot = source.load();
+    const bindings = resolver.resolve(snapshot);
+    if (bindings.ownIps.join() !== this.ownIps.value.join()) {
+      // The node's own addresses are part of the snapshot: take them in before anything is judged by them.
+      this.ownIps.value = bindings.ownIps;
+      snapshot = source.load();
+    }
+    const { ir, problems } = registry.toIr(snapshot);
+    const endpoints = this.withUnseen(bindings);
+    const local = [...new Set(endpoints.filter((b) => b.kind === 'pod').map((b) => b.key))];
+    const image = compiler.compile(ir, snapshot, local);
+
+    const stale = attacher.detachStale({ ...bindings, all: endpoints });
+    for (const ifindex of stale) for (const key of this.attached) if (key.startsWith(`${ifindex}/`)) this.attached.delete(key);
+    const lastApply = store.apply(image, endpoints);
+    const isNew = (b: EndpointBinding) => !this.attached.has(attachKey(b));
+    const fresh = { ...bindings, pods: bindings.pods.filter(isNew), uplinks: bindings.uplinks.filter(isNew) };
+    if (fresh.pods.length + fresh.uplinks.length > 0) {
+      this.attachProblems = attacher.attachAll(fresh, programs, seed);
+      const failed = new Set(this.attachProblems.map((p) => p.where.object));
+      for (const b of [...fresh.pods, ...fresh.uplinks]) {
+        const object = `${b.kind === 'pod' ? 'Pod' : 'uplink'} ${b.key}`;
+        if (failed.has(object)) continue;
+        this.attached.add(attachKey(b));
+        this.parts.log.info('attached', { endpoint: b.key, interface: b.ifname, mode: attacher.mode });
+      }
+    }
+    const refused = [...image.refused].map(
+      ([key, reason]): Problem => ({
+        severity: 'error',
+        where: { object: `Pod ${key}` },
+        message: `its policy set is refused: ${reason}`,
+        hint: 'its last complete set stays in force; use fewer rules, or wider ones',
+      }),
+    );
+    const all = [...snapshot.problems, ...problems, ...bindings.problems, ...refused];
+    this.current = { snapshot, ir, image, bindings, endpoints, problems: all, lastApply, appliedAt: Date.now() };
+    this.report([...all, ...this.attachProblems]);
+    if (lastApply.written + lastApply.deleted > 0) {
+      this.parts.log.info('policies applied', {
+        pods: local.length,
+        sets: image.sets.size,
+        destinations: image.destinations4.keys.length + image.destinations6.keys.length,
+        written: lastApply.written,
+        deleted: lastApply.deleted,
+        ms: Math.round(lastApply.millis),
+      });
+    }
+    clearTimeout(this.collector);
+    this.collector = setTimeout(() => store.collect(), COLLECT_AFTER_MS);
+    this.collector.unref();
+    this.onApplied(this.current);
+  }
+
+  /** A pod that is there but cannot be bound just now keeps its hooks, and so its entry and its set. */
+  private withUnseen(bindings: Bindings): EndpointBinding[] {
+    const seen = new Set(bindings.all.map((b) => b.ifindex));
+    const unseen = (this.current?.endpoints ?? []).filter((b) => bindings.unbound.has(b.uid) && !seen.has(b.ifindex));
+    return [...bindings.all, ...unseen];
+  }
+
+  /** Each problem once, when it appears. */
+  private report(problems: readonly Problem[]): void {
+    const now = new Set<string>();
+    for (const p of problems) {
+      const text = formatProblem(p);
+      if (!this.shown.has(text) && !now.has(text)) this.parts.log[p.severity === 'error' ? 'error' : 'warn'](text);
+      now.add(text);
+    }
+    this.shown = now;
+  }
+}
+
+function attachKey(b: EndpointBinding): string {
+  return `${b.ifindex}/${b.uid}/${b.id}`;
+}
