@@ -75,6 +75,8 @@ export class NetworkEvents {
       };
       option(SOL_SOCKET, SO_RCVBUFFORCE, 4 * 1024 * 1024);
       option(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1);
+      // struct sockaddr_nl: without a port id of its own the socket is left out of broadcasts.
+      sys.bind(this.#fd, Buffer.from([AF_NETLINK, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
       for (const group of GROUPS) option(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group);
       onSigio(this.#read);
       sys.fcntl(this.#fd, F_SETOWN, process.pid);
