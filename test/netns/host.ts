@@ -28,15 +28,23 @@ export interface RequestOptions {
 /** How long a request waits that is expected to be dropped, in seconds. */
 export const DROP_WAIT = 0.4;
 
+export const PROBE = join(root, 'test/netns/probe.py');
+
 export class Host {
   readonly #probe: ChildProcessWithoutNullStreams;
   readonly #waiting = new Map<number, { resolve: (reply: Reply) => void; reject: (error: Error) => void }>();
   #next = 1;
   #closed = false;
 
-  /** @param netns name under /run/netns, which exists */
-  constructor(readonly netns: string) {
-    this.#probe = spawn('nsenter', [`--net=/run/netns/${netns}`, 'python3', '-B', join(root, 'test/netns/probe.py')]);
+  /**
+   * @param netns name under /run/netns, or the path of a namespace
+   * @param probe command that runs probe.py, if not simply in the namespace
+   */
+  constructor(
+    readonly netns: string,
+    probe: readonly string[] = ['nsenter', `--net=/run/netns/${netns}`, 'python3', '-B', PROBE],
+  ) {
+    this.#probe = spawn(probe[0] as string, probe.slice(1));
     this.#probe.stderr.pipe(process.stderr);
     this.#probe.stdin.on('error', () => undefined);
     createInterface({ input: this.#probe.stdout }).on('line', (line) => {
@@ -106,12 +114,13 @@ export class Host {
 
   /** Runs a command in the namespace; unlike `ip netns exec`, with the mounts of the caller. */
   run(command: string, args: readonly string[], opts: { input?: string; check?: boolean } = {}): Promise<Output> {
-    return run('nsenter', [`--net=/run/netns/${this.netns}`, command, ...args], opts);
+    const path = this.netns.startsWith('/') ? this.netns : `/run/netns/${this.netns}`;
+    return run('nsenter', [`--net=${path}`, command, ...args], opts);
   }
 
   /** Lines for `ip -batch`, without the leading `ip`. */
   ip(lines: readonly string[]): Promise<Output> {
-    return run('ip', ['-n', this.netns, '-batch', '-'], { input: lines.join('\n') });
+    return this.run('ip', ['-batch', '-'], { input: lines.join('\n') });
   }
 
   /** Ends the probe and removes the namespace. */
@@ -119,7 +128,7 @@ export class Host {
     if (this.#closed) return;
     this.#closed = true;
     this.#probe.kill('SIGKILL');
-    await run('ip', ['netns', 'del', this.netns], { check: false });
+    if (!this.netns.startsWith('/')) await run('ip', ['netns', 'del', this.netns], { check: false });
   }
 }
 

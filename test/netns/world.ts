@@ -21,6 +21,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Ends } from './frames.js';
 import { Host } from './host.js';
 import { type ServiceSpec, serviceManifests, translationRules } from './kube-proxy.js';
 import { run } from './shell.js';
@@ -42,6 +43,8 @@ export interface PodSpec {
   style?: 'ptp' | 'bridge';
   node?: 'a' | 'b';
   ports?: readonly { name: string; containerPort: number; protocol?: string }[];
+  /** A namespace that is there already: a container's. The pod then has no annotation to find it by. */
+  host?: Host;
 }
 
 export interface Pod {
@@ -52,6 +55,8 @@ export interface Pod {
   ip6: string;
   /** The host side of its veth, in the node's namespace. */
   device: string;
+  /** The bridge that it is in, if any. */
+  bridge: string | undefined;
   manifest: object;
 }
 
@@ -124,15 +129,24 @@ export class World {
     const pod: Pod = {
       name,
       namespace: spec.namespace ?? 'default',
-      host: await Host.create(`${this.prefix}-p${number}`),
+      host: spec.host ?? (await Host.create(`${this.prefix}-p${number}`)),
       ip4: `10.244.${network}.${number}`,
       ip6: `fd00:244:${network}::${number}`,
       device: `veth${number}`,
+      bridge: style === 'bridge' ? `br${network}` : undefined,
       manifest: {},
     };
     pod.manifest = podManifest(pod, spec, where.name);
-    await wire(spec.node === 'b' ? this.nodeB : this.node, pod, style, network);
+    await wire(spec.node === 'b' ? this.nodeB : this.node, pod, network);
     return pod;
+  }
+
+  /** What a frame from the pod to its gateway carries. */
+  async macs(pod: Pod): Promise<Ends> {
+    const gateway = (await this.node.run('ip', ['-j', 'link', 'show', pod.bridge ?? pod.device])).stdout;
+    const own = (await pod.host.run('ip', ['-j', 'link', 'show', 'eth0'])).stdout;
+    const address = (json: string): string => (JSON.parse(json) as { address: string }[])[0]?.address ?? '';
+    return { macSource: address(own), macDestination: address(gateway) };
   }
 
   /** Removes a pod: its manifest, then its namespace, as a kubelet would. */
@@ -191,6 +205,17 @@ export class World {
       ...[...this.pods.values()].map((pod) => pod.manifest),
       ...this.#services.flatMap(serviceManifests),
     ]);
+  }
+
+  /** Makes a pod's namespace appear under a second name, in the two steps that `ip netns add` takes. */
+  async mountNetns(netns: string, name: string): Promise<void> {
+    writeFileSync(`/run/netns/${name}`, '');
+    await run('mount', ['--bind', `/run/netns/${netns}`, `/run/netns/${name}`]);
+  }
+
+  async unmountNetns(name: string): Promise<void> {
+    await run('umount', [`/run/netns/${name}`]);
+    unlinkSync(`/run/netns/${name}`);
   }
 
   /** Registers what must end before the namespaces go (agents). */
@@ -264,13 +289,13 @@ async function buildCore(node: Host, nodeB: Host, internet: Host): Promise<void>
   );
 }
 
-async function wire(node: Host, pod: Pod, style: 'ptp' | 'bridge', network: number): Promise<void> {
+async function wire(node: Host, pod: Pod, network: number): Promise<void> {
+  const { bridge } = pod;
   const gateway = { v4: `10.244.${network}.1`, v6: `fd00:244:${network}::1` };
-  const bridge = `br${network}`;
-  const made = (await node.run('ip', ['link', 'show', bridge], { check: false })).status === 0;
+  const made = bridge !== undefined && (await node.run('ip', ['link', 'show', bridge], { check: false })).status === 0;
   await node.ip([
     `link add ${pod.device} type veth peer name eth0 netns ${pod.host.netns}`,
-    ...(style === 'bridge' && !made
+    ...(bridge && !made
       ? [
           `link add ${bridge} type bridge`,
           `addr add ${gateway.v4}/24 dev ${bridge}`,
@@ -278,7 +303,7 @@ async function wire(node: Host, pod: Pod, style: 'ptp' | 'bridge', network: numb
           `link set ${bridge} up`,
         ]
       : []),
-    ...(style === 'bridge'
+    ...(bridge
       ? [`link set ${pod.device} master ${bridge} up`]
       : [
           `addr add ${gateway.v4}/32 dev ${pod.device}`,
@@ -288,12 +313,12 @@ async function wire(node: Host, pod: Pod, style: 'ptp' | 'bridge', network: numb
           `route add ${pod.ip6}/128 dev ${pod.device}`,
         ]),
   ]);
-  const width = style === 'bridge' ? { v4: 24, v6: 64 } : { v4: 32, v6: 128 };
+  const width = bridge ? { v4: 24, v6: 64 } : { v4: 32, v6: 128 };
   await pod.host.ip([
     `addr add ${pod.ip4}/${width.v4} dev eth0`,
     `addr add ${pod.ip6}/${width.v6} dev eth0 nodad`,
     'link set eth0 up',
-    ...(style === 'ptp' ? [`route add ${gateway.v4} dev eth0`, `route add ${gateway.v6} dev eth0`] : []),
+    ...(!bridge ? [`route add ${gateway.v4} dev eth0`, `route add ${gateway.v6} dev eth0`] : []),
     `route add default via ${gateway.v4}`,
     `route add ::/0 via ${gateway.v6}`,
   ]);
@@ -306,9 +331,9 @@ function podManifest(pod: Pod, spec: PodSpec, nodeName: string): Json {
     metadata: {
       name: pod.name,
       namespace: pod.namespace,
-      uid: `uid-${pod.host.netns}`,
+      uid: `uid-${pod.ip4}`,
       labels: spec.labels ?? { app: pod.name },
-      annotations: spec.node === 'b' ? {} : { 'egress-agent.io/netns': pod.host.netns },
+      annotations: spec.node === 'b' || spec.host ? {} : { 'egress-agent.io/netns': pod.host.netns },
     },
     spec: { nodeName, containers: [{ name: 'main', image: 'none', ports: spec.ports ?? [] }] },
     status: { phase: 'Running', podIP: pod.ip4, podIPs: [{ ip: pod.ip4 }, { ip: pod.ip6 }] },
