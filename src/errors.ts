@@ -18,6 +18,8 @@ export interface Where {
   file?: string;
   /** 0-based number of the YAML document in the file. */
   document?: number;
+  /** 1-based line in the file. */
+  line?: number;
   /** `Kind namespace/name`. */
   object?: string;
   /** Field path, e.g. `spec.egress[0].to[1].ipBlock.cidr`. */
@@ -54,10 +56,11 @@ export interface Problem {
   hint?: string;
 }
 
-/** `file (document 2): NetworkPolicy a/b: spec.x: message — hint`. */
+/** `file:7 (document 2): NetworkPolicy a/b: spec.x: message — hint`. */
 export function formatProblem(p: Problem): string {
   const w = p.where;
-  const file = w.file ? `${w.file}${w.document !== undefined ? ` (document ${w.document + 1})` : ''}` : undefined;
+  const line = w.line === undefined ? '' : `:${w.line}`;
+  const file = w.file ? `${w.file}${line}${w.document !== undefined ? ` (document ${w.document + 1})` : ''}` : undefined;
   const head = [file, w.object, w.field, p.message].filter((s) => s !== undefined && s !== '').join(': ');
   return p.hint ? `${head} — ${p.hint}` : head;
 }
