@@ -1,0 +1,272 @@
+/** One BPF map by its file descriptor: single and batched operations, iteration, shared memory. bpf(2), linux/bpf.h. */
+import { AgentError } from '../../src/errors.js';
+import { PROT_READ, PROT_WRITE, sys } from './sys.js';
+
+const MAP_CREATE = 0;
+const LOOKUP_ELEM = 1;
+const UPDATE_ELEM = 2;
+const DELETE_ELEM = 3;
+const GET_NEXT_KEY = 4;
+const OBJ_GET_INFO_BY_FD = 15;
+const LOOKUP_BATCH = 24;
+const UPDATE_BATCH = 26;
+const DELETE_BATCH = 27;
+
+/** enum bpf_map_type, where the agent must know it. */
+export const MapType = { HASH: 1, ARRAY: 2, PERCPU_HASH: 5, PERCPU_ARRAY: 6, LRU_HASH: 9, LPM_TRIE: 11, RINGBUF: 27 } as const;
+const PER_CPU: readonly number[] = [MapType.PERCPU_HASH, MapType.PERCPU_ARRAY];
+
+/** Failures that pass: the allocator or a bucket lock was busy (LPM tries return ENOMEM for it too). */
+const TRANSIENT = ['ENOMEM', 'EAGAIN', 'EBUSY', 'EINTR'];
+const RETRIES = 64;
+
+export interface MapInfo {
+  name: string;
+  id: number;
+  type: number;
+  keySize: number;
+  valueSize: number;
+  maxEntries: number;
+  flags: number;
+}
+
+/** struct bpf_map_info of a descriptor. */
+export function mapInfo(fd: number): MapInfo {
+  const info = Buffer.alloc(128);
+  const attr = Buffer.alloc(16);
+  attr.writeUInt32LE(fd, 0);
+  attr.writeUInt32LE(info.length, 4);
+  attr.writeBigUInt64LE(sys.address(info), 8);
+  sys.bpf(OBJ_GET_INFO_BY_FD, attr);
+  const end = info.indexOf(0, 24);
+  return {
+    type: info.readUInt32LE(0),
+    id: info.readUInt32LE(4),
+    keySize: info.readUInt32LE(8),
+    valueSize: info.readUInt32LE(12),
+    maxEntries: info.readUInt32LE(16),
+    flags: info.readUInt32LE(20),
+    name: info.toString('latin1', 24, Math.min(end < 0 ? 40 : end, 40)),
+  };
+}
+
+/** Possible CPUs, from `0-3,5`: per-CPU values have one slot for each. */
+export function possibleCpus(text: string): number {
+  const last = text.trim().split(',').at(-1)?.split('-').at(-1);
+  return Number(last) + 1;
+}
+
+export class BpfMap {
+  readonly name: string;
+  readonly type: number;
+  readonly keySize: number;
+  readonly valueSize: number;
+  readonly maxEntries: number;
+  private memory: Buffer | undefined;
+  private readonly attr = Buffer.alloc(32);
+
+  /**
+   * @param name the name in the object; the kernel keeps 15 characters of it
+   * @param cpus possible CPUs; needed for per-CPU maps only
+   */
+  constructor(
+    readonly fd: number,
+    name?: string,
+    private readonly cpus = 1,
+  ) {
+    const info = mapInfo(fd);
+    this.name = name ?? info.name;
+    this.type = info.type;
+    this.keySize = info.keySize;
+    this.valueSize = info.valueSize;
+    this.maxEntries = info.maxEntries;
+  }
+
+  /** A new map without a program, for tests and probes. Throws KERNEL. */
+  static create(opts: { name: string; type: number; keySize: number; valueSize: number; maxEntries: number; flags?: number }): BpfMap {
+    const attr = Buffer.alloc(72);
+    attr.writeUInt32LE(opts.type, 0);
+    attr.writeUInt32LE(opts.keySize, 4);
+    attr.writeUInt32LE(opts.valueSize, 8);
+    attr.writeUInt32LE(opts.maxEntries, 12);
+    attr.writeUInt32LE(opts.flags ?? 0, 16);
+    attr.write(opts.name.slice(0, 15), 28, 'latin1');
+    return new BpfMap(sys.bpf(MAP_CREATE, attr), opts.name);
+  }
+
+  /** The value; undefined where the key is missing. */
+  lookup(key: Buffer): Buffer | undefined {
+    const value = Buffer.alloc(PER_CPU.includes(this.type) ? this.perCpuSize * this.cpus : this.valueSize);
+    return this.element(LOOKUP_ELEM, key, value, 0, ['ENOENT']) ? value : undefined;
+  }
+
+  /** One value for each possible CPU. */
+  lookupPerCpu(key: Buffer): Buffer[] {
+    const all = this.lookup(key);
+    if (!all) return [];
+    return Array.from({ length: this.cpus }, (_, cpu) => all.subarray(cpu * this.perCpuSize, cpu * this.perCpuSize + this.valueSize));
+  }
+
+  /** @param flags BPF_ANY 0, BPF_NOEXIST 1, BPF_EXIST 2 */
+  update(key: Buffer, value: Buffer, flags = 0): void {
+    this.element(UPDATE_ELEM, key, value, flags, []);
+  }
+
+  /** False where the key was missing. */
+  delete(key: Buffer): boolean {
+    return this.element(DELETE_ELEM, key, undefined, 0, ['ENOENT']);
+  }
+
+  /** Writes `count` packed keys and values. Transient failures are tried again; entries before a real one stay written. */
+  updateBatch(keys: Buffer, values: Buffer, count: number): void {
+    this.batch(UPDATE_BATCH, keys, values, count, (i) => this.update(this.keyAt(keys, i), values.subarray(i * this.valueSize, (i + 1) * this.valueSize)));
+  }
+
+  /** Deletes `count` packed keys; missing ones are fine. */
+  deleteBatch(keys: Buffer, count: number): void {
+    this.batch(DELETE_BATCH, keys, undefined, count, (i) => this.delete(this.keyAt(keys, i)));
+  }
+
+  /**
+   * All entries, in slices that are reused: copy what must outlive the next one. Entries
+   * that come or go meanwhile may or may not be seen; a slice may repeat a key.
+   */
+  *batches(size = 4096): Generator<{ keys: Buffer; values: Buffer; count: number }> {
+    let room = Math.max(1, Math.min(size, this.maxEntries));
+    let keys = Buffer.alloc(room * this.keySize);
+    let values = Buffer.alloc(room * this.valueSize);
+    const cursorSize = Math.max(8, this.keySize);
+    let from: Buffer | undefined;
+    for (;;) {
+      const to = Buffer.alloc(cursorSize);
+      const attr = this.batchAttr(keys, values, room);
+      if (from) attr.writeBigUInt64LE(sys.address(from), 0);
+      attr.writeBigUInt64LE(sys.address(to), 8);
+      try {
+        sys.bpf(LOOKUP_BATCH, attr);
+      } catch (e) {
+        const errno = (e as AgentError).errno;
+        if (errno === 'ENOENT') {
+          const count = attr.readUInt32LE(32);
+          if (count > 0) yield { keys, values, count };
+          return;
+        }
+        if (errno === 'ENOSPC') {
+          // One bucket holds more than the slice: make it larger and ask again.
+          room *= 2;
+          keys = Buffer.alloc(room * this.keySize);
+          values = Buffer.alloc(room * this.valueSize);
+          continue;
+        }
+        if (errno === 'EINTR') continue;
+        if (!from && (errno === 'ENOTSUPP' || errno === 'EINVAL' || errno === 'EOPNOTSUPP')) {
+          yield* this.oneByOne();
+          return;
+        }
+        throw this.named(e);
+      }
+      const count = attr.readUInt32LE(32);
+      if (count > 0) yield { keys, values, count };
+      from = to;
+    }
+  }
+
+  /** The whole content of an array map as memory shared with the kernel; values stand at a stride of valueSize rounded up to 8. */
+  mmap(): Buffer {
+    if (!this.memory) {
+      const bytes = this.maxEntries * ((this.valueSize + 7) & ~7);
+      const length = Math.ceil(bytes / sys.pageSize) * sys.pageSize;
+      this.memory = sys.mmap(this.fd, length, PROT_READ | PROT_WRITE);
+    }
+    return this.memory;
+  }
+
+  close(): void {
+    sys.close(this.fd);
+  }
+
+  private get perCpuSize(): number {
+    return (this.valueSize + 7) & ~7;
+  }
+
+  private keyAt(keys: Buffer, i: number): Buffer {
+    return keys.subarray(i * this.keySize, (i + 1) * this.keySize);
+  }
+
+  /** Keys one after the other, for kernels whose map type has no batches. */
+  private *oneByOne(): Generator<{ keys: Buffer; values: Buffer; count: number }> {
+    let key: Buffer | undefined;
+    for (;;) {
+      const next = Buffer.alloc(this.keySize);
+      if (!this.element(GET_NEXT_KEY, key, next, 0, ['ENOENT'])) return;
+      const value = this.lookup(next);
+      if (value) yield { keys: next, values: value, count: 1 };
+      key = next;
+    }
+  }
+
+  private element(cmd: number, key: Buffer | undefined, value: Buffer | undefined, flags: number, fine: readonly string[]): boolean {
+    const attr = this.attr.fill(0);
+    attr.writeUInt32LE(this.fd, 0);
+    if (key) attr.writeBigUInt64LE(sys.address(key), 8);
+    if (value) attr.writeBigUInt64LE(sys.address(value), 16);
+    attr.writeBigUInt64LE(BigInt(flags), 24);
+    for (let attempt = 0; ; attempt++) {
+      try {
+        sys.bpf(cmd, attr);
+        return true;
+      } catch (e) {
+        const errno = (e as AgentError).errno ?? '';
+        if (fine.includes(errno)) return false;
+        if (!TRANSIENT.includes(errno) || attempt >= RETRIES) throw this.named(e);
+      }
+    }
+  }
+
+  private batch(cmd: number, keys: Buffer, values: Buffer | undefined, count: number, single: (i: number) => void): void {
+    let done = 0;
+    let stuck = 0;
+    while (done < count) {
+      const attr = this.batchAttr(keys.subarray(done * this.keySize), values?.subarray(done * this.valueSize), count - done);
+      try {
+        sys.bpf(cmd, attr);
+        return;
+      } catch (e) {
+        const errno = (e as AgentError).errno ?? '';
+        // The kernel says how many it did before it failed.
+        const advanced = Math.min(attr.readUInt32LE(32), count - done);
+        if (errno === 'ENOTSUPP' || errno === 'EOPNOTSUPP' || errno === 'EINVAL') {
+          for (let i = done; i < count; i++) single(i);
+          return;
+        }
+        done += advanced;
+        if (done >= count) return;
+        if (cmd === DELETE_BATCH && errno === 'ENOENT') {
+          done++;
+          continue;
+        }
+        stuck = advanced > 0 ? 0 : stuck + 1;
+        if (!TRANSIENT.includes(errno) || stuck > RETRIES) throw this.named(e);
+      }
+    }
+  }
+
+  private batchAttr(keys: Buffer, values: Buffer | undefined, count: number): Buffer {
+    const attr = Buffer.alloc(56);
+    attr.writeBigUInt64LE(sys.address(keys), 16);
+    if (values) attr.writeBigUInt64LE(sys.address(values), 24);
+    attr.writeUInt32LE(count, 32);
+    attr.writeUInt32LE(this.fd, 36);
+    return attr;
+  }
+
+  private named(e: unknown): AgentError {
+    const error = e as AgentError;
+    const full = error.errno === 'ENOSPC' || error.errno === 'E2BIG';
+    return new AgentError(full ? 'TOO_LARGE' : 'KERNEL', `map ${this.name}: ${error.message}`, {
+      errno: error.errno,
+      hint: full ? `it holds ${this.maxEntries} entries; raise it with --map-size ${this.name}=…` : error.hint,
+      cause: e,
+    });
+  }
+}
