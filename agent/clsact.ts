@@ -4,6 +4,7 @@
  * whose a filter is before they replace it.
  */
 import { AgentError } from '../src/errors.js';
+import type { Direction } from './hook-kind.js';
 import type { NetlinkSocket } from './netlink.js';
 import {
   attrNested,
@@ -16,8 +17,6 @@ import {
   stringOf,
   u32Of,
 } from './nlmsg.js';
-
-export type Direction = 'ingress' | 'egress';
 
 /**
  * Ours among a hook's filters: early, as a program that returns TC_ACT_OK ends the list
@@ -222,6 +221,11 @@ export function removeEmptyClsact(nl: NetlinkSocket, ifindex: number): boolean {
   for (const direction of ['ingress', 'egress'] as const) {
     if (listFilters(nl, ifindex, direction).length > 0) return false;
   }
-  nl.request(RTM_DELQDISC, 0, [tcmsg(ifindex, 0xffff0000, TC_H_CLSACT, 0)], `removal of clsact on interface ${ifindex}`);
+  nl.request(
+    RTM_DELQDISC,
+    0,
+    [tcmsg(ifindex, 0xffff0000, TC_H_CLSACT, 0)],
+    `removal of clsact on interface ${ifindex}`,
+  );
   return true;
 }

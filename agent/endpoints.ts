@@ -181,7 +181,12 @@ export class EndpointResolver {
     const owners = scan.owners(pod.ips);
     const [first, ...more] = owners;
     if (!first) {
-      throw fail(pod, 'status.podIP', `no network namespace with a veth here owns ${pod.ips.join(', ')}`, `set ${field}`);
+      throw fail(
+        pod,
+        'status.podIP',
+        `no network namespace with a veth here owns ${pod.ips.join(', ')}`,
+        `set ${field}`,
+      );
     }
     if (more.length > 0) {
       const paths = owners.map((v) => v.ns.path).join(', ');

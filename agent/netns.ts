@@ -106,7 +106,10 @@ export class NetnsWatcher {
     if (this.#closed) return;
     this.#watcher?.close();
     this.#watcher = undefined;
-    for (const [dir, parent] of [[this.#dir, false], [dirname(this.#dir), true]] as const) {
+    for (const [dir, parent] of [
+      [this.#dir, false],
+      [dirname(this.#dir), true],
+    ] as const) {
       try {
         this.#watcher = watch(dir, { persistent: false }, (_kind, name) => {
           if (!parent) {

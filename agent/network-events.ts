@@ -9,7 +9,15 @@
  */
 import { AgentError } from '../src/errors.js';
 import { sys } from './libbpf/sys.js';
-import { AF_NETLINK, NETLINK_ROUTE, parseDefaultRoute, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_RAW, SOL_NETLINK } from './netlink.js';
+import {
+  AF_NETLINK,
+  NETLINK_ROUTE,
+  parseDefaultRoute,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCK_RAW,
+  SOL_NETLINK,
+} from './netlink.js';
 import { parseMessages } from './nlmsg.js';
 
 /** `lost`: the queue ran over, anything may have changed. */

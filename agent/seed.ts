@@ -41,10 +41,7 @@ export function seededFlow(c: Connection, time: SeedTime): Buffer {
   const flow = Buffer.alloc(F.size);
   flow.writeUInt8(L.ENUMS.ea_verdict.EA_VERDICT_ALLOW, F.fields.verdict.offset);
   flow.writeUInt8(L.ENUMS.ea_reason.EA_REASON_REPLY, F.fields.reason.offset);
-  flow.writeUInt8(
-    FLAGS.EA_FLOW_INBOUND | FLAGS.EA_FLOW_SEEDED | FLAGS.EA_FLOW_CONFIRMED,
-    F.fields.flags.offset,
-  );
+  flow.writeUInt8(FLAGS.EA_FLOW_INBOUND | FLAGS.EA_FLOW_SEEDED | FLAGS.EA_FLOW_CONFIRMED, F.fields.flags.offset);
   if (c.protocol === 6) flow.writeUInt8(L.ENUMS.ea_tcp_state.EA_TCP_OPEN, F.fields.tcp_state.offset);
   flow.writeBigUInt64LE(time.nanos, F.fields.created_ns.offset);
   flow.writeBigUInt64LE(time.jiffies, F.fields.last_jiffies.offset);

@@ -84,13 +84,18 @@ function list(nl: NetlinkSocket, protocol: number, states: number): Sock[] {
   const out: Sock[] = [];
   for (const family of [2, 10]) {
     try {
-      for (const m of nl.dump(SOCK_DIAG_BY_FAMILY, [request(family, protocol, states)], `sockets of protocol ${protocol}`)) {
+      for (const m of nl.dump(
+        SOCK_DIAG_BY_FAMILY,
+        [request(family, protocol, states)],
+        `sockets of protocol ${protocol}`,
+      )) {
         const sock = parseSock(m, protocol);
         if (sock) out.push(sock);
       }
     } catch (e) {
       // The kernel has no such protocol, or cannot list it: then there is none to speak of, or we cannot know.
-      if (!(e instanceof AgentError) || !['ENOENT', 'EINVAL', 'EOPNOTSUPP', 'EAFNOSUPPORT'].includes(e.errno ?? '')) throw e;
+      if (!(e instanceof AgentError) || !['ENOENT', 'EINVAL', 'ENOTSUP', 'EAFNOSUPPORT'].includes(e.errno ?? ''))
+        throw e;
     }
   }
   return out;

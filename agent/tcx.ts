@@ -3,10 +3,10 @@
  * goes on without the agent, and a later agent replaces its program in one step.
  */
 import { AgentError } from '../src/errors.js';
-import type { Direction } from './clsact.js';
+import { bpf, loadConstant } from './bpf-call.js';
+import type { Direction } from './hook-kind.js';
 import { sys } from './libbpf/sys.js';
 
-const BPF_PROG_LOAD = 5;
 const BPF_OBJ_PIN = 6;
 const BPF_OBJ_GET = 7;
 const BPF_OBJ_GET_INFO_BY_FD = 15;
@@ -15,10 +15,10 @@ const BPF_LINK_CREATE = 28;
 const BPF_LINK_UPDATE = 29;
 const BPF_LINK_DETACH = 34;
 
-const BPF_PROG_TYPE_SCHED_CLS = 3;
 const BPF_LINK_TYPE_TCX = 11;
 const ATTACH_TYPE: Record<Direction, number> = { ingress: 46, egress: 47 };
 const BPF_F_BEFORE = 1 << 3;
+const TCX_NEXT = -1;
 
 export interface TcxLinkInfo {
   readonly id: number;
@@ -26,18 +26,6 @@ export interface TcxLinkInfo {
   /** 0 once the device has gone, or the link was detached by force. */
   readonly ifindex: number;
   readonly direction: Direction | undefined;
-}
-
-/** Buffers whose addresses the running call was given: what the collector must not take meanwhile. */
-let held: readonly Buffer[] = [];
-
-function bpf(cmd: number, attr: Buffer, ...pointedTo: Buffer[]): number {
-  held = [attr, ...pointedTo];
-  try {
-    return sys.bpf(cmd, attr);
-  } finally {
-    held = [];
-  }
 }
 
 function errnoOf(e: unknown): string | undefined {
@@ -50,15 +38,7 @@ function errnoOf(e: unknown): string | undefined {
  * attach type and says EINVAL. Throws KERNEL for any other answer (EPERM …).
  */
 export function probeTcx(): boolean {
-  // r0 = -1 (TCX_NEXT); exit
-  const insns = Buffer.from('b7000000ffffffff9500000000000000', 'hex');
-  const licence = Buffer.from('GPL\0');
-  const load = Buffer.alloc(128);
-  load.writeUInt32LE(BPF_PROG_TYPE_SCHED_CLS, 0);
-  load.writeUInt32LE(2, 4);
-  load.writeBigUInt64LE(sys.address(insns), 8);
-  load.writeBigUInt64LE(sys.address(licence), 16);
-  const program = bpf(BPF_PROG_LOAD, load, insns, licence);
+  const program = loadConstant(TCX_NEXT);
   try {
     sys.close(createLink(program, 0x7fffffff, 'ingress'));
     return true;

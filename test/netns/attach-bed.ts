@@ -1,7 +1,7 @@
 /** What the tests of attachment share: namespaces with veths, and programs of two instructions. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
-import { sys } from '../../agent/libbpf/sys.js';
+import { loadConstant } from '../../agent/bpf-call.js';
 import { withNetlink } from '../../agent/netlink.js';
 import type { Pod, Snapshot } from '../../src/identity/snapshot.js';
 
@@ -26,17 +26,7 @@ export function succeeds(command: string): boolean {
 
 /** A tc program that returns one number. The caller closes it. */
 export function program(returns: number): { fd: number } {
-  const insns = Buffer.from('b7000000000000009500000000000000', 'hex');
-  insns.writeInt32LE(returns, 4);
-  const licence = Buffer.from('GPL\0');
-  const attr = Buffer.alloc(128);
-  attr.writeUInt32LE(3, 0); // BPF_PROG_TYPE_SCHED_CLS
-  attr.writeUInt32LE(2, 4);
-  attr.writeBigUInt64LE(sys.address(insns), 8);
-  attr.writeBigUInt64LE(sys.address(licence), 16);
-  const fd = sys.bpf(5, attr);
-  if (insns.length + licence.length < 20) throw new Error('unreachable: keeps both buffers alive over the call');
-  return { fd };
+  return { fd: loadConstant(returns) };
 }
 
 /** Namespaces `eat-<pid>-NAME` and a pin directory, all gone after close(). */
@@ -60,7 +50,12 @@ export class Bed {
   }
 
   /** A veth from here (`ve<pid><n>`) to `inner` in the namespace; the index of our end. */
-  veth(name: string, inner: string, addresses: readonly string[], host: readonly string[] = []): { ifindex: number; ifname: string } {
+  veth(
+    name: string,
+    inner: string,
+    addresses: readonly string[],
+    host: readonly string[] = [],
+  ): { ifindex: number; ifname: string } {
     const ifname = `v${process.pid}x${this.#links.size}`;
     this.#links.add(ifname);
     const ns = this.ns(name);

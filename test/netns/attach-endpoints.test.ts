@@ -71,7 +71,10 @@ t.test('what cannot be bound, and why', async (t) => {
     t.ok(unbound.has(p.uid));
     return problems.map(formatProblem).join();
   };
-  t.match(why(annotated('p', 'absent')), /^Pod test\/p: metadata.annotations\["egress-agent.io\/netns"\]: there is no network namespace at/);
+  t.match(
+    why(annotated('p', 'absent')),
+    /^Pod test\/p: metadata.annotations\["egress-agent.io\/netns"\]: there is no network namespace at/,
+  );
   t.match(why(annotated('p', 'bare')), /no interface in .*-bare is a veth whose other end is here/);
   t.match(why(pod('p', { annotations: { [NETNS_ANNOTATION]: '../x' } })), /neither an absolute path nor a name/);
   t.match(why(pod('p', { annotations: { [NETNS_ANNOTATION]: '/proc/self/ns/net' } })), /own namespace/);

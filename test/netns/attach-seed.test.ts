@@ -50,14 +50,17 @@ t.test('connections opened to the pod, and no others', async (t) => {
   const shown = () =>
     inboundConnections(path)
       .map((c) => {
-        const text = (b: Buffer) => formatBytes16(b, b.subarray(0, 12).equals(mapped(Buffer.alloc(4)).subarray(0, 12)) ? 4 : 6);
+        const text = (b: Buffer) =>
+          formatBytes16(b, b.subarray(0, 12).equals(mapped(Buffer.alloc(4)).subarray(0, 12)) ? 4 : 6);
         return `${c.protocol} ${text(c.local)} ${c.localPort} ${text(c.remote)} ${c.remotePort}`;
       })
       .sort();
   t.same(shown(), [], 'listening is not a connection');
 
   const clients: Socket[] = [];
-  t.teardown(() => clients.forEach((c) => c.destroy()));
+  t.teardown(() => {
+    for (const c of clients) c.destroy();
+  });
   for (const host of ['10.97.1.2', 'fd97:1::2']) {
     const client = connect({ host, port: 7001 });
     client.on('error', () => undefined);

@@ -1,9 +1,10 @@
 import { existsSync, readdirSync } from 'node:fs';
 import t from 'tap';
 import { Attacher } from '../../agent/attach.js';
+import { EndpointResolver, type PodBinding } from '../../agent/endpoints.js';
 import { sys } from '../../agent/libbpf/sys.js';
 import * as tcx from '../../agent/tcx.js';
-import { Bed, DROP, NEXT, OK, program, sh, succeeds } from './attach-bed.js';
+import { Bed, DROP, NEXT, OK, pod, program, sh, snapshot, succeeds } from './attach-bed.js';
 
 const bed = new Bed();
 t.teardown(() => bed.close());
@@ -42,8 +43,11 @@ for (const mode of modes) {
     t.ok(reaches());
     t.equal(filters('ingress') + filters('egress'), '');
     t.notOk(clsact(), 'the clsact that we made is gone');
-    t.same(readdirSync(`${bed.pinDir}/links`), []);
-    t.same(readdirSync(`${bed.pinDir}/qdiscs`), []);
+    t.same(
+      readdirSync(bed.pinDir).flatMap((dir) => readdirSync(`${bed.pinDir}/${dir}`)),
+      [],
+      'no pin and no mark is left',
+    );
     t.same(tcx.queryPrograms(ifindex, 'ingress'), []);
   });
 
@@ -138,7 +142,7 @@ for (const mode of modes) {
       ['gone', 'ok'],
     );
     t.same(a.attached(), [ifindex]);
-    t.throws(() => a.attach(other, 'ingress', next), { errno: 'ENODEV' });
+    t.throws(() => a.attach(other, 'ingress', next), { code: 'KERNEL', message: /ENODEV|device/i });
     a.detachAll();
     t.same(readdirSync(bed.pinDir), []);
   });
@@ -191,4 +195,41 @@ t.test("tc: another's ingress qdisc is in the way", async (t) => {
   a.detachAll();
   t.match(sh(`tc qdisc show dev ${ifname}`), /ingress/);
   t.ok(succeeds(`tc qdisc del dev ${ifname} ingress`));
+});
+
+t.test('pods: bound, attached, seeded in between, detached when they go', async (t) => {
+  const resolver = new EndpointResolver({ nodeName: 'node', uplinks: [] });
+  const programs = { fromPod: next, toPod: ok, uplink: next };
+  const web = (uid: string) => pod('web', { uid, ips: ['10.99.1.2'] });
+  const a = new Attacher({ pinDir: bed.pinDir });
+  const seeded: string[] = [];
+  const seed = (p: PodBinding) => {
+    t.ok(a.has(p.ifindex, 'egress'), 'delivery is hooked before the connections are taken');
+    if (seeded.length === 0) t.notOk(a.has(p.ifindex, 'ingress'), 'and nothing is judged yet');
+    seeded.push(p.uid);
+  };
+  const bindings = resolver.resolve(snapshot(web('one')));
+  t.same(a.attachAll(bindings, programs, seed), []);
+  t.same(seeded, ['one']);
+  t.ok(a.has(ifindex, 'ingress') && a.has(ifindex, 'egress'));
+  a.attachAll(bindings, programs, seed);
+  t.same(seeded, ['one'], 'once');
+  new Attacher({ pinDir: bed.pinDir }).attachAll(bindings, programs, seed);
+  t.same(seeded, ['one'], 'the next agent finds the flows in the maps');
+  a.attachAll(resolver.resolve(snapshot(web('two'))), programs, seed);
+  t.same(seeded, ['one', 'two'], 'a new pod on the same interface is another endpoint');
+
+  const lost = resolver.resolve(snapshot(pod('web', { uid: 'two', ips: ['10.99.1.99'] })));
+  t.same([...lost.unbound], ['two']);
+  t.same(a.detachStale(lost), [], 'a pod that cannot be found just now keeps its hooks');
+  const b = new Attacher({ pinDir: bed.pinDir });
+  t.same(b.detachStale(lost), [], 'also those of an earlier agent');
+  t.same(b.detachStale(resolver.resolve(snapshot())), [ifindex]);
+  t.notOk(a.has(ifindex, 'ingress') || a.has(ifindex, 'egress'));
+  const gone = { ...bindings, pods: bindings.pods.map((p) => ({ ...p, ifindex: 999999 })) };
+  t.match(
+    b.attachAll(gone, programs, () => undefined),
+    [{ where: { object: 'Pod test/web' }, message: /device|ENODEV/i }],
+  );
+  b.detachAll();
 });
