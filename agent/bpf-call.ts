@@ -1,4 +1,4 @@
-/** bpf(2) with the buffers that its argument points to, and programs of a few instructions. */
+/** bpf(2) with the buffers that its argument points to, and the smallest of programs. */
 import { sys } from './libbpf/sys.js';
 
 const BPF_PROG_LOAD = 5;
@@ -17,8 +17,11 @@ export function bpf(cmd: number, attr: Buffer, ...pointedTo: Buffer[]): number {
   }
 }
 
-/** Loads a tc program given as instructions (linux/bpf.h, struct bpf_insn); its fd, for the caller to close. */
-export function loadInstructions(insns: Buffer): number {
+/** Loads a tc program that is `return value;`, for probes and tests; its fd, for the caller to close. Throws KERNEL. */
+export function loadConstant(value: number): number {
+  // r0 = value; exit (linux/bpf.h, struct bpf_insn)
+  const insns = Buffer.from('b7000000000000009500000000000000', 'hex');
+  insns.writeInt32LE(value, 4);
   const licence = Buffer.from('GPL\0');
   const attr = Buffer.alloc(128);
   attr.writeUInt32LE(BPF_PROG_TYPE_SCHED_CLS, 0);
@@ -26,11 +29,4 @@ export function loadInstructions(insns: Buffer): number {
   attr.writeBigUInt64LE(sys.address(insns), 8);
   attr.writeBigUInt64LE(sys.address(licence), 16);
   return bpf(BPF_PROG_LOAD, attr, insns, licence);
-}
-
-/** `return value;`, for probes and tests. */
-export function loadConstant(value: number): number {
-  const insns = Buffer.from('b7000000000000009500000000000000', 'hex');
-  insns.writeInt32LE(value, 4);
-  return loadInstructions(insns);
 }

@@ -48,26 +48,23 @@ export function seededFlow(c: Connection, time: SeedTime): Buffer {
   return flow;
 }
 
-function writeNew(map: BpfMap, key: Buffer, value: Buffer): void {
-  try {
-    map.update(key, value, BPF_NOEXIST);
-  } catch (e) {
-    // The delivery hook has seen the connection already and knows more of it.
-    if (!(e instanceof AgentError) || e.errno !== 'EEXIST') throw e;
-  }
-}
-
 /**
  * Writes connections as flows opened to `endpoint`: into `accepted` first, which
  * alone is enough for their replies to pass. Throws KERNEL.
  */
 export function writeSeeds(maps: SeedMaps, endpoint: number, connections: readonly Connection[], time: SeedTime): void {
-  const jiffies = Buffer.alloc(8);
-  jiffies.writeBigUInt64LE(time.jiffies);
-  for (const c of connections) {
-    const key = flowKey(endpoint, c);
-    writeNew(maps.accepted, key, jiffies);
-    writeNew(maps.flows, key, seededFlow(c, time));
+  if (connections.length === 0) return;
+  const keys = connections.map((c) => flowKey(endpoint, c));
+  const jiffies = Buffer.alloc(8 * connections.length);
+  for (let i = 0; i < connections.length; i++) jiffies.writeBigUInt64LE(time.jiffies, 8 * i);
+  maps.accepted.updateBatch(Buffer.concat(keys), jiffies, connections.length);
+  for (const [i, c] of connections.entries()) {
+    try {
+      maps.flows.update(keys[i] as Buffer, seededFlow(c, time), BPF_NOEXIST);
+    } catch (e) {
+      // The delivery hook has seen the connection already and knows more of it.
+      if (!(e instanceof AgentError) || e.errno !== 'EEXIST') throw e;
+    }
   }
 }
 

@@ -3,10 +3,15 @@ import { connect, type Socket } from 'node:net';
 import { once } from 'node:events';
 import { spawn } from 'node:child_process';
 import t from 'tap';
+import { flowKey, writeSeeds } from '../../agent/seed.js';
 import { inboundConnections, inboundOf } from '../../agent/sockets.js';
+import { BpfMap } from '../../agent/libbpf/map.js';
 import { mapped } from '../../agent/netlink.js';
+import * as L from '../../src/image/layout.gen.js';
 import { formatBytes16 } from '../../src/net/addr.js';
 import { Bed } from './attach-bed.js';
+
+const { ea_flow_key: K, ea_flow: F } = L.STRUCTS;
 
 const bed = new Bed();
 t.teardown(() => bed.close());
@@ -103,4 +108,41 @@ t.test('every pair of an SCTP association’s addresses', async (t) => {
   t.equal(inboundOf([association]).length, 0, 'without a listener the pod opened it');
   t.equal(inboundOf([listener, { ...association, state: 1 << 1 }]).length, 0, 'COOKIE_WAIT: a client');
   t.equal(inboundOf([{ ...listener, protocol: 6 }, association]).length, 0, 'a listener of another protocol');
+});
+
+t.test('what is written, and what is left alone', async (t) => {
+  const LRU_HASH = 9;
+  const table = (name: string, valueSize: number) =>
+    BpfMap.create({ name, type: LRU_HASH, keySize: K.size, valueSize, maxEntries: 64 });
+  const maps = { flows: table('eat_flows', F.size), accepted: table('eat_accepted', 8) };
+  const connection = {
+    local: mapped(Buffer.from([10, 97, 1, 2])),
+    remote: mapped(Buffer.from([10, 97, 1, 1])),
+    ...{ localPort: 7001, remotePort: 40000, protocol: 6 },
+  };
+  const known = { ...connection, remotePort: 40001 };
+  const theirs = Buffer.alloc(F.size, 7);
+  maps.flows.update(flowKey(5, known), theirs);
+  const time = { nanos: 123n, jiffies: 456n };
+  writeSeeds(maps, 5, [connection, known], time);
+  writeSeeds(maps, 5, [connection], { nanos: 0n, jiffies: 456n });
+  writeSeeds(maps, 5, [], time);
+
+  const key = flowKey(5, connection);
+  t.equal(key.readUInt16BE(K.fields.local_port.offset), 7001);
+  t.equal(key.readUInt16BE(K.fields.remote_port.offset), 40000);
+  t.equal(key.readUInt32LE(K.fields.endpoint.offset), 5);
+  t.equal(key[K.fields.protocol.offset], 6);
+  const flow = maps.flows.lookup(key);
+  t.ok(flow);
+  const { EA_FLOW_INBOUND, EA_FLOW_SEEDED, EA_FLOW_CONFIRMED } = L.ENUMS.ea_flow_flags;
+  t.equal(flow?.[F.fields.flags.offset], EA_FLOW_INBOUND | EA_FLOW_SEEDED | EA_FLOW_CONFIRMED);
+  t.equal(flow?.[F.fields.verdict.offset], L.ENUMS.ea_verdict.EA_VERDICT_ALLOW);
+  t.equal(flow?.readBigUInt64LE(F.fields.created_ns.offset), 123n, 'not written twice');
+  t.equal(flow?.readBigUInt64LE(F.fields.last_jiffies.offset), 456n);
+  t.equal(maps.accepted.lookup(key)?.readBigUInt64LE(0), 456n);
+  t.same(maps.flows.lookup(flowKey(5, known)), theirs, 'what the delivery hook has seen stays');
+  t.ok(maps.accepted.lookup(flowKey(5, known)));
+  maps.flows.close();
+  maps.accepted.close();
 });
