@@ -35,7 +35,8 @@ export interface NlMessage {
 
 export type Attrs = ReadonlyMap<number, Buffer>;
 
-const align4 = (n: number): number => (n + 3) & ~3;
+/** Not by bits: a length that lies may have more than 31 of them. */
+const align4 = (n: number): number => Math.ceil(n / 4) * 4;
 
 /** One attribute: `struct nlattr`, payload, padding to 4 bytes. */
 export function attr(type: number, payload: Buffer): Buffer {
