@@ -1,6 +1,6 @@
 /** All dialects → one IR. */
 import type { Problem } from '../errors.js';
-import type { Pod, RawPolicy, Snapshot } from '../identity/snapshot.js';
+import type { RawPolicy, Snapshot } from '../identity/snapshot.js';
 import type { Ir, IrPolicy, Tier } from '../ir/types.js';
 import type { Dialect, Fault, Understood } from './dialect.js';
 import { DEFAULT_TIER, IMPLICIT, networkPolicy } from './networkpolicy.js';
@@ -15,70 +15,112 @@ export interface IrResult {
 /** What was made of a raw object; holds for as long as the object is the same. */
 const understood = new WeakMap<object, { raw: RawPolicy; result: Understood }>();
 
-interface Known {
-  /** Of the object's last state without errors; undefined if it did not concern egress then. */
-  readonly lastGood?: { readonly policy: IrPolicy | undefined };
-  /** In force now. */
-  readonly policy: IrPolicy | undefined;
+/** A policy by its name, from one snapshot to the next. */
+interface Slot {
+  readonly key: string;
   readonly namespace: string | undefined;
+  raw: RawPolicy;
+  /** Of the object's last state without errors; its policy is undefined if it did not concern egress then. */
+  lastGood: { readonly policy: IrPolicy | undefined } | undefined;
+  /** In force now. */
+  policy: IrPolicy | undefined;
+  problems: readonly Problem[];
   /** Its object is gone while its namespace ends. */
-  readonly held: boolean;
+  held: boolean;
+  /** The snapshot that had it last. */
+  round: number;
 }
 
 /**
  * Turns snapshots into IR, one after the other, and remembers what must outlive
  * a snapshot: the last good state of each policy, and the policies of namespaces that end.
+ * An object that is the same as last time costs one lookup.
  */
 export class DialectRegistry {
-  private known = new Map<string, Known>();
-  private last: { policies: readonly IrPolicy[]; ir: Ir } | undefined;
+  private readonly slots = new Map<string, Slot>();
+  private readonly byRaw = new WeakMap<RawPolicy, Slot>();
+  /** All slots in order of precedence; undefined when one came or went. */
+  private order: readonly Slot[] | undefined = [];
+  private ir: Ir = makeIr([]);
+  private round = 0;
 
   toIr(snapshot: Snapshot): IrResult {
     const problems: Problem[] = [];
-    const now = new Map<string, Known>();
+    this.round++;
+    let changed = false;
+    let present = 0;
     for (const raw of snapshot.policies) {
-      const key = `${raw.kind}|${raw.namespace ?? ''}|${raw.name}`;
-      const result = understand(raw);
-      if (!result) continue;
-      const before = this.known.get(key);
-      const lastGood = result.good ? { policy: result.policy } : before?.lastGood;
-      const inForce = lastGood ?? result;
-      reportFaults(result, raw, lastGood !== undefined, problems);
-      now.set(key, { lastGood, policy: inForce.policy, namespace: raw.namespace, held: false });
+      let slot = this.byRaw.get(raw);
+      if (slot?.raw !== raw || !this.slots.has(slot.key)) {
+        slot = this.update(raw);
+        if (!slot) continue;
+        changed = true;
+      }
+      slot.round = this.round;
+      slot.held = false;
+      present++;
+      if (slot.problems.length > 0) problems.push(...slot.problems);
     }
-    this.holdEnding(snapshot, now);
-    this.known = now;
-    return { ir: this.assemble(now), problems };
+    if (present !== this.slots.size) this.settleAbsent(snapshot);
+    if (changed || !this.order) this.assemble();
+    return { ir: this.ir, problems };
+  }
+
+  private update(raw: RawPolicy): Slot | undefined {
+    const result = understand(raw);
+    if (!result) return undefined;
+    const key = [raw.namespace ?? '', raw.name, raw.kind].join('\0');
+    let slot = this.slots.get(key);
+    if (!slot) {
+      const fresh = { lastGood: undefined, policy: undefined, problems: [], held: false, round: 0 };
+      slot = { key, namespace: raw.namespace, raw, ...fresh };
+      this.slots.set(key, slot);
+      this.order = undefined;
+    }
+    this.byRaw.set(raw, slot);
+    if (result.good) slot.lastGood = { policy: result.policy };
+    slot.raw = raw;
+    slot.policy = (slot.lastGood ?? result).policy;
+    slot.problems = faultProblems(result, raw, slot.lastGood !== undefined);
+    return slot;
   }
 
   /**
    * A namespace that is deleted loses its objects in any order: a policy that went
    * before the last pod goes on holding until that pod has gone (CVE-2024-7598).
    */
-  private holdEnding(snapshot: Snapshot, now: Map<string, Known>): void {
+  private settleAbsent(snapshot: Snapshot): void {
     let populated: Set<string> | undefined;
-    for (const [key, known] of this.known) {
-      if (now.has(key) || !known.policy || known.namespace === undefined) continue;
-      const namespace = snapshot.namespaces.get(known.namespace);
-      const ending = namespace ? namespace.terminating : known.held;
-      if (!ending) continue;
-      populated ??= new Set([...snapshot.pods.values()].filter((p: Pod) => !p.ended).map((p) => p.namespace));
-      if (populated.has(known.namespace)) now.set(key, { ...known, held: true });
+    for (const slot of this.slots.values()) {
+      if (slot.round === this.round) continue;
+      const namespace = slot.namespace === undefined ? undefined : snapshot.namespaces.get(slot.namespace);
+      const ending = namespace ? namespace.terminating : slot.held;
+      if (ending && slot.policy && slot.namespace !== undefined) {
+        populated ??= new Set([...snapshot.pods.values()].filter((p) => !p.ended).map((p) => p.namespace));
+        slot.held = populated.has(slot.namespace);
+        slot.problems = [];
+        if (slot.held) continue;
+      }
+      this.slots.delete(slot.key);
+      this.order = undefined;
     }
   }
 
   /** The same Ir object while the same policies are in force. */
-  private assemble(now: ReadonlyMap<string, Known>): Ir {
+  private assemble(): void {
+    // Order within a tier has no meaning for NetworkPolicy but decides which rule is named: the same everywhere.
+    this.order ??= [...this.slots.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
     const policies: IrPolicy[] = [];
-    for (const { policy } of now.values()) if (policy) policies.push(policy);
-    policies.sort(byName);
-    const last = this.last;
-    if (last && last.policies.length === policies.length && policies.every((p, i) => p === last.policies[i])) return last.ir;
-    const tier: Tier = Object.freeze({ ...DEFAULT_TIER, policies: Object.freeze(policies), implicit: IMPLICIT });
-    const ir: Ir = Object.freeze({ tiers: Object.freeze([tier]) });
-    this.last = { policies, ir };
-    return ir;
+    for (const { policy } of this.order) if (policy) policies.push(policy);
+    const before = this.ir.tiers[0]?.policies ?? [];
+    if (before.length === policies.length && policies.every((p, i) => p === before[i])) return;
+    this.ir = makeIr(policies);
   }
+}
+
+function makeIr(policies: IrPolicy[]): Ir {
+  const tier: Tier = Object.freeze({ ...DEFAULT_TIER, policies: Object.freeze(policies), implicit: IMPLICIT });
+  return Object.freeze({ tiers: Object.freeze([tier]) });
 }
 
 /** IR of one snapshot by itself, without memory of earlier ones. */
@@ -99,25 +141,17 @@ function understand(raw: RawPolicy): Understood | undefined {
 /** A list of a million wrong entries is one mistake: the first of them will do. */
 const MAX_PROBLEMS = 100;
 
-function reportFaults(result: Understood, raw: RawPolicy, hasLast: boolean, problems: Problem[]): void {
-  const { faults } = result;
-  for (const fault of faults.slice(0, MAX_PROBLEMS)) problems.push(toProblem(fault, raw, !result.good && hasLast));
-  const more = faults.length - MAX_PROBLEMS;
+function faultProblems(result: Understood, raw: RawPolicy, hasLast: boolean): Problem[] {
+  const problems = result.faults.slice(0, MAX_PROBLEMS).map((fault) => toProblem(fault, raw, !result.good && hasLast));
+  const more = result.faults.length - MAX_PROBLEMS;
   if (more > 0) problems.push({ severity: 'error', where: raw.where, message: `has ${more} more problems` });
+  return problems;
 }
 
 function toProblem(fault: Fault, raw: RawPolicy, keptLast: boolean): Problem {
-  const effect = fault.severity === 'error' ? (keptLast ? 'its last good version stays in force' : fault.effect) : undefined;
+  const effect =
+    fault.severity === 'error' ? (keptLast ? 'its last good version stays in force' : fault.effect) : undefined;
   const hint = [fault.hint, effect && `until then ${effect}`].filter((s) => s !== undefined).join('; ');
   const where = { ...raw.where, field: fault.field };
   return { severity: fault.severity, where, message: fault.message, hint: hint === '' ? undefined : hint };
-}
-
-/** Order within a tier has no meaning for NetworkPolicy but decides which rule is named: the same everywhere. */
-function byName(a: IrPolicy, b: IrPolicy): number {
-  return compare(a.ref.namespace ?? '', b.ref.namespace ?? '') || compare(a.ref.name, b.ref.name);
-}
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

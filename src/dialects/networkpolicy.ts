@@ -67,7 +67,12 @@ function understand(raw: RawPolicy): Understood {
   if (raw.apiVersion !== 'networking.k8s.io/v1') faults.push(versionFault(raw.apiVersion));
   const spec = isRecord(object.spec) ? object.spec : {};
   if (object.spec === undefined) {
-    faults.push({ severity: 'warning', field: 'spec', message: 'is missing: the policy has no effect on egress', hint: 'say which pods it selects and what they may reach' });
+    faults.push({
+      severity: 'warning',
+      field: 'spec',
+      message: 'is missing: the policy has no effect on egress',
+      hint: 'say which pods it selects and what they may reach',
+    });
   }
   /** Is the part at this path free of faults of shape? */
   const sound = (path: string) => !faults.some((f) => f.severity === 'error' && within(f.field, path));
@@ -77,7 +82,13 @@ function understand(raw: RawPolicy): Understood {
   const pods = readSubject(spec, sound('spec.podSelector') && !malformed, faults);
   const subjectBroken = pods === undefined || faults.slice(before).some((f) => f.severity === 'error');
   const concerns = malformed || concernsEgress(spec, sound, faults);
-  const ref: PolicyRef = { dialect: 'networkpolicy', kind: raw.kind, namespace, name: raw.name, labels: policyLabels(object) };
+  const ref: PolicyRef = {
+    dialect: 'networkpolicy',
+    kind: raw.kind,
+    namespace,
+    name: raw.name,
+    labels: policyLabels(object),
+  };
   const rules = concerns ? readRules(spec, ref, namespace, sound, faults) : [];
   const good = !faults.some((f) => f.severity === 'error');
   const subject = { namespaces: { names: [namespace] }, pods: subjectBroken ? ({ op: 'true' } as const) : pods };
@@ -98,8 +109,10 @@ function withEffect(f: Fault, namespace: string, concerns: boolean): Fault {
   const rule = /^spec\.egress\[\d+\]/.exec(f.field);
   if (!concerns) return f;
   if (rule) return { ...f, effect: `${rule[0]} allows nothing` };
-  if (f.field === 'spec' || within(f.field, 'spec.podSelector')) return { ...f, effect: `it isolates every pod of namespace ${namespace}` };
-  if (within(f.field, 'spec.egress')) return { ...f, effect: 'the pods that it selects may reach nothing by this policy' };
+  if (f.field === 'spec' || within(f.field, 'spec.podSelector'))
+    return { ...f, effect: `it isolates every pod of namespace ${namespace}` };
+  if (within(f.field, 'spec.egress'))
+    return { ...f, effect: 'the pods that it selects may reach nothing by this policy' };
   return f;
 }
 
@@ -113,7 +126,12 @@ function readSubject(spec: Record<string, unknown>, sound: boolean, faults: Faul
   if (!sound) return undefined;
   if (spec.podSelector === undefined && Object.keys(spec).length > 0) {
     const message = 'is missing: every pod of the namespace is selected';
-    faults.push({ severity: 'warning', field: 'spec.podSelector', message, hint: 'write podSelector: {} if that is meant' });
+    faults.push({
+      severity: 'warning',
+      field: 'spec.podSelector',
+      message,
+      hint: 'write podSelector: {} if that is meant',
+    });
   }
   return labelSelector((spec.podSelector ?? {}) as LabelSelector, 'spec.podSelector', (f) => faults.push(f));
 }
@@ -125,17 +143,26 @@ function readSubject(spec: Record<string, unknown>, sound: boolean, faults: Faul
 function concernsEgress(spec: Record<string, unknown>, sound: (path: string) => boolean, faults: Fault[]): boolean {
   if (!sound('spec.policyTypes')) return true;
   const types = (spec.policyTypes ?? []) as readonly string[];
-  const warn = (field: string, message: string, hint: string) => faults.push({ severity: 'warning', field, message, hint });
+  const warn = (field: string, message: string, hint: string) =>
+    faults.push({ severity: 'warning', field, message, hint });
   if (types.length > 0) {
     const egress = types.includes('Egress');
     if (!egress && Array.isArray(spec.egress) && spec.egress.length > 0) {
-      warn('spec.egress', 'has no effect: policyTypes does not list Egress', 'add Egress to policyTypes, or remove the rules');
+      warn(
+        'spec.egress',
+        'has no effect: policyTypes does not list Egress',
+        'add Egress to policyTypes, or remove the rules',
+      );
     }
     return egress;
   }
   if (Array.isArray(spec.egress) && spec.egress.length === 0) {
     // The API server's default looks at the length of the list; who writes an empty list means to close.
-    warn('spec.egress', 'is empty and policyTypes is missing: a Kubernetes cluster would take this policy for Ingress only', 'add policyTypes: [Egress]');
+    warn(
+      'spec.egress',
+      'is empty and policyTypes is missing: a Kubernetes cluster would take this policy for Ingress only',
+      'add policyTypes: [Egress]',
+    );
   }
   if (spec.egress !== undefined) return true;
   return !sound('spec') && unknownFields(spec);
@@ -184,7 +211,11 @@ function readPeer(peer: PeerSpec, namespace: string, path: string, report: Repor
     return readBlock(ipBlock, `${path}.ipBlock`, report);
   }
   if (!podSelector && !namespaceSelector) {
-    error(path, 'is empty', 'give it a podSelector, a namespaceSelector or an ipBlock; to allow every destination, leave `to` out');
+    error(
+      path,
+      'is empty',
+      'give it a podSelector, a namespaceSelector or an ipBlock; to allow every destination, leave `to` out',
+    );
   }
   return {
     kind: 'pods',
@@ -199,7 +230,9 @@ function readBlock(block: NonNullable<PeerSpec['ipBlock']>, path: string, report
   const read = (text: string, field: string) => {
     const cidr = text.includes('/') ? tryParseCidr(text) : undefined;
     if (!cidr) {
-      const hint = tryParseCidr(text) ? 'add the prefix length: /32, or /128 for IPv6' : 'write it as address/prefix length, without leading zeros';
+      const hint = tryParseCidr(text)
+        ? 'add the prefix length: /32, or /128 for IPv6'
+        : 'write it as address/prefix length, without leading zeros';
       report({ severity: 'error', field, message: `${JSON.stringify(text)} is not a CIDR`, hint });
     } else if (cidr.text !== text && !text.includes(':') && !text.startsWith(`${cidr.text.split('/')[0]}/`)) {
       const message = `${text} has bits set beyond its prefix; it is read as ${cidr.text}`;
@@ -215,7 +248,12 @@ function readBlock(block: NonNullable<PeerSpec['ipBlock']>, path: string, report
     if (!cidr || !inner) return;
     if (!cidrCovers(cidr, inner) || cidr.prefix === inner.prefix) {
       const message = `${inner.text} is not a part of ${cidr.text}`;
-      report({ severity: 'error', field, message, hint: 'an exception must lie inside the block and be smaller than it' });
+      report({
+        severity: 'error',
+        field,
+        message,
+        hint: 'an exception must lie inside the block and be smaller than it',
+      });
     }
     except.push(inner.text);
   });
@@ -231,10 +269,13 @@ function readPort(spec: PortSpec, path: string, report: Report): PortMatch {
   const { port, endPort } = spec;
   if (typeof port === 'string') {
     if (!PORT_NAME.test(port)) {
-      const hint = /^\d+$/.test(port) ? 'a port number stands without quotes' : 'use at most 15 lower-case letters, digits and single "-", with a letter';
+      const hint = /^\d+$/.test(port)
+        ? 'a port number stands without quotes'
+        : 'use at most 15 lower-case letters, digits and single "-", with a letter';
       error(`${path}.port`, `${JSON.stringify(port)} is not a port name`, hint);
     }
-    if (endPort !== undefined) error(`${path}.endPort`, 'needs a port number to start from', 'replace the port name by a number');
+    if (endPort !== undefined)
+      error(`${path}.endPort`, 'needs a port number to start from', 'replace the port name by a number');
     return { protocol, named: port };
   }
   if (port === undefined) {
@@ -251,5 +292,7 @@ function readPort(spec: PortSpec, path: string, report: Report): PortMatch {
 function policyLabels(object: Record<string, unknown>): PolicyRef['labels'] {
   const labels = isRecord(object.metadata) ? object.metadata.labels : undefined;
   if (!isRecord(labels)) return undefined;
-  return Object.fromEntries(Object.entries(labels).filter((entry): entry is [string, string] => typeof entry[1] === 'string'));
+  return Object.fromEntries(
+    Object.entries(labels).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+  );
 }

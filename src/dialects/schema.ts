@@ -20,15 +20,28 @@ function toFault(error: ErrorObject): Fault {
   switch (error.keyword) {
     case 'additionalProperties': {
       const key = String(params.additionalProperty);
-      return fault(join(field, key), 'is not a field of this object', 'check its spelling and its indentation, or remove it');
+      return fault(
+        join(field, key),
+        'is not a field of this object',
+        'check its spelling and its indentation, or remove it',
+      );
     }
     case 'required':
       return fault(join(field, String(params.missingProperty)), 'is missing', 'add it');
     case 'enum':
-      return fault(field, `must be one of ${(params.allowedValues as unknown[]).join(', ')}`, 'correct the value; letter case counts');
+      return fault(
+        field,
+        `must be one of ${(params.allowedValues as unknown[]).join(', ')}`,
+        'correct the value; letter case counts',
+      );
     case 'type': {
       const type = Array.isArray(params.type) ? params.type.join(' or ') : String(params.type);
-      const hint = type === 'string' ? 'put the value in quotes' : type === 'array' ? 'write it as a list, each item with a dash' : undefined;
+      const hint =
+        type === 'string'
+          ? 'put the value in quotes'
+          : type === 'array'
+            ? 'write it as a list, each item with a dash'
+            : undefined;
       return fault(field, `must be ${article(type)}`, hint ?? 'correct the value');
     }
     default:

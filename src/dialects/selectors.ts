@@ -39,7 +39,8 @@ export function labelSelector(selector: LabelSelector, path: string, report: (fa
     checkKey(key, `${field}.key`);
     const some = values !== undefined && values.length > 0;
     if (operator === 'In' || operator === 'NotIn') {
-      if (!some) fault(`${field}.values`, `${operator} needs at least one value`, 'add values, or use Exists or DoesNotExist');
+      if (!some)
+        fault(`${field}.values`, `${operator} needs at least one value`, 'add values, or use Exists or DoesNotExist');
       values?.forEach((v, j) => checkValue(v, `${field}.values[${j}]`));
       of.push({ op: operator === 'In' ? 'in' : 'notin', key, values: values ?? [] });
     } else {

@@ -36,6 +36,8 @@ type Value =
 
 /** What one object turned out to be. */
 interface Entry {
+  /** What two objects may not share: kind and name; for a kind that is passed over, the kind. */
+  readonly id: string;
   /** `namespace/name`, or the name of a cluster-wide object; empty if it has none. */
   readonly key: string;
   readonly kind: string;
@@ -50,50 +52,99 @@ interface Entry {
 type Sections = { [S in Section]: Entry[] };
 
 export class SnapshotBuilder {
-  private readonly entries = new WeakMap<ParsedObject, Entry>();
-  private last: { sections: Sections; snapshot: Snapshot } | undefined;
+  private readonly known = new WeakMap<ParsedObject, Entry>();
+  private last:
+    | {
+        objects: readonly ParsedObject[];
+        entries: readonly Entry[];
+        duplicates: boolean;
+        sections: Sections;
+        snapshot: Snapshot;
+      }
+    | undefined;
 
   /** Of two objects of one kind and name the first counts, and a Problem says so. */
-  build(objects: Iterable<ParsedObject>, options: BuildOptions): Snapshot {
+  build(input: Iterable<ParsedObject>, options: BuildOptions): Snapshot {
     const problems: Problem[] = [...(options.problems ?? [])];
-    const sections: Sections = { namespaces: [], pods: [], nodes: [], services: [], slices: [], endpoints: [], policies: [] };
-    const seen = new Map<string, ParsedObject>();
+    const sections: Sections = {
+      namespaces: [],
+      pods: [],
+      nodes: [],
+      services: [],
+      slices: [],
+      endpoints: [],
+      policies: [],
+    };
+    const objects = [...input];
+    const entries = objects.map(
+      (parsed, i) => (parsed === this.last?.objects[i] ? this.last.entries[i] : undefined) ?? this.read(parsed),
+    );
+    const seen = this.sameNames(entries) ? undefined : new Map<string, ParsedObject>();
+    let duplicates = false;
     const passedOver = new Set<string>();
-    for (const parsed of objects) {
-      let entry = this.entries.get(parsed);
-      if (!entry) this.entries.set(parsed, (entry = readEntry(parsed)));
-      problems.push(...entry.problems);
+    entries.forEach((entry, i) => {
+      const parsed = objects[i] as ParsedObject;
+      if (entry.problems.length > 0) problems.push(...entry.problems);
       if (!entry.value) {
-        if (entry.problems.length === 0 && !passedOver.has(`${entry.apiVersion} ${entry.kind}`)) {
-          passedOver.add(`${entry.apiVersion} ${entry.kind}`);
+        if (entry.problems.length === 0 && !passedOver.has(entry.id)) {
+          passedOver.add(entry.id);
           problems.push(passedOverProblem(parsed, entry));
         }
-        continue;
+        return;
       }
-      const id = `${entry.value.section}|${entry.key}`;
-      const first = seen.get(id);
-      if (first) problems.push(duplicateProblem(parsed, entry, first));
-      else {
-        seen.set(id, parsed);
-        sections[entry.value.section].push(entry);
+      const first = seen?.get(entry.id);
+      if (first) {
+        duplicates = true;
+        problems.push(duplicateProblem(parsed, entry, first));
+        return;
       }
-    }
+      seen?.set(entry.id, parsed);
+      sections[entry.value.section].push(entry);
+    });
     const snapshot = this.assemble(sections, options, problems);
-    this.last = { sections, snapshot };
+    this.last = { objects, entries, duplicates, sections, snapshot };
     return snapshot;
+  }
+
+  private read(parsed: ParsedObject): Entry {
+    let entry = this.known.get(parsed);
+    if (!entry) {
+      entry = readEntry(parsed);
+      this.known.set(parsed, entry);
+    }
+    return entry;
+  }
+
+  /** The same names as last time, when none stood twice: there is nothing to look for. */
+  private sameNames(entries: readonly Entry[]): boolean {
+    const last = this.last;
+    if (!last || last.duplicates || last.entries.length !== entries.length) return false;
+    return entries.every((e, i) => e === last.entries[i] || e.id === last.entries[i]?.id);
   }
 
   private assemble(sections: Sections, options: BuildOptions, problems: readonly Problem[]): Snapshot {
     const last = this.last;
-    const same = (...names: Section[]) => last !== undefined && names.every((n) => sameList(last.sections[n], sections[n]));
+    const same = (...names: Section[]) =>
+      last !== undefined && names.every((n) => sameList(last.sections[n], sections[n]));
     const pods = last && same('pods') ? last.snapshot.pods : byKey<Pod>(sections.pods);
     const namespaces = last && same('namespaces') ? last.snapshot.namespaces : byKey<Namespace>(sections.namespaces);
     const nodes = last && same('nodes') ? last.snapshot.nodes : byKey<Node>(sections.nodes);
     const services =
-      last && same('services', 'slices', 'endpoints', 'pods') ? last.snapshot.services : resolveServices(sections, pods);
-    const policies = last && same('policies') ? last.snapshot.policies : sections.policies.map((e) => e.value?.value as RawPolicy);
+      last && same('services', 'slices', 'endpoints', 'pods')
+        ? last.snapshot.services
+        : resolveServices(sections, pods);
+    const policies =
+      last && same('policies') ? last.snapshot.policies : sections.policies.map((e) => e.value?.value as RawPolicy);
     const ips = new Set(options.ownNodeIps.map((ip) => tryCanonicalAddr(ip)).filter((ip) => ip !== undefined));
-    return { pods, namespaces, nodes, services, policies, ownNode: { name: options.nodeName, ips: [...ips] }, problems };
+    return {
+      pods,
+      namespaces,
+      nodes,
+      services,
+      policies,
+      ownNode: { name: options.nodeName, ips: [...ips] },
+      problems,
+    };
   }
 }
 
@@ -137,12 +188,17 @@ function resolveServices(sections: Sections, pods: ReadonlyMap<string, Pod>): Ma
     }
     return podsByNamespace.get(namespace) ?? [];
   };
-  const notReady = new Set(sections.pods.filter((e) => e.value?.section === 'pods' && !e.value.ready).map((e) => e.key));
+  const notReady = new Set(
+    sections.pods.filter((e) => e.value?.section === 'pods' && !e.value.ready).map((e) => e.key),
+  );
   const services = new Map<string, Service>();
   for (const { key, value } of sections.services) {
     if (value?.section !== 'services' || !value.value) continue;
     const spec = value.value;
-    services.set(key, resolveService(spec, listed.get(key), () => podsOf(spec.namespace), notReady));
+    services.set(
+      key,
+      resolveService(spec, listed.get(key), () => podsOf(spec.namespace), notReady),
+    );
   }
   return services;
 }
@@ -151,17 +207,22 @@ function readEntry(parsed: ParsedObject): Entry {
   const problems: Problem[] = [];
   const apiVersion = typeof parsed.object.apiVersion === 'string' ? parsed.object.apiVersion : '';
   const kind = typeof parsed.object.kind === 'string' ? parsed.object.kind : '';
-  const nothing = { key: '', kind, apiVersion, title: kind, value: undefined, problems };
+  const nothing = { id: `${apiVersion} ${kind}`, key: '', kind, apiVersion, title: kind, value: undefined, problems };
   if (apiVersion === '' || kind === '') {
     const message = 'is not a Kubernetes object: apiVersion and kind must be strings';
-    problems.push({ severity: 'error', where: { ...parsed.where, field: kind === '' ? 'kind' : 'apiVersion' }, message });
+    problems.push({
+      severity: 'error',
+      where: { ...parsed.where, field: kind === '' ? 'kind' : 'apiVersion' },
+      message,
+    });
     return nothing;
   }
   const info = kindInfo(apiVersion, kind);
   if (!info) return nothing;
   const metadata = isRecord(parsed.object.metadata) ? parsed.object.metadata : {};
   const name = typeof metadata.name === 'string' ? metadata.name : '';
-  const namespace = typeof metadata.namespace === 'string' && metadata.namespace !== '' ? metadata.namespace : 'default';
+  const namespace =
+    typeof metadata.namespace === 'string' && metadata.namespace !== '' ? metadata.namespace : 'default';
   const key = info.namespaced ? `${namespace}/${name}` : name;
   const title = `${kind} ${key}`;
   const root = Field.root(parsed, title, problems);
@@ -171,8 +232,12 @@ function readEntry(parsed: ParsedObject): Entry {
     return { ...nothing, title };
   }
   if (info.namespaced) root.at('metadata').at('namespace').string();
-  const value = readValue(info.section, root, namespace, name, parsed, { apiVersion, kind, namespaced: info.namespaced });
-  return { key, kind, apiVersion, title, value, problems };
+  const value = readValue(info.section, root, namespace, name, parsed, {
+    apiVersion,
+    kind,
+    namespaced: info.namespaced,
+  });
+  return { id: `${info.section}|${kind}|${key}`, key, kind, apiVersion, title, value, problems };
 }
 
 function readValue(
@@ -200,7 +265,13 @@ function readValue(
       return { section, value: readEndpoints(root), service: `${namespace}/${name}` };
     case 'policies': {
       const { apiVersion, kind, namespaced } = type;
-      const raw = { apiVersion, kind, name, object: parsed.object, where: { ...parsed.where, object: `${kind} ${namespaced ? `${namespace}/` : ''}${name}` } };
+      const raw = {
+        apiVersion,
+        kind,
+        name,
+        object: parsed.object,
+        where: { ...parsed.where, object: `${kind} ${namespaced ? `${namespace}/` : ''}${name}` },
+      };
       return { section, value: namespaced ? { ...raw, namespace } : raw };
     }
     default:
@@ -215,7 +286,8 @@ function passedOverProblem(parsed: ParsedObject, entry: Entry): Problem {
 
 function duplicateProblem(parsed: ParsedObject, entry: Entry, first: ParsedObject): Problem {
   const { file, document } = first.where;
-  const place = file === undefined ? 'before' : `in ${file}${document === undefined ? '' : ` (document ${document + 1})`}`;
+  const place =
+    file === undefined ? 'before' : `in ${file}${document === undefined ? '' : ` (document ${document + 1})`}`;
   return {
     severity: 'error',
     where: { ...parsed.where, object: entry.title, field: 'metadata.name' },

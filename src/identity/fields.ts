@@ -34,7 +34,11 @@ export class Field {
   }
 
   at(key: string): Field {
-    const path = /^[A-Za-z_][\w-]*$/.test(key) ? (this.path ? `${this.path}.${key}` : key) : `${this.path}[${JSON.stringify(key)}]`;
+    const path = /^[A-Za-z_][\w-]*$/.test(key)
+      ? this.path
+        ? `${this.path}.${key}`
+        : key
+      : `${this.path}[${JSON.stringify(key)}]`;
     const inside = isRecord(this.value) && Object.hasOwn(this.value, key) ? this.value[key] : undefined;
     return new Field(inside, path, this.where, this.problems);
   }

@@ -47,7 +47,10 @@ interface FileState {
 export class ManifestSource {
   private readonly builder = new SnapshotBuilder();
   private readonly files = new Map<string, FileState>();
-  private order: readonly string[] = [];
+  /** Paths in order; undefined when a file came or went. */
+  private order: readonly string[] | undefined;
+  /** Files that became empty and are not believed yet. */
+  private readonly emptied = new Set<string>();
   private readonly dirty = new Set<string>();
   private everything = true;
   private scanned = false;
@@ -70,9 +73,7 @@ export class ManifestSource {
     if (this.everything || !this.watcher) this.scan();
     else for (const path of this.dirty) this.refresh(path);
     this.dirty.clear();
-    if (this.order.length !== this.files.size || this.order.some((path) => !this.files.has(path))) {
-      this.order = [...this.files.keys()].sort();
-    }
+    this.order ??= [...this.files.keys()].sort();
     const problems = [...this.scanProblems, ...this.watchProblems()];
     const objects: ParsedObject[] = [];
     for (const path of this.order) {
@@ -85,7 +86,11 @@ export class ManifestSource {
       for (const o of state.kept) objects.push(o);
     }
     this.expectEmptyFiles();
-    return this.builder.build(objects, { nodeName: this.options.nodeName, ownNodeIps: this.options.ownNodeIps(), problems });
+    return this.builder.build(objects, {
+      nodeName: this.options.nodeName,
+      ownNodeIps: this.options.ownNodeIps(),
+      problems,
+    });
   }
 
   /** Calls back some milliseconds after files changed; load() then tells what is there now. */
@@ -140,9 +145,15 @@ export class ManifestSource {
         this.watcher?.add(found);
         directories.push(found);
       } else if (found.type === 'problem') {
-        if (found.path === this.dir && !this.scanned) throw new AgentError('MANIFEST', found.message, { where: { file: this.dir } });
+        if (found.path === this.dir && !this.scanned)
+          throw new AgentError('MANIFEST', found.message, { where: { file: this.dir } });
         unreadable.push(found.path);
-        problems.push({ severity: 'error', where: { file: found.path }, message: found.message, hint: 'until then its last state counts' });
+        problems.push({
+          severity: 'error',
+          where: { file: found.path },
+          message: found.message,
+          hint: 'until then its last state counts',
+        });
       } else {
         present.add(found.path);
         const state = this.files.get(found.path);
@@ -152,12 +163,24 @@ export class ManifestSource {
     }
     for (const path of this.files.keys()) {
       const hidden = unreadable.some((p) => path.startsWith(`${p}/`));
-      if (!present.has(path) && !hidden) this.files.delete(path);
+      if (!present.has(path) && !hidden) this.forget(path);
     }
     this.directories = directories;
     this.watcher?.set(directories);
     this.scanProblems = problems;
     this.scanned = true;
+  }
+
+  private keep(path: string, state: FileState): void {
+    if (!this.files.has(path)) this.order = undefined;
+    this.files.set(path, state);
+    if (state.emptySince === undefined) this.emptied.delete(path);
+    else this.emptied.add(path);
+  }
+
+  private forget(path: string): void {
+    if (this.files.delete(path)) this.order = undefined;
+    this.emptied.delete(path);
   }
 
   /** Reads one file again, whatever its signature says. */
@@ -166,23 +189,23 @@ export class ManifestSource {
     let fd: number;
     try {
       // Without O_NONBLOCK a FIFO of that name would hold the agent.
-      fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_CLOEXEC);
+      fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     } catch (e) {
-      if (isGone(path)) this.files.delete(path);
-      else this.files.set(path, unreadableState(path, before, `cannot be read: ${(e as Error).message}`));
+      if (isGone(path)) this.forget(path);
+      else this.keep(path, unreadableState(path, before, `cannot be read: ${(e as Error).message}`));
       return;
     }
     try {
       const stat = fstatSync(fd);
       if (stat.isDirectory()) {
-        this.files.delete(path);
+        this.forget(path);
         this.everything = true;
         this.watcher?.stir();
         return;
       }
       if (!stat.isFile() || stat.size > MAX_FILE_BYTES) {
         const message = stat.isFile() ? `is larger than ${MAX_FILE_BYTES >> 20} MiB` : 'is not a regular file';
-        this.files.set(path, unreadableState(path, before, message));
+        this.keep(path, unreadableState(path, before, message));
         return;
       }
       const text = readFileSync(fd, 'utf8');
@@ -191,15 +214,21 @@ export class ManifestSource {
       if (text === '' && before && objectsOf(before).length > 0) {
         const since = before.emptySince ?? performance.now();
         if (performance.now() - since < EMPTY_GRACE_MS) {
-          this.files.set(path, { ...before, signature, racy: true, emptySince: since });
+          this.keep(path, { ...before, signature, racy: true, emptySince: since });
           return;
         }
       }
       const documents = parseManifest(path, text, before?.documents);
       const broken = documents.some((d) => d.broken);
-      this.files.set(path, { signature, racy, documents, kept: broken && before ? survivors(before, documents) : [], problems: [] });
+      this.keep(path, {
+        signature,
+        racy,
+        documents,
+        kept: broken && before ? survivors(before, documents) : [],
+        problems: [],
+      });
     } catch (e) {
-      this.files.set(path, unreadableState(path, before, `cannot be read: ${(e as Error).message}`));
+      this.keep(path, unreadableState(path, before, `cannot be read: ${(e as Error).message}`));
     } finally {
       closeSync(fd);
     }
@@ -221,7 +250,8 @@ export class ManifestSource {
         }
       } else if (found.type === 'directory') {
         directories++;
-        if (!this.directories.some((d) => d.path === found.path && d.inode === found.inode)) this.everything = differs = true;
+        if (!this.directories.some((d) => d.path === found.path && d.inode === found.inode))
+          this.everything = differs = true;
       }
       if (performance.now() > sliceEnd) {
         await new Promise((resolve) => setImmediate(resolve));
@@ -236,10 +266,9 @@ export class ManifestSource {
   /** No event will come for a file that is empty and stays so. */
   private expectEmptyFiles(): void {
     clearTimeout(this.emptyTimer);
-    const waiting = [...this.files].filter(([, s]) => s.emptySince !== undefined).map(([path]) => path);
-    if (waiting.length === 0 || !this.watcher) return;
+    if (this.emptied.size === 0 || !this.watcher) return;
     this.emptyTimer = setTimeout(() => {
-      for (const path of waiting) this.dirty.add(path);
+      for (const path of this.emptied) this.dirty.add(path);
       this.watcher?.stir();
     }, EMPTY_GRACE_MS + 5);
     this.emptyTimer.unref();

@@ -63,7 +63,13 @@ function* walkDirectory(path: string, visited: Set<string>, linked: Set<string>)
 }
 
 /** Two states of a file with the same signature have the same content, unless both lie within one tick of the clock. */
-export function signatureOf(stat: { dev: number; ino: number; size: number; mtimeMs: number; ctimeMs: number }): string {
+export function signatureOf(stat: {
+  dev: number;
+  ino: number;
+  size: number;
+  mtimeMs: number;
+  ctimeMs: number;
+}): string {
   return `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeMs}:${stat.ctimeMs}`;
 }
 

@@ -32,7 +32,11 @@ const MAX_LISTS = 4;
  * @param before the documents that the file had last time: those whose text is still there
  *   keep the identity of their objects
  */
-export function parseManifest(file: string, text: string, before: readonly ManifestDocument[] = []): ManifestDocument[] {
+export function parseManifest(
+  file: string,
+  text: string,
+  before: readonly ManifestDocument[] = [],
+): ManifestDocument[] {
   const known = new Map<string, ManifestDocument>();
   for (const d of before) if (!known.has(d.text)) known.set(d.text, d);
   return splitDocuments(text).map(({ text, line }, number) => {
@@ -41,7 +45,10 @@ export function parseManifest(file: string, text: string, before: readonly Manif
     if (!same || same.problems.length > 0) return parseOne(text, where);
     known.delete(text); // a second copy of a document is a second object
     if (same.number === number && same.line === line) return same;
-    const objects = same.objects.map((o) => ({ object: o.object, where: { ...where, line: shift(o.where, same.line, line) } }));
+    const objects = same.objects.map((o) => ({
+      object: o.object,
+      where: { ...where, line: shift(o.where, same.line, line) },
+    }));
     return { ...same, number, line, objects };
   });
 }
@@ -111,7 +118,11 @@ function parseOne(text: string, where: Where): ManifestDocument {
 function unroll(value: unknown, where: Where, objects: ParsedObject[], problems: Problem[], depth: number): void {
   if (!isRecord(value)) {
     const what = depth === 0 ? 'a document' : 'an item of a List';
-    problems.push({ severity: 'error', where, message: `${what} must be a Kubernetes object, with apiVersion and kind` });
+    problems.push({
+      severity: 'error',
+      where,
+      message: `${what} must be a Kubernetes object, with apiVersion and kind`,
+    });
     return;
   }
   const { kind, items, apiVersion } = value;
@@ -125,7 +136,8 @@ function unroll(value: unknown, where: Where, objects: ParsedObject[], problems:
   }
   for (const item of items) {
     // The items of a typed list need not repeat what the list says.
-    const typed = kind !== 'List' && isRecord(item) ? { apiVersion, kind: kind.slice(0, -'List'.length), ...item } : item;
+    const typed =
+      kind !== 'List' && isRecord(item) ? { apiVersion, kind: kind.slice(0, -'List'.length), ...item } : item;
     unroll(typed, where, objects, problems, depth + 1);
   }
 }

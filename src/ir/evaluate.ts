@@ -41,7 +41,13 @@ export function evaluate(ir: Ir, snapshot: Snapshot, packet: Packet): Verdict {
   const sender = snapshot.pods.get(packet.from);
   if (!sender) return { verdict: 'allow', rule: 0, logged: [] };
   const tiers = tiersFor(ir, snapshot, sender);
-  const judged: Judged = { sender, to: packet.to, protocol: packet.protocol, port: packet.port, fragment: packet.fragment ?? false };
+  const judged: Judged = {
+    sender,
+    to: packet.to,
+    protocol: packet.protocol,
+    port: packet.port,
+    fragment: packet.fragment ?? false,
+  };
   const service = findService(snapshot, packet);
   if (!service || tiers.length === 0) return judge(tiers, snapshot, judged);
 
@@ -78,7 +84,12 @@ export function tiersFor(ir: Ir, snapshot: Snapshot, sender: Pod): TierView[] {
 function tierDefault(tier: Tier, selecting: readonly IrPolicy[], staged: boolean): Rule {
   const first = selecting.find((policy) => policy.staged === staged) as IrPolicy;
   const action = tier.defaultAction;
-  return { ref: { policy: first.ref, index: DEFAULT_RULE, tier: tier.name, staged, action }, action, peers: null, ports: null };
+  return {
+    ref: { policy: first.ref, index: DEFAULT_RULE, tier: tier.name, staged, action },
+    action,
+    peers: null,
+    ports: null,
+  };
 }
 
 function judge(tiers: readonly TierView[], snapshot: Snapshot, judged: Judged): Verdict {
@@ -126,7 +137,9 @@ export function peerMatches(peer: Peer, snapshot: Snapshot, { sender, to }: Judg
     case 'own-node':
       return ownNodeAddresses(snapshot).includes(to);
     case 'nodes':
-      return [...snapshot.nodes.values()].some((node) => matchLabels(peer.labels, node.labels) && node.ips.includes(to));
+      return [...snapshot.nodes.values()].some(
+        (node) => matchLabels(peer.labels, node.labels) && node.ips.includes(to),
+      );
     default:
       return peer satisfies never;
   }

@@ -93,24 +93,38 @@ export function explain(ir: Ir, snapshot: Snapshot, packet: Packet): Explanation
     };
   });
   const rule = views.flatMap((view) => view.rules).find((r) => ruleId(r.ref) === verdict.rule)?.ref;
-  const explanation: Explanation = { packet, sender, targets, verdict, rule, summary: summarize(packet, verdict, rule, sender, found) };
+  const explanation: Explanation = {
+    packet,
+    sender,
+    targets,
+    verdict,
+    rule,
+    summary: summarize(packet, verdict, rule, sender, found),
+  };
   if (found) {
     const { service, port, backends } = found;
-    explanation.service = { namespace: service.namespace, name: service.name, port: port.name, backends: backends.length };
+    explanation.service = {
+      namespace: service.namespace,
+      name: service.name,
+      port: port.name,
+      backends: backends.length,
+    };
   }
   return explanation;
 }
 
 function explainSender(key: string, pod: Pod | undefined): Explanation['sender'] {
   if (!pod) return { key, known: false, selectable: false, why: 'no pod of this name is known' };
-  if (pod.hostNetwork) return { key, known: true, selectable: false, why: 'it uses the network of its node: no policy selects it' };
+  if (pod.hostNetwork)
+    return { key, known: true, selectable: false, why: 'it uses the network of its node: no policy selects it' };
   if (pod.ended) return { key, known: true, selectable: false, why: 'it has ended' };
   return { key, known: true, selectable: true, why: 'policies can select it' };
 }
 
 function describeAddress(snapshot: Snapshot, ip: string): string[] {
   const is = podsAt(snapshot, ip).map((pod) => `pod ${pod.namespace}/${pod.name}`);
-  if (ownNodeAddresses(snapshot).includes(ip)) is.push(`this node${snapshot.ownNode.name ? ` (${snapshot.ownNode.name})` : ''}`);
+  if (ownNodeAddresses(snapshot).includes(ip))
+    is.push(`this node${snapshot.ownNode.name ? ` (${snapshot.ownNode.name})` : ''}`);
   for (const node of snapshot.nodes.values()) {
     if (node.name !== snapshot.ownNode.name && node.ips.includes(ip)) is.push(`node ${node.name}`);
   }
@@ -136,8 +150,18 @@ function explainTiers(ir: Ir, views: readonly TierView[], snapshot: Snapshot, ju
     };
     const policies = tier.policies.map((policy): ExplainedPolicy => {
       const selected = view?.selecting.includes(policy) ?? false;
-      const rules = view && selected ? policy.rules.map((rule) => step({ ...rule, ref: { ...rule.ref, staged: policy.staged } })) : [];
-      return { policy: formatPolicy(policy.ref), ref: policy.ref, staged: policy.staged, selected, why: whySelected(policy, selected, judged.sender, snapshot), rules };
+      const rules =
+        view && selected
+          ? policy.rules.map((rule) => step({ ...rule, ref: { ...rule.ref, staged: policy.staged } }))
+          : [];
+      return {
+        policy: formatPolicy(policy.ref),
+        ref: policy.ref,
+        staged: policy.staged,
+        selected,
+        why: whySelected(policy, selected, judged.sender, snapshot),
+        rules,
+      };
     });
     const written = view ? view.selecting.reduce((n, p) => n + p.rules.length, 0) : 0;
     const always = (view?.rules.slice(written) ?? []).map(step);
@@ -161,7 +185,8 @@ function whySelected(policy: IrPolicy, selected: boolean, sender: Pod, snapshot:
   const selector = describeWorkload(policy.subject);
   if (selected) return `selects the sender: ${selector}`;
   const anyLabels: WorkloadMatch = { ...policy.subject, pods: { op: 'true' } };
-  if (!matchWorkload(anyLabels, sender, snapshot)) return `the sender's namespace ${sender.namespace} is not meant: ${selector}`;
+  if (!matchWorkload(anyLabels, sender, snapshot))
+    return `the sender's namespace ${sender.namespace} is not meant: ${selector}`;
   return `the sender's labels do not match: ${selector}`;
 }
 
@@ -173,7 +198,8 @@ function whyMatches(rule: Rule, snapshot: Snapshot, judged: Judged): string {
   if (rule.peers !== null && !peer) return `${to} is not ${rule.peers.map(describePeer).join(' or ')}`;
   const where = peer ? `${to} is ${describePeer(peer)}` : 'every destination is meant';
   const match = rule.ports?.find((p) => portMatches(p, snapshot, judged));
-  if (rule.ports !== null && !match) return `${where}, but ${target} is not ${rule.ports.map(describePort).join(' or ')}`;
+  if (rule.ports !== null && !match)
+    return `${where}, but ${target} is not ${rule.ports.map(describePort).join(' or ')}`;
   return match ? `${where} and ${target} is ${describePort(match)}` : `${where}, on every port`;
 }
 
@@ -217,7 +243,9 @@ export function describeLabels(expr: LabelExpr): string {
     case 'in':
       return expr.values.length === 1 ? `${expr.key}=${expr.values[0]}` : `${expr.key} in (${expr.values.join(',')})`;
     case 'notin':
-      return expr.values.length === 1 ? `${expr.key}!=${expr.values[0]}` : `${expr.key} notin (${expr.values.join(',')})`;
+      return expr.values.length === 1
+        ? `${expr.key}!=${expr.values[0]}`
+        : `${expr.key} notin (${expr.values.join(',')})`;
     case 'exists':
       return expr.key;
     case 'notexists':

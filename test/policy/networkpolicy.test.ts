@@ -10,15 +10,28 @@ const WORLD =
   namespace('other', { team: 'other' }) +
   pod('default/web', ['10.1.0.1', 'fd00:1::1'], { app: 'web' }) +
   pod('default/db', '10.1.0.2', { app: 'db', tier: 'back' }) +
-  pod('data/db', '10.1.0.3', { app: 'db', tier: 'back' }, {
-    containers: [{ ports: [{ name: 'pg', containerPort: 5432 }, { name: 'dns', containerPort: 53, protocol: 'UDP' }] }],
-  }) +
+  pod(
+    'data/db',
+    '10.1.0.3',
+    { app: 'db', tier: 'back' },
+    {
+      containers: [
+        {
+          ports: [
+            { name: 'pg', containerPort: 5432 },
+            { name: 'dns', containerPort: 53, protocol: 'UDP' },
+          ],
+        },
+      ],
+    },
+  ) +
   pod('data/cache', '10.1.0.4', { app: 'cache' }, { containers: [{ ports: [{ name: 'pg', containerPort: 6432 }] }] }) +
   pod('other/db', '10.1.0.5', { app: 'db' }) +
   pod('other/host', '192.168.0.9', { app: 'db' }, { hostNetwork: true });
 
 const web = (egress: unknown, more = {}) =>
-  WORLD + policy('default/p', { podSelector: { matchLabels: { app: 'web' } }, policyTypes: ['Egress'], egress, ...more });
+  WORLD +
+  policy('default/p', { podSelector: { matchLabels: { app: 'web' } }, policyTypes: ['Egress'], egress, ...more });
 
 t.test('isolation', async (t) => {
   const judge = judgeOf(web([]));
@@ -35,7 +48,8 @@ t.test('isolation', async (t) => {
 });
 
 t.test('policyTypes in all their forms', async (t) => {
-  const denied = (spec: object) => judgeOf(WORLD + policy('default/p', { podSelector: {}, ...spec }))('default/web', '8.8.8.8:1/tcp');
+  const denied = (spec: object) =>
+    judgeOf(WORLD + policy('default/p', { podSelector: {}, ...spec }))('default/web', '8.8.8.8:1/tcp');
   t.equal(denied({}), 'allow', 'absent, no egress: Ingress');
   t.equal(denied({ policyTypes: [] }), 'allow');
   t.equal(denied({ policyTypes: ['Ingress'] }), 'allow');
@@ -53,37 +67,66 @@ t.test('peers', async (t) => {
     web([
       { to: [{ podSelector: { matchLabels: { app: 'db' } } }], ports: [{ port: 1 }] },
       { to: [{ namespaceSelector: { matchLabels: { team: 'data' } } }], ports: [{ port: 2 }] },
-      { to: [{ namespaceSelector: { matchLabels: { team: 'data' } }, podSelector: { matchLabels: { app: 'db' } } }], ports: [{ port: 3 }] },
-      { to: [{ namespaceSelector: { matchLabels: { team: 'data' } } }, { podSelector: { matchLabels: { app: 'db' } } }], ports: [{ port: 4 }] },
+      {
+        to: [{ namespaceSelector: { matchLabels: { team: 'data' } }, podSelector: { matchLabels: { app: 'db' } } }],
+        ports: [{ port: 3 }],
+      },
+      {
+        to: [{ namespaceSelector: { matchLabels: { team: 'data' } } }, { podSelector: { matchLabels: { app: 'db' } } }],
+        ports: [{ port: 4 }],
+      },
       { to: [{ namespaceSelector: {} }], ports: [{ port: 5 }] },
       { to: [{ podSelector: {} }], ports: [{ port: 6 }] },
-      { to: [{ namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'other' } } }], ports: [{ port: 7 }] },
+      {
+        to: [{ namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'other' } } }],
+        ports: [{ port: 7 }],
+      },
       { to: [], ports: [{ port: 8 }] },
     ]),
   );
   const allowed = (port: number) =>
-    ['10.1.0.2', '10.1.0.3', '10.1.0.4', '10.1.0.5', '8.8.8.8', '192.168.0.9'].filter((ip) => judge('default/web', `${ip}:${port}/tcp`) === `allow [np/default/p#${port - 1}]`);
+    ['10.1.0.2', '10.1.0.3', '10.1.0.4', '10.1.0.5', '8.8.8.8', '192.168.0.9'].filter(
+      (ip) => judge('default/web', `${ip}:${port}/tcp`) === `allow [np/default/p#${port - 1}]`,
+    );
   t.same(allowed(1), ['10.1.0.2'], 'podSelector alone: own namespace');
   t.same(allowed(2), ['10.1.0.3', '10.1.0.4'], 'namespaceSelector alone: all its pods');
   t.same(allowed(3), ['10.1.0.3'], 'both in one peer: AND');
   t.same(allowed(4), ['10.1.0.2', '10.1.0.3', '10.1.0.4'], 'in two peers: OR');
-  t.same(allowed(5), ['10.1.0.2', '10.1.0.3', '10.1.0.4', '10.1.0.5'], 'every namespace: pods only, and not those of the host');
+  t.same(
+    allowed(5),
+    ['10.1.0.2', '10.1.0.3', '10.1.0.4', '10.1.0.5'],
+    'every namespace: pods only, and not those of the host',
+  );
   t.same(allowed(6), ['10.1.0.2'], 'every pod of the namespace');
   t.same(allowed(7), ['10.1.0.5'], 'the name as a label');
-  t.same(allowed(8), ['10.1.0.2', '10.1.0.3', '10.1.0.4', '10.1.0.5', '8.8.8.8', '192.168.0.9'], 'an empty `to` is everywhere');
+  t.same(
+    allowed(8),
+    ['10.1.0.2', '10.1.0.3', '10.1.0.4', '10.1.0.5', '8.8.8.8', '192.168.0.9'],
+    'an empty `to` is everywhere',
+  );
 });
 
 t.test('matchExpressions', async (t) => {
   const reach = (matchExpressions: object[], matchLabels = {}) => {
     const judge = judgeOf(web([{ to: [{ namespaceSelector: {}, podSelector: { matchExpressions, matchLabels } }] }]));
-    return ['10.1.0.2', '10.1.0.3', '10.1.0.4', '10.1.0.5'].filter((ip) => judge('default/web', `${ip}:80/tcp`).startsWith('allow')).map((ip) => ip.slice(-1)).join('');
+    return ['10.1.0.2', '10.1.0.3', '10.1.0.4', '10.1.0.5']
+      .filter((ip) => judge('default/web', `${ip}:80/tcp`).startsWith('allow'))
+      .map((ip) => ip.slice(-1))
+      .join('');
   };
   t.equal(reach([{ key: 'app', operator: 'In', values: ['db', 'x'] }]), '235');
   t.equal(reach([{ key: 'app', operator: 'NotIn', values: ['db'] }]), '4');
   t.equal(reach([{ key: 'tier', operator: 'NotIn', values: ['back'] }]), '45', 'NotIn holds where the key is missing');
   t.equal(reach([{ key: 'tier', operator: 'Exists' }]), '23');
   t.equal(reach([{ key: 'tier', operator: 'DoesNotExist' }]), '45');
-  t.equal(reach([{ key: 'app', operator: 'Exists' }, { key: 'tier', operator: 'DoesNotExist' }]), '45', 'ANDed');
+  t.equal(
+    reach([
+      { key: 'app', operator: 'Exists' },
+      { key: 'tier', operator: 'DoesNotExist' },
+    ]),
+    '45',
+    'ANDed',
+  );
   t.equal(reach([{ key: 'tier', operator: 'DoesNotExist' }], { app: 'db' }), '5', 'ANDed with matchLabels');
 });
 
@@ -110,14 +153,23 @@ t.test('ipBlock', async (t) => {
   t.equal(judge('default/web', '[fd00:1::2]:80/tcp'), 'allow [np/default/p#2]');
   t.equal(judge('default/web', '[fd00:2:3::1]:80/tcp'), 'deny [np/default/p#default]');
   t.equal(judge('default/web', '[fd01::1]:80/tcp'), 'deny [np/default/p#default]');
-  t.equal(judge('default/web', '192.168.0.1:80/tcp'), 'allow [np/default/p#3]', 'a written rule before the implicit one');
+  t.equal(
+    judge('default/web', '192.168.0.1:80/tcp'),
+    'allow [np/default/p#3]',
+    'a written rule before the implicit one',
+  );
 });
 
 t.test('ports', async (t) => {
   const judge = judgeOf(
     web([
       { ports: [{ port: 80 }] },
-      { ports: [{ port: 8000, endPort: 8002 }, { protocol: 'UDP', port: 65535 }] },
+      {
+        ports: [
+          { port: 8000, endPort: 8002 },
+          { protocol: 'UDP', port: 65535 },
+        ],
+      },
       { ports: [{ protocol: 'SCTP' }] },
       { ports: [{ port: 'pg' }, { protocol: 'UDP', port: 'dns' }] },
     ]),
@@ -186,22 +238,41 @@ t.test('what is wrong closes, and only what is wrong', async (t) => {
     'ports not a list': { ports: { port: 81 } },
     'operator unknown': { to: [{ podSelector: { matchExpressions: [{ key: 'a', operator: 'Gt', values: ['1'] }] } }] },
     'In without values': { to: [{ podSelector: { matchExpressions: [{ key: 'a', operator: 'In' }] } }] },
-    'Exists with values': { to: [{ podSelector: { matchExpressions: [{ key: 'a', operator: 'Exists', values: ['b'] }] } }] },
+    'Exists with values': {
+      to: [{ podSelector: { matchExpressions: [{ key: 'a', operator: 'Exists', values: ['b'] }] } }],
+    },
     'label value not a string': { to: [{ podSelector: { matchLabels: { a: 1 } } }] },
     'not a rule': 'everything',
   })) {
     t.equal(judge({ ...sel, egress: [bad, good] }), 'allow deny allow', why);
-    t.match(problemsOf(WORLD + policy('default/p', { ...sel, egress: [bad, good] })), [/^error .*spec\.egress\[0\].*allows nothing/], why);
+    t.match(
+      problemsOf(WORLD + policy('default/p', { ...sel, egress: [bad, good] })),
+      [/^error .*spec\.egress\[0\].*allows nothing/],
+      why,
+    );
   }
-  t.equal(judge({ podSelector: { matchLabels: { app: 5 } }, policyTypes: ['Egress'], egress: [good] }), 'allow deny allow');
-  const everyPod = judgeOf(WORLD + policy('default/p', { podSelector: { matchLabel: {} }, policyTypes: ['Egress'], egress: [good] }));
-  t.equal(everyPod('default/db', '8.8.8.8:81/tcp'), 'deny [np/default/p#default]', 'an unreadable podSelector isolates every pod of the namespace');
+  t.equal(
+    judge({ podSelector: { matchLabels: { app: 5 } }, policyTypes: ['Egress'], egress: [good] }),
+    'allow deny allow',
+  );
+  const everyPod = judgeOf(
+    WORLD + policy('default/p', { podSelector: { matchLabel: {} }, policyTypes: ['Egress'], egress: [good] }),
+  );
+  t.equal(
+    everyPod('default/db', '8.8.8.8:81/tcp'),
+    'deny [np/default/p#default]',
+    'an unreadable podSelector isolates every pod of the namespace',
+  );
   t.equal(everyPod('data/db', '8.8.8.8:81/tcp'), 'allow', 'and no other');
   t.equal(judge({ ...sel, policyTypes: ['egress'] }), 'deny deny allow', 'unreadable policyTypes isolate');
   t.equal(judge({ podSelector: {}, egres: [good] }), 'deny deny deny', 'a misspelt egress isolates');
   t.equal(judge({ ...sel, egress: { ports: [] } }), 'deny deny allow', 'egress that is not a list');
   t.equal(judge('"nonsense"'), 'deny deny deny', 'a spec that is no map isolates the namespace');
-  t.equal(judge({ ...sel, ingress: [{ form: [] }], egress: [good] }), 'allow deny allow', 'a fault of ingress does not touch egress');
+  t.equal(
+    judge({ ...sel, ingress: [{ form: [] }], egress: [good] }),
+    'allow deny allow',
+    'a fault of ingress does not touch egress',
+  );
 });
 
 t.test('problems name file, document, line, object, field, cause and remedy', async (t) => {
@@ -221,11 +292,14 @@ spec:
 });
 
 t.test('warnings', async (t) => {
-  const warned = (spec: object) => problemsOf(policy('default/p', spec)).map((p) => p.replace(/^(\w+) .*default\/p: /, '$1 '));
+  const warned = (spec: object) =>
+    problemsOf(policy('default/p', spec)).map((p) => p.replace(/^(\w+) .*default\/p: /, '$1 '));
   t.match(warned({ podSelector: {}, egress: [] }), [/^warning spec.egress: is empty and policyTypes is missing/]);
   t.match(warned({ podSelector: {}, policyTypes: ['Ingress'], egress: [{}] }), [/^warning spec.egress: has no effect/]);
   t.match(warned({ policyTypes: ['Egress'] }), [/^warning spec.podSelector: is missing/]);
-  t.match(warned({ podSelector: {}, egress: [{ to: [{ ipBlock: { cidr: '10.1.2.3/8' } }] }] }), [/^warning .*read as 10.0.0.0\/8/]);
+  t.match(warned({ podSelector: {}, egress: [{ to: [{ ipBlock: { cidr: '10.1.2.3/8' } }] }] }), [
+    /^warning .*read as 10.0.0.0\/8/,
+  ]);
   t.same(warned({ podSelector: {}, egress: [{ to: [{ namespaceSelector: { matchLabels: { no: 'such' } } }] }] }), []);
   t.same(warned({ podSelector: {}, egress: [{ to: [{ ipBlock: { cidr: 'FD00::/16' } }] }] }), []);
 });

@@ -17,7 +17,10 @@ export const NODE_IP = '192.168.0.1';
 export function snapshotOf(text: string, ownNodeIps: readonly string[] = [NODE_IP]): Snapshot {
   const documents = parseManifest('test.yaml', text);
   const problems = documents.flatMap((d) => d.problems);
-  return buildSnapshot(documents.flatMap((d) => d.objects), { nodeName: NODE, ownNodeIps, problems });
+  return buildSnapshot(
+    documents.flatMap((d) => d.objects),
+    { nodeName: NODE, ownNodeIps, problems },
+  );
 }
 
 export function problemsOf(text: string): string[] {
@@ -63,7 +66,12 @@ export function judgeOf(text: string, ownNodeIps?: readonly string[]): (from: st
 }
 
 /** A Pod manifest in one line of YAML. */
-export function pod(key: string, ip: string | readonly string[], labels: Record<string, string> = {}, more = {}): string {
+export function pod(
+  key: string,
+  ip: string | readonly string[],
+  labels: Record<string, string> = {},
+  more = {},
+): string {
   const [namespace, name] = key.split('/');
   const ips = typeof ip === 'string' ? [ip] : ip;
   const object = {
