@@ -203,13 +203,13 @@ function whyMatches(rule: Rule, snapshot: Snapshot, judged: Judged): string {
   return match ? `${where} and ${target} is ${describePort(match)}` : `${where}, on every port`;
 }
 
-export function describeRule(rule: Rule): string {
+function describeRule(rule: Rule): string {
   const to = rule.peers === null ? 'anywhere' : rule.peers.map(describePeer).join(' or ') || 'nothing';
   const on = rule.ports === null ? 'every port' : rule.ports.map(describePort).join(' or ') || 'no port';
   return `${rule.action} to ${to} on ${on}`;
 }
 
-export function describePeer(peer: Peer): string {
+function describePeer(peer: Peer): string {
   switch (peer.kind) {
     case 'cidr':
       return peer.except.length === 0 ? peer.cidr : `${peer.cidr} except ${peer.except.join(', ')}`;
@@ -236,7 +236,7 @@ function describeNamespaces(match: NamespaceMatch): string {
 }
 
 /** As kubectl writes selectors: `app=web,tier in (a,b),!legacy`. */
-export function describeLabels(expr: LabelExpr): string {
+function describeLabels(expr: LabelExpr): string {
   switch (expr.op) {
     case 'true':
       return 'any labels';
@@ -261,7 +261,7 @@ export function describeLabels(expr: LabelExpr): string {
   }
 }
 
-export function describePort(match: PortMatch): string {
+function describePort(match: PortMatch): string {
   const protocol = match.protocol === null ? 'any protocol' : protocolName(match.protocol);
   if (match.named !== undefined) return `${protocol} port "${match.named}"`;
   if (match.ports === undefined) return protocol;

@@ -1,9 +1,9 @@
 /** IANA protocol numbers and the names that Kubernetes, Calico and people use for them. */
 
-export const ICMP = 1;
+const ICMP = 1;
 export const TCP = 6;
 export const UDP = 17;
-export const ICMPV6 = 58;
+const ICMPV6 = 58;
 export const SCTP = 132;
 
 const NAMES: Readonly<Record<number, string>> = {
