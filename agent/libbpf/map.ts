@@ -13,12 +13,28 @@ const UPDATE_BATCH = 26;
 const DELETE_BATCH = 27;
 
 /** enum bpf_map_type, where the agent must know it. */
-export const MapType = { HASH: 1, ARRAY: 2, PERCPU_HASH: 5, PERCPU_ARRAY: 6, LRU_HASH: 9, LPM_TRIE: 11, RINGBUF: 27 } as const;
+export const MapType = {
+  HASH: 1,
+  ARRAY: 2,
+  PERCPU_HASH: 5,
+  PERCPU_ARRAY: 6,
+  LRU_HASH: 9,
+  LPM_TRIE: 11,
+  RINGBUF: 27,
+} as const;
 const PER_CPU: readonly number[] = [MapType.PERCPU_HASH, MapType.PERCPU_ARRAY];
 
 /** Failures that pass: the allocator or a bucket lock was busy (LPM tries return ENOMEM for it too). */
 const TRANSIENT = ['ENOMEM', 'EAGAIN', 'EBUSY', 'EINTR'];
 const RETRIES = 64;
+/** The first few tries follow at once; then the kernel is given a millisecond each to refill its caches. */
+const RETRIES_AT_ONCE = 8;
+const clock = new Int32Array(new SharedArrayBuffer(4));
+
+/** Blocks: whoever writes a map cannot go on before it is written. At most RETRIES ms in all. */
+function pause(attempt: number): void {
+  if (attempt > RETRIES_AT_ONCE) Atomics.wait(clock, 0, 0, 1);
+}
 
 export interface MapInfo {
   name: string;
@@ -37,7 +53,7 @@ export function mapInfo(fd: number): MapInfo {
   attr.writeUInt32LE(fd, 0);
   attr.writeUInt32LE(info.length, 4);
   attr.writeBigUInt64LE(sys.address(info), 8);
-  sys.bpf(OBJ_GET_INFO_BY_FD, attr);
+  sys.bpf(OBJ_GET_INFO_BY_FD, attr, info);
   const end = info.indexOf(0, 24);
   return {
     type: info.readUInt32LE(0),
@@ -50,7 +66,7 @@ export function mapInfo(fd: number): MapInfo {
   };
 }
 
-/** Possible CPUs, from `0-3,5`: per-CPU values have one slot for each. */
+/** Possible CPUs, from the kernel's list `0-3,5`: per-CPU values have one slot for each number up to the last. */
 export function possibleCpus(text: string): number {
   const last = text.trim().split(',').at(-1)?.split('-').at(-1);
   return Number(last) + 1;
@@ -82,8 +98,8 @@ export class BpfMap {
     this.maxEntries = info.maxEntries;
   }
 
-  /** A new map without a program, for tests and probes. Throws KERNEL. */
-  static create(opts: { name: string; type: number; keySize: number; valueSize: number; maxEntries: number; flags?: number }): BpfMap {
+  /** A new map without a program, for tests and probes. `cpus`: possible CPUs, for per-CPU maps. Throws KERNEL. */
+  static create(opts: Omit<MapInfo, 'id' | 'flags'> & { flags?: number; cpus?: number }): BpfMap {
     const attr = Buffer.alloc(72);
     attr.writeUInt32LE(opts.type, 0);
     attr.writeUInt32LE(opts.keySize, 4);
@@ -91,12 +107,12 @@ export class BpfMap {
     attr.writeUInt32LE(opts.maxEntries, 12);
     attr.writeUInt32LE(opts.flags ?? 0, 16);
     attr.write(opts.name.slice(0, 15), 28, 'latin1');
-    return new BpfMap(sys.bpf(MAP_CREATE, attr), opts.name);
+    return new BpfMap(sys.bpf(MAP_CREATE, attr), opts.name, opts.cpus);
   }
 
   /** The value; undefined where the key is missing. */
   lookup(key: Buffer): Buffer | undefined {
-    const value = Buffer.alloc(PER_CPU.includes(this.type) ? this.perCpuSize * this.cpus : this.valueSize);
+    const value = Buffer.alloc(this.slotSize);
     return this.element(LOOKUP_ELEM, key, value, 0, ['ENOENT']) ? value : undefined;
   }
 
@@ -104,7 +120,8 @@ export class BpfMap {
   lookupPerCpu(key: Buffer): Buffer[] {
     const all = this.lookup(key);
     if (!all) return [];
-    return Array.from({ length: this.cpus }, (_, cpu) => all.subarray(cpu * this.perCpuSize, cpu * this.perCpuSize + this.valueSize));
+    const stride = all.length / this.cpus;
+    return Array.from({ length: this.cpus }, (_, cpu) => all.subarray(cpu * stride, cpu * stride + this.valueSize));
   }
 
   /** @param flags BPF_ANY 0, BPF_NOEXIST 1, BPF_EXIST 2 */
@@ -119,7 +136,10 @@ export class BpfMap {
 
   /** Writes `count` packed keys and values. Transient failures are tried again; entries before a real one stay written. */
   updateBatch(keys: Buffer, values: Buffer, count: number): void {
-    this.batch(UPDATE_BATCH, keys, values, count, (i) => this.update(this.keyAt(keys, i), values.subarray(i * this.valueSize, (i + 1) * this.valueSize)));
+    const size = this.slotSize;
+    this.batch(UPDATE_BATCH, keys, values, count, (i) => {
+      this.update(this.keyAt(keys, i), values.subarray(i * size, (i + 1) * size));
+    });
   }
 
   /** Deletes `count` packed keys; missing ones are fine. */
@@ -129,12 +149,13 @@ export class BpfMap {
 
   /**
    * All entries, in slices that are reused: copy what must outlive the next one. Entries
-   * that come or go meanwhile may or may not be seen; a slice may repeat a key.
+   * that come or go meanwhile may or may not be seen; a slice may repeat a key. Of per-CPU
+   * maps, a value is one slot of a multiple of 8 bytes for each possible CPU.
    */
   *batches(size = 4096): Generator<{ keys: Buffer; values: Buffer; count: number }> {
     let room = Math.max(1, Math.min(size, this.maxEntries));
     let keys = Buffer.alloc(room * this.keySize);
-    let values = Buffer.alloc(room * this.valueSize);
+    let values = Buffer.alloc(room * this.slotSize);
     const cursorSize = Math.max(8, this.keySize);
     let from: Buffer | undefined;
     for (;;) {
@@ -143,7 +164,7 @@ export class BpfMap {
       if (from) attr.writeBigUInt64LE(sys.address(from), 0);
       attr.writeBigUInt64LE(sys.address(to), 8);
       try {
-        sys.bpf(LOOKUP_BATCH, attr);
+        sys.bpf(LOOKUP_BATCH, attr, keys, values, from, to);
       } catch (e) {
         const errno = (e as AgentError).errno;
         if (errno === 'ENOENT') {
@@ -155,7 +176,7 @@ export class BpfMap {
           // One bucket holds more than the slice: make it larger and ask again.
           room *= 2;
           keys = Buffer.alloc(room * this.keySize);
-          values = Buffer.alloc(room * this.valueSize);
+          values = Buffer.alloc(room * this.slotSize);
           continue;
         }
         if (errno === 'EINTR') continue;
@@ -185,8 +206,9 @@ export class BpfMap {
     sys.close(this.fd);
   }
 
-  private get perCpuSize(): number {
-    return (this.valueSize + 7) & ~7;
+  /** Bytes that the kernel reads and writes for one value. */
+  private get slotSize(): number {
+    return PER_CPU.includes(this.type) ? ((this.valueSize + 7) & ~7) * this.cpus : this.valueSize;
   }
 
   private keyAt(keys: Buffer, i: number): Buffer {
@@ -205,7 +227,13 @@ export class BpfMap {
     }
   }
 
-  private element(cmd: number, key: Buffer | undefined, value: Buffer | undefined, flags: number, fine: readonly string[]): boolean {
+  private element(
+    cmd: number,
+    key: Buffer | undefined,
+    value: Buffer | undefined,
+    flags: number,
+    fine: readonly string[],
+  ): boolean {
     const attr = this.attr.fill(0);
     attr.writeUInt32LE(this.fd, 0);
     if (key) attr.writeBigUInt64LE(sys.address(key), 8);
@@ -213,40 +241,52 @@ export class BpfMap {
     attr.writeBigUInt64LE(BigInt(flags), 24);
     for (let attempt = 0; ; attempt++) {
       try {
-        sys.bpf(cmd, attr);
+        sys.bpf(cmd, attr, key, value);
         return true;
       } catch (e) {
         const errno = (e as AgentError).errno ?? '';
         if (fine.includes(errno)) return false;
         if (!TRANSIENT.includes(errno) || attempt >= RETRIES) throw this.named(e);
+        pause(attempt);
       }
     }
   }
 
-  private batch(cmd: number, keys: Buffer, values: Buffer | undefined, count: number, single: (i: number) => void): void {
+  private batch(
+    cmd: number,
+    keys: Buffer,
+    values: Buffer | undefined,
+    count: number,
+    single: (i: number) => void,
+  ): void {
     let done = 0;
     let stuck = 0;
     while (done < count) {
-      const attr = this.batchAttr(keys.subarray(done * this.keySize), values?.subarray(done * this.valueSize), count - done);
+      const attr = this.batchAttr(
+        keys.subarray(done * this.keySize),
+        values?.subarray(done * this.slotSize),
+        count - done,
+      );
       try {
-        sys.bpf(cmd, attr);
+        sys.bpf(cmd, attr, keys, values);
         return;
       } catch (e) {
         const errno = (e as AgentError).errno ?? '';
-        // The kernel says how many it did before it failed.
-        const advanced = Math.min(attr.readUInt32LE(32), count - done);
+        // The kernel says how many it did before it failed; before 6.8 it could leave the count as it was, having done none.
+        const said = attr.readUInt32LE(32);
+        const advanced = said < count - done ? said : 0;
         if (errno === 'ENOTSUPP' || errno === 'EOPNOTSUPP' || errno === 'EINVAL') {
           for (let i = done; i < count; i++) single(i);
           return;
         }
         done += advanced;
-        if (done >= count) return;
         if (cmd === DELETE_BATCH && errno === 'ENOENT') {
           done++;
           continue;
         }
         stuck = advanced > 0 ? 0 : stuck + 1;
         if (!TRANSIENT.includes(errno) || stuck > RETRIES) throw this.named(e);
+        pause(stuck);
       }
     }
   }

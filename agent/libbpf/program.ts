@@ -2,6 +2,7 @@
 import { sys } from './sys.js';
 
 const PROG_TEST_RUN = 10;
+const OBJ_GET_INFO_BY_FD = 15;
 
 export interface TestRunOptions {
   /** Times to run it; the mean duration is reported. */
@@ -27,6 +28,18 @@ export class BpfProgram {
     readonly name: string,
   ) {}
 
+  /** The kernel's number of the program, as bpftool and tc show it. */
+  get id(): number {
+    // struct bpf_prog_info: type, id.
+    const info = Buffer.alloc(8);
+    const attr = Buffer.alloc(16);
+    attr.writeUInt32LE(this.fd, 0);
+    attr.writeUInt32LE(info.length, 4);
+    attr.writeBigUInt64LE(sys.address(info), 8);
+    sys.bpf(OBJ_GET_INFO_BY_FD, attr, info);
+    return info.readUInt32LE(4);
+  }
+
   /** Runs the program on a packet (from the Ethernet header on). Throws KERNEL. */
   testRun(packet: Buffer, opts: TestRunOptions = {}): TestRunResult {
     const attr = Buffer.alloc(80);
@@ -44,7 +57,7 @@ export class BpfProgram {
       attr.writeBigUInt64LE(sys.address(opts.ctx), 48);
       attr.writeBigUInt64LE(sys.address(ctxOut), 56);
     }
-    sys.bpf(PROG_TEST_RUN, attr);
+    sys.bpf(PROG_TEST_RUN, attr, packet, out, opts.ctx, ctxOut);
     return {
       retval: attr.readInt32LE(4),
       durationNs: attr.readUInt32LE(36),

@@ -21,6 +21,28 @@ const libc = ffi.library('libc.so.6', {
 });
 
 const NR_BPF: Partial<Record<NodeJS.Architecture, number>> = { x64: 321, arm64: 280 };
+/** enum bpf_cmd, for messages. */
+const BPF_COMMANDS: Readonly<Record<number, string>> = {
+  0: 'BPF_MAP_CREATE',
+  1: 'BPF_MAP_LOOKUP_ELEM',
+  2: 'BPF_MAP_UPDATE_ELEM',
+  3: 'BPF_MAP_DELETE_ELEM',
+  4: 'BPF_MAP_GET_NEXT_KEY',
+  5: 'BPF_PROG_LOAD',
+  6: 'BPF_OBJ_PIN',
+  7: 'BPF_OBJ_GET',
+  10: 'BPF_PROG_TEST_RUN',
+  15: 'BPF_OBJ_GET_INFO_BY_FD',
+  24: 'BPF_MAP_LOOKUP_BATCH',
+  26: 'BPF_MAP_UPDATE_BATCH',
+  27: 'BPF_MAP_DELETE_BATCH',
+  28: 'BPF_LINK_CREATE',
+  29: 'BPF_LINK_UPDATE',
+};
+
+/** What the call that is under way points to: referenced here, so that it stays. */
+const held: (readonly (Buffer | undefined)[])[] = [];
+
 const CLOCK_MONOTONIC = 1;
 const SC_PAGESIZE = 30;
 export const EAGAIN = 11;
@@ -42,16 +64,27 @@ export function kernelError(what: string, errno: number, hint?: string): AgentEr
 }
 
 function hintFor(errno: string): string | undefined {
-  if (errno === 'EPERM' || errno === 'EACCES') return 'the agent needs root, or the capabilities BPF, NET_ADMIN, PERFMON and SYS_ADMIN';
+  if (errno === 'EPERM' || errno === 'EACCES')
+    return 'the agent needs root, or the capabilities BPF, NET_ADMIN, PERFMON and SYS_ADMIN';
   return undefined;
 }
 
+let pageSize: number | undefined;
+
 export const sys = {
-  /** bpf(2). `attr` must stay alive, and what it points to, until the call returns. */
-  bpf(cmd: number, attr: Buffer): number {
+  /**
+   * bpf(2). `attr` is union bpf_attr; `pointedTo` are the buffers whose addresses stand in it:
+   * the collector must not take them before the call returns.
+   */
+  bpf(cmd: number, attr: Buffer, ...pointedTo: (Buffer | undefined)[]): number {
     const nr = NR_BPF[process.arch];
     if (nr === undefined) throw new AgentError('KERNEL', `no bpf(2) known for ${process.arch}`);
-    return check(`bpf(${cmd})`, libc.syscall(nr, cmd, attr, attr.length));
+    held.push(pointedTo);
+    try {
+      return check(BPF_COMMANDS[cmd] ?? `bpf(${cmd})`, libc.syscall(nr, cmd, attr, attr.length));
+    } finally {
+      held.pop();
+    }
   },
 
   socket(domain: number, type: number, protocol: number): number {
@@ -100,7 +133,8 @@ export const sys = {
   /** Maps `length` bytes of `fd` from `offset`, shared with the kernel. Never unmapped: lives as long as the process. */
   mmap(fd: number, length: number, protection: number, offset = 0): Buffer {
     const pointer = libc.mmap(ffi.NULL, length, protection, MAP_SHARED, fd, offset) as Buffer;
-    if (ffi.address(pointer) === 0xffff_ffff_ffff_ffffn || ffi.isNull(pointer)) throw kernelError('mmap', ffi.errno());
+    // MAP_FAILED is -1; an address as a double is not exact up there, but no address of ours is.
+    if (ffi.isNull(pointer) || ffi.address(pointer) >= 1n << 63n) throw kernelError('mmap', ffi.errno());
     return ffi.memoryAt(pointer, length);
   },
 
@@ -120,5 +154,8 @@ export const sys = {
   },
 
   /** Bytes. */
-  pageSize: Number(libc.sysconf(SC_PAGESIZE)),
+  get pageSize(): number {
+    pageSize ??= Number(libc.sysconf(SC_PAGESIZE));
+    return pageSize;
+  },
 };

@@ -16,7 +16,27 @@ export interface Layouts {
   readonly enums: Readonly<Record<string, Readonly<Record<string, number>>>>;
 }
 
-const KIND = { INT: 1, PTR: 2, ARRAY: 3, STRUCT: 4, UNION: 5, ENUM: 6, FWD: 7, TYPEDEF: 8, VOLATILE: 9, CONST: 10, RESTRICT: 11, FUNC: 12, FUNC_PROTO: 13, VAR: 14, DATASEC: 15, FLOAT: 16, DECL_TAG: 17, TYPE_TAG: 18, ENUM64: 19 } as const;
+const KIND = {
+  INT: 1,
+  PTR: 2,
+  ARRAY: 3,
+  STRUCT: 4,
+  UNION: 5,
+  ENUM: 6,
+  FWD: 7,
+  TYPEDEF: 8,
+  VOLATILE: 9,
+  CONST: 10,
+  RESTRICT: 11,
+  FUNC: 12,
+  FUNC_PROTO: 13,
+  VAR: 14,
+  DATASEC: 15,
+  FLOAT: 16,
+  DECL_TAG: 17,
+  TYPE_TAG: 18,
+  ENUM64: 19,
+} as const;
 
 interface BtfType {
   readonly kind: number;
@@ -34,7 +54,8 @@ function bad(what: string): AgentError {
 
 /** Content of an ELF-64 section; undefined where there is none of that name. */
 export function elfSection(elf: Buffer, name: string): Buffer | undefined {
-  if (elf.length < 64 || elf.readUInt32BE(0) !== 0x7f454c46 || elf[4] !== 2 || elf[5] !== 1) throw bad('not a little-endian ELF-64 file');
+  if (elf.length < 64 || elf.readUInt32BE(0) !== 0x7f454c46 || elf[4] !== 2 || elf[5] !== 1)
+    throw bad('not a little-endian ELF-64 file');
   const table = Number(elf.readBigUInt64LE(40));
   const entry = elf.readUInt16LE(58);
   const count = elf.readUInt16LE(60);
@@ -99,14 +120,21 @@ export function readLayouts(object: Buffer, prefix: string): Layouts {
     const vlen = info & 0xffff;
     const size = dataSize(kind, vlen);
     if (at + 12 + size > types.length) throw bad('type out of bounds');
-    all.push({ kind, name: text(strings, types.readUInt32LE(at)), sizeOrType: types.readUInt32LE(at + 8), vlen, data: at + 12 });
+    all.push({
+      kind,
+      name: text(strings, types.readUInt32LE(at)),
+      sizeOrType: types.readUInt32LE(at + 8),
+      vlen,
+      data: at + 12,
+    });
     at += 12 + size;
   }
   const structs: Record<string, StructLayout> = {};
   const enums: Record<string, Record<string, number>> = {};
   for (const type of all) {
     if (!type.name.startsWith(prefix)) continue;
-    if (type.kind === KIND.STRUCT) structs[type.name] = { size: type.sizeOrType, fields: members(type, types, strings, all) };
+    if (type.kind === KIND.STRUCT)
+      structs[type.name] = { size: type.sizeOrType, fields: members(type, types, strings, all) };
     if (type.kind === KIND.ENUM) enums[type.name] = values(type, types, strings);
   }
   return { structs, enums };
@@ -117,19 +145,28 @@ function slice(buf: Buffer, at: number, length: number): Buffer {
   return buf.subarray(at, at + length);
 }
 
-function members(type: BtfType, types: Buffer, strings: Buffer, all: readonly BtfType[]): Record<string, { offset: number; size: number }> {
+function members(
+  type: BtfType,
+  types: Buffer,
+  strings: Buffer,
+  all: readonly BtfType[],
+): Record<string, { offset: number; size: number }> {
   const out: Record<string, { offset: number; size: number }> = {};
   for (let i = 0; i < type.vlen; i++) {
     const at = type.data + i * 12;
     const bits = types.readUInt32LE(at + 8) & 0xffffff;
-    out[text(strings, types.readUInt32LE(at))] = { offset: bits / 8, size: sizeOf(types.readUInt32LE(at + 4), types, all, 0) };
+    out[text(strings, types.readUInt32LE(at))] = {
+      offset: bits / 8,
+      size: sizeOf(types.readUInt32LE(at + 4), types, all, 0),
+    };
   }
   return out;
 }
 
 function values(type: BtfType, types: Buffer, strings: Buffer): Record<string, number> {
   const out: Record<string, number> = {};
-  for (let i = 0; i < type.vlen; i++) out[text(strings, types.readUInt32LE(type.data + i * 8))] = types.readInt32LE(type.data + i * 8 + 4);
+  for (let i = 0; i < type.vlen; i++)
+    out[text(strings, types.readUInt32LE(type.data + i * 8))] = types.readInt32LE(type.data + i * 8 + 4);
   return out;
 }
 
