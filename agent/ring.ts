@@ -44,26 +44,36 @@ export class RingReader implements EventSource {
     this.position = read64(this.consumer);
   }
 
+  /** A `deliver` that throws ends the drain; its event is not handed over again. */
   drain(deliver: (e: FlowEvent) => void, max = Number.POSITIVE_INFINITY): number {
     let n = 0;
     const end = read64(this.producer);
-    while (this.position < end && n < max) {
-      const at = this.position & this.mask;
-      // Atomics: the kernel stores the length last, with release semantics.
-      const head = Atomics.load(this.words, at >> 2) >>> 0;
-      if ((head & BUSY) !== 0) break; // reserved, not written yet
-      const length = head & ~DISCARD;
-      if ((head & DISCARD) === 0) {
-        if (length === STRUCTS.ea_event.size) {
-          deliver(decodeEvent(this.data, at + HEADER));
-          n++;
-        } else {
+    let published = this.position;
+    try {
+      while (this.position < end && n < max) {
+        const at = this.position & this.mask;
+        // Atomics: the kernel stores the length last, with release semantics.
+        const head = Atomics.load(this.words, at >> 2) >>> 0;
+        if ((head & BUSY) !== 0) break; // reserved, not written yet
+        const length = head & ~DISCARD;
+        this.position += (length + HEADER + 7) & ~7;
+        if ((head & DISCARD) !== 0) continue;
+        if (length !== STRUCTS.ea_event.size) {
           this.unreadable++;
+          continue;
         }
+        const event = decodeEvent(this.data, at + HEADER);
+        // Room for the kernel while a long drain goes on, but not a shared cache line for each event.
+        if (this.position - published > this.mask >> 4) {
+          write64(this.consumer, this.position);
+          published = this.position;
+        }
+        n++;
+        deliver(event);
       }
-      this.position += (length + HEADER + 7) & ~7;
+    } finally {
+      if (this.position !== published) write64(this.consumer, this.position);
     }
-    write64(this.consumer, this.position);
     return n;
   }
 

@@ -11,7 +11,8 @@ const F = ENUMS.ea_flow_flags;
 /** Enumerators of bpf/types.h as text: `EA_REASON_NO_POLICY` → `no-policy`, by value. */
 function names(values: Readonly<Record<string, number>>, prefix: string): string[] {
   const out: string[] = [];
-  for (const [name, value] of Object.entries(values)) out[value] = name.slice(prefix.length).toLowerCase().replaceAll('_', '-');
+  for (const [name, value] of Object.entries(values))
+    out[value] = name.slice(prefix.length).toLowerCase().replaceAll('_', '-');
   return out;
 }
 
@@ -38,7 +39,7 @@ function address(buf: Buffer, at: number): string {
     }
     return text;
   }
-  const key = buf.latin1Slice(at, at + 16);
+  const key = buf.toString('latin1', at, at + 16);
   let text = texts6.get(key);
   if (text === undefined) {
     if (texts6.size >= CACHE_SIZE) texts6.clear();
@@ -57,8 +58,19 @@ function isZero(buf: Buffer, at: number, words: number): boolean {
   return true;
 }
 
+const macs = new Map<number, string>();
+
+/** `aa:bb:…`; empty where all six bytes are zero: the device has no link layer. */
 function mac(buf: Buffer, at: number): string {
-  return buf.toString('hex', at, at + 6).replace(/..(?!$)/g, '$&:');
+  const key = buf.readUIntBE(at, 6);
+  if (key === 0) return '';
+  let text = macs.get(key);
+  if (text === undefined) {
+    if (macs.size >= CACHE_SIZE) macs.clear();
+    text = buf.toString('hex', at, at + 6).replace(/..(?!$)/g, '$&:');
+    macs.set(key, text);
+  }
+  return text;
 }
 
 /**
@@ -66,17 +78,14 @@ function mac(buf: Buffer, at: number): string {
  * @param buf holds struct ea_event at `at`; not kept
  */
 export function decodeEvent(buf: Buffer, at: number): FlowEvent {
-  const verdict = VERDICTS[buf[at + E.verdict.offset] as number] ?? 'none';
   const family = buf[at + E.family.offset] as 0 | 4 | 6;
   const flags = buf[at + E.flow_flags.offset] as number;
   const key = at + KEY;
   const hasService = !isZero(buf, at + E.service.offset, 4);
-  // Link addresses are of interest only where something was refused.
-  const refused = verdict === 'deny';
   return {
     timeNs: u64(buf, at + E.time_ns.offset),
     type: TYPES[buf[at + E.type.offset] as number] ?? 'drop',
-    verdict,
+    verdict: VERDICTS[buf[at + E.verdict.offset] as number] ?? 'none',
     auditVerdict: VERDICTS[buf[at + E.audit_verdict.offset] as number] ?? 'none',
     reason: REASONS[buf[at + E.reason.offset] as number] ?? 'none',
     hook: HOOKS[buf[at + E.hook.offset] as number] ?? 'from-pod',
@@ -105,8 +114,8 @@ export function decodeEvent(buf: Buffer, at: number): FlowEvent {
     createdNs: u64(buf, at + E.created_ns.offset),
     length: buf.readUInt32LE(at + E.length.offset),
     ethertype: buf.readUInt16LE(at + E.ethertype.offset),
-    macSource: refused ? mac(buf, at + E.mac_src.offset) : '',
-    macDestination: refused ? mac(buf, at + E.mac_dst.offset) : '',
+    macSource: mac(buf, at + E.mac_src.offset),
+    macDestination: mac(buf, at + E.mac_dst.offset),
   };
 }
 
