@@ -7,32 +7,13 @@ import { basename, join } from 'node:path';
 import { AgentError } from '../src/errors.js';
 import { ENUMS, STRUCTS } from '../src/image/layout.gen.js';
 import { readLayouts } from '../src/net/btf.js';
-import * as ffi from './libbpf/ffi.js';
-import { BpfMap, mapInfo, possibleCpus } from './libbpf/map.js';
+import { errnoName } from './libbpf/ffi.js';
+import { BpfMap, mapInfo, MapType, possibleCpus } from './libbpf/map.js';
+import { BpfObject, type MapDeclaration } from './libbpf/object.js';
 import { BpfProgram } from './libbpf/program.js';
 import { kernelError, sys } from './libbpf/sys.js';
 
-const libbpf = ffi.library('libbpf.so.1', {
-  libbpf_set_print: ['pointer', ['pointer']],
-  bpf_object__open_mem: ['pointer', ['pointer', 'size_t', 'pointer']],
-  bpf_object__load: ['int', ['pointer']],
-  bpf_object__close: ['void', ['pointer']],
-  bpf_object__next_map: ['pointer', ['pointer', 'pointer']],
-  bpf_object__next_program: ['pointer', ['pointer', 'pointer']],
-  bpf_map__name: ['pointer', ['pointer']],
-  bpf_map__fd: ['int', ['pointer']],
-  bpf_map__set_max_entries: ['int', ['pointer', 'uint']],
-  bpf_map__set_pin_path: ['int', ['pointer', 'pointer']],
-  bpf_map__is_internal: ['int', ['pointer']],
-  bpf_program__name: ['pointer', ['pointer']],
-  bpf_program__fd: ['int', ['pointer']],
-  bpf_program__set_log_level: ['int', ['pointer', 'uint']],
-  bpf_program__set_log_buf: ['int', ['pointer', 'pointer', 'size_t']],
-  bpf_program__set_autoload: ['int', ['pointer', 'int']],
-});
-
-/** Room for one program's verifier log, bytes. */
-const LOG_SIZE = 1 << 20;
+const OBJ_GET = 7;
 
 export interface LoadOptions {
   objectPath: string;
@@ -48,104 +29,116 @@ export interface LoadOptions {
 
 export interface Programs {
   readonly maps: Readonly<Record<string, BpfMap>>;
-  readonly programs: { readonly fromPod: BpfProgram; readonly toPod: BpfProgram; readonly uplink: BpfProgram; readonly clock: BpfProgram };
+  readonly programs: {
+    /** What a pod sends. */
+    readonly fromPod: BpfProgram;
+    /** What is delivered to a pod. */
+    readonly toPod: BpfProgram;
+    /** What leaves the node. */
+    readonly uplink: BpfProgram;
+    /** Not a hook: run by hand, it tells the kernel's jiffies. */
+    readonly clock: BpfProgram;
+  };
   /** By the name in the object. */
   readonly all: Readonly<Record<string, BpfProgram>>;
+  /** Closes the descriptors; what is pinned or attached stays. */
   close(): void;
 }
 
 /**
  * Opens, checks, sizes and loads an object.
- * @throws AgentError LAYOUT (object or pinned maps do not fit this agent), VERIFIER, KERNEL
+ * @throws AgentError LAYOUT (object or pinned maps do not fit this agent), VERIFIER, KERNEL, USAGE (a size)
  */
 export function load(opts: LoadOptions): Programs {
   const bytes = readFileSync(opts.objectPath);
   checkLayouts(bytes, opts.objectPath);
-  // libbpf's own messages go to standard error; the log buffers and errnos tell us all of it.
-  libbpf.libbpf_set_print(ffi.NULL);
-  const object = libbpf.bpf_object__open_mem(bytes, bytes.length, null) as Buffer;
-  if (ffi.isNull(object)) throw new AgentError('LAYOUT', `${opts.objectPath} is not a BPF object: ${ffi.errnoName(ffi.errno())}`);
-  const kept: Buffer[] = [bytes];
+  const object = new BpfObject(bytes, opts.objectPath);
   try {
-    const maps = prepareMaps(object, opts, kept);
-    const logs = prepareLogs(object, opts, kept);
-    const status = Number(libbpf.bpf_object__load(object));
-    if (status < 0) throw loadError(status, logs, opts);
-    const cpus = possibleCpus(readFileSync('/sys/devices/system/cpu/possible', 'utf8'));
-    const opened: Record<string, BpfMap> = {};
-    for (const [name, map] of maps) opened[name] = new BpfMap(Number(libbpf.bpf_map__fd(map)), name, cpus);
-    const all: Record<string, BpfProgram> = {};
-    for (const [name, program] of each(object, libbpf.bpf_object__next_program, libbpf.bpf_program__name)) {
-      if (!opts.without?.includes(name)) all[name] = new BpfProgram(Number(libbpf.bpf_program__fd(program)), name);
-    }
-    const program = (name: string): BpfProgram => {
-      const found = all[name];
-      if (!found) throw new AgentError('LAYOUT', `${opts.objectPath} has no program ${name}`);
-      return found;
-    };
-    return {
-      maps: opened,
-      programs: { fromPod: program('from_pod'), toPod: program('to_pod'), uplink: program('uplink'), clock: program('clock') },
-      all,
-      close: () => {
-        libbpf.bpf_object__close(object);
-        kept.length = 0;
-      },
-    };
+    setSizes(object, opts.sizes ?? {});
+    setPins(object, opts.pinDir);
+    for (const name of opts.without ?? []) object.leaveOut(name);
+    const status = object.load();
+    if (status < 0) throw loadError(object, status, opts);
+    return handles(object, opts.objectPath);
   } catch (e) {
-    libbpf.bpf_object__close(object);
+    object.close();
     throw e;
   }
 }
 
-/** Invariant 8: the structs in this object are those that the TypeScript was generated for. */
-function checkLayouts(object: Buffer, path: string): void {
-  const { structs, enums } = readLayouts(object, 'ea_');
-  const differs = (kind: string, name: string) =>
-    new AgentError('LAYOUT', `${kind} ${name} in ${path} is not laid out as this agent was built for`, {
-      hint: 'the agent and the object are from different builds; run npm run build',
-    });
-  for (const [name, layout] of Object.entries(structs)) {
-    const mine = (STRUCTS as Record<string, unknown>)[name];
-    if (mine && JSON.stringify(mine) !== JSON.stringify(layout)) throw differs('struct', name);
-  }
-  for (const [name, values] of Object.entries(enums)) {
-    const mine = (ENUMS as Record<string, unknown>)[name];
-    if (mine && JSON.stringify(mine) !== JSON.stringify(values)) throw differs('enum', name);
-  }
-}
-
-type Next = (object: Buffer, previous: Buffer | null) => unknown;
-
-function* each(object: Buffer, next: unknown, nameOf: unknown): Generator<readonly [string, Buffer]> {
-  for (let item = (next as Next)(object, null) as Buffer; !ffi.isNull(item); item = (next as Next)(object, item) as Buffer) {
-    yield [ffi.textAt((nameOf as (i: Buffer) => unknown)(item) as Buffer), item];
-  }
-}
-
-function prepareMaps(object: Buffer, opts: LoadOptions, kept: Buffer[]): Map<string, Buffer> {
-  const maps = new Map<string, Buffer>();
-  const dir = opts.pinDir === undefined ? undefined : join(opts.pinDir, 'maps');
-  if (dir !== undefined) makePinDir(dir);
-  for (const [name, map] of each(object, libbpf.bpf_object__next_map, libbpf.bpf_map__name)) {
-    if (Number(libbpf.bpf_map__is_internal(map)) !== 0) continue;
-    maps.set(name, map);
-    const size = opts.sizes?.[name];
-    if (size !== undefined) libbpf.bpf_map__set_max_entries(map, size);
-    if (dir === undefined) {
-      libbpf.bpf_map__set_pin_path(map, null);
-      continue;
+/**
+ * Invariant 8: the structs and enums in this object are those that the TypeScript was generated for.
+ * What the object does not mention cannot differ; types of the C's own do not matter.
+ * @throws AgentError LAYOUT
+ */
+export function checkLayouts(object: Buffer, path: string): void {
+  const found = readLayouts(object, 'ea_');
+  const compare = (
+    kind: string,
+    theirs: Readonly<Record<string, unknown>>,
+    ours: Readonly<Record<string, unknown>>,
+  ) => {
+    for (const [name, layout] of Object.entries(theirs)) {
+      if (!(name in ours) || JSON.stringify(ours[name]) === JSON.stringify(layout)) continue;
+      throw new AgentError('LAYOUT', `${kind} ${name} in ${path} is not laid out as this agent was built for`, {
+        hint: 'the agent and the object are from different builds; run npm run build',
+      });
     }
-    const path = join(dir, name);
-    if (existsSync(path)) checkPinned(path, name, size);
-    const text = Buffer.from(`${path}\0`);
-    kept.push(text);
-    libbpf.bpf_map__set_pin_path(map, text);
+  };
+  compare('struct', found.structs, STRUCTS);
+  compare('enum', found.enums, ENUMS);
+}
+
+function handles(object: BpfObject, path: string): Programs {
+  const cpus = possibleCpus(readFileSync('/sys/devices/system/cpu/possible', 'utf8'));
+  const maps = Object.fromEntries(object.mapNames.map((name) => [name, new BpfMap(object.mapFd(name), name, cpus)]));
+  const all = Object.fromEntries(
+    object.programNames.map((name) => [name, new BpfProgram(object.programFd(name), name)]),
+  );
+  const program = (name: string): BpfProgram => {
+    const found = all[name];
+    if (!found) throw new AgentError('LAYOUT', `${path} has no program ${name}`);
+    return found;
+  };
+  return {
+    maps,
+    programs: {
+      fromPod: program('from_pod'),
+      toPod: program('to_pod'),
+      uplink: program('uplink'),
+      clock: program('clock'),
+    },
+    all,
+    close: () => object.close(),
+  };
+}
+
+function setSizes(object: BpfObject, sizes: Readonly<Record<string, number>>): void {
+  for (const [name, size] of Object.entries(sizes)) {
+    if (!object.mapNames.includes(name)) {
+      throw new AgentError('USAGE', `there is no map ${name}`, { hint: `maps: ${object.mapNames.join(', ')}` });
+    }
+    const { type, maxEntries } = object.declaration(name);
+    if (size === maxEntries) continue;
+    const refused = (why: string) => new AgentError('USAGE', `size ${size} of map ${name}: ${why}`);
+    if (!Number.isInteger(size) || size < 1 || size > 0xffff_ffff) throw refused('not a number of entries');
+    // The programs know how many slots an array has.
+    if (type === MapType.ARRAY || type === MapType.PERCPU_ARRAY) throw refused(`fixed at ${maxEntries}`);
+    if (type === MapType.RINGBUF && (size < sys.pageSize || (size & (size - 1)) !== 0)) {
+      throw refused(`bytes of a ring buffer are a power of two, ${sys.pageSize} or more`);
+    }
+    object.setMaxEntries(name, size);
   }
-  for (const name of Object.keys(opts.sizes ?? {})) {
-    if (!maps.has(name)) throw new AgentError('USAGE', `there is no map ${name}`, { hint: `maps: ${[...maps.keys()].join(', ')}` });
+}
+
+function setPins(object: BpfObject, pinDir: string | undefined): void {
+  const dir = pinDir === undefined ? undefined : join(pinDir, 'maps');
+  if (dir !== undefined) makePinDir(dir);
+  for (const name of object.mapNames) {
+    const path = dir === undefined ? undefined : join(dir, name);
+    if (path !== undefined && existsSync(path)) checkPinned(path, object.declaration(name));
+    object.setPinPath(name, path);
   }
-  return maps;
 }
 
 function makePinDir(dir: string): void {
@@ -159,61 +152,72 @@ function makePinDir(dir: string): void {
   }
 }
 
-/** A map of another size holds state that would be lost by making it anew: the user decides. */
-function checkPinned(path: string, name: string, size: number | undefined): void {
+/** A map of another shape holds state that would be lost by making it anew: the user decides. */
+function checkPinned(path: string, wanted: MapDeclaration): void {
   const attr = Buffer.alloc(24);
   const text = Buffer.from(`${path}\0`);
   attr.writeBigUInt64LE(sys.address(text), 0);
-  const fd = sys.bpf(7 /* BPF_OBJ_GET */, attr);
+  const fd = sys.bpf(OBJ_GET, attr, text);
   try {
-    const info = mapInfo(fd);
-    if (size === undefined || info.maxEntries === size) return;
-    throw new AgentError('LAYOUT', `map ${name} is pinned with ${info.maxEntries} entries, not ${size}`, {
-      hint: 'egress-agent detach removes it, with the policy in force; or leave --map-size as it was',
-    });
+    const pinned = mapInfo(fd);
+    for (const [field, what] of [
+      ['type', 'type'],
+      ['keySize', 'key size'],
+      ['valueSize', 'value size'],
+      ['flags', 'flags'],
+      ['maxEntries', 'size'],
+    ] as const) {
+      if (pinned[field] === wanted[field]) continue;
+      throw new AgentError(
+        'LAYOUT',
+        `map ${wanted.name} is pinned with ${what} ${pinned[field]}, not ${wanted[field]}`,
+        {
+          hint:
+            field === 'maxEntries'
+              ? `give --map-size ${wanted.name}=${pinned[field]}; or egress-agent detach, which removes it with the policy in force`
+              : 'it is from another version; egress-agent detach removes it, with the policy in force',
+        },
+      );
+    }
   } finally {
     sys.close(fd);
   }
 }
 
-function prepareLogs(object: Buffer, opts: LoadOptions, kept: Buffer[]): Map<string, Buffer> {
-  const logs = new Map<string, Buffer>();
-  for (const [name, program] of each(object, libbpf.bpf_object__next_program, libbpf.bpf_program__name)) {
-    if (opts.without?.includes(name)) {
-      libbpf.bpf_program__set_autoload(program, 0);
-      continue;
-    }
-    const log = Buffer.alloc(LOG_SIZE);
-    kept.push(log);
-    libbpf.bpf_program__set_log_buf(program, log, log.length);
-    logs.set(name, log);
+/** What the verifier adds behind the line that says why. */
+const STATISTICS = /^(processed \d+ insns|verification time|stack depth|mark_precise|peak_states|-- (BEGIN|END))/;
+
+function loadError(object: BpfObject, status: number, opts: LoadOptions): AgentError {
+  const errno = errnoName(status);
+  const refusal = object.refusals().at(-1);
+  if (!refusal) {
+    const e = kernelError(`loading ${basename(opts.objectPath)}`, status);
+    // A second try without BTF is libbpf's own affair; what follows says what failed.
+    const why = object.messages().find((m) => !m.includes('Retrying without BTF'));
+    return why === undefined ? e : new AgentError('KERNEL', `${e.message}: ${why}`, { errno, hint: e.hint });
   }
-  return logs;
+  const { program, log } = refusal;
+  const decisive = log.split('\n').findLast((line) => line.trim() !== '' && !STATISTICS.test(line)) ?? errno;
+  return new AgentError(
+    'VERIFIER',
+    `the kernel refuses program ${program} of ${basename(opts.objectPath)}: ${decisive}`,
+    {
+      errno,
+      hint: keepLog(program, log, opts.logDir),
+      cause: log,
+    },
+  );
 }
 
-/** The decisive line of a verifier log is its last but the statistics; the whole log goes to a file. */
-function loadError(status: number, logs: ReadonlyMap<string, Buffer>, opts: LoadOptions): AgentError {
-  for (const [name, log] of logs) {
-    const end = log.indexOf(0);
-    const text = log.toString('utf8', 0, end < 0 ? log.length : end).trim();
-    if (text === '') continue;
-    const lines = text.split('\n').filter((l) => !/^(processed \d+ insns|verification time|stack depth|-- (BEGIN|END))/.test(l));
-    let file: string | undefined;
-    if (opts.logDir !== undefined) {
-      file = join(opts.logDir, `verifier-${name}.log`);
-      writeFileSync(file, `${text}\n`);
-    }
-    return new AgentError('VERIFIER', `the kernel refuses program ${name} of ${basename(opts.objectPath)}: ${lines.at(-1) ?? text}`, {
-      errno: ffi.errnoName(status),
-      hint: file ? `the whole log is in ${file}` : undefined,
-      cause: text,
-    });
+/** Where the whole log is, as a hint; undefined where it could not be written: it is the error's cause all the same. */
+function keepLog(program: string, log: string, dir: string | undefined): string | undefined {
+  if (dir === undefined) return undefined;
+  const file = join(dir, `verifier-${program}.log`);
+  try {
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    writeFileSync(file, `${log}\n`, { mode: 0o600 });
+    return `the whole log is in ${file}`;
+  } catch {
+    return undefined;
   }
-  if (ffi.errnoName(status) === 'EINVAL' && opts.pinDir !== undefined) {
-    return new AgentError('LAYOUT', `the maps pinned under ${opts.pinDir} do not fit this agent's`, {
-      errno: 'EINVAL',
-      hint: 'they are from another version; egress-agent detach removes them, with the policy in force',
-    });
-  }
-  return kernelError('loading the programs', status);
 }
