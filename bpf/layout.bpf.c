@@ -25,6 +25,8 @@ KEEP(struct, ea_pending_key);
 KEEP(struct, ea_pending);
 KEEP(struct, ea_fragment_key);
 KEEP(struct, ea_fragment);
+KEEP(struct, ea_note_key);
+KEEP(struct, ea_note);
 KEEP(struct, ea_event);
 KEEP(struct, ea_state);
 KEEP(enum, ea_class);

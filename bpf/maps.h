@@ -161,6 +161,15 @@ struct {
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } fragments SEC(".maps");
 
+/* When drops without a flow were last told of. Full: the least recently used goes, and is told of once more. */
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, 4096);
+  __type(key, struct ea_note_key);
+  __type(value, struct ea_note);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} drop_notes SEC(".maps");
+
 /* Hooks write, the agent reads it mmaped, on a timer: never woken for an event.
  * Full: the event is lost and counted (EA_COUNT_EVENTS_LOST). */
 struct {
@@ -177,7 +186,7 @@ struct {
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } counters SEC(".maps");
 
-/* Agent writes (mmap, Atomics), every hook reads. */
+/* Agent writes epoch and flags (mmap, Atomics), every hook reads; from_pod adds to looks. */
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(max_entries, 1);

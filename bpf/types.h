@@ -42,18 +42,18 @@ enum ea_verdict {
 /* Why a packet was passed or dropped. Names are stable: they are the API's. */
 enum ea_reason {
   EA_REASON_NONE = 0,
-  EA_REASON_RULE = 1,            /* a rule decided */
-  EA_REASON_NO_POLICY = 2,       /* no policy selects the endpoint, or every tier passed */
-  EA_REASON_REPLY = 3,           /* reply to a connection opened to the endpoint */
-  EA_REASON_RELATED = 4,         /* ICMP error about a flow that passes */
-  EA_REASON_LINK = 5,            /* ARP, neighbour discovery, multicast listener reports */
-  EA_REASON_OBSERVED = 6,        /* the node's own traffic: seen, not judged */
-  EA_REASON_FRAGMENT = 7,        /* follows the verdict of its first fragment */
+  EA_REASON_RULE = 1,      /* a rule decided */
+  EA_REASON_NO_POLICY = 2, /* no policy selects the endpoint, or every tier passed */
+  EA_REASON_REPLY = 3,     /* reply to a connection opened to the endpoint */
+  EA_REASON_RELATED = 4,   /* ICMP error about a flow that passes */
+  EA_REASON_LINK = 5,      /* ARP, neighbour discovery, multicast listener reports */
+  EA_REASON_OBSERVED = 6,  /* the node's own traffic: seen, not judged */
+  EA_REASON_FRAGMENT = 7,  /* follows the verdict of its first fragment */
   /* From here on: drops that no rule asked for. */
-  EA_REASON_MALFORMED = 16,      /* a header is cut short or contradicts itself */
+  EA_REASON_MALFORMED = 16, /* a header is cut short or contradicts itself */
   EA_REASON_UNKNOWN_ETHERTYPE = 17,
-  EA_REASON_EXT_HEADERS = 18,    /* more than 8 IPv6 extension headers */
-  EA_REASON_TINY_FRAGMENT = 19,  /* first fragment without the whole L4 header */
+  EA_REASON_EXT_HEADERS = 18,   /* more than 8 IPv6 extension headers */
+  EA_REASON_TINY_FRAGMENT = 19, /* first fragment without the whole L4 header */
   EA_REASON_OVERLAPPING_FRAGMENT = 20,
   EA_REASON_SPOOFED_ADDRESS = 21,
   EA_REASON_SPOOFED_MAC = 22,
@@ -172,10 +172,10 @@ struct ea_flow_key {
 };
 
 enum ea_flow_flags {
-  EA_FLOW_INBOUND = 1 << 0,      /* opened to the endpoint */
-  EA_FLOW_SECOND_LOOK = 1 << 1,  /* judged after a Service's translation, for another endpoint */
-  EA_FLOW_SEEDED = 1 << 2,       /* taken from the pod's sockets at attachment */
-  EA_FLOW_CONFIRMED = 1 << 3,    /* inbound and answered: also in `accepted` */
+  EA_FLOW_INBOUND = 1 << 0,     /* opened to the endpoint */
+  EA_FLOW_SECOND_LOOK = 1 << 1, /* judged after a Service's translation, for another endpoint */
+  EA_FLOW_SEEDED = 1 << 2,      /* taken from the pod's sockets at attachment */
+  EA_FLOW_CONFIRMED = 1 << 3,   /* inbound and answered: also in `accepted` */
 };
 
 enum ea_tcp_state {
@@ -203,12 +203,12 @@ struct ea_flow {
   __u64 drops;        /* packets dropped since the flow began */
   __u64 created_ns;   /* CLOCK_MONOTONIC */
   __u64 last_jiffies; /* of the last packet in either direction */
-  __u64 reported_jiffies; /* of the last drop event */
+  __u64 reported_ns;  /* of the last drop event */
   __u64 drops_reported;
   __u32 owner; /* SECOND_LOOK: endpoint id of the client */
   __u8 tcp_state;
   __u8 tcp_flags; /* of all packets, ORed */
-  __u16 pad;
+  __u16 looks;    /* inbound: low bits of ea_state.looks when `pending` was last asked */
 };
 
 /* A client flow that waits for its translation: who it belongs to. */
@@ -243,8 +243,19 @@ struct ea_fragment {
   __be16 dport;
   __u8 verdict;
   __u8 reason;
-  __u16 pad;
-  __u32 pad2;
+  __u16 header_end; /* bytes of the datagram up to the end of its L4 header: none of them comes twice */
+  __u32 pad;
+};
+
+/* Drops that belong to no flow: told at most once a second for each endpoint and reason. */
+struct ea_note_key {
+  __u32 endpoint;
+  __u32 reason;
+};
+struct ea_note {
+  __u64 reported_ns; /* CLOCK_MONOTONIC */
+  __u64 drops;
+  __u64 drops_reported;
 };
 
 enum ea_event_type {
@@ -305,6 +316,8 @@ enum ea_counter {
 struct ea_state {
   __u32 epoch;
   __u32 flags; /* enum ea_state_flags */
+  __u32 looks; /* hooks write: 0 as long as nothing ever went into `pending`; grows when an open flow does */
+  __u32 pad;
 };
 enum ea_state_flags {
   EA_STATE_QUIET = 1 << 0, /* no events (benchmarks) */

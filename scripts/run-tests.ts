@@ -5,7 +5,7 @@
  *   node dist/scripts/run-tests.js [part of a path ...]
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -29,6 +29,8 @@ function find(dir: string): string[] {
   return readdirSync(dir, { withFileTypes: true, recursive: true })
     .filter((e) => e.isFile() && e.name.endsWith('.test.js'))
     .map((e) => join(e.parentPath, e.name))
+    // What was compiled from a file that is no more is no test.
+    .filter((file) => existsSync(join(dist, '..', relative(dist, file).replace(/\.js$/, '.ts'))))
     .sort();
 }
 

@@ -140,12 +140,12 @@ export const STRUCTS = {
       drops: { offset: 64, size: 8 },
       created_ns: { offset: 72, size: 8 },
       last_jiffies: { offset: 80, size: 8 },
-      reported_jiffies: { offset: 88, size: 8 },
+      reported_ns: { offset: 88, size: 8 },
       drops_reported: { offset: 96, size: 8 },
       owner: { offset: 104, size: 4 },
       tcp_state: { offset: 108, size: 1 },
       tcp_flags: { offset: 109, size: 1 },
-      pad: { offset: 110, size: 2 },
+      looks: { offset: 110, size: 2 },
     },
   },
   ea_pending_key: {
@@ -189,8 +189,23 @@ export const STRUCTS = {
       dport: { offset: 10, size: 2 },
       verdict: { offset: 12, size: 1 },
       reason: { offset: 13, size: 1 },
-      pad: { offset: 14, size: 2 },
-      pad2: { offset: 16, size: 4 },
+      header_end: { offset: 14, size: 2 },
+      pad: { offset: 16, size: 4 },
+    },
+  },
+  ea_note_key: {
+    size: 8,
+    fields: {
+      endpoint: { offset: 0, size: 4 },
+      reason: { offset: 4, size: 4 },
+    },
+  },
+  ea_note: {
+    size: 24,
+    fields: {
+      reported_ns: { offset: 0, size: 8 },
+      drops: { offset: 8, size: 8 },
+      drops_reported: { offset: 16, size: 8 },
     },
   },
   ea_event: {
@@ -229,10 +244,12 @@ export const STRUCTS = {
     },
   },
   ea_state: {
-    size: 8,
+    size: 16,
     fields: {
       epoch: { offset: 0, size: 4 },
       flags: { offset: 4, size: 4 },
+      looks: { offset: 8, size: 4 },
+      pad: { offset: 12, size: 4 },
     },
   },
 } as const;

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/* The entry points: three hooks and a clock. Each hook reads straight down:
+ * who (endpoint), what (parse), known? (flow table), judged (rules), told (event). */
+#include "fragment.h"
+#include "icmp.h"
+#include "services.h"
+
+/* The kernel knows this name for what is dual-licensed with the GPL; its helpers are for such programs. */
+char _license[] SEC("license") = "GPL";
+
+/* 0: there is no endpoint. Epoch before set: a flow that remembers an old epoch is judged once more, never once less. */
+static __always_inline const struct ea_endpoint *endpoint_here(struct __sk_buff *skb, struct packet *p,
+                                                               __u8 hook) {
+  const struct ea_state *st = state_now();
+  const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
+  count(EA_COUNT_PACKETS);
+  p->hook = hook;
+  if (!ep || !st) return NULL;
+  p->epoch = READ_ONCE(st->epoch);
+  p->set = READ_ONCE(ep->set);
+  p->key.endpoint = ep->id;
+  return ep;
+}
+
+/* A connection that the flow table has forgotten, though the endpoint had answered it. */
+APART int remembered(struct __sk_buff *skb, const struct packet *p) {
+  if (!p || !bpf_map_lookup_elem(&accepted, &p->key)) return 0;
+  struct ea_flow *flow = begin(p);
+  if (!flow) return 1;
+  flow->verdict = EA_VERDICT_ALLOW;
+  flow->reason = EA_REASON_REPLY;
+  flow->flags = EA_FLOW_INBOUND | EA_FLOW_CONFIRMED;
+  flow->tcp_state = p->key.protocol == IPPROTO_TCP ? EA_TCP_OPEN : EA_TCP_NONE;
+  flow->packets_out = 1;
+  flow->bytes_out = p->length;
+  enter(p, flow);
+  struct ea_flow *stored = bpf_map_lookup_elem(&flows, &p->key);
+  if (stored) step(skb, p, stored);
+  return 1;
+}
+
+/* A flow that was judged by another policy. */
+APART int judge_again(struct __sk_buff *skb, const struct packet *p, struct ea_flow *flow,
+                      const struct decision *d, __u32 endpoint_flags) {
+  if (!p || !flow || !d) return DROP;
+  const __u8 before = flow->verdict;
+  flow->rule = d->rule;
+  flow->audit_rule = d->audit_rule;
+  flow->audit_verdict = d->audit_verdict;
+  flow->reason = d->reason;
+  flow->verdict = d->verdict;
+  /* Last: who sees these sees the verdict. */
+  WRITE_ONCE(flow->set, p->set);
+  WRITE_ONCE(flow->epoch, p->epoch);
+  if (p->fragment) remember_first(p, d->verdict, d->reason, d->rule);
+  if (d->verdict == EA_VERDICT_PARTIAL) write_down(skb, p);
+  if (before != d->verdict && before != EA_VERDICT_PARTIAL && d->verdict != EA_VERDICT_PARTIAL) {
+    if (d->verdict == EA_VERDICT_DENY) {
+      __sync_fetch_and_add(&flow->drops, 1);
+      touch(flow, p);
+      flow->reported_ns = bpf_ktime_get_ns();
+      count(EA_COUNT_DROPS + (flow->reason & 31));
+    }
+    tell(p, flow, EA_EVENT_CHANGED);
+    if (d->verdict == EA_VERDICT_DENY) return answer(skb, p, endpoint_flags);
+  } else if (d->verdict == EA_VERDICT_DENY) {
+    return denied(skb, p, flow, endpoint_flags);
+  }
+  account(flow, p);
+  step(skb, p, flow);
+  return PASS;
+}
+
+/* The first packet of a flow that the endpoint opens, or the first after a change of policy. */
+APART int judge(struct __sk_buff *skb, const struct packet *p, const struct ea_endpoint *ep,
+                struct ea_flow *old) {
+  if (!p || !ep) return DROP;
+  if (!old && !is_syn(p) && p->kind != PACKET_ERROR && remembered(skb, p)) return PASS;
+  if (p->set && (ep->flags & EA_EP_CHECK_SOURCE) && !source_allowed(ep, p))
+    return drop(skb, p, EA_REASON_SPOOFED_ADDRESS);
+
+  struct decision d = {};
+  describe(skb, p);
+  decide(ep, p, &d);
+
+  if (old && !(old->flags & EA_FLOW_INBOUND) && !(is_syn(p) && (old->tcp_state & EA_TCP_CLOSED)))
+    return judge_again(skb, p, old, &d, ep->flags);
+  /* A connection in the other direction, with the same ports: its replies go on when this one is denied. */
+  if (old && (old->flags & EA_FLOW_INBOUND)) {
+    if (d.verdict == EA_VERDICT_DENY) return drop_for(skb, p, d.reason, &d);
+    bpf_map_delete_elem(&accepted, &p->key);
+  }
+
+  struct ea_flow *flow = begin(p);
+  if (!flow) return DROP;
+  flow->set = p->set;
+  flow->rule = d.rule;
+  flow->audit_rule = d.audit_rule;
+  flow->verdict = d.verdict;
+  flow->audit_verdict = d.audit_verdict;
+  flow->reason = d.reason;
+  if (d.verdict == EA_VERDICT_DENY) {
+    flow->drops = 1;
+    flow->reported_ns = flow->created_ns;
+    count(EA_COUNT_DROPS + (d.reason & 31));
+  } else {
+    flow->packets_out = 1;
+    flow->bytes_out = p->length;
+  }
+  if (d.verdict == EA_VERDICT_PARTIAL)
+    write_down(skb, p);
+  else
+    tell(p, flow, EA_EVENT_VERDICT);
+  enter(p, flow);
+  if (p->fragment) remember_first(p, d.verdict, d.reason, d.rule);
+  return d.verdict == EA_VERDICT_DENY ? answer(skb, p, ep->flags) : PASS;
+}
+
+/* A packet of a flow that is known and judged by the policy in force. */
+static __always_inline int known(struct __sk_buff *skb, struct packet *p, const struct ea_endpoint *ep,
+                                 struct ea_flow *flow) {
+  if (unlikely(flow->verdict == EA_VERDICT_DENY && !(flow->flags & EA_FLOW_INBOUND))) {
+    if (p->fragment) remember_first(p, flow->verdict, flow->reason, flow->rule);
+    return denied(skb, p, flow, ep->flags);
+  }
+  account(flow, p);
+  step(skb, p, flow);
+  if (unlikely(p->fragment)) remember_first(p, EA_VERDICT_ALLOW, flow->reason, flow->rule);
+  if (unlikely(flow->verdict == EA_VERDICT_PARTIAL)) write_down(skb, p);
+  return PASS;
+}
+
+static __always_inline int is_current(const struct ea_flow *flow, const struct packet *p) {
+  if (flow->flags & EA_FLOW_INBOUND) return !is_syn(p);
+  if (is_syn(p) && (flow->tcp_state & EA_TCP_CLOSED)) return 0;
+  return READ_ONCE(flow->epoch) == p->epoch && READ_ONCE(flow->set) == p->set;
+}
+
+/* What the endpoint sends: judged. */
+SEC("tc")
+int from_pod(struct __sk_buff *skb) {
+  struct packet p = {};
+  const struct ea_endpoint *ep = endpoint_here(skb, &p, EA_HOOK_FROM_POD);
+  if (unlikely(!ep)) return drop(skb, &p, EA_REASON_NO_ENDPOINT);
+
+  const int kind = parse(skb, &p, DIRECTION_OUT | (ep->flags & EA_EP_L3 ? PARSE_L3 : 0));
+  if ((ep->flags & EA_EP_CHECK_MAC) && p.set && unlikely(!same_mac(p.mac_src, ep->mac)))
+    return drop(skb, &p, EA_REASON_SPOOFED_MAC);
+  if (unlikely(kind != PACKET_FLOW)) {
+    if (kind == PACKET_LINK) return PASS;
+    if (kind == PACKET_LATER) return follow_first(skb, &p, ep);
+    if (kind < 0) return p.set ? drop(skb, &p, -kind) : PASS;
+    if (is_related(skb, &p)) return PASS;
+  }
+
+  struct ea_flow *flow = bpf_map_lookup_elem(&flows, &p.key);
+  if (likely(flow && is_current(flow, &p))) return known(skb, &p, ep, flow);
+  return judge(skb, &p, ep, flow);
+}
+
+/* A flow that a peer opens to the endpoint: what the endpoint answers will pass. */
+static __noinline struct ea_flow *open_inbound(struct packet *p) {
+  struct ea_flow *flow = begin(p);
+  if (!flow) return NULL;
+  flow->verdict = EA_VERDICT_ALLOW;
+  flow->reason = EA_REASON_REPLY;
+  flow->flags = EA_FLOW_INBOUND;
+  enter(p, flow);
+  return bpf_map_lookup_elem(&flows, &p->key);
+}
+
+/* Whether this packet begins an inbound flow in place of the one that is there. Not in place of one that the endpoint
+ * opened and that passes: that is a reply. */
+static __always_inline int begins_inbound(const struct ea_flow *flow, const struct packet *p) {
+  if (!p->opens) return 0;
+  if (!flow || (flow->tcp_state & EA_TCP_CLOSED)) return 1;
+  if (flow->flags & EA_FLOW_INBOUND) return 0;
+  return flow->verdict == EA_VERDICT_DENY || p->key.opened_remotely;
+}
+
+/* What is delivered to the endpoint: opens inbound flows, and is the second look for Services. */
+SEC("tc")
+int to_pod(struct __sk_buff *skb) {
+  struct packet p = {};
+  const struct ea_endpoint *ep = endpoint_here(skb, &p, EA_HOOK_TO_POD);
+  if (unlikely(!ep)) return PASS;
+  const int kind = parse(skb, &p, ep->flags & EA_EP_L3 ? PARSE_L3 : 0);
+  if (unlikely(kind != PACKET_FLOW)) return PASS;
+
+  struct ea_flow *flow = bpf_map_lookup_elem(&flows, &p.key);
+  if (unlikely(!flow || begins_inbound(flow, &p)) && p.opens) flow = open_inbound(&p);
+
+  const struct ea_state *st = state_now();
+  if (unlikely(st && st->looks)) {
+    if (!flow || ((flow->flags & EA_FLOW_INBOUND) &&
+                  (flow->epoch != p.epoch || flow->looks != (__u16)st->looks || is_syn(&p)))) {
+      const int verdict = second_look(skb, &p, flow, ep->flags & ~EA_EP_IN_POD);
+      if (verdict != PASS) return verdict;
+    } else if ((flow->flags & EA_FLOW_SECOND_LOOK) && flow->verdict == EA_VERDICT_DENY) {
+      return denied_again(skb, &p, flow, ep->flags & ~EA_EP_IN_POD);
+    }
+  }
+  if (!flow) return PASS;
+  account(flow, &p);
+  step(skb, &p, flow);
+  return PASS;
+}
+
+/* What leaves the node: its own traffic is observed, Services with remote backends have their second look. */
+SEC("tc")
+int uplink(struct __sk_buff *skb) {
+  struct packet p = {};
+  const struct ea_endpoint *ep = endpoint_here(skb, &p, EA_HOOK_UPLINK);
+  if (unlikely(!ep)) return PASS;
+  const struct ea_state *st = state_now();
+  const int own = !!skb->sk;
+  if (!own && (!st || !st->looks)) return PASS;
+  if (parse(skb, &p, DIRECTION_OUT | (ep->flags & EA_EP_L3 ? PARSE_L3 : 0)) != PACKET_FLOW) return PASS;
+
+  struct ea_flow *flow = bpf_map_lookup_elem(&flows, &p.key);
+  if (st && st->looks &&
+      (!flow || ((flow->flags & EA_FLOW_SECOND_LOOK) && (flow->epoch != p.epoch || is_syn(&p))))) {
+    const int verdict = second_look(skb, &p, flow, ep->flags & ~EA_EP_IN_POD);
+    if (verdict != PASS) return verdict;
+    if (!own) return PASS;
+  }
+  if (flow && (flow->flags & EA_FLOW_SECOND_LOOK) && flow->verdict == EA_VERDICT_DENY)
+    return denied_again(skb, &p, flow, ep->flags);
+  if (!own && !flow) return PASS;
+  if (!flow || (is_syn(&p) && (flow->tcp_state & EA_TCP_CLOSED))) {
+    struct ea_flow *fresh = begin(&p);
+    if (!fresh) return PASS;
+    fresh->verdict = EA_VERDICT_ALLOW;
+    fresh->reason = EA_REASON_OBSERVED;
+    /* SYN and ACK: the node answers. Only what leaves is seen here. */
+    if ((p.tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
+      fresh->flags = EA_FLOW_INBOUND | EA_FLOW_CONFIRMED;
+    fresh->packets_out = 1;
+    fresh->bytes_out = p.length;
+    describe(skb, &p);
+    tell(&p, fresh, EA_EVENT_VERDICT);
+    enter(&p, fresh);
+    return PASS;
+  }
+  account(flow, &p);
+  if (p.key.protocol == IPPROTO_TCP) tcp_step(skb, &p, flow);
+  return PASS;
+}
+
+/* Not a hook: run by hand, it tells the kernel's jiffies, in cb[0] (low half) and cb[1]. */
+SEC("tc")
+int clock(struct __sk_buff *skb) {
+  const __u64 now = bpf_jiffies64();
+  skb->cb[0] = now;
+  skb->cb[1] = now >> 32;
+  return PASS;
+}
