@@ -146,6 +146,11 @@ export class Attacher {
     return [...out].sort((a, b) => a - b);
   }
 
+  /** Whether this process put a hook there; what became of it, check() says. No system call. */
+  hooked(ifindex: number, direction: Direction): boolean {
+    return this.#hooks.has(`${ifindex}/${direction}`);
+  }
+
   /** Whether a hook of ours is there, by this process or one before it. Throws KERNEL. */
   has(ifindex: number, direction: Direction): boolean {
     return this.#tcx.has(ifindex, direction) || this.#clsact.has(ifindex, direction);

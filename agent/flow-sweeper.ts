@@ -41,6 +41,11 @@ export class FlowSweeper {
     private readonly ended: (key: Buffer, value: Buffer) => void,
   ) {}
 
+  /** Entries that the table holds at most. */
+  get capacity(): number {
+    return this.flows.maxEntries;
+  }
+
   /**
    * Looks at one slice.
    * @param jiffies the kernel's clock now

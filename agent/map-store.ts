@@ -84,6 +84,7 @@ export class KernelMapStore implements MapStore {
     const batch = this.prepare(image, plan.transitional);
     this.checkRoom(image, batch, plan.destinations4.before.length, plan.destinations6.before.length);
     this.remember(image, plan.transitional, batch);
+    const settled = this.trusted && this.current !== undefined;
     this.trusted = false;
 
     // Phase 1: write.
@@ -97,11 +98,11 @@ export class KernelMapStore implements MapStore {
     written += this.writer.writeServices(services.changed);
     for (const [binding, ref] of wanted) this.endpoints.put(binding, ref);
 
-    // Phase 3: epoch.
-    this.bumpEpoch();
+    // Phase 3: epoch. Also where an earlier apply, or an agent before this one, may have died ahead of its own.
+    if (written > 0 || flips || services.removed.length > 0 || !settled) this.bumpEpoch();
 
     // Phase 4: collect.
-    const settled = plan.destinations4.settle.length + plan.destinations6.settle.length;
+    const narrowed = plan.destinations4.settle.length + plan.destinations6.settle.length;
     written += this.writer.writeDestinations4(plan.destinations4.settle);
     written += this.writer.writeDestinations6(plan.destinations6.settle);
     let deleted = this.writer.removeDestinations4(plan.destinations4.remove);
@@ -109,7 +110,7 @@ export class KernelMapStore implements MapStore {
     deleted += this.writer.removeServices(services.removed);
     deleted += this.endpoints.retain(bindings);
     // Flows judged while destinations still showed their old atoms are judged once more.
-    if (settled + deleted > 0) this.bumpEpoch();
+    if (narrowed + deleted > 0) this.bumpEpoch();
 
     this.trusted = true;
     this.inMaps.destinations4 = image.destinations4;
@@ -117,6 +118,16 @@ export class KernelMapStore implements MapStore {
     this.inMaps.services = image.services;
     this.current = image;
     return { written, deleted, millis: performance.now() - start };
+  }
+
+  /**
+   * Empties the slots of interfaces that an agent before this one placed and that have no hooks any more. To be called
+   * when all pods of this node are bound; `hooked`: interfaces with hooks. Returns how many.
+   */
+  dropStrangers(hooked: ReadonlySet<number>): number {
+    const strangers = this.endpoints.strangers().filter((ifindex) => !hooked.has(ifindex));
+    for (const ifindex of strangers) this.endpoints.clear(ifindex);
+    return strangers.length;
   }
 
   /** Deletes the rows of sets and classes that the Image in force does not name. */

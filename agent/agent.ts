@@ -1,0 +1,306 @@
+/**
+ * The composition root: the figure of ARCHITECTURE.md, put together.
+ *
+ *   manifests → Snapshot → IR → Image → maps          (reconciler: when something changed)
+ *   ring → FlowEvent → Flow → hub → gRPC              (a timer: nobody is woken for an event)
+ */
+import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Compiler } from '../src/compile/index.js';
+import { DialectRegistry } from '../src/dialects/index.js';
+import { AgentError } from '../src/errors.js';
+import { decodeFlowEnd } from '../src/flow/decode.js';
+import { Enricher } from '../src/flow/enrich.js';
+import { FlowHub } from '../src/flow/hub.js';
+import { ManifestSource } from '../src/identity/manifests.js';
+import type { Snapshot } from '../src/identity/snapshot.js';
+import { ENUMS, STRUCTS } from '../src/image/layout.gen.js';
+import { explain, type Explanation } from '../src/ir/explain.js';
+import type { Logger } from '../src/log.js';
+import { tryCanonicalAddr } from '../src/net/addr.js';
+import { RpcServer } from '../src/rpc/server.js';
+import type { AgentView, ExplainQuery } from '../src/rpc/view.js';
+import { Attacher } from './attach.js';
+import { build } from './build.js';
+import { KernelClock } from './clock.js';
+import { EndpointResolver } from './endpoints.js';
+import { FlowSweeper } from './flow-sweeper.js';
+import { load } from './loader.js';
+import { KernelMapStore } from './map-store.js';
+import { NetnsWatcher } from './netns.js';
+import { NetworkEvents } from './network-events.js';
+import type { AgentOptions } from './options.js';
+import { type InForceState, Reconciler } from './reconciler.js';
+import { RingReader } from './ring.js';
+import { seedPod } from './seed.js';
+import { agentStatus, policyStatus, type StatusParts, VERSION } from './status.js';
+
+/** Looks at the ring this often; at 100,000 events a second 2,000 wait then, of the 30,000 that it holds. */
+const RING_MS = 20;
+/** Events read before other work has its turn: fewer than the hub keeps, so that quick readers miss none. */
+const RING_BATCH = 4096;
+/** One slice of 4,096 flows each time. */
+const SWEEP_MS = 250;
+const CHECK_MS = 30_000;
+const VERIFY_MS = 300_000;
+const LOSS_MS = 1000;
+
+const { ea_flow: FLOW } = STRUCTS;
+
+/** Where the sources of the BPF programs and the built object are, in a checkout and in a build. */
+function paths(): { bpfDir: string; shipped: string } {
+  const dist = fileURLToPath(new URL('..', import.meta.url));
+  return { bpfDir: join(dist, '../bpf'), shipped: join(dist, 'bpf/egress.bpf.o') };
+}
+
+export class Agent implements AgentView {
+  private readonly timers: NodeJS.Timeout[] = [];
+  private readonly closers: (() => void)[] = [];
+  private readonly startedAt = Date.now();
+  private parts!: StatusParts;
+  private server!: RpcServer;
+  private lostBefore: number[] = [];
+
+  private constructor(
+    private readonly options: AgentOptions,
+    private readonly log: Logger,
+  ) {}
+
+  /**
+   * Loads the programs, enforces what the manifests say, and follows them from then on.
+   * Resolves when the first pass is done and the socket answers.
+   * @throws AgentError; whatever was in force before stays in force
+   */
+  static async start(options: AgentOptions, log: Logger): Promise<Agent> {
+    const agent = new Agent(options, log);
+    try {
+      await agent.run();
+    } catch (e) {
+      await agent.stop();
+      throw e;
+    }
+    return agent;
+  }
+
+  private async run(): Promise<void> {
+    const { options, log } = this;
+    mkdirSync(options.runDir, { recursive: true, mode: 0o750 });
+    chmodSync(options.runDir, 0o750);
+    const socket = join(options.runDir, 'agent.sock');
+    await RpcServer.refuseIfServed(socket);
+
+    // Manifests first: a directory that cannot be read must not cost anything.
+    const ownIps = { value: [] as readonly string[] };
+    const source = new ManifestSource(options.manifests, {
+      nodeName: options.nodeName,
+      ownNodeIps: () => ownIps.value,
+    });
+    this.closers.push(() => source.close());
+    source.load();
+
+    const built = build({ ...paths(), cacheDir: join(options.runDir, 'bpf') });
+    log.info('programs', { how: built.how, object: built.path });
+    const programs = load({
+      objectPath: built.path,
+      pinDir: options.pinDir,
+      sizes: options.mapSizes,
+      logDir: options.runDir,
+    });
+    this.closers.push(() => programs.close());
+    const map = (name: string) => {
+      const found = programs.maps[name];
+      if (!found) throw new AgentError('LAYOUT', `the object has no map ${name}`);
+      return found;
+    };
+    const clock = new KernelClock(programs.programs.clock);
+
+    const hub = new FlowHub({ nodeName: options.nodeName });
+    const enricher = new Enricher({ nodeName: options.nodeName });
+    const store = new KernelMapStore(programs.maps, {
+      statePath: join(options.runDir, 'journal'),
+      reject: options.denyResponse === 'reject',
+    });
+    const recovered = new Map(store.recoveredRules);
+    const attacher = new Attacher({ mode: options.attachMode, pinDir: options.pinDir });
+    const seedMaps = { flows: map('flows'), accepted: map('accepted') };
+    const reconciler = new Reconciler(
+      {
+        source,
+        registry: new DialectRegistry(),
+        resolver: new EndpointResolver({ nodeName: options.nodeName, uplinks: options.uplinks }),
+        compiler: new Compiler(),
+        store,
+        attacher,
+        programs: programs.programs,
+        seed: (pod) => {
+          const found = seedPod(seedMaps, pod, { nanos: clock.nanos(), jiffies: clock.jiffies() });
+          if (found > 0) log.debug('connections opened before', { pod: pod.key, connections: found });
+        },
+        log,
+      },
+      ownIps,
+      (state) => {
+        const endpoints = new Map(state.endpoints.map((b) => [b.id, { pod: b.kind === 'pod' ? b.key : '', uid: b.uid }]));
+        const rules = recovered.size > 0 ? new Map([...recovered, ...state.image.rules]) : state.image.rules;
+        enricher.update({ snapshot: state.snapshot, rules, endpoints });
+      },
+    );
+    this.closers.push(() => reconciler.close());
+
+    const ring = new RingReader(map('events'), map('counters'));
+    this.lostBefore = ring.lost();
+    const sweeper = new FlowSweeper(map('flows'), map('accepted'), clock.hz, (key, value) => {
+      if (!isToldOf(value)) return;
+      hub.publish(enricher.enrich(decodeFlowEnd(key, value, Number(clock.nanos()), 0)));
+    });
+    this.parts = {
+      options,
+      attacher,
+      store,
+      reconciler,
+      ring,
+      sweeper,
+      hub,
+      counters: map('counters'),
+      startedAt: this.startedAt,
+    };
+
+    if (!reconciler.pass()) {
+      // No policy of this agent is in force yet. What an agent before it left stays; without one, pods are not judged.
+      log.error('the first pass failed; trying again with each change and every 30 s');
+    }
+    this.forgetStrangers();
+    this.server = new RpcServer({ hub, view: this, log });
+    await this.server.listen(socket);
+
+    let again: NodeJS.Immediate | undefined;
+    const drain = () => {
+      const n = ring.drain((event) => hub.publish(enricher.enrich(event)), RING_BATCH);
+      // More is waiting; readers of the hub have their turn in between.
+      if (n === RING_BATCH) again ??= setImmediate(() => ((again = undefined), drain()));
+    };
+    this.every(RING_MS, drain);
+    this.every(SWEEP_MS, () => sweeper.tick(Number(clock.jiffies())));
+    this.every(LOSS_MS, () => this.reportLosses());
+    this.every(CHECK_MS, () => {
+      reconciler.check();
+      if (reconciler.failingSince !== undefined) reconciler.schedule();
+    });
+    this.every(VERIFY_MS, () => {
+      for (const difference of store.verify(true)) log.error('a map differed from the policies and was mended', { difference });
+    });
+    const network = new NetworkEvents((events) => {
+      if (events.has('tc') || events.has('link') || events.has('lost')) reconciler.check();
+      if (events.has('link') || events.has('address') || events.has('route') || events.has('lost')) reconciler.schedule();
+    });
+    this.closers.push(() => network.close());
+    const namespaces = new NetnsWatcher(() => reconciler.schedule());
+    this.closers.push(() => namespaces.close());
+    source.watch(() => reconciler.schedule());
+    this.closers.push(() => void drain());
+    log.info('ready', { version: VERSION, node: options.nodeName, socket, attach: attacher.mode });
+  }
+
+  status() {
+    return agentStatus(this.parts);
+  }
+
+  policies() {
+    return policyStatus(this.parts.reconciler.state, this.parts.reconciler.problems);
+  }
+
+  snapshot(): Snapshot {
+    return this.inForce().snapshot;
+  }
+
+  explain(query: ExplainQuery): Explanation {
+    const { ir, snapshot } = this.inForce();
+    if (!snapshot.pods.has(query.from)) throw new AgentError('USAGE', `there is no pod ${query.from}`);
+    let to = tryCanonicalAddr(query.to);
+    if (to === undefined) {
+      const pod = snapshot.pods.get(query.to);
+      if (!pod) throw new AgentError('USAGE', `${query.to} is neither an address nor a pod (namespace/name)`);
+      to = pod.ips[0];
+      if (to === undefined) throw new AgentError('USAGE', `pod ${query.to} has no address yet`);
+    }
+    return explain(ir, snapshot, { from: query.from, to, port: query.port, protocol: query.protocol });
+  }
+
+  /** Ends what this process does; programs, maps and links stay, and with them the enforcement. */
+  async stop(): Promise<void> {
+    for (const timer of this.timers) clearInterval(timer);
+    for (const close of this.closers.reverse()) {
+      try {
+        close();
+      } catch (e) {
+        this.log.debug((e as Error).message);
+      }
+    }
+    this.closers.length = 0;
+    await this.server?.close();
+  }
+
+  private inForce(): InForceState {
+    const state = this.parts.reconciler.state;
+    if (!state) throw new AgentError('AGENT', 'no policies are in force yet', { hint: 'egressctl status says why' });
+    return state;
+  }
+
+  /** A fault in one of these is logged; the agent goes on. */
+  private every(ms: number, what: () => unknown): void {
+    let failing = false;
+    const timer = setInterval(() => {
+      try {
+        what();
+        failing = false;
+      } catch (e) {
+        if (!failing) this.log.error((e as Error).message);
+        failing = true;
+      }
+    }, ms);
+    this.timers.push(timer);
+  }
+
+  private forgetStrangers(): void {
+    const { reconciler, store, attacher } = this.parts;
+    if (!reconciler.state || reconciler.state.bindings.unbound.size > 0) return;
+    const dropped = store.dropStrangers(new Set(attacher.attached()));
+    if (dropped > 0) this.log.info('entries of interfaces that are gone were removed', { entries: dropped });
+  }
+
+  private reportLosses(): void {
+    const { ring, hub } = this.parts;
+    const now = ring.lost();
+    let total = 0;
+    now.forEach((count, cpu) => {
+      const more = count - (this.lostBefore[cpu] ?? 0);
+      if (more <= 0) return;
+      total += more;
+      hub.lostInRing(more, cpu);
+    });
+    if (total > 0) this.log.warn('events were lost: the ring was full', { events: total });
+    this.lostBefore = now;
+  }
+}
+
+/** A flow whose end is news: not one that ended in the kernel, nor one that nobody was told of. */
+function isToldOf(value: Buffer): boolean {
+  const flags = value[FLOW.fields.flags.offset] as number;
+  const F = ENUMS.ea_flow_flags;
+  if (((value[FLOW.fields.tcp_state.offset] as number) & ENUMS.ea_tcp_state.EA_TCP_CLOSED) !== 0) return false;
+  if ((flags & F.EA_FLOW_INBOUND) !== 0) return (flags & F.EA_FLOW_CONFIRMED) !== 0;
+  return (flags & F.EA_FLOW_SECOND_LOOK) === 0;
+}
+
+/**
+ * Removes every trace: hooks, then maps, then files. Packets pass unjudged from here on.
+ * @throws AgentError AGENT while an agent is running
+ */
+export async function detach(options: Pick<AgentOptions, 'runDir' | 'pinDir'>, log: Logger): Promise<void> {
+  const socket = join(options.runDir, 'agent.sock');
+  await RpcServer.refuseIfServed(socket);
+  new Attacher({ pinDir: options.pinDir }).detachAll();
+  for (const path of [options.pinDir, options.runDir]) rmSync(path, { recursive: true, force: true });
+  log.info('detached', { pins: options.pinDir, run: options.runDir });
+}

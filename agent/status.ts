@@ -1,0 +1,153 @@
+/** The agent's state as its callers see it: made from the parts, anew for each question. */
+import { readFileSync } from 'node:fs';
+import type { Problem } from '../src/errors.js';
+import { formatProblem } from '../src/errors.js';
+import type { FlowHub } from '../src/flow/hub.js';
+import { REASONS } from '../src/flow/decode.js';
+import type { RawPolicy } from '../src/identity/snapshot.js';
+import { ENUMS } from '../src/image/layout.gen.js';
+import { tiersFor } from '../src/ir/evaluate.js';
+import type { AgentStatus, EndpointStatus, PolicyStatus } from '../src/rpc/view.js';
+import type { Attacher } from './attach.js';
+import type { FlowSweeper } from './flow-sweeper.js';
+import type { BpfMap } from './libbpf/map.js';
+import type { KernelMapStore } from './map-store.js';
+import type { AgentOptions } from './options.js';
+import type { InForceState, Reconciler } from './reconciler.js';
+import type { RingReader } from './ring.js';
+
+export interface StatusParts {
+  readonly options: AgentOptions;
+  readonly attacher: Attacher;
+  readonly store: KernelMapStore;
+  readonly reconciler: Reconciler;
+  readonly ring: RingReader;
+  readonly sweeper: FlowSweeper;
+  readonly hub: FlowHub;
+  readonly counters: BpfMap;
+  /** Milliseconds since 1970. */
+  readonly startedAt: number;
+}
+
+/** package.json stands beside `agent/` in the sources and beside `dist/` in a build. */
+export const VERSION: string = (() => {
+  for (const path of ['../package.json', '../../package.json']) {
+    try {
+      return (JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')) as { version: string }).version;
+    } catch {
+      // The other place.
+    }
+  }
+  return 'unknown';
+})();
+
+export function agentStatus(parts: StatusParts): AgentStatus {
+  const { options, attacher, store, reconciler, ring, sweeper, hub, startedAt } = parts;
+  const state = reconciler.state;
+  const stats = hub.stats();
+  const policies = policyStatus(state, reconciler.problems);
+  const endpoints = state ? endpointStatus(state, parts) : [];
+  const expected = endpoints.reduce((n, e) => n + (e.pod.startsWith('node/') ? 1 : 2), 0);
+  return {
+    version: VERSION,
+    nodeName: options.nodeName,
+    mode: 'manifests',
+    source: options.manifests,
+    pid: process.pid,
+    startedAt,
+    uptimeNs: (Date.now() - startedAt) * 1e6,
+    attachMode: attacher.mode,
+    denyResponse: options.denyResponse,
+    endpoints,
+    hooks: {
+      attached: endpoints.reduce((n, e) => n + e.hooks.length, 0),
+      expected,
+      problems: reconciler.hookStates
+        .filter((h) => h.state === 'failed' || h.ahead.length > 0)
+        .map((h) => `${h.ifname} ${h.direction}: ${h.error ?? `programs ahead of ours: ${h.ahead.join(', ')}`}`),
+    },
+    policies: {
+      inForce: policies.filter((p) => p.state === 'in-force').length,
+      refused: policies.filter((p) => p.state === 'refused').length,
+      problems: [...reconciler.problems],
+    },
+    epoch: store.epoch,
+    maps: [...store.fill(), { name: 'flows', entries: sweeper.entries, max: sweeper.capacity }],
+    flows: { perSecond: stats.flowsPerSecond, seen: stats.seenFlows, inTable: sweeper.entries },
+    lost: { ring: ring.lost(), queue: stats.queueLost },
+    drops: dropCounts(parts.counters),
+    staleness: {
+      appliedAt: state?.appliedAt ?? 0,
+      ...(reconciler.failingSince === undefined
+        ? {}
+        : { failingSince: reconciler.failingSince, lastError: lastError(reconciler.problems) }),
+    },
+    namespaces: state?.snapshot.namespaces.size ?? 0,
+  };
+}
+
+function lastError(problems: readonly Problem[]): string {
+  const last = problems.at(-1);
+  return last ? formatProblem(last) : '';
+}
+
+function endpointStatus(state: InForceState, { attacher, reconciler }: StatusParts): EndpointStatus[] {
+  const failed = new Set(
+    reconciler.hookStates.filter((h) => h.state === 'failed' || h.state === 'gone').map((h) => `${h.ifindex}/${h.direction}`),
+  );
+  return state.endpoints.map((b) => {
+    const directions = b.kind === 'pod' ? (['ingress', 'egress'] as const) : (['egress'] as const);
+    const hooks = directions.filter((d) => attacher.hooked(b.ifindex, d) && !failed.has(`${b.ifindex}/${d}`));
+    const set = state.image.endpoints.get(b.key) ?? 0;
+    const pod = state.snapshot.pods.get(b.key);
+    const views = pod && b.kind === 'pod' ? tiersFor(state.ir, state.snapshot, pod) : [];
+    return {
+      pod: b.key,
+      uid: b.uid,
+      interface: b.ifname,
+      ifindex: b.ifindex,
+      hooks: hooks.map((d) => `${attacher.mode} ${d}`),
+      state: hooks.length < directions.length ? 'missing' : set === 0 ? 'observed' : 'enforced',
+      policies: views.reduce((n, v) => n + v.selecting.length, 0),
+      set,
+    };
+  });
+}
+
+/** Each policy object, and whether a problem of it keeps it out of force. */
+export function policyStatus(state: InForceState | undefined, problems: readonly Problem[]): PolicyStatus[] {
+  const byObject = new Map<string, Problem[]>();
+  for (const p of problems) {
+    const object = p.where.object ?? '';
+    const list = byObject.get(object);
+    if (list) list.push(p);
+    else byObject.set(object, [p]);
+  }
+  return (state?.snapshot.policies ?? []).map((policy) => {
+    const mine = byObject.get(objectName(policy)) ?? [];
+    return {
+      kind: policy.kind,
+      namespace: policy.namespace ?? '',
+      name: policy.name,
+      state: mine.some((p) => p.severity === 'error') ? 'refused' : 'in-force',
+      problems: mine,
+    };
+  });
+}
+
+function objectName(p: RawPolicy): string {
+  return p.namespace === undefined ? `${p.kind} ${p.name}` : `${p.kind} ${p.namespace}/${p.name}`;
+}
+
+/** Dropped packets by reason, since the programs were loaded first. */
+function dropCounts(counters: BpfMap): Record<string, number> {
+  const out: Record<string, number> = {};
+  const key = Buffer.alloc(4);
+  for (const [reason, name] of REASONS.entries()) {
+    if (name === undefined) continue;
+    key.writeUInt32LE(ENUMS.ea_counter.EA_COUNT_DROPS + reason);
+    const total = counters.lookupPerCpu(key).reduce((n, v) => n + Number(v.readBigUInt64LE(0)), 0);
+    if (total > 0) out[name === 'rule' ? 'policy' : name] = total;
+  }
+  return out;
+}

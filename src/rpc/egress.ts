@@ -1,0 +1,92 @@
+/** egress.v1.Egress: whole records, the agent's state, explanations. */
+import type { ServerWritableStream, UntypedServiceImplementation } from '@grpc/grpc-js';
+import { formatProblem, type Problem } from '../errors.js';
+import type { FlowHub } from '../flow/hub.js';
+import { timestamp, toRecord } from '../flow/hubble.js';
+import type {
+  ExplainRequest,
+  ExplainResponse,
+  GetFlowsRequest,
+  GetRecordsResponse,
+  PoliciesResponse,
+  ProblemMessage,
+  StatusResponse,
+  Timestamp,
+} from './messages.js';
+import { lostMessage, unary } from './observer.js';
+import type { FlowStreams } from './streams.js';
+import type { AgentStatus, AgentView } from './view.js';
+
+export function egressHandlers(
+  { hub, view }: { hub: FlowHub; view: AgentView },
+  streams: FlowStreams,
+): UntypedServiceImplementation {
+  return {
+    GetFlows: (call: ServerWritableStream<GetFlowsRequest, GetRecordsResponse>) =>
+      streams.serve(call, (item): GetRecordsResponse =>
+        'lost' in item
+          ? { lost_events: lostMessage(item), node_name: hub.nodeName, time: timestamp(item.lost.lastNs) }
+          : { record: toRecord(item.flow), node_name: hub.nodeName, time: timestamp(item.flow.timeNs) },
+      ),
+    Status: unary((): StatusResponse => statusMessage(view.status())),
+    Explain: unary((q: ExplainRequest): ExplainResponse => {
+      const explanation = view.explain({ from: q.from, to: q.to, port: q.port ?? 0, protocol: q.protocol ?? 0 });
+      return { json: JSON.stringify(explanation), verdict: explanation.verdict.verdict };
+    }),
+    Policies: unary(
+      (): PoliciesResponse => ({
+        policies: view.policies().map((p) => ({ ...p, problems: p.problems.map(problemMessage) })),
+      }),
+    ),
+  };
+}
+
+function problemMessage(p: Problem): ProblemMessage {
+  const { file, object, field } = p.where;
+  return {
+    severity: p.severity,
+    ...(file === undefined ? {} : { file }),
+    ...(object === undefined ? {} : { object }),
+    ...(field === undefined ? {} : { field }),
+    message: p.message,
+    ...(p.hint === undefined ? {} : { hint: p.hint }),
+    text: formatProblem(p),
+  };
+}
+
+function millis(ms: number): Timestamp {
+  return timestamp(BigInt(Math.round(ms)) * 1_000_000n);
+}
+
+function statusMessage(s: AgentStatus): StatusResponse {
+  return {
+    version: s.version,
+    node_name: s.nodeName,
+    mode: s.mode,
+    source: s.source,
+    pid: s.pid,
+    started_at: millis(s.startedAt),
+    uptime_ns: s.uptimeNs,
+    attach_mode: s.attachMode,
+    deny_response: s.denyResponse,
+    endpoints: s.endpoints.map((e) => ({ ...e, set: String(e.set) })),
+    hooks_attached: s.hooks.attached,
+    hooks_expected: s.hooks.expected,
+    hook_problems: s.hooks.problems,
+    policies_in_force: s.policies.inForce,
+    policies_refused: s.policies.refused,
+    problems: s.policies.problems.map(problemMessage),
+    epoch: s.epoch,
+    maps: s.maps,
+    flows_per_second: s.flows.perSecond,
+    flows_seen: s.flows.seen,
+    flows_in_table: s.flows.inTable,
+    lost_in_ring: s.lost.ring,
+    lost_in_queues: s.lost.queue,
+    drops: s.drops,
+    applied_at: millis(s.staleness.appliedAt),
+    ...(s.staleness.failingSince === undefined ? {} : { failing_since: millis(s.staleness.failingSince) }),
+    ...(s.staleness.lastError === undefined ? {} : { last_error: s.staleness.lastError }),
+    namespaces: s.namespaces,
+  };
+}

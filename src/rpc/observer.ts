@@ -1,0 +1,105 @@
+/** observer.Observer and peer.Peer: what Hubble's CLI, UI and Relay ask. */
+import { type handleUnaryCall, type ServerWritableStream, status, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import type { FlowHub, HubItem } from '../flow/hub.js';
+import { applyFieldMask, timestamp, toHubble } from '../flow/hubble.js';
+import type {
+  GetFlowsRequest,
+  GetFlowsResponse,
+  GetNamespacesResponse,
+  GetNodesResponse,
+  LostEvent,
+  ServerStatusResponse,
+} from './messages.js';
+import { type FlowStreams, serviceError } from './streams.js';
+import type { AgentView } from './view.js';
+
+interface Parts {
+  hub: FlowHub;
+  view: AgentView;
+}
+
+/** A response's frame, the same for both services' streams. */
+export function lostMessage(item: Extract<HubItem, { lost: unknown }>): LostEvent {
+  const { source, count, cpu, firstNs, lastNs } = item.lost;
+  return {
+    source,
+    num_events_lost: count,
+    ...(cpu === undefined ? {} : { cpu: { value: cpu } }),
+    first: timestamp(firstNs),
+    last: timestamp(lastNs),
+  };
+}
+
+/** Answers a unary call; a fault becomes its status. */
+export function unary<Q, A>(answer: (request: Q) => A): handleUnaryCall<Q, A> {
+  return (call, callback) => {
+    let response: A;
+    try {
+      response = answer(call.request);
+    } catch (e) {
+      callback(serviceError(e), null);
+      return;
+    }
+    callback(null, response);
+  };
+}
+
+export function observerHandlers({ hub, view }: Parts, streams: FlowStreams): UntypedServiceImplementation {
+  const unsupported = (what: string) => (call: ServerWritableStream<unknown, unknown>) => {
+    call.emit('error', { code: status.UNIMPLEMENTED, details: `this agent has no ${what}` });
+  };
+  return {
+    GetFlows: (call: ServerWritableStream<GetFlowsRequest, GetFlowsResponse>) => {
+      const paths = call.request.field_mask?.paths ?? [];
+      return streams.serve(call, (item): GetFlowsResponse => {
+        if ('lost' in item) {
+          return { lost_events: lostMessage(item), node_name: hub.nodeName, time: timestamp(item.lost.lastNs) };
+        }
+        const flow = toHubble(item.flow);
+        return {
+          flow: paths.length === 0 ? flow : applyFieldMask(flow, paths),
+          node_name: hub.nodeName,
+          time: timestamp(item.flow.timeNs),
+        };
+      });
+    },
+    GetAgentEvents: unsupported('agent events'),
+    GetDebugEvents: unsupported('debug events'),
+    ServerStatus: unary((): ServerStatusResponse => {
+      const s = hub.stats();
+      return {
+        num_flows: s.numFlows,
+        max_flows: s.maxFlows,
+        seen_flows: s.seenFlows,
+        uptime_ns: s.uptimeNs,
+        num_connected_nodes: { value: 1 },
+        num_unavailable_nodes: { value: 0 },
+        version: `egress-agent v${view.status().version}`,
+        flows_rate: s.flowsPerSecond,
+      };
+    }),
+    GetNodes: unary((): GetNodesResponse => {
+      const s = hub.stats();
+      const node = {
+        name: hub.nodeName,
+        version: `egress-agent v${view.status().version}`,
+        state: 'NODE_CONNECTED',
+        uptime_ns: s.uptimeNs,
+        num_flows: s.numFlows,
+        max_flows: s.maxFlows,
+        seen_flows: s.seenFlows,
+      };
+      return { nodes: [node] };
+    }),
+    GetNamespaces: unary((): GetNamespacesResponse => ({ namespaces: hub.namespaces() })),
+  };
+}
+
+/** One node knows of itself. The stream stays open: Relay takes its end for a loss of the peer service. */
+export function peerHandlers({ hub }: Parts): UntypedServiceImplementation {
+  return {
+    Notify: (call: ServerWritableStream<unknown, unknown>) => {
+      call.write({ name: hub.nodeName, address: '', type: 'PEER_ADDED' });
+    },
+  };
+}

@@ -1,0 +1,34 @@
+/** The services of proto/, loaded once: definitions for the server, the client and reflection. */
+import { fileURLToPath } from 'node:url';
+import type { ServiceDefinition } from '@grpc/grpc-js';
+import { loadSync, type PackageDefinition } from '@grpc/proto-loader';
+
+/** Beside `src/` in the sources, beside `dist/` in a build. */
+const DIR = fileURLToPath(new URL('../../../proto', import.meta.url));
+
+const FILES = [
+  'observer/observer.proto',
+  'peer/peer.proto',
+  'egress/v1/egress.proto',
+  'grpc/health/v1/health.proto',
+];
+
+/** See messages.ts for what the options make of the messages. */
+export const definitions: PackageDefinition = loadSync(FILES, {
+  keepCase: true,
+  longs: String,
+  enums: String,
+  defaults: false,
+  arrays: false,
+  oneofs: false,
+  includeDirs: [DIR],
+});
+
+function service(name: string): ServiceDefinition {
+  return definitions[name] as unknown as ServiceDefinition;
+}
+
+export const OBSERVER = service('observer.Observer');
+export const PEER = service('peer.Peer');
+export const EGRESS = service('egress.v1.Egress');
+export const HEALTH = service('grpc.health.v1.Health');
