@@ -20,6 +20,7 @@ export interface Told {
   remote: Side;
   /** `tcp`, `udp`, `sctp`, `icmp`; empty for others. */
   protocol: string;
+  /** `namespace/name` of the Service that was asked for, or empty. */
   service: string;
   drops: number;
   bytesOut: number;
@@ -106,7 +107,7 @@ function told(r: FlowRecord): Told {
     local: out ? source : destination,
     remote: out ? destination : source,
     protocol: Object.keys(l4)[0]?.toLowerCase().replace(/v[46]$/, '') ?? '',
-    service: r.service_ip ?? '',
+    service: flow.destination_service ? `${flow.destination_service.namespace}/${flow.destination_service.name}` : '',
     drops: Number(r.drops ?? 0),
     bytesOut: Number(r.bytes_out ?? 0),
     bytesIn: Number(r.bytes_in ?? 0),

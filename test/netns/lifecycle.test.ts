@@ -17,14 +17,14 @@ for (const mode of ['tcx', 'tc'] as const) {
     for (const which of ['one', 'two'] as const) await world.internet.listen(servers[which].ip4, 80, 'tcp', which);
     world.write('policy.yaml', [policy]);
 
-    // Another owner: a qdisc that others' filters hang on, and a filter in it that counts and passes.
+    // Another owner: a qdisc that others' filters hang on, and a filter in it that lets everything pass.
     const traces = async () => ({
       filters: (await world.node.run('tc', ['filter', 'show', 'dev', pod.device, 'ingress'])).stdout,
       qdiscs: (await world.node.run('tc', ['qdisc', 'show'])).stdout,
       links: (await world.node.run('bpftool', ['net', 'show'])).stdout.replace(/\(\d+\)/g, ''),
     });
     await world.node.run('tc', ['qdisc', 'add', 'dev', pod.device, 'clsact']);
-    const foreign = ['pref', '7', 'protocol', 'all', 'matchall', 'action', 'ok'];
+    const foreign = ['pref', '7', 'protocol', 'all', 'bpf', 'bytecode', '1,6 0 0 0'];
     await world.node.run('tc', ['filter', 'add', 'dev', pod.device, 'egress', ...foreign]);
     const before = await traces();
     const foreignBefore = (await world.node.run('tc', ['filter', 'show', 'dev', pod.device, 'egress'])).stdout;
