@@ -141,7 +141,9 @@ export class Agent implements AgentView {
       },
       ownIps,
       (state) => {
-        const endpoints = new Map(state.endpoints.map((b) => [b.id, { pod: b.kind === 'pod' ? b.key : '', uid: b.uid }]));
+        const endpoints = new Map(
+          state.endpoints.map((b) => [b.id, { pod: b.kind === 'pod' ? b.key : '', uid: b.uid }]),
+        );
         const rules = recovered.size > 0 ? new Map([...recovered, ...state.image.rules]) : state.image.rules;
         enricher.update({ snapshot: state.snapshot, rules, endpoints });
       },
@@ -188,11 +190,13 @@ export class Agent implements AgentView {
       if (reconciler.failingSince !== undefined) reconciler.schedule();
     });
     this.every(VERIFY_MS, () => {
-      for (const difference of store.verify(true)) log.error('a map differed from the policies and was mended', { difference });
+      for (const difference of store.verify(true))
+        log.error('a map differed from the policies and was mended', { difference });
     });
     const network = new NetworkEvents((events) => {
       if (events.has('tc') || events.has('link') || events.has('lost')) reconciler.check();
-      if (events.has('link') || events.has('address') || events.has('route') || events.has('lost')) reconciler.schedule();
+      if (events.has('link') || events.has('address') || events.has('route') || events.has('lost'))
+        reconciler.schedule();
     });
     this.closers.push(() => network.close());
     const namespaces = new NetnsWatcher(() => reconciler.schedule());

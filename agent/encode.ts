@@ -10,7 +10,14 @@ import type { ImageService, PolicySet, SetRule } from '../src/image/types.js';
 import { formatBytes16, parseAddr } from '../src/net/addr.js';
 import type { BpfMap } from './libbpf/map.js';
 
-const { ea_class_key: CK, ea_port_key: PK, ea_rule_key: RK, ea_rule: R, ea_dest4_key: D4, ea_dest6_key: D6 } = L.STRUCTS;
+const {
+  ea_class_key: CK,
+  ea_port_key: PK,
+  ea_rule_key: RK,
+  ea_rule: R,
+  ea_dest4_key: D4,
+  ea_dest6_key: D6,
+} = L.STRUCTS;
 const { ea_service_key: SK, ea_service: S, ea_backend: B } = L.STRUCTS;
 
 /** Index of the epoch in the state map, in 32-bit words. */
@@ -68,7 +75,12 @@ export function classKeyClass(key: Buffer): number {
 }
 
 /** The set id is big endian here: an LPM key is compared from its first bit on. */
-export function writePortKey(buf: Buffer, at: number, set: number, entry: Pick<PortEntry, 'prefix' | 'protocol' | 'port'>): void {
+export function writePortKey(
+  buf: Buffer,
+  at: number,
+  set: number,
+  entry: Pick<PortEntry, 'prefix' | 'protocol' | 'port'>,
+): void {
   buf.writeUInt32LE(entry.prefix, at + PK.fields.prefixlen.offset);
   buf.writeUInt32BE(Math.floor(set / 0x1_0000_0000), at + PK.fields.set.offset);
   buf.writeUInt32BE(set >>> 0, at + PK.fields.set.offset + 4);
@@ -134,7 +146,11 @@ function readAddr(buf: Buffer, at: number): string {
   return formatBytes16(bytes, mapped ? 4 : 6);
 }
 
-export function writeServiceKey(buf: Buffer, at: number, service: Pick<ImageService, 'ip' | 'port' | 'protocol'>): void {
+export function writeServiceKey(
+  buf: Buffer,
+  at: number,
+  service: Pick<ImageService, 'ip' | 'port' | 'protocol'>,
+): void {
   writeAddr(buf, at + SK.fields.addr.offset, service.ip);
   buf.writeUInt16BE(service.port, at + SK.fields.port.offset);
   buf.writeUInt8(service.protocol, at + SK.fields.protocol.offset);

@@ -50,7 +50,9 @@ export class EndpointTable {
   setOf(binding: EndpointBinding): bigint {
     const placed = this.placed.get(binding.ifindex);
     if (placed) return placed.set;
-    return this.slotIfindex(binding.ifindex) === binding.ifindex ? Atomics.load(this.words, this.setWord(binding.ifindex)) : 0n;
+    return this.slotIfindex(binding.ifindex) === binding.ifindex
+      ? Atomics.load(this.words, this.setWord(binding.ifindex))
+      : 0n;
   }
 
   /** Endpoint id that an earlier agent gave to this interface: flows are keyed by it. */
@@ -119,7 +121,9 @@ export class EndpointTable {
     const out: string[] = [];
     for (const [ifindex, placed] of this.placed) {
       const now =
-        placed.where === 'more' ? this.more.lookup(key32(ifindex)) : Buffer.from(this.memory.subarray(this.at(ifindex), this.at(ifindex) + E.size));
+        placed.where === 'more'
+          ? this.more.lookup(key32(ifindex))
+          : Buffer.from(this.memory.subarray(this.at(ifindex), this.at(ifindex) + E.size));
       const want = Buffer.from(placed.image);
       want.writeBigUInt64LE(placed.set, E.fields.set.offset);
       if (now?.equals(want)) continue;

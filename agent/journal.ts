@@ -45,12 +45,17 @@ export class Journal {
     for (const line of readLines(this.classesFile)) {
       this.lines++;
       const entry = tryParse<[number, number[]]>(() => line);
-      if (Array.isArray(entry) && typeof entry[0] === 'number' && Array.isArray(entry[1])) content.classes.set(entry[0], entry[1]);
+      if (Array.isArray(entry) && typeof entry[0] === 'number' && Array.isArray(entry[1]))
+        content.classes.set(entry[0], entry[1]);
     }
     return content;
   }
 
-  add(sets: readonly PolicySet[], classes: readonly (readonly [number, readonly number[]])[], rules: ReadonlyMap<number, RuleRef>): void {
+  add(
+    sets: readonly PolicySet[],
+    classes: readonly (readonly [number, readonly number[]])[],
+    rules: ReadonlyMap<number, RuleRef>,
+  ): void {
     for (const set of sets) {
       const ids = new Set(set.rules.map((r) => r.id));
       const named = [...ids].flatMap((id): [number, RuleRef][] => {
@@ -66,7 +71,8 @@ export class Journal {
 
   /** Forgets what the maps no longer hold. */
   keep(sets: ReadonlyMap<number, unknown>, classes: ReadonlyMap<number, readonly number[]>): void {
-    for (const name of readdirSync(this.setsDir)) if (!sets.has(Number(name))) rmSync(join(this.setsDir, name), { force: true });
+    for (const name of readdirSync(this.setsDir))
+      if (!sets.has(Number(name))) rmSync(join(this.setsDir, name), { force: true });
     if (this.lines <= classes.size * 2 + 64) return;
     this.replace(this.classesFile, [...classes].map((c) => `${JSON.stringify(c)}\n`).join(''));
     this.lines = classes.size;

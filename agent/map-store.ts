@@ -51,7 +51,12 @@ export class KernelMapStore implements MapStore {
     private readonly opts: MapStoreOptions = {},
   ) {
     this.writer = new MapWriter(maps);
-    this.endpoints = new EndpointTable(encode.map(maps, 'endpoints'), encode.map(maps, 'endpoints_more'), encode.map(maps, 'sources'), opts.reject ?? false);
+    this.endpoints = new EndpointTable(
+      encode.map(maps, 'endpoints'),
+      encode.map(maps, 'endpoints_more'),
+      encode.map(maps, 'sources'),
+      opts.reject ?? false,
+    );
     const state = encode.map(maps, 'state').mmap();
     this.state = new Int32Array(state.buffer, state.byteOffset, 2);
     this.journal = opts.statePath === undefined ? undefined : new Journal(opts.statePath);
@@ -169,16 +174,29 @@ export class KernelMapStore implements MapStore {
     const total = (large: boolean, of: (s: PolicySet) => number) =>
       sets.filter((s) => s.large === large).reduce((n, s) => n + of(s), 0);
     const rows = (s: PolicySet) => (this.inMaps.rows.get(s.id)?.size ?? 0) + fixedRows(s).length;
-    const fill = (name: string, entries: number): MapFill => ({ name, entries, max: encode.map(this.maps, name).maxEntries });
+    const fill = (name: string, entries: number): MapFill => ({
+      name,
+      entries,
+      max: encode.map(this.maps, name).maxEntries,
+    });
     return [
       fill('endpoints', this.endpoints.size),
       fill('destinations4', this.inMaps.destinations4.keys.length),
       fill('destinations6', this.inMaps.destinations6.keys.length),
       fill('class_rules', total(false, rows)),
       fill('class_rules_large', total(true, rows)),
-      fill('port_rules', total(false, (s) => portEntries(s).length)),
-      fill('port_rules_large', total(true, (s) => portEntries(s).length)),
-      fill('rules', sets.reduce((n, s) => n + s.rules.length, 0)),
+      fill(
+        'port_rules',
+        total(false, (s) => portEntries(s).length),
+      ),
+      fill(
+        'port_rules_large',
+        total(true, (s) => portEntries(s).length),
+      ),
+      fill(
+        'rules',
+        sets.reduce((n, s) => n + s.rules.length, 0),
+      ),
       fill('services', this.inMaps.services.size),
     ];
   }
@@ -213,8 +231,10 @@ export class KernelMapStore implements MapStore {
   }
 
   private checkRoom(image: Image, batch: Batch, new4: number, new6: number): void {
-    const count = (large: boolean, of: (s: PolicySet) => number) => batch.sets.filter((s) => s.large === large).reduce((n, s) => n + of(s), 0);
-    const rows = (large: boolean) => batch.rows.filter((r) => r.set.large === large).length + count(large, (s) => fixedRows(s).length);
+    const count = (large: boolean, of: (s: PolicySet) => number) =>
+      batch.sets.filter((s) => s.large === large).reduce((n, s) => n + of(s), 0);
+    const rows = (large: boolean) =>
+      batch.rows.filter((r) => r.set.large === large).length + count(large, (s) => fixedRows(s).length);
     const more: Record<string, number> = {
       destinations4: new4,
       destinations6: new6,
@@ -228,9 +248,13 @@ export class KernelMapStore implements MapStore {
     for (const { name, entries, max } of this.fill()) {
       const need = entries + (more[name] ?? 0);
       if (need <= max) continue;
-      throw new AgentError('TOO_LARGE', `map ${name} holds ${max} entries; these policies need ${need} while they replace the old ones`, {
-        hint: `raise it with --map-size ${name}=${2 ** Math.ceil(Math.log2(need))}, or use fewer or wider CIDRs; the last complete policy stays in force`,
-      });
+      throw new AgentError(
+        'TOO_LARGE',
+        `map ${name} holds ${max} entries; these policies need ${need} while they replace the old ones`,
+        {
+          hint: `raise it with --map-size ${name}=${2 ** Math.ceil(Math.log2(need))}, or use fewer or wider CIDRs; the last complete policy stays in force`,
+        },
+      );
     }
   }
 
@@ -265,7 +289,8 @@ function diffServices(
   now: ReadonlyMap<string, ImageService>,
   next: ReadonlyMap<string, ImageService>,
 ): { changed: ImageService[]; removed: ImageService[] } {
-  const same = (a: ImageService | undefined, b: ImageService) => a !== undefined && JSON.stringify(a) === JSON.stringify(b);
+  const same = (a: ImageService | undefined, b: ImageService) =>
+    a !== undefined && JSON.stringify(a) === JSON.stringify(b);
   return {
     changed: [...next].filter(([k, s]) => !same(now.get(k), s)).map(([, s]) => s),
     removed: [...now].filter(([k]) => !next.has(k)).map(([, s]) => s),

@@ -56,7 +56,16 @@ function expected(image: Image, rows: ReadonlyMap<number, ReadonlySet<number>>):
     if (!t) out.set(name, (t = new Map()));
     return t;
   };
-  for (const name of ['rules', 'class_rules', 'class_rules_large', 'port_rules', 'port_rules_large', 'destinations4', 'destinations6', 'services']) {
+  for (const name of [
+    'rules',
+    'class_rules',
+    'class_rules_large',
+    'port_rules',
+    'port_rules_large',
+    'destinations4',
+    'destinations6',
+    'services',
+  ]) {
     table(name);
   }
   const put = (name: string, keySize: number, valueSize: number, write: (key: Buffer, value: Buffer) => void) => {

@@ -19,17 +19,25 @@ export class MapWriter {
 
   /** Rules, port rows and fixed rows of sets that are new. */
   writeSets(sets: readonly PolicySet[]): number {
-    let n = this.write('rules', each(sets, (s) => s.rules.map((rule, bit) => ({ s, rule, bit }))), (e, k, ko, v, vo) => {
-      encode.writeRuleKey(k, ko, e.s.id, e.bit);
-      encode.writeRule(v, vo, e.rule);
-    });
+    let n = this.write(
+      'rules',
+      each(sets, (s) => s.rules.map((rule, bit) => ({ s, rule, bit }))),
+      (e, k, ko, v, vo) => {
+        encode.writeRuleKey(k, ko, e.s.id, e.bit);
+        encode.writeRule(v, vo, e.rule);
+      },
+    );
     n += this.writeClassRows(each(sets, (set) => fixedRows(set).map(([classId, row]) => ({ set, classId, row }))));
     for (const large of [false, true]) {
       const some = sets.filter((s) => s.large === large);
-      n += this.write(large ? 'port_rules_large' : 'port_rules', each(some, (s) => portEntries(s).map((e) => ({ s, e }))), ({ s, e }, k, ko, v, vo) => {
-        encode.writePortKey(k, ko, s.id, e);
-        encode.writeRow(v, vo, e.row);
-      });
+      n += this.write(
+        large ? 'port_rules_large' : 'port_rules',
+        each(some, (s) => portEntries(s).map((e) => ({ s, e }))),
+        ({ s, e }, k, ko, v, vo) => {
+          encode.writePortKey(k, ko, s.id, e);
+          encode.writeRow(v, vo, e.row);
+        },
+      );
     }
     return n;
   }
@@ -37,10 +45,14 @@ export class MapWriter {
   writeClassRows(rows: readonly ClassRowWrite[]): number {
     let n = 0;
     for (const large of [false, true]) {
-      n += this.write(large ? 'class_rules_large' : 'class_rules', rows.filter((r) => r.set.large === large), (r, k, ko, v, vo) => {
-        encode.writeClassKey(k, ko, r.set.id, r.classId);
-        encode.writeRow(v, vo, r.row);
-      });
+      n += this.write(
+        large ? 'class_rules_large' : 'class_rules',
+        rows.filter((r) => r.set.large === large),
+        (r, k, ko, v, vo) => {
+          encode.writeClassKey(k, ko, r.set.id, r.classId);
+          encode.writeRow(v, vo, r.row);
+        },
+      );
     }
     return n;
   }
@@ -76,18 +88,30 @@ export class MapWriter {
   }
 
   removeClassRows(set: PolicySet, classes: readonly number[]): number {
-    return this.remove(set.large ? 'class_rules_large' : 'class_rules', classes, (c, k, ko) => encode.writeClassKey(k, ko, set.id, c));
+    return this.remove(set.large ? 'class_rules_large' : 'class_rules', classes, (c, k, ko) =>
+      encode.writeClassKey(k, ko, set.id, c),
+    );
   }
 
   /** Everything of a set that no endpoint names any more. */
   removeSet(set: PolicySet, classes: ReadonlySet<number>): number {
     let n = this.removeClassRows(set, [...classes, ...fixedRows(set).map(([classId]) => classId)]);
-    n += this.remove(set.large ? 'port_rules_large' : 'port_rules', portEntries(set), (e, k, ko) => encode.writePortKey(k, ko, set.id, e));
-    n += this.remove('rules', set.rules.map((_, bit) => bit), (bit, k, ko) => encode.writeRuleKey(k, ko, set.id, bit));
+    n += this.remove(set.large ? 'port_rules_large' : 'port_rules', portEntries(set), (e, k, ko) =>
+      encode.writePortKey(k, ko, set.id, e),
+    );
+    n += this.remove(
+      'rules',
+      set.rules.map((_, bit) => bit),
+      (bit, k, ko) => encode.writeRuleKey(k, ko, set.id, bit),
+    );
     return n;
   }
 
-  private write<T>(name: string, items: readonly T[], put: (item: T, key: Buffer, keyAt: number, value: Buffer, valueAt: number) => void): number {
+  private write<T>(
+    name: string,
+    items: readonly T[],
+    put: (item: T, key: Buffer, keyAt: number, value: Buffer, valueAt: number) => void,
+  ): number {
     if (items.length === 0) return 0;
     const map = encode.map(this.maps, name);
     const size = Math.min(items.length, CHUNK);

@@ -42,7 +42,9 @@ export function defaultNodeName(): string {
 export function parseMapSize(value: string, previous: Record<string, number>): Record<string, number> {
   const [, name, entries] = /^([a-z0-9_]+)=([0-9]+)$/.exec(value) ?? [];
   if (name === undefined || entries === undefined) {
-    throw new AgentError('USAGE', `--map-size ${value}: not NAME=ENTRIES`, { hint: 'for example destinations4=4000000' });
+    throw new AgentError('USAGE', `--map-size ${value}: not NAME=ENTRIES`, {
+      hint: 'for example destinations4=4000000',
+    });
   }
   return { ...previous, [name]: Number(entries) };
 }

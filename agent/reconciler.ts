@@ -102,7 +102,9 @@ export class Reconciler {
       const error = e as AgentError;
       this.failingSince ??= Date.now();
       this.failure = { severity: 'error', where: error.where ?? {}, message: error.message, hint: error.hint };
-      this.parts.log.error(`policies not applied, the last complete ones stay in force: ${formatProblem(this.failure)}`);
+      this.parts.log.error(
+        `policies not applied, the last complete ones stay in force: ${formatProblem(this.failure)}`,
+      );
       if (error.where === undefined) this.parts.log.debug(error.stack ?? '');
       return false;
     }
@@ -116,10 +118,14 @@ export class Reconciler {
       const fields = { interface: h.ifname, hook: h.direction, error: h.error };
       if (h.state === 'restored') this.parts.log.warn('a hook was gone and is back', fields);
       if (h.state === 'failed') this.parts.log.error('a hook is gone and cannot be put back', fields);
-      if (h.state === 'gone') for (const key of this.attached) if (key.startsWith(`${h.ifindex}/`)) this.attached.delete(key);
+      if (h.state === 'gone')
+        for (const key of this.attached) if (key.startsWith(`${h.ifindex}/`)) this.attached.delete(key);
       const ahead = h.ahead.join(', ');
       if (ahead !== '' && before.get(`${h.ifindex}/${h.direction}`)?.ahead.join(', ') !== ahead) {
-        this.parts.log.warn('programs of others run before ours: what they let pass is not judged', { ...fields, ahead });
+        this.parts.log.warn('programs of others run before ours: what they let pass is not judged', {
+          ...fields,
+          ahead,
+        });
       }
     }
     if (this.hooks.some((h) => h.state === 'gone')) this.schedule();
@@ -146,7 +152,8 @@ export class Reconciler {
     const image = compiler.compile(ir, snapshot, local);
 
     const stale = attacher.detachStale({ ...bindings, all: endpoints });
-    for (const ifindex of stale) for (const key of this.attached) if (key.startsWith(`${ifindex}/`)) this.attached.delete(key);
+    for (const ifindex of stale)
+      for (const key of this.attached) if (key.startsWith(`${ifindex}/`)) this.attached.delete(key);
     const lastApply = store.apply(image, endpoints);
     const isNew = (b: EndpointBinding) => !this.attached.has(attachKey(b));
     const fresh = { ...bindings, pods: bindings.pods.filter(isNew), uplinks: bindings.uplinks.filter(isNew) };

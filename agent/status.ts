@@ -93,7 +93,9 @@ function lastError(problems: readonly Problem[]): string {
 
 function endpointStatus(state: InForceState, { attacher, reconciler }: StatusParts): EndpointStatus[] {
   const failed = new Set(
-    reconciler.hookStates.filter((h) => h.state === 'failed' || h.state === 'gone').map((h) => `${h.ifindex}/${h.direction}`),
+    reconciler.hookStates
+      .filter((h) => h.state === 'failed' || h.state === 'gone')
+      .map((h) => `${h.ifindex}/${h.direction}`),
   );
   return state.endpoints.map((b) => {
     const directions = b.kind === 'pod' ? (['ingress', 'egress'] as const) : (['egress'] as const);

@@ -60,7 +60,9 @@ export interface Problem {
 export function formatProblem(p: Problem): string {
   const w = p.where;
   const line = w.line === undefined ? '' : `:${w.line}`;
-  const file = w.file ? `${w.file}${line}${w.document !== undefined ? ` (document ${w.document + 1})` : ''}` : undefined;
+  const file = w.file
+    ? `${w.file}${line}${w.document !== undefined ? ` (document ${w.document + 1})` : ''}`
+    : undefined;
   const head = [file, w.object, w.field, p.message].filter((s) => s !== undefined && s !== '').join(': ');
   return p.hint ? `${head} — ${p.hint}` : head;
 }

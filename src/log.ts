@@ -19,13 +19,15 @@ export function makeLogger(
   now: () => Date = () => new Date(),
 ): Logger {
   const threshold = LOG_LEVELS.indexOf(level);
-  const at = (l: LogLevel) => (message: string, fields: Fields = {}) => {
-    if (LOG_LEVELS.indexOf(l) > threshold) return;
-    const pairs = Object.entries(fields)
-      .filter(([, v]) => v !== undefined)
-      .map(([k, v]) => ` ${k}=${quote(String(v))}`);
-    write(`${now().toISOString()} ${l.padEnd(5)} ${oneLine(message)}${pairs.join('')}\n`);
-  };
+  const at =
+    (l: LogLevel) =>
+    (message: string, fields: Fields = {}) => {
+      if (LOG_LEVELS.indexOf(l) > threshold) return;
+      const pairs = Object.entries(fields)
+        .filter(([, v]) => v !== undefined)
+        .map(([k, v]) => ` ${k}=${quote(String(v))}`);
+      write(`${now().toISOString()} ${l.padEnd(5)} ${oneLine(message)}${pairs.join('')}\n`);
+    };
   return { error: at('error'), warn: at('warn'), info: at('info'), debug: at('debug') };
 }
 

@@ -199,7 +199,10 @@ export function atomPrefix(cidr: string, sign: 1 | -1): AtomPrefix {
   const { family, bytes, prefix } = parseCidr(cidr);
   if (family === 4) {
     const addr4 =
-      (bytes[12] as number) * 0x1000000 + ((bytes[13] as number) << 16) + ((bytes[14] as number) << 8) + (bytes[15] as number);
+      (bytes[12] as number) * 0x1000000 +
+      ((bytes[13] as number) << 16) +
+      ((bytes[14] as number) << 8) +
+      (bytes[15] as number);
     return { family, addr4, addr6: '', prefix, sign };
   }
   return { family, addr4: 0, addr6: Buffer.from(bytes).toString('hex'), prefix, sign };

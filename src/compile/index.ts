@@ -73,12 +73,19 @@ export class Compiler {
     this.sets = kept;
     for (const key of this.lastComplete.keys()) if (!endpoints.has(key)) this.lastComplete.delete(key);
 
-    const swept = sweep([...atoms.values()].sort((a, b) => a.id - b.id), world);
+    const swept = sweep(
+      [...atoms.values()].sort((a, b) => a.id - b.id),
+      world,
+    );
     const services = compileServices(snapshot, local, swept);
     return { sets, ...swept, services, endpoints, rules, refused };
   }
 
-  private build(selections: readonly Selection[], world: World, kept: Map<string, BuiltSet>): BuiltSet | { refused: string } {
+  private build(
+    selections: readonly Selection[],
+    world: World,
+    kept: Map<string, BuiltSet>,
+  ): BuiltSet | { refused: string } {
     const key = selections.map((s) => s.policies.map(policyNumber).join(',')).join(';');
     const known = kept.get(key) ?? this.sets.get(key);
     if (known && !known.named) {
@@ -98,7 +105,10 @@ export class Compiler {
     kept: Map<string, BuiltSet>,
   ): BuiltSet | undefined {
     const last = this.lastComplete.get(key);
-    const closed = selections.map((s) => ({ tier: s.tier, policies: s.policies.slice(0, 1).map((p) => ({ ...p, rules: [] })) }));
+    const closed = selections.map((s) => ({
+      tier: s.tier,
+      policies: s.policies.slice(0, 1).map((p) => ({ ...p, rules: [] })),
+    }));
     for (const candidate of last ? [last, closed] : [closed]) {
       if (candidate.length === 0) return undefined;
       const built = this.build(candidate, world, kept);

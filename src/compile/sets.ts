@@ -85,7 +85,12 @@ export function defaultRule(tier: Tier, policies: readonly IrPolicy[], staged: b
 
 const bitCache = new WeakMap<Rule, Map<boolean, { bits: Bit[]; atoms: readonly Atom[]; named: boolean }>>();
 
-function ruleBits(rule: Rule, ref: RuleRef, staged: boolean, world: World): { bits: Bit[]; atoms: readonly Atom[]; named: boolean } {
+function ruleBits(
+  rule: Rule,
+  ref: RuleRef,
+  staged: boolean,
+  world: World,
+): { bits: Bit[]; atoms: readonly Atom[]; named: boolean } {
   const cached = bitCache.get(rule)?.get(staged);
   if (cached) return cached;
   const id = ruleId(ref);
@@ -98,7 +103,14 @@ function ruleBits(rule: Rule, ref: RuleRef, staged: boolean, world: World): { bi
   const matchesSomewhere = atoms === null || atoms.length > 0 || self;
   if ((ports === null || ports.length > 0) && matchesSomewhere) {
     used.push(...(atoms ?? []));
-    bits.push(makeBit({ ...common, atoms: atoms?.map((a) => a.id).sort((a, b) => a - b) ?? null, self: self && atoms !== null, ports }));
+    bits.push(
+      makeBit({
+        ...common,
+        atoms: atoms?.map((a) => a.id).sort((a, b) => a - b) ?? null,
+        self: self && atoms !== null,
+        ports,
+      }),
+    );
   }
   // A port name means, for each number that pods give to it, the pods that do.
   const byNumber = new Map<string, { range: PortRange; atoms: Atom[] }>();
@@ -106,7 +118,8 @@ function ruleBits(rule: Rule, ref: RuleRef, staged: boolean, world: World): { bi
     const name = match.named as string;
     for (const protocol of match.protocol === null ? PORT_PROTOCOLS : [match.protocol]) {
       for (const number of namedPortNumbers(world, name, protocol)) {
-        if (ports?.some((r) => (r.protocol === null || r.protocol === protocol) && r.lo <= number && number <= r.hi)) continue;
+        if (ports?.some((r) => (r.protocol === null || r.protocol === protocol) && r.lo <= number && number <= r.hi))
+          continue;
         const key = `${protocol}/${number}`;
         let slot = byNumber.get(key);
         if (!slot) byNumber.set(key, (slot = { range: { protocol, lo: number, hi: number }, atoms: [] }));
@@ -132,7 +145,11 @@ function byRange(a: { range: PortRange }, b: { range: PortRange }): number {
 }
 
 function makeBit(rule: Omit<SetRule, 'tierEnd'>): Bit {
-  const content = String(contentId(`bit|${JSON.stringify([rule.id, rule.action, rule.staged, rule.log, rule.atoms, rule.self, rule.ports])}`));
+  const content = String(
+    contentId(
+      `bit|${JSON.stringify([rule.id, rule.action, rule.staged, rule.log, rule.atoms, rule.self, rule.ports])}`,
+    ),
+  );
   return { ...rule, content };
 }
 

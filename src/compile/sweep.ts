@@ -163,7 +163,10 @@ function sweep4(
   return { keys: keys.slice(0, out), classes: classIds.slice(0, out) };
 }
 
-function sweep6(entries: { key: string; prefix: number; atom: number; sign: number }[], active: ActiveSet): Destinations6 {
+function sweep6(
+  entries: { key: string; prefix: number; atom: number; sign: number }[],
+  active: ActiveSet,
+): Destinations6 {
   entries.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
   const keys: string[] = [];
   const classIds: number[] = [];

@@ -3,9 +3,11 @@
  * tables that are made when the first event after a change needs them.
  */
 import { randomBytes } from 'node:crypto';
-import type { Pod, Snapshot } from '../identity/snapshot.js';
+import type { Snapshot } from '../identity/snapshot.js';
 import type { RuleRef } from '../ir/types.js';
 import { hasPorts } from '../net/protocol.js';
+import { AddressBook, nodeWho, remember, type Who, whoIs } from './addresses.js';
+import { isInbound, isOutgoing } from './terms.js';
 import type { Flow, FlowEvent, Party } from './types.js';
 
 export interface EnricherOptions {
@@ -13,7 +15,7 @@ export interface EnricherOptions {
   /** Nanoseconds since 1970. */
   wallClock?: () => bigint;
   /** Nanoseconds of CLOCK_MONOTONIC. */
-  monoNs?: () => bigint;
+  monoNs?: () => number;
 }
 
 export interface Known {
@@ -24,157 +26,174 @@ export interface Known {
   endpoints: ReadonlyMap<number, { pod: string; uid: string }>;
 }
 
-/** Everything of a Party but its address and port. */
-type Who = Omit<Party, 'ip' | 'port'>;
+interface Endpoint {
+  uid: string;
+  who: Who;
+}
 
-/** Names that went away are remembered for events that are still on their way: so many of each. */
-const REMEMBERED = 8192;
-/** The two clocks drift apart: their distance is measured again after this many nanoseconds. */
-const CLOCK_NS = 1_000_000_000;
-const NOBODY = {};
+/** So many rules that have decided something, and so many endpoints, are remembered after they went away. */
+const SEEN_RULES = 16384;
+const GONE_ENDPOINTS = 1024;
+/** Former rules that have not decided anything yet: an event that is on its way arrives within this time. */
+const FORMER_NS = 10e9;
+const FORMER_RULES = 8;
+/** The distance between the clocks is measured again after this many nanoseconds of events … */
+const CLOCK_NS = 1e9;
+/** … and corrected when it is off by this much: less is the wall clock's own grain, and would put flows out of order. */
+const CLOCK_STEP_NS = 2_000_000n;
+
+/** What all flows of one agent share. */
+interface Common {
+  nodeName: string;
+  /** The first 24 characters of every uuid: RFC 9562, version 8, the layout of the bits is ours. */
+  uuidHead: string;
+}
+
+class NamedFlow implements Flow {
+  readonly #common: Common;
+  readonly #offset: bigint;
+  readonly #number: number;
+
+  constructor(
+    common: Common,
+    offset: bigint,
+    number: number,
+    readonly event: FlowEvent,
+    readonly source: Party,
+    readonly destination: Party,
+    readonly service: { namespace: string; name: string } | undefined,
+    readonly rule: RuleRef | undefined,
+    readonly auditRule: RuleRef | undefined,
+  ) {
+    this.#common = common;
+    this.#offset = offset;
+    this.#number = number;
+  }
+
+  get timeNs(): bigint {
+    return BigInt(this.event.timeNs) + this.#offset;
+  }
+
+  get uuid(): string {
+    return this.#common.uuidHead + this.#number.toString(16).padStart(12, '0');
+  }
+
+  get nodeName(): string {
+    return this.#common.nodeName;
+  }
+}
 
 export class Enricher {
-  readonly #opts: Required<EnricherOptions>;
-  readonly #uuidHead: string;
-  #sequence = 0;
-  #known: Known | undefined;
-  #stale = true;
-  #byIp = new Map<string, Who>();
-  #byPod = new Map<string, Who>();
-  #services = new Map<string, { namespace: string; name: string }>();
-  #podsSeen: Snapshot['pods'] | undefined;
-  readonly #goneIps = new Map<string, Who>();
-  readonly #goneRules = new Map<number, RuleRef>();
-  readonly #goneEndpoints = new Map<number, Who>();
-  readonly #node: Who;
+  readonly #wallClock: () => bigint;
+  readonly #monoNs: () => number;
+  readonly #common: Common;
+  #node: Who;
+  readonly #addresses = new AddressBook();
+  #number = 0;
+  #rules: ReadonlyMap<number, RuleRef> = new Map();
+  readonly #seenRules = new Map<number, RuleRef>();
+  #formerRules: { rules: ReadonlyMap<number, RuleRef>; until: number }[] = [];
+  readonly #endpoints = new Map<number, Endpoint>();
   #offset = 0n;
   #offsetAt = Number.NEGATIVE_INFINITY;
 
   constructor(opts: EnricherOptions) {
-    this.#opts = {
-      wallClock: () => BigInt(Date.now()) * 1_000_000n,
-      monoNs: () => process.hrtime.bigint(),
-      ...opts,
-    };
-    this.#node = { kind: 'node', namespace: '', pod: '', labels: NOBODY, node: opts.nodeName };
-    const r = randomBytes(10).toString('hex');
-    // RFC 9562, version 8: the layout of the bits is ours.
-    this.#uuidHead = `${r.slice(0, 8)}-${r.slice(8, 12)}-8${r.slice(12, 15)}-8${r.slice(15, 18)}-`;
+    this.#wallClock = opts.wallClock ?? (() => BigInt(Date.now()) * 1_000_000n);
+    this.#monoNs = opts.monoNs ?? (() => Number(process.hrtime.bigint()));
+    this.#node = nodeWho(opts.nodeName);
+    const r = randomBytes(9).toString('hex');
+    const uuidHead = `${r.slice(0, 8)}-${r.slice(8, 12)}-8${r.slice(12, 15)}-8${r.slice(15, 18)}-`;
+    this.#common = { nodeName: opts.nodeName, uuidHead };
   }
 
-  /** Takes over what is known now. Costs nothing until an event comes. */
-  update(known: Known): void {
-    const before = this.#known;
-    if (before && before.rules !== known.rules) {
-      for (const [id, ref] of before.rules) if (!known.rules.has(id)) remember(this.#goneRules, id, ref);
+  /** Takes over what is known now. Costs as much as this node has endpoints; the rest waits for the next event. */
+  update({ snapshot, rules, endpoints }: Known): void {
+    const now = this.#monoNs();
+    if (rules !== this.#rules) {
+      this.#formerRules.unshift({ rules: this.#rules, until: now + FORMER_NS });
+      if (this.#formerRules.length > FORMER_RULES) this.#formerRules.pop();
+      this.#rules = rules;
     }
-    if (before) {
-      for (const [id, e] of before.endpoints) {
-        if (known.endpoints.has(id)) continue;
-        const who = this.#byPod.get(e.pod);
-        if (who) remember(this.#goneEndpoints, id, who);
-      }
+    const { nodeName } = this.#common;
+    this.#node = nodeWho(nodeName, snapshot.nodes.get(nodeName)?.labels);
+    for (const [id, { pod: key, uid }] of endpoints) {
+      const pod = key === '' ? undefined : snapshot.pods.get(key);
+      const before = this.#endpoints.get(id);
+      // A new pod with an old name is another pod: the uid tells.
+      const same = pod !== undefined && (pod.uid === uid || uid === '');
+      const who = key === '' ? this.#node : same ? whoIs(pod) : before?.uid === uid ? before.who : named(key);
+      // To the end: those that went away come first, and go first.
+      remember(this.#endpoints, id, { uid, who }, endpoints.size + GONE_ENDPOINTS);
     }
-    this.#known = known;
-    this.#stale = true;
+    this.#addresses.update(snapshot, now);
   }
 
   enrich(event: FlowEvent): Flow {
-    if (this.#stale) this.#index();
-    const ports = hasPorts(event.protocol) || event.protocol === 33 || event.protocol === 136;
-    const local: Party = { ip: event.local, port: ports ? event.localPort : 0, ...this.#endpoint(event) };
-    const remote: Party = { ip: event.remote, port: ports ? event.remotePort : 0, ...this.#address(event.remote) };
-    // Out of the endpoint: what it opened and no reply, or a reply to what was opened to it.
-    const out = event.type === 'end' ? !event.inbound : event.inbound === event.isReply;
-    const asked = event.service === '' ? event.remote : event.service;
-    const service = event.inbound ? undefined : this.#services.get(asked);
-    return {
-      uuid: this.#uuidHead + (++this.#sequence).toString(16).padStart(12, '0'),
-      timeNs: this.#wall(event.timeNs),
+    const began = event.createdNs > 0 ? event.createdNs : event.timeNs;
+    const ports = hasPorts(event.protocol);
+    const who = this.#endpoints.get(event.endpoint)?.who ?? this.#addresses.at(event.local, began);
+    const local = party(event.local, ports ? event.localPort : 0, who);
+    const remote = party(event.remote, ports ? event.remotePort : 0, this.#addresses.at(event.remote, began));
+    const out = isOutgoing(event);
+    return new NamedFlow(
+      this.#common,
+      this.#clocks(event.timeNs),
+      ++this.#number,
       event,
-      source: out ? local : remote,
-      destination: out ? remote : local,
-      ...(service ? { service } : {}),
-      ...this.#rule('rule', event.rule),
-      ...this.#rule('auditRule', event.auditRule),
-      nodeName: this.#opts.nodeName,
-    };
+      out ? local : remote,
+      out ? remote : local,
+      isInbound(event) ? undefined : this.#service(event),
+      event.rule === 0 ? undefined : this.#rule(event.rule),
+      event.auditRule === 0 ? undefined : this.#rule(event.auditRule),
+    );
   }
 
-  #rule(field: 'rule' | 'auditRule', id: number): { rule?: RuleRef; auditRule?: RuleRef } {
-    if (id === 0) return NOBODY;
-    const ref = this.#known?.rules.get(id) ?? this.#goneRules.get(id);
-    return ref ? { [field]: ref } : NOBODY;
+  #service(e: FlowEvent): { namespace: string; name: string } | undefined {
+    const service =
+      e.service === ''
+        ? this.#addresses.service(e.remote, e.remotePort, e.protocol)
+        : this.#addresses.service(e.service, e.servicePort, e.protocol);
+    return service && { namespace: service.namespace, name: service.name };
   }
 
-  #endpoint(event: FlowEvent): Who {
-    const endpoint = this.#known?.endpoints.get(event.endpoint);
-    if (!endpoint) return this.#goneEndpoints.get(event.endpoint) ?? this.#address(event.local);
-    if (endpoint.pod === '') return this.#node;
-    return this.#byPod.get(endpoint.pod) ?? this.#address(event.local);
-  }
-
-  #address(ip: string): Who {
-    return this.#byIp.get(ip) ?? this.#goneIps.get(ip) ?? WORLD;
-  }
-
-  #wall(mono: number): bigint {
-    if (mono - this.#offsetAt > CLOCK_NS || mono < this.#offsetAt - CLOCK_NS) {
-      this.#offset = this.#opts.wallClock() - this.#opts.monoNs();
-      this.#offsetAt = mono;
+  #rule(id: number): RuleRef | undefined {
+    const ref = this.#rules.get(id);
+    if (ref) {
+      if (this.#seenRules.get(id) !== ref) remember(this.#seenRules, id, ref, SEEN_RULES);
+      return ref;
     }
-    return BigInt(mono) + this.#offset;
+    // Ids are made of the rule's content: an old one never names another rule.
+    const seen = this.#seenRules.get(id);
+    if (seen) return seen;
+    for (const former of this.#formerRules) {
+      const found = former.rules.get(id);
+      if (found) return found;
+    }
+    return undefined;
   }
 
-  #index(): void {
-    this.#stale = false;
-    const snapshot = this.#known?.snapshot;
-    if (!snapshot) return;
-    const before = this.#byIp;
-    const byIp = new Map<string, Who>();
-    const byPod = new Map<string, Who>();
-    this.#services = new Map();
-    for (const s of snapshot.services.values()) {
-      const name = { namespace: s.namespace, name: s.name };
-      for (const vip of s.vips) {
-        this.#services.set(vip, name);
-        byIp.set(vip, { kind: 'service', namespace: s.namespace, pod: '', labels: NOBODY });
-      }
-    }
-    for (const [key, pod] of snapshot.pods) {
-      // A pod that did not change keeps its entry: most of a cluster, most of the time.
-      const who = this.#podsSeen?.get(key) === pod ? (this.#byPod.get(key) ?? whoIs(pod)) : whoIs(pod);
-      byPod.set(key, who);
-      if (!pod.hostNetwork && !pod.ended) for (const ip of pod.ips) byIp.set(ip, who);
-    }
-    for (const node of snapshot.nodes.values()) {
-      const who: Who = { kind: 'node', namespace: '', pod: '', labels: node.labels, node: node.name };
-      for (const ip of node.ips) byIp.set(ip, who);
-    }
-    for (const ip of snapshot.ownNode.ips) byIp.set(ip, this.#node);
-    for (const [ip, who] of before) if (!byIp.has(ip)) remember(this.#goneIps, ip, who);
-    this.#byIp = byIp;
-    this.#byPod = byPod;
-    this.#podsSeen = snapshot.pods;
+  /** The wall clock's lead over CLOCK_MONOTONIC. */
+  #clocks(mono: number): bigint {
+    if (mono - this.#offsetAt < CLOCK_NS && this.#offsetAt - mono < CLOCK_NS) return this.#offset;
+    const now = this.#monoNs();
+    const offset = this.#wallClock() - BigInt(Math.round(now));
+    const step = offset - this.#offset;
+    if (step > CLOCK_STEP_NS || step < -CLOCK_STEP_NS) this.#offset = offset;
+    this.#offsetAt = mono;
+    this.#formerRules = this.#formerRules.filter((f) => f.until > now);
+    return this.#offset;
   }
 }
 
-const WORLD: Who = { kind: 'world', namespace: '', pod: '', labels: NOBODY };
-
-function whoIs(pod: Pod): Who {
-  return {
-    kind: 'pod',
-    namespace: pod.namespace,
-    pod: pod.name,
-    labels: pod.labels,
-    ...(pod.workload ? { workload: pod.workload } : {}),
-    ...(pod.nodeName === '' ? {} : { node: pod.nodeName }),
-  };
+function party(ip: string, port: number, who: Who): Party {
+  const made: Party = { ip, port, kind: who.kind, namespace: who.namespace, pod: who.pod, labels: who.labels };
+  if (who.workload !== undefined) made.workload = who.workload;
+  if (who.node !== undefined) made.node = who.node;
+  return made;
 }
 
-/** Bounded: the oldest goes. */
-function remember<K, V>(map: Map<K, V>, key: K, value: V): void {
-  map.delete(key);
-  map.set(key, value);
-  if (map.size > REMEMBERED) map.delete(map.keys().next().value as K);
+/** A pod that the snapshot does not have: what its key says. */
+function named(key: string): Who {
+  const slash = key.indexOf('/');
+  return { kind: 'pod', namespace: key.slice(0, slash), pod: key.slice(slash + 1), labels: {} };
 }

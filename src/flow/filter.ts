@@ -1,76 +1,102 @@
 /**
  * FlowFilter → a predicate, compiled once for each request. Values of one field are ORed, fields of one filter ANDed,
- * filters of a list ORed; the blacklist takes away. Client's regular expressions are RE2: no pattern can take long.
+ * filters of a list ORed; the blacklist takes away. Tests read the Flow itself: no message is made for a flow that
+ * nobody wants. Clients' regular expressions are RE2: no pattern can take long.
  */
 import { RE2JS } from 're2js';
 import { AgentError } from '../errors.js';
 import { cidrContains, formatBytes16, tryParseAddr, tryParseCidr } from '../net/addr.js';
 import { parseProtocol } from '../net/protocol.js';
-import type { FlowFilter, HubbleEndpoint, HubbleFlow, TcpFlags } from '../rpc/messages.js';
-import { toHubble } from './hubble.js';
+import type { FlowFilter, TcpFlags } from '../rpc/messages.js';
 import { labelMatcher } from './label-filter.js';
-import type { Flow } from './types.js';
+import {
+  direction,
+  dropReason,
+  eventSubType,
+  eventType,
+  hasPortFields,
+  isOutgoing,
+  isReply,
+  partyTerms,
+  TCP_FLAGS,
+  verdictName,
+} from './terms.js';
+import type { Flow, Party } from './types.js';
 
-type Test = (flow: HubbleFlow) => boolean;
+type Test = (flow: Flow) => boolean;
+type PartyOf = (flow: Flow) => Party;
 
 /** A request with more is refused: each costs something for every flow. */
 const MAX_VALUES = 1000;
+/** A regular expression longer than this is refused: its automaton takes memory. */
+const MAX_PATTERN = 4096;
+/** Hubble's name of the cluster where none is configured. */
+const CLUSTER = 'default';
 
-/** @throws AgentError USAGE naming the field */
+const source: PartyOf = (f) => f.source;
+const destination: PartyOf = (f) => f.destination;
+const never: Test = () => false;
+
+/**
+ * No filter lets every flow pass.
+ *
+ * Pods and Services are `namespace/prefix`; `namespace/` is all of a namespace, `/prefix` any namespace, and a bare
+ * `prefix` the namespace `default`, as in Hubble.
+ * @throws AgentError USAGE naming the field
+ */
 export function compileFilter(
   whitelist: readonly FlowFilter[] | undefined,
   blacklist: readonly FlowFilter[] | undefined,
-): (flow: Flow) => boolean {
+): Test {
   const wanted = (whitelist ?? []).map((f, i) => compileOne(f, `whitelist[${i}]`));
   const unwanted = (blacklist ?? []).map((f, i) => compileOne(f, `blacklist[${i}]`));
   if (wanted.length === 0 && unwanted.length === 0) return () => true;
-  return (flow) => {
-    const message = toHubble(flow);
-    if (wanted.length > 0 && !wanted.some((test) => test(message))) return false;
-    return !unwanted.some((test) => test(message));
-  };
+  return (flow) => (wanted.length === 0 || wanted.some((test) => test(flow))) && !unwanted.some((test) => test(flow));
 }
 
 /** How each field is tested, by its name. `never`: of layers that are not seen; the value is checked all the same. */
-const FIELDS: { [K in keyof Required<FlowFilter>]: (value: NonNullable<FlowFilter[K]>[number], field: string) => Test } = {
-  source_ip: (v, f) => ipTest(v, f, (m) => m.IP?.source),
-  destination_ip: (v, f) => ipTest(v, f, (m) => m.IP?.destination),
-  source_pod: (v, f) => nameTest(v, f, (m) => podOf(m.source)),
-  destination_pod: (v, f) => nameTest(v, f, (m) => podOf(m.destination)),
-  source_service: (v, f) => nameTest(v, f, (m) => m.source_service),
-  destination_service: (v, f) => nameTest(v, f, (m) => m.destination_service),
-  verdict: (v) => (m) => m.verdict === v,
-  event_type: (v) => (m) =>
-    m.event_type?.type === (v.type ?? 0) && (!v.match_sub_type || m.event_type?.sub_type === (v.sub_type ?? 0)),
-  source_label: (v, f) => labelTest(v, f, (m) => m.source),
-  destination_label: (v, f) => labelTest(v, f, (m) => m.destination),
+const FIELDS: {
+  [K in keyof Required<FlowFilter>]: (value: NonNullable<FlowFilter[K]>[number], field: string) => Test;
+} = {
+  source_ip: (v, f) => ipTest(v, f, source),
+  destination_ip: (v, f) => ipTest(v, f, destination),
+  source_pod: (v, f) => nameTest(v, f, (flow) => podName(flow.source)),
+  destination_pod: (v, f) => nameTest(v, f, (flow) => podName(flow.destination)),
+  source_service: (v, f) => nameTest(v, f, (flow) => (isOutgoing(flow.event) ? undefined : flow.service)),
+  destination_service: (v, f) => nameTest(v, f, (flow) => (isOutgoing(flow.event) ? flow.service : undefined)),
+  verdict: (v) => (flow) => verdictName(flow.event) === v,
+  event_type: (v) => (flow) =>
+    (!v.type || eventType(flow.event) === v.type) && (!v.match_sub_type || eventSubType(flow) === (v.sub_type ?? 0)),
+  source_label: (v, f) => labelTest(v, f, source),
+  destination_label: (v, f) => labelTest(v, f, destination),
   protocol: protocolTest,
-  source_port: (v, f) => portTest(v, f, (m) => portsOf(m)?.source_port),
-  destination_port: (v, f) => portTest(v, f, (m) => portsOf(m)?.destination_port),
-  reply: (v) => (m) => (m.is_reply?.value ?? false) === v,
-  source_identity: (v) => (m) => m.source?.identity === v,
-  destination_identity: (v) => (m) => m.destination?.identity === v,
-  tcp_flags: (v) => (m) => flagsMatch(v, m.l4?.TCP?.flags),
-  node_name: (v, f) => nodeTest(v, f),
-  ip_version: (v) => (m) => (m.IP?.ipVersion ?? 'IP_NOT_USED') === v,
-  source_workload: (v) => (m) => workloadMatch(v, m.source),
-  destination_workload: (v) => (m) => workloadMatch(v, m.destination),
-  uuid: (v) => (m) => m.uuid === v,
-  traffic_direction: (v) => (m) => m.traffic_direction === v,
-  drop_reason_desc: (v) => (m) => m.drop_reason_desc === v,
+  source_port: (v, f) => portTest(v, f, source),
+  destination_port: (v, f) => portTest(v, f, destination),
+  reply: (v) => (flow) => isReply(flow.event) === v,
+  source_identity: (v) => (flow) => partyTerms(flow.source, flow.nodeName).identity === v,
+  destination_identity: (v) => (flow) => partyTerms(flow.destination, flow.nodeName).identity === v,
+  tcp_flags: flagsTest,
+  node_name: nodeTest,
+  ip_version: (v) => {
+    const family = v === 'IPv4' ? 4 : v === 'IPv6' ? 6 : 0;
+    return (flow) => flow.event.family === family;
+  },
+  source_workload: (v) => workloadTest(v, source),
+  destination_workload: (v) => workloadTest(v, destination),
+  uuid: (v) => (flow) => flow.uuid === v,
+  traffic_direction: (v) => (flow) => direction(flow.event) === v,
+  drop_reason_desc: (v) => (flow) => dropReason(flow) === v,
   node_labels: (v, f) => {
     labelMatcher(v, f);
     return never;
   },
-  source_fqdn: (v, f) => regexChecked(v, f),
-  destination_fqdn: (v, f) => regexChecked(v, f),
-  dns_query: (v, f) => regexChecked(v, f),
-  http_path: (v, f) => regexChecked(v, f),
-  http_status_code: () => never,
-  http_method: () => never,
+  source_fqdn: (v, f) => checked(v, f, FQDN_PATTERN, 'a name, in which * is for anything'),
+  destination_fqdn: (v, f) => checked(v, f, FQDN_PATTERN, 'a name, in which * is for anything'),
+  http_status_code: (v, f) => checked(v, f, /^[1-5](\d\d|\d?\+)$/, 'a status code such as 404, or a prefix such as 5+'),
+  http_method: (v, f) => checked(v, f, /^[A-Za-z]+$/, 'a method'),
+  dns_query: regexChecked,
+  http_path: regexChecked,
 };
-
-const never: Test = () => false;
 
 function compileOne(filter: FlowFilter, where: string): Test {
   const tests: Test[] = [];
@@ -79,70 +105,61 @@ function compileOne(filter: FlowFilter, where: string): Test {
     if (values === undefined || values.length === 0) continue;
     if (values.length > MAX_VALUES) throw usage(`${where}.${name}`, `more than ${MAX_VALUES} values`);
     const some = values.map((v, i) => (make as (v: unknown, f: string) => Test)(v, `${where}.${name}[${i}]`));
-    tests.push(some.length === 1 ? (some[0] as Test) : (m) => some.some((t) => t(m)));
+    tests.push(some.length === 1 ? (some[0] as Test) : (flow) => some.some((test) => test(flow)));
   }
-  return (m) => tests.every((t) => t(m));
+  return (flow) => tests.every((test) => test(flow));
 }
 
 function usage(field: string, message: string): AgentError {
   return new AgentError('USAGE', `${field}: ${message}`, { where: { field } });
 }
 
-function ipTest(value: string, field: string, of: (m: HubbleFlow) => string | undefined): Test {
+function ipTest(value: string, field: string, of: PartyOf): Test {
   if (value.includes('/')) {
     const cidr = tryParseCidr(value);
     if (!cidr) throw usage(field, `"${value}" is not a CIDR`);
-    return (m) => {
-      const addr = tryParseAddr(of(m) ?? '');
+    return (flow) => {
+      const addr = tryParseAddr(of(flow).ip);
       return addr !== undefined && cidrContains(cidr, addr);
     };
   }
   const wanted = tryParseAddr(value);
   if (!wanted) throw usage(field, `"${value}" is neither an address nor a CIDR`);
   const text = formatBytes16(wanted.bytes, wanted.family);
-  return (m) => of(m) === text;
+  return (flow) => of(flow).ip === text;
 }
 
-function podOf(e: HubbleEndpoint | undefined): { namespace: string; name: string } | undefined {
-  return e?.pod_name === undefined ? undefined : { namespace: e.namespace ?? '', name: e.pod_name };
+/** What stands in a message's endpoint; undefined for what is in no namespace. */
+function podName(party: Party): { namespace: string; name: string } | undefined {
+  return party.namespace === '' ? undefined : { namespace: party.namespace, name: party.pod };
 }
 
-/** `namespace/prefix`, `namespace/`, or `prefix` in any namespace. */
 function nameTest(
   value: string,
   field: string,
-  of: (m: HubbleFlow) => { namespace: string; name: string } | undefined,
+  of: (flow: Flow) => { namespace: string; name: string } | undefined,
 ): Test {
   const slash = value.indexOf('/');
-  const namespace = slash < 0 ? '' : value.slice(0, slash);
+  const namespace = slash < 0 ? 'default' : value.slice(0, slash);
   const prefix = value.slice(slash + 1);
-  if (namespace === '' && prefix === '') throw usage(field, 'is empty');
-  return (m) => {
-    const found = of(m);
+  if (prefix === '' && (slash < 0 || namespace === '')) throw usage(field, 'must be [namespace/][name]');
+  return (flow) => {
+    const found = of(flow);
     return found !== undefined && (namespace === '' || found.namespace === namespace) && found.name.startsWith(prefix);
   };
 }
 
-function labelTest(value: string, field: string, of: (m: HubbleFlow) => HubbleEndpoint | undefined): Test {
+function labelTest(value: string, field: string, of: PartyOf): Test {
   const matches = labelMatcher(value, field);
-  return (m) => matches(of(m)?.labels ?? []);
+  return (flow) => matches(partyTerms(of(flow), flow.nodeName).labels);
 }
 
 function protocolTest(value: string, field: string): Test {
-  const name = value.toLowerCase();
-  switch (name) {
-    case 'tcp':
-      return (m) => m.l4?.TCP !== undefined;
-    case 'udp':
-      return (m) => m.l4?.UDP !== undefined;
-    case 'sctp':
-      return (m) => m.l4?.SCTP !== undefined;
+  switch (value.toLowerCase()) {
     case 'icmp':
-      return (m) => m.l4?.ICMPv4 !== undefined || m.l4?.ICMPv6 !== undefined;
+      return ({ event }) => event.family !== 0 && (event.protocol === 1 || event.protocol === 58);
     case 'icmpv4':
-      return (m) => m.l4?.ICMPv4 !== undefined;
-    case 'icmpv6':
-      return (m) => m.l4?.ICMPv6 !== undefined;
+      return ({ event }) => event.family !== 0 && event.protocol === 1;
     case 'http':
     case 'dns':
     case 'kafka':
@@ -150,41 +167,61 @@ function protocolTest(value: string, field: string): Test {
   }
   const number = parseProtocol(value);
   if (number === undefined) throw usage(field, `"${value}" is no protocol`);
-  return (m) => m.l4 === undefined && m.Summary?.toLowerCase() === name;
+  return ({ event }) => event.family !== 0 && event.protocol === number;
 }
 
-function portsOf(m: HubbleFlow): { source_port?: number; destination_port?: number } | undefined {
-  return m.l4?.TCP ?? m.l4?.UDP ?? m.l4?.SCTP;
-}
-
-function portTest(value: string, field: string, of: (m: HubbleFlow) => number | undefined): Test {
+function portTest(value: string, field: string, of: PartyOf): Test {
   const port = /^\d{1,5}$/.test(value) ? Number(value) : Number.NaN;
   if (!(port <= 65535)) throw usage(field, `"${value}" is no port`);
-  return (m) => of(m) === port;
+  return (flow) => hasPortFields(flow.event) && of(flow).port === port;
 }
 
-function flagsMatch(wanted: TcpFlags, found: TcpFlags | undefined): boolean {
-  if (!found) return false;
-  return (Object.keys(wanted) as (keyof TcpFlags)[]).every((flag) => !wanted[flag] || found[flag]);
+/** All of these flags, whatever else is set. */
+function flagsTest(wanted: TcpFlags): Test {
+  let mask = wanted.NS ? 256 : 0;
+  for (const [name, bit] of TCP_FLAGS) if (wanted[name]) mask |= bit;
+  return ({ event }) => event.protocol === 6 && (event.tcpFlags & mask) === mask;
 }
 
-function workloadMatch(wanted: { name?: string; kind?: string }, e: HubbleEndpoint | undefined): boolean {
-  return (e?.workloads ?? []).some(
-    (w) => (!wanted.name || w.name === wanted.name) && (!wanted.kind || w.kind === wanted.kind),
-  );
+function workloadTest(wanted: { name?: string; kind?: string }, of: PartyOf): Test {
+  return (flow) => {
+    const { workload } = of(flow);
+    if (!workload) return false;
+    return (!wanted.name || workload.name === wanted.name) && (!wanted.kind || workload.kind === wanted.kind);
+  };
 }
 
-/** `node`, `cluster/node`, with `*` for anything. */
+/** Hubble's patterns of names: `*` is any number of letters, digits, dots and dashes. */
+const FQDN_PATTERN = /^[-.0-9_a-z*]*[-0-9_a-z*]\.?$/i;
+
+/** `node`, `cluster/node`, `cluster/`, with `*` for anything. */
 function nodeTest(value: string, field: string): Test {
-  const name = value.slice(value.indexOf('/') + 1);
-  if (value === '') throw usage(field, 'is empty');
-  if (name === '') return () => true;
-  const pattern = RE2JS.compile(`^${name.split('*').map(RE2JS.quote).join('.*')}$`);
-  return (m) => pattern.matcher(m.node_name ?? '').find();
+  const parts = value.split('/');
+  const [cluster, node] = parts.length === 1 ? ['', value] : (parts as [string, string]);
+  if (value === '' || parts.length > 2) throw usage(field, `"${value}" is not [cluster/]node`);
+  const matchesCluster = namePattern(cluster, field);
+  const matchesNode = namePattern(node, field);
+  return matchesCluster(CLUSTER) ? (flow) => matchesNode(flow.nodeName) : never;
 }
 
-/** Names and paths of layers above are not seen yet: a filter on them matches nothing, a faulty one is refused. */
+/** Empty: any name. */
+function namePattern(pattern: string, field: string): (name: string) => boolean {
+  if (pattern === '') return () => true;
+  checked(pattern, field, FQDN_PATTERN, 'a name, in which * is for anything');
+  const literal = pattern.toLowerCase().replace(/\.$/, '').split('*').map(RE2JS.quote);
+  const compiled = RE2JS.compile(literal.join('[-.0-9_a-z]*'));
+  return (name) => compiled.matches(name.toLowerCase());
+}
+
+/** A value of a layer that is not seen: it matches nothing, a faulty one is refused. */
+function checked(value: string, field: string, shape: RegExp, what: string): Test {
+  if (value.length > MAX_PATTERN || !shape.test(value.trim())) throw usage(field, `"${value}" is not ${what}`);
+  return never;
+}
+
+/** The same, of a regular expression. */
 function regexChecked(value: string, field: string): Test {
+  if (value.length > MAX_PATTERN) throw usage(field, `is longer than ${MAX_PATTERN} characters`);
   try {
     RE2JS.compile(value);
   } catch (e) {

@@ -2,19 +2,13 @@
  * The last flows, and who reads them. One ring for all: a reader is a position in it. Who is overtaken is told how many
  * flows passed by; nobody makes the agent wait, and memory does not grow with the number of readers or their slowness.
  */
+import { setImmediate as turn } from 'node:timers/promises';
 import { AgentError } from '../errors.js';
 import type { GetFlowsRequest, Timestamp } from '../rpc/messages.js';
 import { compileFilter } from './filter.js';
+import { type Lost, Losses, Marks, Notices } from './losses.js';
+import { Rate } from './rate.js';
 import type { Flow } from './types.js';
-
-export interface Lost {
-  source: 'PERF_EVENT_RING_BUFFER' | 'HUBBLE_RING_BUFFER';
-  count: number;
-  cpu?: number;
-  /** Nanoseconds since 1970: between which the events were lost. */
-  firstNs: bigint;
-  lastNs: bigint;
-}
 
 export type HubItem = { flow: Flow } | { lost: Lost };
 
@@ -38,215 +32,254 @@ export interface HubStats {
   uptimeNs: number;
 }
 
-/** About 1 KiB each. */
-export const DEFAULT_CAPACITY = 16383;
+/** About 1 KiB each, less as long as nobody reads them. */
+const DEFAULT_CAPACITY = 16383;
 const SECOND = 1_000_000_000n;
-const RATE_SECONDS = 10;
-const NAMESPACE_NS = 3600n * SECOND;
+const NAMESPACE_SECONDS = 3600;
 const MAX_NAMESPACES = 10_000;
+/** Flows that a reader may pass over before others have their turn. */
+const FLOWS_A_TURN = 1024;
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+interface Reading {
+  /** Number of the first flow to look at, and of the first one behind the last. */
+  start: number;
+  end: number;
+  most: number;
+  since: bigint | undefined;
+  until: bigint | undefined;
+  follow: boolean;
+  passes: (flow: Flow) => boolean;
+  signal: AbortSignal;
+}
 
 export class FlowHub {
+  readonly nodeName: string;
   readonly #capacity: number;
   readonly #now: () => bigint;
-  readonly #ring: (HubItem | undefined)[];
+  /** Flow n is at n % capacity. */
+  readonly #ring: (Flow | undefined)[];
   readonly #started: bigint;
-  /** Items ever written: the next one's number. */
+  /** Flows ever written: the next one's number. */
   #written = 0;
-  #flows = 0;
   #queueLost = 0;
-  #ringLost = 0;
-  #waiting: (() => void)[] = [];
-  readonly #rate = new Float64Array(RATE_SECONDS + 1);
-  #rateSecond = 0;
-  readonly #namespaces = new Map<string, bigint>();
-  readonly nodeName: string;
+  readonly #losses = new Losses();
+  readonly #marks: Marks;
+  readonly #rate = new Rate();
+  readonly #waiting = new Set<() => void>();
+  /** Namespaces and the second (of CLOCK_MONOTONIC) of their last flow, the longest ago first. */
+  readonly #namespaces = new Map<string, number>();
 
   constructor(opts: HubOptions) {
     this.nodeName = opts.nodeName;
     this.#capacity = opts.capacity ?? DEFAULT_CAPACITY;
-    this.#now = opts.now ?? (() => BigInt(Date.now()) * 1_000_000n);
-    this.#ring = new Array<HubItem | undefined>(this.#capacity);
+    this.#now = opts.now ?? (() => (BigInt(Date.now()) * SECOND) / 1000n);
+    this.#ring = new Array<Flow | undefined>(this.#capacity);
+    this.#marks = new Marks(Math.max(this.#capacity >> 4, 1));
     this.#started = this.#now();
   }
 
   publish(flow: Flow): void {
-    this.#flows++;
-    this.#count(Number(flow.timeNs / SECOND));
-    this.#seen(flow.source.namespace, flow.timeNs);
-    this.#seen(flow.destination.namespace, flow.timeNs);
-    this.#put({ flow });
+    const second = Math.floor(flow.event.timeNs / 1e9);
+    this.#rate.count(second);
+    this.#seen(flow.source.namespace, second);
+    this.#seen(flow.destination.namespace, second);
+    const slot = this.#written % this.#capacity;
+    const evicted = this.#ring[slot];
+    if (evicted) this.#marks.evicted(this.#written - this.#capacity, evicted.event.timeNs);
+    this.#ring[slot] = flow;
+    this.#written++;
+    if (this.#waiting.size > 0) this.#wake();
   }
 
-  /** Events that never arrived: their readers are told, whatever their filters. To be called at most once a second. */
+  /** Events that never arrived: readers are told, whatever their filters. To be called about once a second. */
   lostInRing(count: number, cpu?: number): void {
-    this.#ringLost += count;
     const now = this.#now();
-    this.#put({
-      lost: {
-        source: 'PERF_EVENT_RING_BUFFER',
-        count,
-        ...(cpu === undefined ? {} : { cpu }),
-        firstNs: now - SECOND,
-        lastNs: now,
-      },
-    });
+    this.#losses.add(this.#written, { count, cpu, firstNs: now - SECOND, lastNs: now });
+    this.#wake();
   }
 
   stats(): HubStats {
-    const second = Number(this.#now() / SECOND);
-    this.#count(second, 0);
-    let recent = 0;
-    for (let i = 1; i <= RATE_SECONDS; i++) recent += this.#rate[(second - i) % this.#rate.length] ?? 0;
     return {
-      numFlows: Math.min(this.#written, this.#capacity),
+      numFlows: this.#written - this.#oldest,
       maxFlows: this.#capacity,
-      seenFlows: this.#flows,
-      flowsPerSecond: recent / RATE_SECONDS,
+      seenFlows: this.#written,
+      flowsPerSecond: this.#rate.perSecond(this.#second()),
       queueLost: this.#queueLost,
-      ringLost: this.#ringLost,
+      ringLost: this.#losses.total,
       uptimeNs: Number(this.#now() - this.#started),
     };
   }
 
-  /** Namespaces with flows within the last hour. */
+  /** Namespaces with flows within the last hour, sorted; of very many, the latest. */
   namespaces(): { namespace: string }[] {
-    const oldest = this.#now() - NAMESPACE_NS;
+    const oldest = this.#second() - NAMESPACE_SECONDS;
     return [...this.#namespaces]
-      .filter(([, at]) => at >= oldest)
+      .filter(([, second]) => second >= oldest)
       .map(([namespace]) => ({ namespace }))
       .sort((a, b) => (a.namespace < b.namespace ? -1 : 1));
   }
 
   /**
-   * Flows as a request asks for them, oldest first; ends with the request's last flow, or with the signal.
-   * `number` counts flows that pass the filters; `since` beats it; 0 is no limit.
+   * Flows as a request asks for them, oldest first; ends with the request's last flow, or with the signal. What is
+   * asked for is fixed when this is called.
+   *
+   * `number` flows that pass the filters: the last ones, with `first` the first ones; 0 is all there are, and with
+   * `follow` none of the past. `since` beats `number` (but not with `first`). Losses are told whatever the filters
+   * are: of the kernel, of this reader, and of what `since` asks for and the ring no longer has.
    * @throws AgentError USAGE, before the first item
    */
   read(req: GetFlowsRequest, signal: AbortSignal): AsyncIterable<HubItem> {
+    if (req.first && req.follow) {
+      throw new AgentError('USAGE', 'first and follow exclude each other', { where: { field: 'first' } });
+    }
     const passes = compileFilter(req.whitelist, req.blacklist);
     const since = nanos(req.since, 'since');
     const until = nanos(req.until, 'until');
     const number = limit(req.number);
-    if (req.first && req.follow) throw new AgentError('USAGE', 'first and follow exclude each other');
-    const start = this.#start({ ...req, number }, since, passes);
-    const max = req.first && number > 0 ? number : Number.POSITIVE_INFINITY;
-    return this.#items(start, max, since, until, req.follow ?? false, passes, signal);
+    const follow = req.follow ?? false;
+    let start = this.#oldest;
+    if (!req.first && since === undefined) {
+      if (number > 0) start = this.#rewind(number, until, passes);
+      else if (follow) start = this.#written;
+    }
+    return this.#items({
+      start,
+      // Without follow, what is written while the reader reads is not part of the answer.
+      end: follow ? Number.POSITIVE_INFINITY : this.#written,
+      most: req.first && number > 0 ? number : Number.POSITIVE_INFINITY,
+      since,
+      until,
+      follow,
+      passes,
+      signal,
+    });
   }
 
-  async *#items(
-    start: number,
-    max: number,
-    since: bigint | undefined,
-    until: bigint | undefined,
-    follow: boolean,
-    passes: (flow: Flow) => boolean,
-    signal: AbortSignal,
-  ): AsyncGenerator<HubItem> {
-    let next = start;
+  async *#items(r: Reading): AsyncGenerator<HubItem> {
+    const notices = new Notices();
+    let next = r.start;
     let told = 0;
-    let missed = 0;
-    let missedSince = 0n;
-    let noticeAt = 0n;
-    // Without follow, what is written while the reader reads is not part of the answer.
-    const end = follow ? Number.POSITIVE_INFINITY : this.#written;
-    while (!signal.aborted && told < max) {
-      const oldest = Math.max(this.#written - this.#capacity, 0);
-      if (next < oldest) {
-        if (missed === 0) missedSince = this.#now();
-        missed += oldest - next;
-        this.#queueLost += oldest - next;
-        next = oldest;
+    let passed = 0;
+    let lossesTold = this.#losses.totalBefore(next);
+    if (r.since !== undefined) {
+      const missing = this.#missing(r.since, next);
+      if (missing) yield { lost: missing };
+    }
+    while (!r.signal.aborted && told < r.most) {
+      if (next < this.#oldest) {
+        const missed = Math.min(this.#oldest, r.end) - next;
+        const now = this.#now();
+        this.#queueLost += missed;
+        notices.add({ source: 'HUBBLE_RING_BUFFER', count: missed, firstNs: now, lastNs: now });
+        next += missed;
       }
-      const now = missed > 0 ? this.#now() : 0n;
-      if (missed > 0 && now - noticeAt >= SECOND) {
-        yield { lost: { source: 'HUBBLE_RING_BUFFER', count: missed, firstNs: missedSince, lastNs: now } };
-        missed = 0;
-        noticeAt = now;
+      if (this.#losses.total > lossesTold) {
+        const lost = this.#losses.between(lossesTold, next);
+        if (lost) {
+          lossesTold += lost.count;
+          if (isWithin(lost, r)) notices.add(lost);
+        }
+      }
+      const notice = notices.pending ? notices.due(this.#now()) : undefined;
+      if (notice) {
+        yield { lost: notice };
         continue;
       }
-      if (next >= end) break;
+      if (next >= r.end) break;
       if (next >= this.#written) {
-        await this.#more(signal, missed > 0 ? 1000 : undefined);
+        const left =
+          r.until === undefined ? Number.POSITIVE_INFINITY : Number((r.until - this.#now()) / 1_000_000n) + 1;
+        if (left <= 0) break;
+        await this.#more(r.signal, notices.pending ? Math.min(left, 1000) : left);
         continue;
       }
-      const item = this.#ring[next % this.#capacity] as HubItem;
+      const flow = this.#ring[next % this.#capacity] as Flow;
       next++;
-      if ('lost' in item) {
-        yield item;
-        continue;
+      if (this.#wanted(flow, r)) {
+        told++;
+        yield { flow };
+      } else if (++passed % FLOWS_A_TURN === 0) {
+        await turn();
       }
-      if (until !== undefined && item.flow.timeNs > until) {
-        if (!follow) continue;
-        break;
-      }
-      if (since !== undefined && item.flow.timeNs < since) continue;
-      if (!passes(item.flow)) continue;
-      told++;
-      yield item;
     }
-    if (missed > 0 && !signal.aborted) {
-      yield { lost: { source: 'HUBBLE_RING_BUFFER', count: missed, firstNs: missedSince, lastNs: this.#now() } };
-    }
+    if (!r.signal.aborted) for (const lost of notices.rest()) yield { lost };
   }
 
-  /** Number of the first item that a reader is to look at. */
-  #start(req: { number: number; follow?: boolean; first?: boolean }, since: bigint | undefined, passes: (f: Flow) => boolean): number {
-    const oldest = Math.max(this.#written - this.#capacity, 0);
-    if (req.first || since !== undefined) return oldest;
-    if (req.number === 0) return req.follow ? this.#written : oldest;
+  #wanted(flow: Flow, { since, until, passes }: Reading): boolean {
+    if (since !== undefined || until !== undefined) {
+      const at = flow.timeNs;
+      if ((since !== undefined && at < since) || (until !== undefined && at > until)) return false;
+    }
+    return passes(flow);
+  }
+
+  /** Where to start for the last `number` flows. */
+  #rewind(number: number, until: bigint | undefined, passes: (flow: Flow) => boolean): number {
+    const oldest = this.#oldest;
     let at = this.#written;
-    for (let wanted = req.number; wanted > 0 && at > oldest; ) {
-      const item = this.#ring[(at - 1) % this.#capacity] as HubItem;
-      at--;
-      if ('flow' in item && passes(item.flow)) wanted--;
+    for (let wanted = number; wanted > 0 && at > oldest; at--) {
+      const flow = this.#ring[(at - 1) % this.#capacity] as Flow;
+      if ((until === undefined || flow.timeNs <= until) && passes(flow)) wanted--;
     }
     return at;
   }
 
-  #put(item: HubItem): void {
-    this.#ring[this.#written % this.#capacity] = item;
-    this.#written++;
-    if (this.#waiting.length === 0) return;
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const wake of waiting) wake();
+  /** How far back the answer reaches: what there was since then and has left the ring. */
+  #missing(since: bigint, oldest: number): Lost | undefined {
+    const flow = this.#ring[oldest % this.#capacity];
+    if (oldest === 0 || !flow) return undefined;
+    const lead = flow.timeNs - BigInt(flow.event.timeNs);
+    const count = this.#marks.evictedSince(Number(since - lead), oldest);
+    return count === 0 ? undefined : { source: 'HUBBLE_RING_BUFFER', count, firstNs: since, lastNs: flow.timeNs };
+  }
+
+  get #oldest(): number {
+    return Math.max(this.#written - this.#capacity, 0);
+  }
+
+  /** Now, in seconds of CLOCK_MONOTONIC as the flows have them. */
+  #second(): number {
+    const last = this.#ring[(this.#written - 1) % this.#capacity];
+    if (!last) return 0;
+    return Math.floor((Number(this.#now() - last.timeNs) + last.event.timeNs) / 1e9);
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiting) wake();
   }
 
   /** Resolves when something was written, the signal came, or the time is over. */
-  #more(signal: AbortSignal, timeoutMs?: number): Promise<void> {
+  #more(signal: AbortSignal, timeoutMs: number): Promise<void> {
     return new Promise((resolve) => {
       const done = () => {
         signal.removeEventListener('abort', done);
         clearTimeout(timer);
+        this.#waiting.delete(done);
         resolve();
       };
-      const timer = timeoutMs === undefined ? undefined : setTimeout(done, timeoutMs);
+      const timer =
+        timeoutMs === Number.POSITIVE_INFINITY ? undefined : setTimeout(done, Math.min(timeoutMs, MAX_TIMER_MS));
       signal.addEventListener('abort', done);
-      this.#waiting.push(done);
+      this.#waiting.add(done);
       if (signal.aborted) done();
     });
   }
 
-  #count(second: number, flows = 1): void {
-    const slots = this.#rate.length;
-    if (second > this.#rateSecond) {
-      for (let s = Math.max(this.#rateSecond + 1, second - slots + 1); s <= second; s++) this.#rate[s % slots] = 0;
-      this.#rateSecond = second;
-    }
-    if (second > this.#rateSecond - slots) this.#rate[second % slots] = (this.#rate[second % slots] ?? 0) + flows;
-  }
-
-  #seen(namespace: string, at: bigint): void {
-    if (namespace === '') return;
-    if (!this.#namespaces.has(namespace) && this.#namespaces.size >= MAX_NAMESPACES) {
-      this.#namespaces.delete(this.#namespaces.keys().next().value as string);
-    }
-    this.#namespaces.set(namespace, at);
+  #seen(namespace: string, second: number): void {
+    if (namespace === '' || this.#namespaces.get(namespace) === second) return;
+    this.#namespaces.delete(namespace);
+    this.#namespaces.set(namespace, second);
+    if (this.#namespaces.size > MAX_NAMESPACES) this.#namespaces.delete(this.#namespaces.keys().next().value as string);
   }
 }
 
-function nanos(t: Timestamp | undefined, field: string): bigint | undefined {
-  if (t === undefined) return undefined;
+function isWithin(lost: Lost, { since, until }: Reading): boolean {
+  return (since === undefined || lost.lastNs >= since) && (until === undefined || lost.firstNs <= until);
+}
+
+function nanos(t: Timestamp | undefined | null, field: string): bigint | undefined {
+  if (t === undefined || t === null) return undefined;
   try {
     return BigInt(t.seconds ?? 0) * SECOND + BigInt(t.nanos ?? 0);
   } catch {
@@ -257,5 +290,8 @@ function nanos(t: Timestamp | undefined, field: string): bigint | undefined {
 /** 2^64 - 1 means all there are. */
 function limit(value: GetFlowsRequest['number']): number {
   const n = Number(value ?? 0);
-  return Number.isFinite(n) && n > 0 ? n : 0;
+  if (Number.isNaN(n) || n < 0) {
+    throw new AgentError('USAGE', `number: "${value}" is not a number of flows`, { where: { field: 'number' } });
+  }
+  return n;
 }

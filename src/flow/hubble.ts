@@ -1,7 +1,6 @@
 /** Flow → the messages of proto/flow and proto/egress. Made once for each flow, whoever reads it. */
-import { contentId } from '../image/ids.js';
 import { formatRule } from '../ir/names.js';
-import { DEFAULT_RULE, type RuleRef } from '../ir/types.js';
+import type { RuleRef } from '../ir/types.js';
 import { protocolName } from '../net/protocol.js';
 import type {
   FlowRecord,
@@ -12,42 +11,24 @@ import type {
   RuleMessage,
   TcpFlags,
   Timestamp,
-  VerdictName,
 } from '../rpc/messages.js';
+import {
+  direction,
+  dropReason,
+  eventSubType,
+  eventType,
+  icmpType,
+  isAudited,
+  isOutgoing,
+  isReply,
+  partyTerms,
+  TCP_FLAGS,
+  verdictName,
+} from './terms.js';
 import type { Flow, FlowEvent, Party } from './types.js';
 
-/** Numbers below are reserved for what is no pod: host 1, world 2. */
-const FIRST_IDENTITY = 256;
-const HOST = 1;
-const WORLD = 2;
-/** CiliumEventType: monitor API's numbers. */
-const EVENT_DROP = 1;
-const EVENT_TRACE = 4;
-const EVENT_POLICY_VERDICT = 5;
-
-const DROP_REASONS: Readonly<Record<string, string>> = {
-  malformed: 'INVALID_PACKET_DROPPED',
-  'unknown-ethertype': 'UNSUPPORTED_L3_PROTOCOL',
-  'ext-headers': 'INVALID_PACKET_DROPPED',
-  'tiny-fragment': 'INVALID_PACKET_DROPPED',
-  'overlapping-fragment': 'INVALID_PACKET_DROPPED',
-  'spoofed-address': 'INVALID_SOURCE_IP',
-  'spoofed-mac': 'INVALID_SOURCE_MAC',
-};
-
-const FLAG_BITS: readonly (readonly [keyof TcpFlags, number])[] = [
-  ['FIN', 1],
-  ['SYN', 2],
-  ['RST', 4],
-  ['PSH', 8],
-  ['ACK', 16],
-  ['URG', 32],
-  ['ECE', 64],
-  ['CWR', 128],
-];
-
 const hubbleFlows = new WeakMap<Flow, HubbleFlow>();
-const identities = new WeakMap<object, number>();
+const policies = new WeakMap<RuleRef, readonly HubblePolicy[]>();
 
 /** @param ns nanoseconds since 1970 */
 export function timestamp(ns: bigint): Timestamp {
@@ -55,15 +36,13 @@ export function timestamp(ns: bigint): Timestamp {
   return { seconds: seconds.toString(), nanos: Number(ns - seconds * 1_000_000_000n) };
 }
 
-export function verdictName(event: FlowEvent): VerdictName {
-  if (event.type === 'log') return 'TRACED';
-  if (event.verdict === 'deny') return 'DROPPED';
-  return event.verdict === 'none' ? 'VERDICT_UNKNOWN' : 'FORWARDED';
-}
-
+/** Not to be changed: every reader of the flow gets the same. */
 export function toHubble(flow: Flow): HubbleFlow {
   let message = hubbleFlows.get(flow);
-  if (!message) hubbleFlows.set(flow, (message = makeHubble(flow)));
+  if (!message) {
+    message = makeHubble(flow);
+    hubbleFlows.set(flow, message);
+  }
   return message;
 }
 
@@ -105,9 +84,9 @@ function ruleMessage(ref: RuleRef): RuleMessage {
 
 function makeHubble(flow: Flow): HubbleFlow {
   const e = flow.event;
-  const denied = e.verdict === 'deny';
-  const policies = flow.rule ? [policyMessage(flow.rule)] : undefined;
   const l4 = layer4(flow);
+  const reason = dropReason(flow);
+  const out = isOutgoing(e);
   return {
     time: timestamp(flow.timeNs),
     verdict: verdictName(e),
@@ -122,75 +101,63 @@ function makeHubble(flow: Flow): HubbleFlow {
           },
         }),
     ...(l4 ? { l4 } : {}),
-    source: endpoint(flow.source),
-    destination: endpoint(flow.destination),
+    source: endpoint(flow.source, flow, out),
+    destination: endpoint(flow.destination, flow, !out),
     Type: 'L3_L4',
     node_name: flow.nodeName,
-    event_type: { type: eventType(e), sub_type: 0 },
-    ...(flow.service ? { destination_service: flow.service } : {}),
-    traffic_direction: e.inbound ? 'INGRESS' : 'EGRESS',
-    ...(denied ? { drop_reason_desc: dropReason(flow) } : {}),
-    is_reply: { value: e.isReply },
+    event_type: { type: eventType(e), sub_type: eventSubType(flow) },
+    ...(flow.service ? { [out ? 'destination_service' : 'source_service']: flow.service } : {}),
+    traffic_direction: direction(e),
+    ...(reason ? { drop_reason_desc: reason } : {}),
+    is_reply: { value: isReply(e) },
     interface: { index: e.ifindex },
     uuid: flow.uuid,
-    ...(policies && !e.inbound ? (denied ? { egress_denied_by: policies } : { egress_allowed_by: policies }) : {}),
+    ...policyFields(flow),
     Summary: summary(e),
   };
 }
 
-function eventType(e: FlowEvent): number {
-  if (e.type === 'drop') return EVENT_DROP;
-  return e.type === 'verdict' || e.type === 'changed' ? EVENT_POLICY_VERDICT : EVENT_TRACE;
-}
-
-/** POLICY_DENIED: nothing allowed it. POLICY_DENY: a rule denied it. */
-function dropReason({ event, rule }: Flow): string {
-  return DROP_REASONS[event.reason] ?? (rule && rule.index !== DEFAULT_RULE ? 'POLICY_DENY' : 'POLICY_DENIED');
-}
-
-function policyMessage(ref: RuleRef): HubblePolicy {
+/** Policies here are all of what leaves. A flow that passes and is denied by staged policies names both. */
+function policyFields({ event, rule, auditRule }: Flow): Partial<HubbleFlow> {
+  if (event.type === 'log') return rule ? { policy_log: [formatRule(rule)] } : {};
+  if (event.verdict === 'deny') return rule ? { egress_denied_by: policyMessages(rule) } : {};
   return {
-    name: ref.policy.name,
-    namespace: ref.policy.namespace ?? '',
-    kind: ref.policy.kind,
-    labels: [
-      ...Object.entries(ref.policy.labels ?? {}).map(([k, v]) => `k8s:${k}=${v}`),
-      `egress-agent.io/rule=${formatRule(ref)}`,
-      ...(ref.staged ? ['egress-agent.io/staged=true'] : []),
-    ],
+    ...(rule ? { egress_allowed_by: policyMessages(rule) } : {}),
+    ...(isAudited(event) && auditRule ? { egress_denied_by: policyMessages(auditRule) } : {}),
   };
 }
 
-function endpoint(party: Party): HubbleEndpoint {
-  if (party.kind === 'pod') {
-    return {
-      identity: identity(party),
-      namespace: party.namespace,
-      labels: [
-        ...Object.entries(party.labels).map(([k, v]) => `k8s:${k}=${v}`),
-        `k8s:io.kubernetes.pod.namespace=${party.namespace}`,
-      ],
-      pod_name: party.pod,
-      ...(party.workload ? { workloads: [party.workload] } : {}),
-    };
+/** The policy as its user calls it; which of its rules stands in the labels, for the message has no field for it. */
+function policyMessages(ref: RuleRef): HubblePolicy[] {
+  let made = policies.get(ref);
+  if (!made) {
+    const { policy } = ref;
+    const labels = [
+      ...Object.entries(policy.labels ?? {}).map(([k, v]) => `k8s:${k}=${v}`),
+      `egress-agent.io/rule=${formatRule(ref)}`,
+      ...(ref.staged ? ['egress-agent.io/staged=true'] : []),
+    ];
+    made = [{ name: policy.name, namespace: policy.namespace ?? '', kind: policy.kind, labels }];
+    policies.set(ref, made);
   }
-  if (party.kind === 'node') return { identity: HOST, labels: ['reserved:host'] };
-  return { identity: WORLD, labels: ['reserved:world'] };
+  return made as HubblePolicy[];
 }
 
-/** The same on every node for the same labels. */
-function identity(party: Party): number {
-  let id = identities.get(party.labels);
-  if (id === undefined) {
-    const labels = Object.entries(party.labels).sort(([a], [b]) => (a < b ? -1 : 1));
-    id = FIRST_IDENTITY + (contentId(JSON.stringify([party.namespace, labels])) % (2 ** 24 - FIRST_IDENTITY));
-    identities.set(party.labels, id);
-  }
-  return id;
+function endpoint(party: Party, flow: Flow, local: boolean): HubbleEndpoint {
+  const { identity, labels } = partyTerms(party, flow.nodeName);
+  return {
+    ...(local && flow.event.endpoint !== 0 ? { ID: flow.event.endpoint } : {}),
+    identity,
+    labels,
+    ...(party.namespace === '' ? {} : { namespace: party.namespace }),
+    ...(party.pod === '' ? {} : { pod_name: party.pod }),
+    ...(party.workload ? { workloads: [party.workload] } : {}),
+  };
 }
 
 function layer4(flow: Flow): Layer4 | undefined {
   const e = flow.event;
+  if (e.family === 0) return undefined;
   const ports = { source_port: flow.source.port, destination_port: flow.destination.port };
   switch (e.protocol) {
     case 6:
@@ -200,9 +167,9 @@ function layer4(flow: Flow): Layer4 | undefined {
     case 132:
       return { SCTP: ports };
     case 1:
-      return { ICMPv4: { type: e.remotePort >> 8, code: e.remotePort & 255 } };
+      return { ICMPv4: icmpType(e) };
     case 58:
-      return { ICMPv6: { type: e.remotePort >> 8, code: e.remotePort & 255 } };
+      return { ICMPv6: icmpType(e) };
     default:
       return undefined;
   }
@@ -210,34 +177,67 @@ function layer4(flow: Flow): Layer4 | undefined {
 
 function tcpFlags(bits: number): TcpFlags {
   const flags: TcpFlags = {};
-  for (const [name, bit] of FLAG_BITS) if ((bits & bit) !== 0) flags[name] = true;
+  for (const [name, bit] of TCP_FLAGS) if ((bits & bit) !== 0) flags[name] = true;
   return flags;
 }
 
+/** Types that flows begin with, and their answers; as Hubble prints them. */
+const ICMP_NAMES: Readonly<Record<number, Readonly<Record<number, string>>>> = {
+  1: {
+    0: 'EchoReply',
+    8: 'EchoRequest',
+    10: 'RouterSolicitation',
+    13: 'TimestampRequest',
+    14: 'TimestampReply',
+    15: 'InfoRequest',
+    16: 'InfoReply',
+    17: 'AddressMaskRequest',
+    18: 'AddressMaskReply',
+    3: 'DestinationUnreachable',
+    11: 'TimeExceeded',
+    12: 'ParameterProblem',
+  },
+  58: {
+    1: 'DestinationUnreachable',
+    2: 'PacketTooBig',
+    3: 'TimeExceeded',
+    4: 'ParameterProblem',
+    128: 'EchoRequest',
+    129: 'EchoReply',
+  },
+};
+
 function summary(e: FlowEvent): string {
   if (e.family === 0) return `ethertype 0x${e.ethertype.toString(16).padStart(4, '0')}`;
+  if (e.protocol === 1 || e.protocol === 58) {
+    const { type, code } = icmpType(e);
+    const name = ICMP_NAMES[e.protocol]?.[type] ?? `${type}(${code})`;
+    return `${e.protocol === 1 ? 'ICMPv4' : 'ICMPv6'} ${name}`;
+  }
   if (e.protocol !== 6) return protocolName(e.protocol);
-  const names = FLAG_BITS.filter(([, bit]) => (e.tcpFlags & bit) !== 0).map(([name]) => name);
+  const names = TCP_FLAGS.filter(([, bit]) => (e.tcpFlags & bit) !== 0).map(([name]) => name);
   return names.length === 0 ? 'TCP' : `TCP Flags: ${names.join(', ')}`;
 }
 
-/** The fields of a field mask (paths of proto field names, dots between) alone. */
+/** The fields of a field mask (paths of proto field names, dots between) alone; what is not there is left out. */
 export function applyFieldMask(flow: HubbleFlow, paths: readonly string[]): HubbleFlow {
-  const out: Record<string, unknown> = {};
-  for (const path of paths) copyPath(flow as Record<string, unknown>, out, path.split('.'));
+  const out: Fields = {};
+  for (const path of paths) copyPath(flow as Fields, out, path.split('.'));
   return out as HubbleFlow;
 }
 
-function copyPath(from: Record<string, unknown>, to: Record<string, unknown>, path: readonly string[]): void {
-  const [head, ...rest] = path as [string, ...string[]];
-  if (!Object.hasOwn(from, head)) return;
+type Fields = Record<string, unknown>;
+
+function copyPath(from: Fields, to: Fields, [head, ...rest]: readonly string[]): void {
+  if (head === undefined || !Object.hasOwn(from, head)) return;
   const value = from[head];
-  if (rest.length === 0 || typeof value !== 'object' || value === null || Array.isArray(value)) {
-    if (rest.length === 0) to[head] = value;
+  // The whole field, or a part of what another path has taken as a whole.
+  if (rest.length === 0 || to[head] === value) {
+    to[head] = value;
     return;
   }
-  const inner = Object.hasOwn(to, head) ? (to[head] as Record<string, unknown>) : {};
-  // Never into what the flow itself shares with other readers.
-  to[head] = inner === value ? inner : { ...inner };
-  copyPath(value as Record<string, unknown>, to[head] as Record<string, unknown>, rest);
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return;
+  const inner = (Object.hasOwn(to, head) ? to[head] : {}) as Fields;
+  copyPath(value as Fields, inner, rest);
+  to[head] = inner;
 }

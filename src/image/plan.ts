@@ -57,14 +57,30 @@ export function planDestinations(now: InForce, next: Image, flips: boolean): Pla
   };
   return {
     destinations4: merge(
-      { size: now.destinations4.keys.length, key: (i) => now.destinations4.keys[i] as number, classId: (i) => now.destinations4.classes[i] as number },
-      { size: next.destinations4.keys.length, key: (i) => next.destinations4.keys[i] as number, classId: (i) => next.destinations4.classes[i] as number },
+      {
+        size: now.destinations4.keys.length,
+        key: (i) => now.destinations4.keys[i] as number,
+        classId: (i) => now.destinations4.classes[i] as number,
+      },
+      {
+        size: next.destinations4.keys.length,
+        key: (i) => next.destinations4.keys[i] as number,
+        classId: (i) => next.destinations4.classes[i] as number,
+      },
       covers4,
       union,
     ),
     destinations6: merge(
-      { size: now.destinations6.keys.length, key: (i) => now.destinations6.keys[i] as string, classId: (i) => now.destinations6.classes[i] as number },
-      { size: next.destinations6.keys.length, key: (i) => next.destinations6.keys[i] as string, classId: (i) => next.destinations6.classes[i] as number },
+      {
+        size: now.destinations6.keys.length,
+        key: (i) => now.destinations6.keys[i] as string,
+        classId: (i) => now.destinations6.classes[i] as number,
+      },
+      {
+        size: next.destinations6.keys.length,
+        key: (i) => next.destinations6.keys[i] as string,
+        classId: (i) => next.destinations6.classes[i] as number,
+      },
       covers6,
       union,
     ),
@@ -123,7 +139,9 @@ function merge<K extends number | string>(
 function covers4(outer: number, inner: number): boolean {
   const length = outer % 64;
   const size = 2 ** (32 - length);
-  return length <= inner % 64 && Math.floor(Math.floor(inner / 64) / size) === Math.floor(Math.floor(outer / 64) / size);
+  return (
+    length <= inner % 64 && Math.floor(Math.floor(inner / 64) / size) === Math.floor(Math.floor(outer / 64) / size)
+  );
 }
 
 /** Keys of Destinations6: does the outer prefix cover the inner one? */

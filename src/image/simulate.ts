@@ -12,7 +12,8 @@ const lookups = new WeakMap<Image, (ip: string) => number>();
 export function simulate(image: Image, packet: Packet, ownIps: readonly string[]): Verdict {
   const set = image.sets.get(image.endpoints.get(packet.from) ?? 0);
   if (!set) return { verdict: 'allow', rule: 0, logged: [] };
-  const judge = (ip: string, port: number) => classify(image, set, ip, packet.protocol, port, packet.fragment ?? false, ownIps);
+  const judge = (ip: string, port: number) =>
+    classify(image, set, ip, packet.protocol, port, packet.fragment ?? false, ownIps);
   const service = packet.fragment ? undefined : image.services.get(`${packet.to}|${packet.port}|${packet.protocol}`);
   if (!service) return judge(packet.to, packet.port);
   if (service.many) return { verdict: 'partial', rule: 0, logged: [] };
@@ -37,7 +38,8 @@ function classify(
   const fixed = new Map(fixedRows(set));
   const peers = (classRow(set, image.classes.get(lookup(ip)) ?? []) ?? (fixed.get(0) as Row)).slice();
   const self = fixed.get(CLASS_SELF);
-  if (self && ownIps.includes(ip)) for (let i = 0; i < peers.length; i++) peers[i] = (peers[i] as number) | (self[i] as number);
+  if (self && ownIps.includes(ip))
+    for (let i = 0; i < peers.length; i++) peers[i] = (peers[i] as number) | (self[i] as number);
   const ports = portRow(set, protocol, port, fragment);
   const hits = peers.map((word, i) => word & (ports[i] as number));
   const real = scan(set, hits, false);

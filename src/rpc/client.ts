@@ -1,6 +1,13 @@
 /** A caller of the agent: what egressctl and the tests use. */
 import { existsSync } from 'node:fs';
-import { Client, type ClientReadableStream, credentials, type MethodDefinition, type ServiceError, status } from '@grpc/grpc-js';
+import {
+  Client,
+  type ClientReadableStream,
+  credentials,
+  type MethodDefinition,
+  type ServiceError,
+  status,
+} from '@grpc/grpc-js';
 import { AgentError } from '../errors.js';
 import type {
   ExplainRequest,
@@ -115,9 +122,13 @@ export class AgentClient {
       return new AgentError('AGENT', `no permission to use ${this.#path}`, { hint: 'run this as root, or with sudo' });
     }
     const missing = !existsSync(this.#path);
-    return new AgentError('AGENT', missing ? `no agent is running: there is no ${this.#path}` : `no agent answers on ${this.#path}`, {
-      hint: 'start egress-agent, or name its socket with --socket',
-    });
+    return new AgentError(
+      'AGENT',
+      missing ? `no agent is running: there is no ${this.#path}` : `no agent answers on ${this.#path}`,
+      {
+        hint: 'start egress-agent, or name its socket with --socket',
+      },
+    );
   }
 }
 

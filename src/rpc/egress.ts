@@ -23,10 +23,12 @@ export function egressHandlers(
 ): UntypedServiceImplementation {
   return {
     GetFlows: (call: ServerWritableStream<GetFlowsRequest, GetRecordsResponse>) =>
-      streams.serve(call, (item): GetRecordsResponse =>
-        'lost' in item
-          ? { lost_events: lostMessage(item), node_name: hub.nodeName, time: timestamp(item.lost.lastNs) }
-          : { record: toRecord(item.flow), node_name: hub.nodeName, time: timestamp(item.flow.timeNs) },
+      streams.serve(
+        call,
+        (item): GetRecordsResponse =>
+          'lost' in item
+            ? { lost_events: lostMessage(item), node_name: hub.nodeName, time: timestamp(item.lost.lastNs) }
+            : { record: toRecord(item.flow), node_name: hub.nodeName, time: timestamp(item.flow.timeNs) },
       ),
     Status: unary((): StatusResponse => statusMessage(view.status())),
     Explain: unary((q: ExplainRequest): ExplainResponse => {

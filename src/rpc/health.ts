@@ -1,5 +1,11 @@
 /** grpc.health.v1.Health: https://github.com/grpc/grpc/blob/master/doc/health-checking.md */
-import { type ServerUnaryCall, type ServerWritableStream, status, type sendUnaryData, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import {
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  status,
+  type sendUnaryData,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
 
 type Status = 'SERVING' | 'NOT_SERVING';
 

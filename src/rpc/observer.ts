@@ -1,5 +1,10 @@
 /** observer.Observer and peer.Peer: what Hubble's CLI, UI and Relay ask. */
-import { type handleUnaryCall, type ServerWritableStream, status, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import {
+  type handleUnaryCall,
+  type ServerWritableStream,
+  status,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
 import type { FlowHub, HubItem } from '../flow/hub.js';
 import { applyFieldMask, timestamp, toHubble } from '../flow/hubble.js';
 import type {

@@ -6,12 +6,7 @@ import { loadSync, type PackageDefinition } from '@grpc/proto-loader';
 /** Beside `src/` in the sources, beside `dist/` in a build. */
 const DIR = fileURLToPath(new URL('../../../proto', import.meta.url));
 
-const FILES = [
-  'observer/observer.proto',
-  'peer/peer.proto',
-  'egress/v1/egress.proto',
-  'grpc/health/v1/health.proto',
-];
+const FILES = ['observer/observer.proto', 'peer/peer.proto', 'egress/v1/egress.proto', 'grpc/health/v1/health.proto'];
 
 /** See messages.ts for what the options make of the messages. */
 export const definitions: PackageDefinition = loadSync(FILES, {

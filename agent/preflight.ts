@@ -1,0 +1,140 @@
+/** What an agent needs of this machine, looked at one by one: printed as JSON for `egressctl doctor`. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, statfsSync } from 'node:fs';
+import { release } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { AgentError } from '../src/errors.js';
+import type { Probe } from '../src/cli/doctor.js';
+import { load } from './loader.js';
+import { probeTcx } from './tcx.js';
+
+const BPFFS = '/sys/fs/bpf';
+const BPF_FS_MAGIC = 0xcafe4a11;
+const SHIPPED = fileURLToPath(new URL('../bpf/egress.bpf.o', import.meta.url));
+/** linux/capability.h; SYS_ADMIN stands for all of them. */
+const CAPABILITIES: Readonly<Record<string, number>> = { NET_ADMIN: 12, BPF: 39, PERFMON: 38 };
+const SYS_ADMIN = 21;
+/** bpf_loop: 5.17. */
+const OLDEST_KERNEL = [5, 17] as const;
+
+type Result = Omit<Probe, 'name'>;
+const ok = (detail: string): Result => ({ state: 'ok', detail });
+const fail = (detail: string, hint?: string): Result => ({
+  state: 'fail',
+  detail,
+  ...(hint === undefined ? {} : { hint }),
+});
+const warn = (detail: string, hint?: string): Result => ({
+  state: 'warn',
+  detail,
+  ...(hint === undefined ? {} : { hint }),
+});
+
+const PROBES: readonly (readonly [string, () => Result])[] = [
+  ['kernel', kernel],
+  [
+    'BTF',
+    () =>
+      existsSync('/sys/kernel/btf/vmlinux')
+        ? ok('/sys/kernel/btf/vmlinux')
+        : fail('the kernel has no BTF', 'it must be built with CONFIG_DEBUG_INFO_BTF'),
+  ],
+  ['capabilities', capabilities],
+  ['bpffs', bpffs],
+  ['libbpf', libbpf],
+  ['clang', clang],
+  ['programs', programs],
+  ['tcx hooks', tcx],
+  [
+    'Node.js',
+    () =>
+      Number(process.versions.node.split('.')[0]) >= 20
+        ? ok(process.version)
+        : fail(process.version, '20 or later is needed'),
+  ],
+];
+
+function kernel(): Result {
+  const [major = 0, minor = 0] = release().split('.').map(Number);
+  const recent = major > OLDEST_KERNEL[0] || (major === OLDEST_KERNEL[0] && minor >= OLDEST_KERNEL[1]);
+  return recent ? ok(release()) : fail(release(), `the programs need ${OLDEST_KERNEL.join('.')} or later`);
+}
+
+function capabilities(): Result {
+  const hex = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0';
+  const effective = BigInt(`0x${hex}`);
+  const has = (bit: number) => ((effective >> BigInt(bit)) & 1n) === 1n;
+  const missing = Object.entries(CAPABILITIES)
+    .filter(([name, bit]) => !has(bit) && !(name !== 'NET_ADMIN' && has(SYS_ADMIN)))
+    .map(([name]) => name);
+  if (missing.length > 0)
+    return fail(`missing: ${missing.join(', ')}`, 'run as root, or give the container these capabilities');
+  return ok(Object.keys(CAPABILITIES).join(', '));
+}
+
+function bpffs(): Result {
+  try {
+    if (statfsSync(BPFFS).type === BPF_FS_MAGIC) return ok(`mounted on ${BPFFS}`);
+  } catch {
+    // Not even a directory.
+  }
+  return fail(`not mounted on ${BPFFS}`, `mount -t bpf bpf ${BPFFS}`);
+}
+
+function libbpf(): Result {
+  try {
+    const listed = execFileSync('ldconfig', ['-p'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    const found = /libbpf\.so\.1[^\n]*=> (\S+)/.exec(listed)?.[1];
+    if (found !== undefined) return ok(found);
+  } catch {
+    // Without ldconfig: the programs' probe says whether it is there.
+    return warn('ldconfig is not there to ask');
+  }
+  return fail('libbpf.so.1 is not there', 'apt-get install libbpf1');
+}
+
+function clang(): Result {
+  try {
+    const text = execFileSync(process.env.CLANG ?? 'clang', ['--version'], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    return ok(text.split('\n')[0] ?? '');
+  } catch {
+    const shipped = existsSync(SHIPPED);
+    return shipped
+      ? warn(
+          'not there: the object that was built with the agent is used',
+          'apt-get install clang, to compile on the node',
+        )
+      : fail('not there, and no built object either', 'apt-get install clang');
+  }
+}
+
+function programs(): Result {
+  if (!existsSync(SHIPPED)) return warn('no built object to try', 'npm run build');
+  try {
+    const started = performance.now();
+    load({ objectPath: SHIPPED }).close();
+    return ok(`the kernel takes them (${Math.round(performance.now() - started)} ms)`);
+  } catch (e) {
+    return fail((e as Error).message, e instanceof AgentError ? e.hint : undefined);
+  }
+}
+
+function tcx(): Result {
+  try {
+    return probeTcx() ? ok('there') : warn('not there: clsact filters are used', 'kernel 6.6 has tcx');
+  } catch (e) {
+    return fail((e as Error).message);
+  }
+}
+
+const results = PROBES.map(([name, probe]): Probe => {
+  try {
+    return { name, ...probe() };
+  } catch (e) {
+    return { name, ...fail((e as Error).message) };
+  }
+});
+process.stdout.write(`${JSON.stringify(results)}\n`);

@@ -1,0 +1,174 @@
+/** egressctl explain: why a packet would be allowed or denied. */
+import { type Command, Option } from 'commander';
+import { DialectRegistry } from '../dialects/index.js';
+import { AgentError } from '../errors.js';
+import { ManifestSource } from '../identity/manifests.js';
+import { type ExplainedRule, type ExplainedTarget, type Explanation, explain } from '../ir/explain.js';
+import { tryCanonicalAddr } from '../net/addr.js';
+import { hasPorts, parseProtocol, protocolName } from '../net/protocol.js';
+import { AgentClient } from '../rpc/client.js';
+import { EXIT } from './exit.js';
+import { line, type Paint, painter, safe } from './output.js';
+import type { Globals } from './program.js';
+
+interface ExplainFlags extends Globals {
+  from: string;
+  to: string;
+  manifests?: string;
+  nodeName: string;
+  output: 'text' | 'json';
+}
+
+export interface Target {
+  /** Address, or `namespace/name` of a pod. */
+  to: string;
+  port: number;
+  protocol: number;
+}
+
+export function explainCommand(program: Command): void {
+  const command = program
+    .command('explain')
+    .description('Say why a packet is allowed or denied: each tier, policy and rule that is considered.')
+    .requiredOption('--from <ns/pod>', 'the pod that sends')
+    .requiredOption(
+      '--to <destination>',
+      'IP, [IPv6] or ns/pod, then [:port[/protocol]]; ICMP: 1.2.3.4:8/icmp, the type as port',
+    )
+    .option('--manifests <dir>', 'ask these manifests, not a running agent: needs neither agent nor root')
+    .option('--node-name <name>', 'with --manifests: the node on which the pod runs', '')
+    .addOption(new Option('-o, --output <format>', 'how to print').choices(['text', 'json']).default('text'))
+    .addHelpText(
+      'after',
+      `
+Exit code: 0 allowed, 3 denied.
+
+Examples:
+  egressctl explain --from shop/web --to 203.0.113.10:443
+  egressctl explain --from shop/web --to shop/api:8080/tcp --manifests ./policies`,
+    );
+  command.action(async () => {
+    const flags = command.optsWithGlobals<ExplainFlags>();
+    const target = parseTarget(flags.to);
+    const explanation =
+      flags.manifests === undefined ? await ask(flags, target) : await read(flags, flags.manifests, target);
+    await line(
+      flags.output === 'json' ? JSON.stringify(explanation, null, 2) : text(explanation, target, painter(flags.color)),
+    );
+    if (explanation.verdict.verdict === 'deny') process.exitCode = EXIT.denied;
+  });
+}
+
+/** `1.2.3.4:443/tcp`, `[fd00::1]:53/udp`, `fd00::1`, `ns/pod:8080`. @throws AgentError USAGE */
+export function parseTarget(value: string): Target {
+  const fail = (why: string) =>
+    new AgentError('USAGE', `--to ${value}: ${why}`, {
+      hint: 'for example 203.0.113.10:443/tcp, [2001:db8::1]:53/udp, shop/api:8080',
+    });
+  const bare = tryCanonicalAddr(value);
+  const [, bracketed, plain, port, name] =
+    /^(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d+)(?:\/([A-Za-z0-9]+))?)?$/.exec(value) ?? [];
+  const host = bare ?? bracketed ?? plain;
+  if (host === undefined) throw fail('not an address or a pod');
+  const protocol = bare !== undefined || name === undefined ? 6 : parseProtocol(name);
+  if (protocol === undefined) throw fail(`${name} is no protocol`);
+  if (Number(port ?? 0) > 65535) throw fail(`${port} is no port`);
+  const to = tryCanonicalAddr(host) ?? host;
+  if (tryCanonicalAddr(host) === undefined && !/^[^/\s]+\/[^/\s]+$/.test(host))
+    throw fail('neither an address nor namespace/name of a pod');
+  // ICMP: the type is the port; its code is 0.
+  const icmp = protocol === 1 || protocol === 58;
+  return { to, port: bare !== undefined ? 0 : Number(port ?? 0) * (icmp ? 256 : 1), protocol };
+}
+
+async function ask(flags: ExplainFlags, target: Target): Promise<Explanation> {
+  const client = new AgentClient(flags.socket);
+  try {
+    return JSON.parse((await client.explain({ from: flags.from, ...target })).json) as Explanation;
+  } finally {
+    client.close();
+  }
+}
+
+async function read(flags: ExplainFlags, dir: string, target: Target): Promise<Explanation> {
+  const source = new ManifestSource(dir, { nodeName: flags.nodeName, ownNodeIps: () => [] });
+  try {
+    const snapshot = source.load();
+    const { ir, problems } = new DialectRegistry().toIr(snapshot);
+    const count = problems.length + snapshot.problems.length;
+    if (count > 0)
+      process.stderr.write(`egressctl: ${count} problems in ${dir}; egressctl validate ${dir} lists them\n`);
+    if (!snapshot.pods.has(flags.from)) throw new AgentError('USAGE', `there is no pod ${flags.from} in ${dir}`);
+    let to = tryCanonicalAddr(target.to);
+    if (to === undefined) {
+      const pod = snapshot.pods.get(target.to);
+      if (!pod) throw new AgentError('USAGE', `there is no pod ${target.to} in ${dir}`);
+      to = pod.ips[0];
+      if (to === undefined)
+        throw new AgentError('USAGE', `pod ${target.to} has no address`, { hint: 'status.podIP is missing' });
+    }
+    return explain(ir, snapshot, { from: flags.from, to, port: target.port, protocol: target.protocol });
+  } finally {
+    source.close();
+  }
+}
+
+const MARKS: Readonly<Record<ExplainedRule['result'], string>> = {
+  decides: '●',
+  passes: '↓',
+  logs: '✎',
+  staged: '○',
+  'no-match': '·',
+  'not-reached': ' ',
+};
+
+function text(e: Explanation, target: Target, paint: Paint): string {
+  const { packet, verdict } = e;
+  const style = verdict.verdict === 'deny' ? 'red' : verdict.verdict === 'allow' ? 'green' : 'yellow';
+  const word = { allow: 'ALLOWED', deny: 'DENIED', partial: 'DEPENDS ON THE BACKEND' }[verdict.verdict];
+  const port = hasPorts(packet.protocol)
+    ? target.port === 0
+      ? ' (no port given: rules for single ports cannot match)'
+      : ` port ${packet.port}`
+    : packet.port
+      ? ` type ${packet.port >> 8}`
+      : '';
+  const out = [
+    `${paint('bold', safe(packet.from))} → ${paint('bold', packet.to)} ${protocolName(packet.protocol)}${port}`,
+    `${paint(style, word)}: ${safe(e.summary)}`,
+  ];
+  if (!e.sender.selectable) out.push(`  ${safe(e.sender.why)}`);
+  if (e.service)
+    out.push(
+      `  ${packet.to} is Service ${safe(`${e.service.namespace}/${e.service.name}`)}: each of its ${e.service.backends} backends is judged`,
+    );
+  for (const t of e.targets) out.push('', ...targetText(t, e.targets.length > 1, paint));
+  return out.join('\n');
+}
+
+function targetText(t: ExplainedTarget, several: boolean, paint: Paint): string[] {
+  const what = t.is.length === 0 ? 'outside of the cluster' : t.is.map(safe).join(', ');
+  const verdict = several ? `: ${t.verdict.verdict}` : '';
+  const out = [`${paint('bold', `${t.ip}${t.port > 0 && several ? `:${t.port}` : ''}`)} is ${what}${verdict}`];
+  for (const tier of t.tiers) {
+    out.push(
+      `  ${paint('bold', `tier ${safe(tier.tier)}`)}: ${tier.applies ? tier.outcome : 'no policy of it selects the sender'}`,
+    );
+    for (const policy of tier.policies) {
+      if (!policy.selected) {
+        out.push(paint('dim', `    ${safe(policy.policy)}: not considered: ${safe(policy.why)}`));
+        continue;
+      }
+      out.push(`    ${safe(policy.policy)}${policy.staged ? ' (staged)' : ''}: ${safe(policy.why)}`);
+      for (const rule of policy.rules) out.push(ruleText(rule, paint));
+    }
+    if (tier.applies) for (const rule of tier.always) out.push(ruleText(rule, paint));
+  }
+  return out;
+}
+
+function ruleText(r: ExplainedRule, paint: Paint): string {
+  const body = `      ${MARKS[r.result]} ${safe(r.rule)} ${safe(r.text)}: ${safe(r.why)}`;
+  if (r.result === 'decides') return paint(r.action === 'deny' ? 'red' : 'green', body);
+  return r.result === 'no-match' || r.result === 'not-reached' ? paint('dim', body) : body;
+}

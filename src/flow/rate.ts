@@ -1,0 +1,36 @@
+/** Flows a second, over the last whole seconds. */
+
+const SECONDS = 10;
+
+export class Rate {
+  /** Second s is at s % length; one more than is counted, for the second that is not over. */
+  readonly #counts = new Float64Array(SECONDS + 1);
+  #last = 0;
+  #first: number | undefined;
+
+  /** @param second of a clock that seldom goes backwards */
+  count(second: number): void {
+    if (second > this.#last) this.#advance(second);
+    this.#first ??= second;
+    const i = second % this.#counts.length;
+    if (second > this.#last - this.#counts.length) this.#counts[i] = (this.#counts[i] ?? 0) + 1;
+  }
+
+  perSecond(now: number): number {
+    if (this.#first === undefined) return 0;
+    if (now > this.#last) this.#advance(now);
+    let sum = 0;
+    let seconds = 0;
+    for (let s = now - 1; s >= now - SECONDS && s >= this.#first; s--) {
+      seconds++;
+      sum += this.#counts[s % this.#counts.length] ?? 0;
+    }
+    return seconds === 0 ? 0 : sum / seconds;
+  }
+
+  #advance(second: number): void {
+    const slots = this.#counts.length;
+    for (let s = Math.max(this.#last + 1, second - slots + 1); s <= second; s++) this.#counts[s % slots] = 0;
+    this.#last = second;
+  }
+}
