@@ -26,12 +26,14 @@ interface Result {
 }
 
 function find(dir: string): string[] {
-  return readdirSync(dir, { withFileTypes: true, recursive: true })
-    .filter((e) => e.isFile() && e.name.endsWith('.test.js'))
-    .map((e) => join(e.parentPath, e.name))
-    // What was compiled from a file that is no more is no test.
-    .filter((file) => existsSync(join(dist, '..', relative(dist, file).replace(/\.js$/, '.ts'))))
-    .sort();
+  return (
+    readdirSync(dir, { withFileTypes: true, recursive: true })
+      .filter((e) => e.isFile() && e.name.endsWith('.test.js'))
+      .map((e) => join(e.parentPath, e.name))
+      // What was compiled from a file that is no more is no test.
+      .filter((file) => existsSync(join(dist, '..', relative(dist, file).replace(/\.js$/, '.ts'))))
+      .sort()
+  );
 }
 
 /** Position in LONG_FIRST, or the end. */

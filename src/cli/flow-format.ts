@@ -152,7 +152,7 @@ function verdictOf(r: FlowRecord): { verdict: string; style: Style } {
 
 /** The deciding rule; without one, the reason. Then what this event adds. */
 function why(r: FlowRecord): string {
-  const rule = r.rule?.text ?? r.reason;
+  const rule = r.rule?.text ?? (r.inbound ? 'inbound' : r.reason);
   const audit =
     r.audit_verdict && r.audit_verdict !== r.verdict ? `, staged: ${r.audit_verdict} ${r.audit_rule?.text ?? ''}` : '';
   const drops = Number(r.drops ?? 0);
