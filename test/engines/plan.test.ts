@@ -23,9 +23,34 @@ function random(n: number): number {
 }
 const pick = <T>(of: readonly T[]): T => of[random(of.length)] as T;
 
-const CIDRS4 = ['0.0.0.0/0', '10.0.0.0/8', '10.1.0.0/16', '10.1.2.0/24', '10.1.2.128/25', '10.1.2.3/32', '192.0.2.0/24', '255.255.255.255/32'];
+const CIDRS4 = [
+  '0.0.0.0/0',
+  '10.0.0.0/8',
+  '10.1.0.0/16',
+  '10.1.2.0/24',
+  '10.1.2.128/25',
+  '10.1.2.3/32',
+  '192.0.2.0/24',
+  '255.255.255.255/32',
+];
 const CIDRS6 = ['::/0', 'fd00::/8', 'fd00:1::/32', 'fd00:1::/61', 'fd00:1::1/128'];
-const ADDRESSES = ['0.0.0.0', '9.255.255.255', '10.0.0.0', '10.1.2.3', '10.1.2.127', '10.1.2.128', '10.1.3.0', '11.0.0.0', '192.0.2.1', '255.255.255.255', '::', 'fd00:1::1', 'fd00:1::2', 'fd00:1:0:8::', 'fe00::1'];
+const ADDRESSES = [
+  '0.0.0.0',
+  '9.255.255.255',
+  '10.0.0.0',
+  '10.1.2.3',
+  '10.1.2.127',
+  '10.1.2.128',
+  '10.1.3.0',
+  '11.0.0.0',
+  '192.0.2.1',
+  '255.255.255.255',
+  '::',
+  'fd00:1::1',
+  'fd00:1::2',
+  'fd00:1:0:8::',
+  'fe00::1',
+];
 
 function randomPeer(): Peer {
   const cidrs = random(3) === 0 ? CIDRS6 : CIDRS4;
@@ -38,7 +63,22 @@ function randomRule(tier: string, index: number): Rule {
   const action = pick<Action>(['allow', 'allow', 'deny', 'pass', 'log']);
   const ref = { policy: { dialect: 'test', kind: 'Test', name: `p-${tier}` }, index, tier, staged: false, action };
   const peers = random(8) === 0 ? null : Array.from({ length: random(4) }, randomPeer);
-  const ports = random(3) === 0 ? null : [{ protocol: pick([6, 17, null]), ports: [pick([[80, 80], [80, 81], [0, 65535], [443, 1000]] as const)] }];
+  const ports =
+    random(3) === 0
+      ? null
+      : [
+          {
+            protocol: pick([6, 17, null]),
+            ports: [
+              pick([
+                [80, 80],
+                [80, 81],
+                [0, 65535],
+                [443, 1000],
+              ] as const),
+            ],
+          },
+        ];
   return { ref, action, peers, ports };
 }
 
@@ -61,7 +101,19 @@ function randomIr(): Ir {
   return { tiers: random(6) === 0 ? [] : tiers };
 }
 
-const pod = { uid: 'u', namespace: 'default', name: 'a', labels: {}, annotations: {}, ips: ['10.1.2.3'], nodeName: '', serviceAccount: '', hostNetwork: false, ended: false, ports: [] };
+const pod = {
+  uid: 'u',
+  namespace: 'default',
+  name: 'a',
+  labels: {},
+  annotations: {},
+  ips: ['10.1.2.3'],
+  nodeName: '',
+  serviceAccount: '',
+  hostNetwork: false,
+  ended: false,
+  ports: [],
+};
 const snapshot: Snapshot = {
   pods: new Map([['default/a', pod]]),
   namespaces: new Map(),
@@ -73,7 +125,14 @@ const snapshot: Snapshot = {
 };
 
 /** The maps in the middle of an update, as an Image that simulate() can read. */
-function halfway(old: Image, next: Image, transitional: Iterable<readonly [number, readonly number[]]>, d4: Map<number, number>, d6: Map<string, number>, set: number): Image {
+function halfway(
+  old: Image,
+  next: Image,
+  transitional: Iterable<readonly [number, readonly number[]]>,
+  d4: Map<number, number>,
+  d6: Map<string, number>,
+  set: number,
+): Image {
   const keys4 = [...d4.keys()].sort((a, b) => a - b);
   const keys6 = [...d6.keys()].sort();
   return {
@@ -86,7 +145,9 @@ function halfway(old: Image, next: Image, transitional: Iterable<readonly [numbe
   };
 }
 
-const packets: Packet[] = ADDRESSES.flatMap((to) => [79, 80, 81, 443].flatMap((port) => [6, 17].map((protocol) => ({ from: 'default/a', to, protocol, port }))));
+const packets: Packet[] = ADDRESSES.flatMap((to) =>
+  [79, 80, 81, 443].flatMap((port) => [6, 17].map((protocol) => ({ from: 'default/a', to, protocol, port }))),
+);
 const answer = (image: Image, p: Packet) => {
   const { verdict, rule } = simulate(image, p, pod.ips);
   return `${verdict} ${rule}`;
@@ -111,7 +172,10 @@ t.test('every prefix of an update is the old policy or the new one', async (t) =
       const image = halfway(old, next, plan.transitional, d4, d6, set);
       packets.forEach((p, i) => {
         const got = answer(image, p);
-        if (!allowed[i]?.has(got)) throw new Error(`seed ${seed} round ${round} ${step}: ${JSON.stringify(p)} got ${got}, not ${[...(allowed[i] ?? [])].join(' or ')}`);
+        if (!allowed[i]?.has(got))
+          throw new Error(
+            `seed ${seed} round ${round} ${step}: ${JSON.stringify(p)} got ${got}, not ${[...(allowed[i] ?? [])].join(' or ')}`,
+          );
       });
     };
     for (const w of plan.destinations4.before) check(from, (d4.set(w.key, w.classId), 'before'));
@@ -121,7 +185,11 @@ t.test('every prefix of an update is the old policy or the new one', async (t) =
     for (const w of plan.destinations6.settle) check(to, (d6.set(w.key, w.classId), 'settle'));
     for (const k of plan.destinations4.remove) check(to, (d4.delete(k), 'remove'));
     for (const k of plan.destinations6.remove) check(to, (d6.delete(k), 'remove'));
-    t.strictSame([...d4].sort((a, b) => a[0] - b[0]), Array.from(next.destinations4.keys, (k, i) => [k, next.destinations4.classes[i]]), `round ${round}: ends as the new Image`);
+    t.strictSame(
+      [...d4].sort((a, b) => a[0] - b[0]),
+      Array.from(next.destinations4.keys, (k, i) => [k, next.destinations4.classes[i]]),
+      `round ${round}: ends as the new Image`,
+    );
     t.strictSame([...d6].sort(), next.destinations6.keys.map((k, i) => [k, next.destinations6.classes[i]]).sort());
   }
   t.comment(`${states} intermediate states`);

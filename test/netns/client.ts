@@ -52,7 +52,10 @@ export class AgentClient {
     const s = await this.#client.status();
     const lost = (s.lost_in_ring ?? []).reduce((n: number, v) => n + Number(v), Number(s.lost_in_queues ?? 0));
     return {
-      endpoints: (s.endpoints ?? []).filter((e) => e.state !== 'missing').map((e) => e.pod).filter((p) => !p.startsWith('node/')),
+      endpoints: (s.endpoints ?? [])
+        .filter((e) => e.state !== 'missing')
+        .map((e) => e.pod)
+        .filter((p) => !p.startsWith('node/')),
       lost,
       drops: Object.fromEntries(Object.entries(s.drops ?? {}).map(([k, v]) => [k, Number(v)])),
     };
@@ -106,7 +109,10 @@ function told(r: FlowRecord): Told {
       : {}),
     local: out ? source : destination,
     remote: out ? destination : source,
-    protocol: Object.keys(l4)[0]?.toLowerCase().replace(/v[46]$/, '') ?? '',
+    protocol:
+      Object.keys(l4)[0]
+        ?.toLowerCase()
+        .replace(/v[46]$/, '') ?? '',
     service: flow.destination_service ? `${flow.destination_service.namespace}/${flow.destination_service.name}` : '',
     drops: Number(r.drops ?? 0),
     bytesOut: Number(r.bytes_out ?? 0),

@@ -37,11 +37,13 @@ t.test('packets by hand', async (t) => {
       const now = (await arrivals.frames()).slice(before);
       return now.some((f) => f.includes(end.toString('hex'))) && now;
     });
-    return all
-      .filter((f) => f.startsWith('in ') && !f.includes(end.toString('hex')))
-      .map((f) => f.slice(3))
-      // ICMP is the pod's own answer to echoes that no socket of it waits for.
-      .filter((hex) => hex.slice(24, 28) === '0800' && hex.slice(46, 48) !== '01' && pick(hex));
+    return (
+      all
+        .filter((f) => f.startsWith('in ') && !f.includes(end.toString('hex')))
+        .map((f) => f.slice(3))
+        // ICMP is the pod's own answer to echoes that no socket of it waits for.
+        .filter((hex) => hex.slice(24, 28) === '0800' && hex.slice(46, 48) !== '01' && pick(hex))
+    );
   }
 
   await t.test('datagrams larger than a packet', async (t) => {
