@@ -7,7 +7,9 @@ JSON, {"id": n, "op": name, ...}; the answer is one line, {"id": n, ...} with
 in a thread, so that a test may hold connections open while it makes others.
 """
 import errno
+import itertools
 import json
+import os
 import select
 import socket
 import struct
@@ -225,10 +227,14 @@ def op_sctp(dst, port, timeout, sport):
     return {"result": "timeout"}
 
 
+# Echoes of threads side by side: threads' own numbers are alike in their low bits.
+idents = itertools.count(os.getpid() % 0x8000)
+
+
 def op_ping(dst, timeout=5.0, size=16, ident=0, seq=1):
     """ICMP echo by raw socket; also reports the ICMP error that comes back instead."""
     six = family(dst) == socket.AF_INET6
-    ident = ident or threading.get_ident() & 0xFFFF
+    ident = ident or next(idents)
     request, reply = (128, 129) if six else (8, 0)
     packet = struct.pack("!BBHHH", request, 0, 0, ident, seq) + bytes(size)
     if not six:

@@ -1,0 +1,191 @@
+/**
+ * Case files: `manifests` (Kubernetes YAML as text) or `tiers` (rules of the IR in short form, for what NetworkPolicy
+ * has no words for), then `packets`, one a row:
+ *
+ *   - web → 10.0.0.1:80/tcp: allow [np/default/web#0]
+ *   - web → 10.0.0.1/icmp 8/0: deny
+ *   - web → 10.0.0.1/udp fragment: deny [np/default/web#default]
+ *   - web → 10.0.0.1:80/tcp: allow [a#1] logs [a#0] audit deny [b#default]
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parse } from 'yaml';
+import { toIr } from '../../src/dialects/index.js';
+import { buildSnapshot } from '../../src/identity/builder.js';
+import type { Snapshot } from '../../src/identity/snapshot.js';
+import { parseManifest } from '../../src/identity/yaml.js';
+import type { Packet, Verdict } from '../../src/image/types.js';
+import { formatRule, ruleId } from '../../src/ir/names.js';
+import type { Peer } from '../../src/ir/peers.js';
+import type { Action, Ir, IrPolicy, PolicyRef, PortMatch, Rule, RuleRef, Tier } from '../../src/ir/types.js';
+import { parseProtocol } from '../../src/net/protocol.js';
+import { root } from '../netns/shell.js';
+
+export interface Row {
+  text: string;
+  packet: Packet;
+  /** What is expected, as show() prints it. */
+  expected: string;
+}
+
+export interface Case {
+  file: string;
+  name: string;
+  ir: Ir;
+  snapshot: Snapshot;
+  rows: Row[];
+}
+
+const NODE = 'node-a';
+const DIR = join(root, 'test/cases');
+
+export function readCases(): Case[] {
+  return readdirSync(DIR)
+    .filter((f) => f.endsWith('.yaml'))
+    .sort()
+    .map((f) => parseCase(f, readFileSync(join(DIR, f), 'utf8')));
+}
+
+interface CaseFile {
+  name: string;
+  manifests: string;
+  tiers?: TierText[];
+  nodeIps?: string[];
+  packets: (string | Record<string, string>)[];
+}
+
+export function parseCase(file: string, text: string): Case {
+  const raw = parse(text) as CaseFile;
+  const documents = parseManifest(file, raw.manifests);
+  const problems = documents.flatMap((d) => d.problems);
+  const snapshot = buildSnapshot(
+    documents.flatMap((d) => d.objects),
+    { nodeName: NODE, ownNodeIps: raw.nodeIps ?? ['192.168.0.1', 'fd00:ffff::1'], problems },
+  );
+  if (snapshot.problems.length > 0) throw new Error(`${file}: ${JSON.stringify(snapshot.problems)}`);
+  const fromObjects = toIr(snapshot);
+  if (fromObjects.problems.length > 0) throw new Error(`${file}: ${JSON.stringify(fromObjects.problems)}`);
+  const ir: Ir = raw.tiers ? { tiers: raw.tiers.map(parseTier) } : fromObjects.ir;
+  const rows = raw.packets.map((row) => {
+    // A row without braces is `key: value` to YAML.
+    const line = typeof row === 'string' ? row : Object.entries(row).map(([k, v]) => `${k}: ${v}`).join('');
+    return parseRow(file, line);
+  });
+  return { file, name: raw.name, ir, snapshot, rows };
+}
+
+const ROW = /^(\S+) → (\S+?)(?:\/(icmp|icmpv6) (\d+)\/(\d+)|(?::(\d+))?\/(\w+))( fragment)?: (.+)$/;
+
+function parseRow(file: string, text: string): Row {
+  const m = ROW.exec(text);
+  if (!m) throw new Error(`${file}: not a row: ${text}`);
+  const [, from, to, icmp, type, code, port, protocol, fragment, expected] = m as unknown as string[];
+  const number = parseProtocol(icmp ?? (protocol as string));
+  if (number === undefined) throw new Error(`${file}: no protocol: ${text}`);
+  return {
+    text,
+    expected: (expected as string).trim(),
+    packet: {
+      from: (from as string).includes('/') ? (from as string) : `default/${from}`,
+      to: (to as string).replace(/^\[|\]$/g, ''),
+      protocol: number,
+      port: icmp ? Number(type) * 256 + Number(code) : Number(port ?? 0),
+      ...(fragment ? { fragment: true } : {}),
+    },
+  };
+}
+
+/** Prints verdicts of a case with its rules' names. */
+export function printer(ir: Ir): (v: Verdict, packet: Packet) => string {
+  const names = new Map<number, string>();
+  const add = (ref: RuleRef) => {
+    for (const staged of [false, true]) names.set(ruleId({ ...ref, staged }), formatRule(ref));
+  };
+  for (const tier of ir.tiers) {
+    for (const rule of tier.implicit) add(rule.ref);
+    for (const policy of tier.policies) {
+      for (const rule of policy.rules) add(rule.ref);
+      add({ policy: policy.ref, index: -1, tier: tier.name, staged: false, action: tier.defaultAction });
+    }
+  }
+  const name = (rule: number) => ` [${names.get(rule) ?? rule}]`;
+  return (v, packet) => {
+    // Of a later fragment that passes no event tells; of one that does not, the verdict is enough.
+    if (packet.fragment) return v.verdict;
+    const logs = v.logged.map((r) => ` logs${name(r)}`).join('');
+    const audit = v.audit ? ` audit ${v.audit.verdict}${v.audit.rule === 0 ? '' : name(v.audit.rule)}` : '';
+    return `${v.verdict}${v.rule === 0 ? '' : name(v.rule)}${logs}${audit}`;
+  };
+}
+
+interface TierText {
+  name: string;
+  default?: 'deny' | 'pass';
+  policies: { name: string; staged?: boolean; pods?: string; rules: string[] }[];
+}
+
+function parseTier(t: TierText, order: number): Tier {
+  return {
+    name: t.name,
+    order,
+    defaultAction: t.default ?? 'pass',
+    implicit: [],
+    policies: t.policies.map((p): IrPolicy => {
+      const ref: PolicyRef = { dialect: 'test', kind: 'Test', name: p.name };
+      const staged = p.staged ?? false;
+      return {
+        ref,
+        staged,
+        subject: { namespaces: { names: ['default'] }, pods: labelsOf(p.pods ?? '') },
+        rules: p.rules.map((text, index) => parseRule(text, ref, index, t.name, staged)),
+      };
+    }),
+  };
+}
+
+function labelsOf(text: string) {
+  const [key, value] = text.split('=');
+  return key ? ({ op: 'in', key, values: [value ?? ''] } as const) : ({ op: 'true' } as const);
+}
+
+/** `deny to 10.0.0.0/8 except 10.1.0.0/16, pods app=db on tcp/80-90, udp`. */
+function parseRule(text: string, policy: PolicyRef, index: number, tier: string, staged: boolean): Rule {
+  const m = /^(allow|deny|pass|log) to (.+?)(?: on (.+))?$/.exec(text);
+  if (!m) throw new Error(`not a rule: ${text}`);
+  const [, action, to, on] = m as unknown as [string, Action, string, string?];
+  return {
+    ref: { policy, index, tier, staged, action },
+    action,
+    peers: to === 'any' ? null : to.split(', ').map(parsePeer),
+    ports: on === undefined ? null : on.split(', ').map(parsePorts),
+  };
+}
+
+function parsePeer(text: string): Peer {
+  const [head, ...rest] = text.split(' ') as [string, ...string[]];
+  switch (head) {
+    case 'self':
+      return { kind: 'self' };
+    case 'own-node':
+      return { kind: 'own-node' };
+    case 'nodes':
+      return { kind: 'nodes', labels: labelsOf(rest[0] ?? '') };
+    case 'pods':
+      return { kind: 'pods', namespaces: { names: ['default'] }, pods: labelsOf(rest[0] ?? '') };
+    default:
+      return { kind: 'cidr', cidr: head, except: rest.slice(1) };
+  }
+}
+
+function parsePorts(text: string): PortMatch {
+  const [name, range] = text.split('/') as [string, string?];
+  const protocol = name === 'any' ? null : (parseProtocol(name) as number);
+  if (range === undefined) return { protocol };
+  if (protocol === 1 || protocol === 58) {
+    const [type, code] = range.split('.').map(Number) as [number, number?];
+    return { protocol, ports: [code === undefined ? [type * 256, type * 256 + 255] : [type * 256 + code, type * 256 + code]] };
+  }
+  if (!/^\d/.test(range)) return { protocol, named: range };
+  const [lo, hi] = range.split('-').map(Number) as [number, number?];
+  return { protocol, ports: [[lo, hi ?? lo]] };
+}
