@@ -42,7 +42,7 @@ function parse(selector: string, field: string): Requirement[] {
 }
 
 function holds(r: Requirement, labels: readonly string[]): boolean {
-  const found = labels.filter((label) => keyMatches(r.key, label)).map((label) => label.slice(label.indexOf('=') + 1));
+  const found = labels.filter((label) => keyMatches(r.key, label)).map(valueOf);
   switch (r.operator) {
     case 'exists':
       return found.length > 0;
@@ -55,9 +55,14 @@ function holds(r: Requirement, labels: readonly string[]): boolean {
   }
 }
 
-/** `reserved:world` has no value: the label is its own key. */
+function valueOf(label: string): string {
+  const equals = label.indexOf('=');
+  return equals < 0 ? '' : label.slice(equals + 1);
+}
+
+/** `reserved:world` has no value: the label is its own key. `any:app` is `app` of whatever source. */
 function keyMatches(key: string, label: string): boolean {
   const equals = label.indexOf('=');
   const name = equals < 0 ? label : label.slice(0, equals);
-  return name === key || name.slice(name.indexOf(':') + 1) === key;
+  return name === key || name.slice(name.indexOf(':') + 1) === (key.startsWith('any:') ? key.slice(4) : key);
 }

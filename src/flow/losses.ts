@@ -115,12 +115,12 @@ export class Marks {
   }
 
   /**
-   * How many of the flows before number `oldest` are not older than `sinceNs`: up to `step` too many, and none too
+   * How many of the flows before number `oldest` are not older than `sinceNs`: fewer than `step` too many, and none too
    * few as long as the marks reach that far.
    */
   evictedSince(sinceNs: number, oldest: number): number {
     if (this.#lastNs < sinceNs) return 0;
-    const before = this.#marks.findLast((m) => m.timeNs < sinceNs) ?? this.#marks[0];
-    return oldest - (before?.number ?? 0);
+    const before = this.#marks.findLast((m) => m.timeNs < sinceNs);
+    return oldest - (before ? before.number + 1 : (this.#marks[0]?.number ?? 0));
   }
 }

@@ -140,7 +140,11 @@ t.test('each field', async (t) => {
     t.same(found, matching, `${field} ${JSON.stringify(values)}`);
     const without = compileFilter([], [{ [field]: values }]);
     const left = Object.keys(FLOWS).filter((name) => without(FLOWS[name] as Flow));
-    t.same(left, Object.keys(FLOWS).filter((name) => !matching.includes(name)), `not ${field} ${JSON.stringify(values)}`);
+    t.same(
+      left,
+      Object.keys(FLOWS).filter((name) => !matching.includes(name)),
+      `not ${field} ${JSON.stringify(values)}`,
+    );
   }
 });
 

@@ -112,7 +112,11 @@ export function service(namespace: string, name: string, vip: string, over: Part
   return { namespace, name, labels: { svc: name }, vips: [vip], ports, ...over };
 }
 
-export function snapshot(pods: readonly Pod[], services: readonly Service[] = [], nodes: readonly Node[] = []): Snapshot {
+export function snapshot(
+  pods: readonly Pod[],
+  services: readonly Service[] = [],
+  nodes: readonly Node[] = [],
+): Snapshot {
   return {
     pods: new Map(pods.map((p) => [`${p.namespace}/${p.name}`, p])),
     namespaces: new Map(),

@@ -139,7 +139,7 @@ t.test('the ring is the naive list: any capacity, number of flows and request', 
         if (numFlows !== kept.length || maxFlows !== capacity || seenFlows !== count) throw new Error('stats');
         // How many of what was asked for had left the ring: never fewer than there were, and hardly more.
         const gone = since === undefined ? 0 : Math.max(count - capacity - since, 0);
-        const told = -(got.find((n) => typeof n === 'number' && n < 0) as number | undefined ?? 0);
+        const told = -((got.find((n) => typeof n === 'number' && n < 0) as number | undefined) ?? 0);
         if (told < gone || told > (gone === 0 ? 0 : gone + Math.max(capacity >> 4, 1) - 1)) {
           throw new Error(`told of ${told}, ${gone} were gone`);
         }

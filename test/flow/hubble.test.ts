@@ -8,7 +8,9 @@ import { flow, LEAD, rule, WEB, WORLD } from './flows.js';
 t.test('a flow in Hubble’s terms', async (t) => {
   const f = flow({ rule: rule() }, { macSource: 'aa:bb:cc:dd:ee:01', macDestination: 'aa:bb:cc:dd:ee:02' });
   const labels = ['k8s:app=web', 'k8s:tier=front', 'k8s:io.kubernetes.pod.namespace=shop'];
-  const allowedBy = [{ name: 'web', namespace: 'shop', kind: 'NetworkPolicy', labels: ['egress-agent.io/rule=np/shop/web#2'] }];
+  const allowedBy = [
+    { name: 'web', namespace: 'shop', kind: 'NetworkPolicy', labels: ['egress-agent.io/rule=np/shop/web#2'] },
+  ];
   const message = toHubble(f);
   t.same(message, {
     time: { seconds: String(LEAD / 1_000_000_000n + 100n), nanos: 0 },
@@ -109,7 +111,12 @@ t.test('verdict, event type and drop reason', async (t) => {
 });
 
 t.test('policies', async (t) => {
-  const staged = rule({ index: 0, staged: true, action: 'deny', policy: { dialect: 'c', kind: 'ClusterNetworkPolicy', name: 'x' } });
+  const staged = rule({
+    index: 0,
+    staged: true,
+    action: 'deny',
+    policy: { dialect: 'c', kind: 'ClusterNetworkPolicy', name: 'x' },
+  });
   const denied = toHubble(flow({ rule: rule({ action: 'deny' }) }, { verdict: 'deny', reason: 'rule' }));
   t.match(denied.egress_denied_by, [{ name: 'web' }]);
   t.notOk(denied.egress_allowed_by);
@@ -193,7 +200,11 @@ t.test('identities', async (t) => {
   const identity = (party: Party, nodeName = 'node-a') => toHubble(flow({ source: party, nodeName })).source?.identity;
   const web = identity(WEB) as number;
   t.ok(web >= 256 && web < 2 ** 24);
-  t.equal(identity({ ...WEB, pod: 'web-2', labels: { tier: 'front', app: 'web' } }), web, 'by the labels, in any order');
+  t.equal(
+    identity({ ...WEB, pod: 'web-2', labels: { tier: 'front', app: 'web' } }),
+    web,
+    'by the labels, in any order',
+  );
   t.equal(identity(WEB, 'node-b'), web, 'the same on every node');
   t.not(identity({ ...WEB, labels: { app: 'api' } }), web);
   t.not(identity({ ...WEB, namespace: 'other' }), web, 'the same labels’ object in another namespace');
