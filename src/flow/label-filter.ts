@@ -42,7 +42,7 @@ function parse(selector: string, field: string): Requirement[] {
 }
 
 function holds(r: Requirement, labels: readonly string[]): boolean {
-  const found = labels.filter((label) => keyMatches(r.key, label)).map(valueOf);
+  const found = labels.filter((label) => keyMatches(r.key, label)).map(labelValue);
   switch (r.operator) {
     case 'exists':
       return found.length > 0;
@@ -55,7 +55,7 @@ function holds(r: Requirement, labels: readonly string[]): boolean {
   }
 }
 
-function valueOf(label: string): string {
+function labelValue(label: string): string {
   const equals = label.indexOf('=');
   return equals < 0 ? '' : label.slice(equals + 1);
 }
