@@ -266,6 +266,7 @@ static __always_inline int parse_v6(struct __sk_buff *skb, struct packet *p) {
     const int stop = parse_ext_header(skb, p, &c);
     if (stop) return stop;
   }
+  if (c.off > end) return p->fragment ? -EA_REASON_TINY_FRAGMENT : -EA_REASON_MALFORMED;
   p->key.protocol = c.next;
   p->l4 = c.off;
   if (c.fragmentable) p->header_end = c.off - c.fragmentable;

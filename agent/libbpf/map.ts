@@ -158,6 +158,7 @@ export class BpfMap {
     let values = Buffer.alloc(room * this.slotSize);
     const cursorSize = Math.max(8, this.keySize);
     let from: Buffer | undefined;
+    let attempt = 0;
     for (;;) {
       const to = Buffer.alloc(cursorSize);
       const attr = this.batchAttr(keys, values, room);
@@ -177,6 +178,10 @@ export class BpfMap {
           room *= 2;
           keys = Buffer.alloc(room * this.keySize);
           values = Buffer.alloc(room * this.slotSize);
+          continue;
+        }
+        if (errno !== undefined && TRANSIENT.includes(errno) && attempt < RETRIES) {
+          pause(attempt++);
           continue;
         }
         if (errno === 'EINTR') continue;

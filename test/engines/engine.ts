@@ -9,7 +9,6 @@ import type { Snapshot } from '../../src/identity/snapshot.js';
 import { simulate } from '../../src/image/simulate.js';
 import type { EndpointBinding } from '../../src/image/store.js';
 import type { Image, Packet, Verdict } from '../../src/image/types.js';
-import { ENUMS, STRUCTS } from '../../src/image/layout.gen.js';
 import { evaluate } from '../../src/ir/evaluate.js';
 import type { Ir } from '../../src/ir/types.js';
 import { parseAddr } from '../../src/net/addr.js';
@@ -123,7 +122,7 @@ export class Kernel implements Engine {
     const pod = this.#snapshot.pods.get(packet.from);
     if (!pod || pod.hostNetwork || pod.ended) return { verdict: 'allow', rule: 0, logged: [] };
     this.become(packet.from);
-    this.#forget();
+    this.forget();
     this.#sport = this.#sport >= 65000 ? 1024 : this.#sport + 1;
     const { family } = parseAddr(packet.to);
     // Without an address of the family: the unspecified one, which a pod may use while it has none.
@@ -161,7 +160,7 @@ export class Kernel implements Engine {
   }
 
   /** Each packet is to be the first of its flow, and each drop to be told. */
-  #forget(): void {
+  forget(): void {
     for (const name of ['flows', 'drop_notes', 'fragments', 'pending']) {
       const map = this.#map(name);
       for (const { keys, count } of map.batches(64)) map.deleteBatch(Buffer.from(keys), count);
@@ -179,5 +178,3 @@ export function comparable(v: Verdict, packet: Packet): object {
     ...(v.audit && !packet.fragment ? { audit: v.audit } : {}),
   };
 }
-
-export { ENUMS, STRUCTS };
