@@ -13,7 +13,6 @@ static __always_inline const struct ea_endpoint *endpoint_here(struct __sk_buff 
                                                                __u8 hook) {
   const struct ea_state *st = state_now();
   const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
-  count(EA_COUNT_PACKETS);
   p->hook = hook;
   if (!ep || !st) return NULL;
   p->epoch = READ_ONCE(st->epoch);
@@ -144,8 +143,11 @@ int from_pod(struct __sk_buff *skb) {
   if (unlikely(!ep)) return drop(skb, &p, EA_REASON_NO_ENDPOINT);
 
   const int kind = parse(skb, &p, DIRECTION_OUT | (ep->flags & EA_EP_L3 ? PARSE_L3 : 0));
-  if ((ep->flags & EA_EP_CHECK_MAC) && p.set && unlikely(!same_mac(p.mac_src, ep->mac)))
-    return drop(skb, &p, EA_REASON_SPOOFED_MAC);
+  if ((ep->flags & EA_EP_CHECK_MAC) && p.set) {
+    __u16 mac[3];
+    if (load(skb, offsetof(struct ethhdr, h_source), &mac) || !same_mac((const __u8 *)mac, ep->mac))
+      return drop(skb, &p, EA_REASON_SPOOFED_MAC);
+  }
   if (unlikely(kind != PACKET_FLOW)) {
     if (kind == PACKET_LINK) return PASS;
     if (kind == PACKET_LATER) return follow_first(skb, &p, ep);
@@ -184,7 +186,7 @@ int to_pod(struct __sk_buff *skb) {
   struct packet p = {};
   const struct ea_endpoint *ep = endpoint_here(skb, &p, EA_HOOK_TO_POD);
   if (unlikely(!ep)) return PASS;
-  const int kind = parse(skb, &p, ep->flags & EA_EP_L3 ? PARSE_L3 : 0);
+  const int kind = parse_apart(skb, &p, ep->flags & EA_EP_L3 ? PARSE_L3 : 0);
   if (unlikely(kind != PACKET_FLOW)) return PASS;
 
   struct ea_flow *flow = bpf_map_lookup_elem(&flows, &p.key);
@@ -215,7 +217,7 @@ int uplink(struct __sk_buff *skb) {
   const struct ea_state *st = state_now();
   const int own = !!skb->sk;
   if (!own && (!st || !st->looks)) return PASS;
-  if (parse(skb, &p, DIRECTION_OUT | (ep->flags & EA_EP_L3 ? PARSE_L3 : 0)) != PACKET_FLOW) return PASS;
+  if (parse_apart(skb, &p, DIRECTION_OUT | (ep->flags & EA_EP_L3 ? PARSE_L3 : 0)) != PACKET_FLOW) return PASS;
 
   struct ea_flow *flow = bpf_map_lookup_elem(&flows, &p.key);
   if (st && st->looks &&

@@ -23,8 +23,10 @@ APART int describe(struct __sk_buff *skb, const struct packet *p) {
   e->tcp_flags = p->tcp_flags;
   e->family = p->family;
   e->ethertype = p->ethertype;
-  __builtin_memcpy(e->mac_src, p->mac_src, 6);
-  __builtin_memcpy(e->mac_dst, p->mac_dst, 6);
+  if (p->l3 >= sizeof(struct ethhdr)) {
+    bpf_skb_load_bytes(skb, 0, e->mac_dst, 6);
+    bpf_skb_load_bytes(skb, 6, e->mac_src, 6);
+  }
   return 0;
 }
 

@@ -13,7 +13,7 @@ APART int is_related(struct __sk_buff *skb, const struct packet *p) {
   __u32 off = p->l4 + 8;
   if (p->family == 4) {
     struct iphdr ip;
-    if (load(skb, off, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5) return 0;
+    if (load(skb, off, &ip) || ip.version != 4 || ip.ihl < 5) return 0;
     if (ip.frag_off & bpf_htons(0x1fff)) return 0;
     map_v4(key.remote, ip.saddr);
     map_v4(key.local, ip.daddr);
@@ -21,7 +21,7 @@ APART int is_related(struct __sk_buff *skb, const struct packet *p) {
     off += ip.ihl * 4;
   } else {
     struct ipv6hdr ip;
-    if (load(skb, off, &ip, sizeof(ip)) || ip.version != 6) return 0;
+    if (load(skb, off, &ip) || ip.version != 6) return 0;
     __builtin_memcpy(key.remote, &ip.saddr, 16);
     __builtin_memcpy(key.local, &ip.daddr, 16);
     key.protocol = ip.nexthdr;
@@ -30,7 +30,7 @@ APART int is_related(struct __sk_buff *skb, const struct packet *p) {
   if (!same16(key.remote, p->key.remote)) return 0;
   if (has_ports(key.protocol)) {
     __be16 ports[2];
-    if (load(skb, off, ports, sizeof(ports))) return 0;
+    if (load(skb, off, &ports)) return 0;
     key.remote_port = ports[0];
     key.local_port = ports[1];
   } else if (key.protocol == (p->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
@@ -38,7 +38,7 @@ APART int is_related(struct __sk_buff *skb, const struct packet *p) {
       __u8 type, code;
       __be16 checksum, id, sequence;
     } icmp;
-    if (load(skb, off, &icmp, sizeof(icmp))) return 0;
+    if (load(skb, off, &icmp)) return 0;
     icmp_key(&key, p->family == 6, icmp.type, icmp.code, icmp.id, 0);
   }
   struct ea_flow *flow = bpf_map_lookup_elem(&flows, &key);

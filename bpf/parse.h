@@ -41,29 +41,36 @@ struct packet {
   __u8 out;   /* sent by the endpoint */
   __u8 hook;
   __u8 kind;
-  __u8 mac_src[6];
-  __u8 mac_dst[6];
   __be32 seq; /* TCP, for answers */
   __be32 ack;
 };
 
-static __always_inline int load(struct __sk_buff *skb, __u32 off, void *to, const __u32 size) {
-  void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+/* Where a header can be read: in the packet itself, or, if it is not in the buffer's linear part, in a copy at `local`.
+ * NULL: the packet is shorter. Fields are read in units of their own size, whatever the packet's alignment: the
+ * processors that BPF is compiled for do not mind. */
+static __always_inline const void *header_at(struct __sk_buff *skb, __u32 off, void *local,
+                                             const __u32 size) {
+  const void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
   /* The verifier follows packet offsets up to 65535 only, and only in the register where it saw the bound. */
   __u64 at = off;
   asm volatile("%0 &= 0x7fff" : "+r"(at));
-  if (likely(at == off && data + at + size <= end)) {
-    __builtin_memcpy(to, data + at, size);
-    return 0;
-  }
+  if (likely(at == off && data + at + size <= end)) return data + at;
   count(EA_COUNT_PULLED);
-  return bpf_skb_load_bytes(skb, off, to, size);
+  return bpf_skb_load_bytes(skb, off, local, size) ? NULL : local;
 }
 
+/* `to` = the header at `off`; 0 where it is there. */
+#define load(skb, off, to)                                                                                   \
+  ({                                                                                                         \
+    typeof(*(to)) local;                                                                                     \
+    const typeof(*(to)) *at = header_at(skb, off, &local, sizeof(local));                                    \
+    if (at) __builtin_memcpy(to, __builtin_assume_aligned(at, _Alignof(typeof(*(to)))), sizeof(*(to)));      \
+    !at;                                                                                                     \
+  })
+
+/* `to` is zero. */
 static __always_inline void map_v4(__u8 *to, __be32 addr) {
   __u32 *w = (__u32 *)to;
-  w[0] = 0;
-  w[1] = 0;
   w[2] = bpf_htonl(0xffff);
   w[3] = addr;
 }
@@ -126,7 +133,7 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
       __u8 doff, flags;
       __be16 window;
     } tcp;
-    if (l4 + 20 > end || load(skb, l4, &tcp, sizeof(tcp))) return cut;
+    if (l4 + 20 > end || load(skb, l4, &tcp)) return cut;
     header = (tcp.doff >> 4) * 4;
     if (header < 20) return -EA_REASON_MALFORMED;
     if (l4 + header > end) return cut;
@@ -140,14 +147,14 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
   } else if (has_ports(key->protocol)) {
     __be16 ports[2];
     header = key->protocol == IPPROTO_SCTP ? 12 : key->protocol == IPPROTO_DCCP ? 12 : 8;
-    if (l4 + header > end || load(skb, l4, ports, sizeof(ports))) return cut;
+    if (l4 + header > end || load(skb, l4, &ports)) return cut;
     key->local_port = p->out ? ports[0] : ports[1];
     key->remote_port = p->out ? ports[1] : ports[0];
     p->port = ports[1];
     if (key->protocol == IPPROTO_SCTP) {
       /* Only an INIT chunk, alone in its packet, opens an association (RFC 9260, 3.3.2). */
       __u8 chunk = 0;
-      p->opens = l4 + 13 <= end && !load(skb, l4 + 12, &chunk, 1) && chunk == 1;
+      p->opens = l4 + 13 <= end && !load(skb, l4 + 12, &chunk) && chunk == 1;
     }
   } else if (key->protocol == (p->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
     struct {
@@ -156,7 +163,7 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
     } icmp;
     const int v6 = p->family == 6;
     header = 8;
-    if (l4 + header > end || load(skb, l4, &icmp, sizeof(icmp))) return cut;
+    if (l4 + header > end || load(skb, l4, &icmp)) return cut;
     p->port = bpf_htons((icmp.type << 8) | icmp.code);
     icmp_key(key, v6, icmp.type, icmp.code, icmp.id, p->out);
     p->opens = icmp_is_request(v6, icmp.type);
@@ -175,7 +182,7 @@ APART int parse_transport_apart(struct __sk_buff *skb, struct packet *p, __u32 e
 static __always_inline int parse_v4(struct __sk_buff *skb, struct packet *p) {
   struct iphdr ip;
   const __u32 l3 = p->l3;
-  if (load(skb, l3, &ip, sizeof(ip))) return -EA_REASON_MALFORMED;
+  if (load(skb, l3, &ip)) return -EA_REASON_MALFORMED;
   const __u32 header = ip.ihl * 4, available = skb->len - l3;
   __u32 total = bpf_ntohs(ip.tot_len);
   if (total == 0 && skb->gso_size) total = available; /* larger than 64 KiB, on its way to be cut */
@@ -221,7 +228,7 @@ APART int parse_ext_header(struct __sk_buff *skb, struct packet *p, struct chain
     __be32 id;
   } ext;
   if (!p || !c) return -EA_REASON_MALFORMED;
-  if (c->off + 8 > c->end || load(skb, c->off, &ext, sizeof(ext)))
+  if (c->off + 8 > c->end || load(skb, c->off, &ext))
     return p->fragment ? -EA_REASON_TINY_FRAGMENT : -EA_REASON_MALFORMED;
   const __u8 this = c->next;
   c->next = ext.next;
@@ -248,7 +255,7 @@ APART int parse_ext_header(struct __sk_buff *skb, struct packet *p, struct chain
 static __always_inline int parse_v6(struct __sk_buff *skb, struct packet *p) {
   struct ipv6hdr ip;
   const __u32 l3 = p->l3;
-  if (load(skb, l3, &ip, sizeof(ip))) return -EA_REASON_MALFORMED;
+  if (load(skb, l3, &ip)) return -EA_REASON_MALFORMED;
   const __u32 available = skb->len - l3;
   __u32 total = bpf_ntohs(ip.payload_len) + sizeof(ip);
   if (total == sizeof(ip) && skb->gso_size) total = available; /* RFC 2675 jumbogram */
@@ -274,24 +281,19 @@ static __always_inline int parse_v6(struct __sk_buff *skb, struct packet *p) {
 }
 
 /* p is zero but for set, epoch, key.endpoint and hook. `how`: DIRECTION_*, PARSE_L3. */
-APART int parse(struct __sk_buff *skb, struct packet *p, __u32 how) {
-  if (!p) return -EA_REASON_MALFORMED;
+static __always_inline int parse(struct __sk_buff *skb, struct packet *p, __u32 how) {
   __be16 type = skb->protocol;
   __u32 off = 0;
   p->out = how & DIRECTION_OUT;
   if (!(how & PARSE_L3)) {
-    struct ethhdr eth;
-    if (load(skb, 0, &eth, sizeof(eth))) return -EA_REASON_MALFORMED;
-    __builtin_memcpy(p->mac_dst, eth.h_dest, 6);
-    __builtin_memcpy(p->mac_src, eth.h_source, 6);
-    type = eth.h_proto;
-    off = sizeof(eth);
+    if (load(skb, offsetof(struct ethhdr, h_proto), &type)) return -EA_REASON_MALFORMED;
+    off = sizeof(struct ethhdr);
     for (int i = 0; i < MAX_VLAN_TAGS; i++) {
       struct {
         __be16 tci, type;
       } vlan;
       if (likely(type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD))) break;
-      if (load(skb, off, &vlan, sizeof(vlan))) return -EA_REASON_MALFORMED;
+      if (load(skb, off, &vlan)) return -EA_REASON_MALFORMED;
       type = vlan.type;
       off += sizeof(vlan);
     }
@@ -302,6 +304,11 @@ APART int parse(struct __sk_buff *skb, struct packet *p, __u32 how) {
   if (type == bpf_htons(ETH_P_IPV6)) return parse_v6(skb, p);
   if (type == bpf_htons(ETH_P_ARP)) return PACKET_LINK;
   return -EA_REASON_UNKNOWN_ETHERTYPE;
+}
+
+/* For programs whose stack is short. */
+APART int parse_apart(struct __sk_buff *skb, struct packet *p, __u32 how) {
+  return p ? parse(skb, p, how) : -EA_REASON_MALFORMED;
 }
 
 #endif

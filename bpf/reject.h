@@ -67,7 +67,7 @@ static __always_inline int put_reset(struct __sk_buff *skb, const struct packet 
     __be16 window, check, urgent;
   } tcp = {.doff = 5 << 4, .flags = TCP_RST};
   __u8 doff = 0;
-  if (load(skb, p->l4 + 12, &doff, 1)) return -1;
+  if (load(skb, p->l4 + 12, &doff)) return -1;
   tcp.source = p->out ? p->key.remote_port : p->key.local_port;
   tcp.dest = p->out ? p->key.local_port : p->key.remote_port;
   if (p->tcp_flags & TCP_ACK) {
@@ -110,11 +110,10 @@ static __always_inline int put_prohibited(struct __sk_buff *skb, const struct pa
 }
 
 /* Never an answer to an answer, nor to more than one (RFC 1122, 3.2.2). */
-static __always_inline int may_answer(const struct packet *p) {
+static __always_inline int may_answer(const struct packet *p, const __u8 *macs) {
   const __u8 *from = p->out ? p->key.local : p->key.remote, *to = p->out ? p->key.remote : p->key.local;
   if (p->kind == PACKET_ERROR || p->fragment == FRAGMENT_LATER || (p->tcp_flags & TCP_RST)) return 0;
-  if ((p->mac_dst[0] & 1) ||
-      p->l4 - p->l3 != (p->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)))
+  if ((macs[0] & 1) || p->l4 - p->l3 != (p->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)))
     return 0;
   if (p->family == 4)
     return (bpf_ntohl(v4_of(to)) >> 28) < 14 && v4_of(from) != 0 && (bpf_ntohl(v4_of(from)) >> 28) < 14;
@@ -124,14 +123,14 @@ static __always_inline int may_answer(const struct packet *p) {
 /* The packet is denied: drops it, or turns it round. Returns the tc verdict. */
 APART int answer(struct __sk_buff *skb, const struct packet *p, __u32 endpoint_flags) {
   if (!p) return DROP;
-  if (likely(!(endpoint_flags & EA_EP_REJECT)) || !may_answer(p)) return DROP;
+  __u8 macs[12] = {};
+  const int link = !(endpoint_flags & EA_EP_L3);
+  if (likely(!(endpoint_flags & EA_EP_REJECT))) return DROP;
+  if (link && bpf_skb_load_bytes(skb, 0, macs, sizeof(macs))) return DROP;
+  if (!may_answer(p, macs)) return DROP;
   if (p->key.protocol == IPPROTO_TCP ? put_reset(skb, p) : put_prohibited(skb, p)) return DROP;
-  if (!(endpoint_flags & EA_EP_L3)) {
-    __u8 macs[12];
-    __builtin_memcpy(macs, p->mac_src, 6);
-    __builtin_memcpy(macs + 6, p->mac_dst, 6);
-    if (bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0)) return DROP;
-  }
+  if (link && (bpf_skb_store_bytes(skb, 0, macs + 6, 6, 0) || bpf_skb_store_bytes(skb, 6, macs, 6, 0)))
+    return DROP;
   count(EA_COUNT_REJECTED);
   /* The sender is behind the device's egress only where it was caught on the host side of its own veth. */
   const int to_stack = p->hook != EA_HOOK_FROM_POD || (endpoint_flags & EA_EP_IN_POD);

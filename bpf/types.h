@@ -298,7 +298,6 @@ struct ea_event {
 
 /* Indices of `counters` (per CPU). Drops by reason stand at DROPS + reason. */
 enum ea_counter {
-  EA_COUNT_PACKETS = 0,
   EA_COUNT_EVENTS = 1,
   EA_COUNT_EVENTS_LOST = 2,
   EA_COUNT_FLOWS_CREATED = 3,

@@ -328,7 +328,6 @@ export const ENUMS = {
     EA_EVENT_LOG: 5,
   },
   ea_counter: {
-    EA_COUNT_PACKETS: 0,
     EA_COUNT_EVENTS: 1,
     EA_COUNT_EVENTS_LOST: 2,
     EA_COUNT_FLOWS_CREATED: 3,

@@ -31,7 +31,7 @@ function source(extra: string, names = ['from_pod', 'to_pod', 'uplink', 'clock']
 
 /** Counts the packet, returns its length with the sign turned. */
 const COUNTS = `static int n(struct __sk_buff *skb) {
-  __u32 key = EA_COUNT_PACKETS;
+  __u32 key = 0;
   __u64 *count = bpf_map_lookup_elem(&counters, &key);
   if (count) *count += 1;
   return -(int)skb->len;

@@ -74,9 +74,9 @@ export function loadForTest(sizes: Record<string, number> = SIZES): Programs {
 /** The loaded programs: packets go through from_pod by BPF_PROG_TEST_RUN, as one pod's after the other's. */
 export class Kernel implements Engine {
   readonly name = 'kernel';
-  readonly programs = loadForTest();
-  readonly store = new KernelMapStore(this.programs.maps);
-  readonly #ring = new RingReader(this.#map('events'), this.#map('counters'));
+  readonly programs: Programs;
+  readonly store: KernelMapStore;
+  readonly #ring: RingReader;
   readonly #compiler = new Compiler();
   readonly #ctx = Buffer.alloc(SKB_SIZE);
   #image!: Image;
@@ -85,7 +85,10 @@ export class Kernel implements Engine {
   #sport = 1024;
   #id = 1;
 
-  constructor() {
+  constructor(programs: Programs = loadForTest()) {
+    this.programs = programs;
+    this.store = new KernelMapStore(programs.maps);
+    this.#ring = new RingReader(this.#map('events'), this.#map('counters'));
     this.#ctx.writeUInt32LE(IFINDEX, SKB_IFINDEX);
   }
 

@@ -1,0 +1,27 @@
+/** npm run bench: the groups, one after the other, as a table or as JSON. */
+import Table from 'cli-table3';
+import { events } from './events.js';
+import { load } from './load.js';
+import { packets } from './packet.js';
+import { progress, type Result } from './result.js';
+import { tcp } from './tcp.js';
+import { update } from './update.js';
+
+const GROUPS: Readonly<Record<string, () => Promise<Result[]>>> = { packet: packets, events, load, update, tcp };
+
+const words = process.argv.slice(2).filter((a) => a !== '--json');
+const json = process.argv.includes('--json');
+const results: Result[] = [];
+for (const [name, run] of Object.entries(GROUPS)) {
+  if (words.length > 0 && !words.some((w) => name.includes(w))) continue;
+  progress(`${name} …`);
+  results.push(...(await run()));
+}
+if (json) {
+  console.log(JSON.stringify(results, null, 2));
+} else {
+  const table = new Table({ head: ['what', 'measured', 'to reach', '', 'of what'], style: { head: [], border: [] } });
+  for (const r of results) table.push([r.name, `${r.value} ${r.unit}`, `${r.goal} ${r.unit}`, r.met ? '✓' : '✗', r.baseline]);
+  console.log(table.toString());
+}
+process.exit(results.every((r) => r.met) ? 0 : 1);

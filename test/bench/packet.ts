@@ -1,0 +1,106 @@
+/** Nanoseconds a packet, by BPF_PROG_TEST_RUN: a known flow, and a first packet among few and many CIDRs. */
+import { ENUMS, STRUCTS } from '../../src/image/layout.gen.js';
+import type { BpfMap } from '../../agent/libbpf/map.js';
+import { BpfProgram } from '../../agent/libbpf/program.js';
+import { loadConstant } from '../../agent/bpf-call.js';
+import { Kernel, loadForTest } from '../engines/engine.js';
+import { frame } from '../engines/packets.js';
+import { atMost, median, progress, type Result } from './result.js';
+import { cidr, POD_IP, world } from './worlds.js';
+
+const REPEAT = 1_000_000;
+const ROUNDS = 7;
+const SPREAD = 64;
+const ACK = 16;
+const SYN = 2;
+
+function ctx(): Buffer {
+  const b = Buffer.alloc(192);
+  b.writeUInt32LE(1, 40);
+  return b;
+}
+
+function quiet(state: BpfMap): void {
+  new Int32Array(state.mmap().buffer, state.mmap().byteOffset)[1] = ENUMS.ea_state_flags.EA_STATE_QUIET;
+}
+
+export async function packets(): Promise<Result[]> {
+  return [...knownFlow(), ...firstPacket()];
+}
+
+function knownFlow(): Result[] {
+  const kernel = new Kernel();
+  const empty = new BpfProgram(loadConstant(-1), 'empty');
+  try {
+    quiet(kernel.programs.maps.state as BpfMap);
+    kernel.use(world(10, 10));
+    kernel.become('default/web');
+    const to = cidr(0).slice(0, -3);
+    const options = { src: POD_IP, sport: 4000 };
+    kernel.run(frame({ to, protocol: 6, port: 1000 }, { ...options, tcpFlags: SYN }));
+    const packet = frame({ to, protocol: 6, port: 1000 }, { ...options, tcpFlags: ACK });
+    const time = (p: BpfProgram) => p.testRun(packet, { ctx: ctx(), repeat: REPEAT }).durationNs;
+    const [ours, floor, ratios]: [number[], number[], number[]] = [[], [], []];
+    for (let i = 0; i < ROUNDS; i++) {
+      const f = time(empty);
+      const o = time(kernel.programs.programs.fromPod);
+      ours.push(o);
+      floor.push(f);
+      ratios.push(o / f);
+    }
+    progress(`known flow ${median(ours)} ns, empty program ${median(floor)} ns`);
+    return [atMost('packet of a known flow', median(ratios), 'x', `${median(ours)} ns against ${median(floor)} ns of an empty program`, 2.5)];
+  } finally {
+    kernel.close();
+  }
+}
+
+/**
+ * A first packet over and over: a SYN against the direction of a connection that a peer opened is judged each time,
+ * and when it is denied nothing of it is remembered. All but the entry into the flow table is in the figure.
+ */
+function firstPacketTime(policies: number, cidrs: number): () => number {
+  const kernel = new Kernel(loadForTest({ flows: 8192, accepted: 1024, pending: 1024, fragments: 1024, events: 1 << 20 }));
+  quiet(kernel.programs.maps.state as BpfMap);
+  kernel.use(world(policies, cidrs));
+  kernel.become('default/web');
+  const flows = kernel.programs.maps.flows as BpfMap;
+  const step = Math.max(1, Math.floor(cidrs / SPREAD));
+  const frames = Array.from({ length: SPREAD }, (_, i) => {
+    const to = cidr((i * step) % cidrs).slice(0, -3);
+    const bytes = frame({ to, protocol: 6, port: 7 }, { src: POD_IP, sport: 5000 + i, tcpFlags: SYN });
+    kernel.run(bytes);
+    return bytes;
+  });
+  // Turn what these left in the table into connections from the other side.
+  const { flags, verdict } = STRUCTS.ea_flow.fields;
+  for (const { keys, values, count } of flows.batches(1024)) {
+    for (let i = 0; i < count; i++) {
+      const value = Buffer.from(values.subarray(i * flows.valueSize, (i + 1) * flows.valueSize));
+      value[flags.offset] = ENUMS.ea_flow_flags.EA_FLOW_INBOUND;
+      value[verdict.offset] = ENUMS.ea_verdict.EA_VERDICT_ALLOW;
+      flows.update(Buffer.from(keys.subarray(i * flows.keySize, (i + 1) * flows.keySize)), value);
+    }
+  }
+  const { fromPod } = kernel.programs.programs;
+  return () => {
+    let total = 0;
+    for (const f of frames) total += fromPod.testRun(f, { ctx: ctx(), repeat: 20_000 }).durationNs;
+    return total / frames.length;
+  };
+}
+
+function firstPacket(): Result[] {
+  const [few, many] = [firstPacketTime(10, 10), firstPacketTime(1000, 100_000)];
+  const [a, b, ratios]: [number[], number[], number[]] = [[], [], []];
+  for (let i = 0; i < ROUNDS; i++) {
+    const x = few();
+    const y = many();
+    a.push(x);
+    b.push(y);
+    ratios.push(y / x);
+  }
+  const text = `${Math.round(median(b))} ns with 1,000 policies and 100,000 CIDRs, ${Math.round(median(a))} ns with 10 and 10`;
+  progress(`first packet: ${text}`);
+  return [atMost('first packet of a flow', median(ratios), 'x', text, 1.5)];
+}
