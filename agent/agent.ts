@@ -176,11 +176,16 @@ export class Agent implements AgentView {
     this.server = new RpcServer({ hub, view: this, log });
     await this.server.listen(socket);
 
-    let again: NodeJS.Immediate | undefined;
+    let again = false;
     const drain = () => {
       const n = ring.drain((event) => hub.publish(enricher.enrich(event)), RING_BATCH);
+      if (n < RING_BATCH || again) return;
       // More is waiting; readers of the hub have their turn in between.
-      if (n === RING_BATCH) again ??= setImmediate(() => ((again = undefined), drain()));
+      again = true;
+      setImmediate(() => {
+        again = false;
+        drain();
+      });
     };
     this.every(RING_MS, drain);
     this.every(SWEEP_MS, () => sweeper.tick(Number(clock.jiffies())));

@@ -33,7 +33,6 @@ const ACTIONS = {
 /** EA_SET_LARGE and EA_SET_STAGED. */
 const SET_LARGE = 1n << 63n;
 const SET_STAGED = 1n << 62n;
-const SET_ID = (1n << 53n) - 1n;
 
 /** A map of the loaded object by name. */
 export function map(maps: Record<string, BpfMap>, name: string): BpfMap {
@@ -45,10 +44,6 @@ export function map(maps: Record<string, BpfMap>, name: string): BpfMap {
 /** The endpoint's `set` field: id and flags. */
 export function setRef(set: PolicySet): bigint {
   return BigInt(set.id) | (set.large ? SET_LARGE : 0n) | (set.staged ? SET_STAGED : 0n);
-}
-
-export function setIdOf(ref: bigint): number {
-  return Number(ref & SET_ID);
 }
 
 /** A 53-bit id as __u64. */

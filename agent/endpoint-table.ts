@@ -67,7 +67,7 @@ export class EndpointTable {
     const image = this.encode(binding);
     const old = this.placed.get(binding.ifindex);
     if (old && old.set === set && old.image.equals(image)) return;
-    if (!old || !old.image.equals(image)) this.writeSources(binding);
+    if (!old?.image.equals(image)) this.writeSources(binding);
     const holder = this.slotIfindex(binding.ifindex);
     if (holder !== 0 && holder !== binding.ifindex) {
       const value = Buffer.from(image);

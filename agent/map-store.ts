@@ -48,7 +48,7 @@ export class KernelMapStore implements MapStore {
 
   constructor(
     private readonly maps: Maps,
-    private readonly opts: MapStoreOptions = {},
+    opts: MapStoreOptions = {},
   ) {
     this.writer = new MapWriter(maps);
     this.endpoints = new EndpointTable(

@@ -33,7 +33,6 @@ export function makeLogger(
 
 /** Names come from users' objects: a line break in one must not forge a log line. */
 function oneLine(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
   return text.replace(/[\u0000-\u001f\u007f]+/g, ' ');
 }
 

@@ -20,7 +20,6 @@ export type Paint = ReturnType<typeof painter>;
 
 /** Names come from others: what would steer the terminal is shown, not sent. */
 export function safe(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
   return text.replace(
     /[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g,
     (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,

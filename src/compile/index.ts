@@ -118,11 +118,6 @@ export class Compiler {
   }
 }
 
-/** A one-shot compilation, without memory. */
-export function compile(ir: Ir, snapshot: Snapshot, local: readonly string[]): Image {
-  return new Compiler().compile(ir, snapshot, local);
-}
-
 function select(ir: Ir, pod: Pod, snapshot: Snapshot): Selection[] {
   const out: Selection[] = [];
   for (const tier of ir.tiers) {

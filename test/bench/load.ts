@@ -47,7 +47,16 @@ async function memory(): Promise<Result> {
     join(dir, 'manifests', 'pod.yaml'),
     'apiVersion: v1\nkind: Pod\nmetadata: {namespace: default, name: web}\nspec: {nodeName: bench}\nstatus: {podIP: 10.244.0.1}\n',
   );
-  const args = ['--manifests', join(dir, 'manifests'), '--run-dir', join(dir, 'run'), '--pin-dir', pins, '--node-name', 'bench'];
+  const args = [
+    '--manifests',
+    join(dir, 'manifests'),
+    '--run-dir',
+    join(dir, 'run'),
+    '--pin-dir',
+    pins,
+    '--node-name',
+    'bench',
+  ];
   const agent = spawn(process.execPath, [join(compiled, 'agent/main.js'), ...args], { stdio: 'ignore' });
   const client = new AgentClient(join(dir, 'run/agent.sock'));
   try {
@@ -58,7 +67,13 @@ async function memory(): Promise<Result> {
     const kib = (field: string) => Number(new RegExp(`^${field}:\\s*(\\d+)`, 'm').exec(status)?.[1] ?? 0);
     const [rss, peak] = [kib('VmRSS') / 1024, kib('VmHWM') / 1024];
     progress(`agent: ${Math.round(rss)} MiB, peak ${Math.round(peak)} MiB`);
-    return atMost('memory of the agent with 1,000,000 CIDRs', rss, 'MiB', `resident; its peak while loading: ${Math.round(peak)} MiB`, 600);
+    return atMost(
+      'memory of the agent with 1,000,000 CIDRs',
+      rss,
+      'MiB',
+      `resident; its peak while loading: ${Math.round(peak)} MiB`,
+      600,
+    );
   } finally {
     client.close();
     agent.kill('SIGKILL');

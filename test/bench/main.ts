@@ -21,7 +21,8 @@ if (json) {
   console.log(JSON.stringify(results, null, 2));
 } else {
   const table = new Table({ head: ['what', 'measured', 'to reach', '', 'of what'], style: { head: [], border: [] } });
-  for (const r of results) table.push([r.name, `${r.value} ${r.unit}`, `${r.goal} ${r.unit}`, r.met ? '✓' : '✗', r.baseline]);
+  for (const r of results)
+    table.push([r.name, `${r.value} ${r.unit}`, `${r.goal} ${r.unit}`, r.met ? '✓' : '✗', r.baseline]);
   console.log(table.toString());
 }
 process.exit(results.every((r) => r.met) ? 0 : 1);

@@ -49,7 +49,15 @@ function knownFlow(): Result[] {
       ratios.push(o / f);
     }
     progress(`known flow ${median(ours)} ns, empty program ${median(floor)} ns`);
-    return [atMost('packet of a known flow', median(ratios), 'x', `${median(ours)} ns against ${median(floor)} ns of an empty program`, 2.5)];
+    return [
+      atMost(
+        'packet of a known flow',
+        median(ratios),
+        'x',
+        `${median(ours)} ns against ${median(floor)} ns of an empty program`,
+        2.5,
+      ),
+    ];
   } finally {
     kernel.close();
   }
@@ -60,7 +68,9 @@ function knownFlow(): Result[] {
  * and when it is denied nothing of it is remembered. All but the entry into the flow table is in the figure.
  */
 function firstPacketTime(policies: number, cidrs: number): () => number {
-  const kernel = new Kernel(loadForTest({ flows: 8192, accepted: 1024, pending: 1024, fragments: 1024, events: 1 << 20 }));
+  const kernel = new Kernel(
+    loadForTest({ flows: 8192, accepted: 1024, pending: 1024, fragments: 1024, events: 1 << 20 }),
+  );
   quiet(kernel.programs.maps.state as BpfMap);
   kernel.use(world(policies, cidrs));
   kernel.become('default/web');

@@ -18,7 +18,11 @@ const allowed = {
   apiVersion: 'networking.k8s.io/v1',
   kind: 'NetworkPolicy',
   metadata: { namespace: 'default', name: 'bench' },
-  spec: { podSelector: {}, policyTypes: ['Egress'], egress: [{ to: [{ ipBlock: { cidr: `${servers.one.ip4}/32` } }] }] },
+  spec: {
+    podSelector: {},
+    policyTypes: ['Egress'],
+    egress: [{ to: [{ ipBlock: { cidr: `${servers.one.ip4}/32` } }] }],
+  },
 };
 
 export async function tcp(): Promise<Result[]> {
@@ -47,14 +51,34 @@ export async function tcp(): Promise<Result[]> {
       rates.agent.push(iperf(pod));
       await agent.stop();
       await agent.detach();
-      progress(`round ${i + 1}: ${JSON.stringify({ crr: { none: modes.none.at(-1), agent: modes.agent.at(-1), iptables: modes.iptables.at(-1) }, gbits: { none: rates.none.at(-1), agent: rates.agent.at(-1) } })}`);
+      progress(
+        `round ${i + 1}: ${JSON.stringify({ crr: { none: modes.none.at(-1), agent: modes.agent.at(-1), iptables: modes.iptables.at(-1) }, gbits: { none: rates.none.at(-1), agent: rates.agent.at(-1) } })}`,
+      );
     }
     const [none, agent, chain] = [median(modes.none), median(modes.agent), median(modes.iptables)];
     const [bare, judged] = [median(rates.none), median(rates.agent)];
     return [
-      atLeast('TCP connect-request-close, 10,000 policies', agent / none, 'x', `${Math.round(agent)}/s against ${Math.round(none)}/s without an agent`, 0.95),
-      atLeast('the same against iptables with 10,000 rules', agent / chain, 'x', `${Math.round(agent)}/s against ${Math.round(chain)}/s`, 2),
-      atLeast('TCP throughput', judged / bare, 'x', `${judged.toFixed(1)} Gbit/s against ${bare.toFixed(1)} Gbit/s without an agent`, 0.97),
+      atLeast(
+        'TCP connect-request-close, 10,000 policies',
+        agent / none,
+        'x',
+        `${Math.round(agent)}/s against ${Math.round(none)}/s without an agent`,
+        0.95,
+      ),
+      atLeast(
+        'the same against iptables with 10,000 rules',
+        agent / chain,
+        'x',
+        `${Math.round(agent)}/s against ${Math.round(chain)}/s`,
+        2,
+      ),
+      atLeast(
+        'TCP throughput',
+        judged / bare,
+        'x',
+        `${judged.toFixed(1)} Gbit/s against ${bare.toFixed(1)} Gbit/s without an agent`,
+        0.97,
+      ),
     ];
   } finally {
     for (const child of children) child.kill('SIGKILL');
@@ -63,14 +87,24 @@ export async function tcp(): Promise<Result[]> {
 }
 
 function crr(pod: Pod, seconds: string): number {
-  const out = execFileSync('nsenter', [`--net=/run/netns/${pod.host.netns}`, LOAD, 'crr', servers.one.ip4, String(PORT), seconds], { encoding: 'utf8' });
+  const out = execFileSync(
+    'nsenter',
+    [`--net=/run/netns/${pod.host.netns}`, LOAD, 'crr', servers.one.ip4, String(PORT), seconds],
+    { encoding: 'utf8' },
+  );
   return Number(out);
 }
 
 /** Gbit/s. */
 function iperf(pod: Pod): number {
-  const out = execFileSync('nsenter', [`--net=/run/netns/${pod.host.netns}`, 'iperf3', '-J', '-t', SECONDS, '-c', servers.one.ip4], { encoding: 'utf8' });
-  return (JSON.parse(out) as { end: { sum_received: { bits_per_second: number } } }).end.sum_received.bits_per_second / 1e9;
+  const out = execFileSync(
+    'nsenter',
+    [`--net=/run/netns/${pod.host.netns}`, 'iperf3', '-J', '-t', SECONDS, '-c', servers.one.ip4],
+    { encoding: 'utf8' },
+  );
+  return (
+    (JSON.parse(out) as { end: { sum_received: { bits_per_second: number } } }).end.sum_received.bits_per_second / 1e9
+  );
 }
 
 /** One chain with as many rules, none of which matches: what an engine on iptables walks for each packet. */

@@ -22,7 +22,9 @@ export function policies(count: number): object[] {
     spec: {
       podSelector: p % 10 === 0 ? {} : { matchLabels: { app: `app-${p}` } },
       policyTypes: ['Egress'],
-      egress: [{ to: Array.from({ length: 10 }, (_, i) => ({ ipBlock: { cidr: cidr(p * 10 + i) } })), ports: [{ port: 443 }] }],
+      egress: [
+        { to: Array.from({ length: 10 }, (_, i) => ({ ipBlock: { cidr: cidr(p * 10 + i) } })), ports: [{ port: 443 }] },
+      ],
     },
   }));
 }
@@ -31,7 +33,11 @@ export async function update(): Promise<Result[]> {
   const world = await World.create();
   try {
     const pod = await world.pod('web');
-    const server = spawn('nsenter', [`--net=/run/netns/${world.internet.netns}`, LOAD, 'serve', servers.one.ip4, String(PORT)], { stdio: 'ignore' });
+    const server = spawn(
+      'nsenter',
+      [`--net=/run/netns/${world.internet.netns}`, LOAD, 'serve', servers.one.ip4, String(PORT)],
+      { stdio: 'ignore' },
+    );
     world.write('others.yaml', policies(POLICIES));
     const write = (allow: boolean) =>
       world.write('switch.yaml', [
@@ -39,12 +45,20 @@ export async function update(): Promise<Result[]> {
           apiVersion: 'networking.k8s.io/v1',
           kind: 'NetworkPolicy',
           metadata: { namespace: 'default', name: 'switch' },
-          spec: { podSelector: { matchLabels: { app: 'web' } }, policyTypes: ['Egress'], egress: allow ? [{ to: [{ ipBlock: { cidr: `${servers.one.ip4}/32` } }] }] : [] },
+          spec: {
+            podSelector: { matchLabels: { app: 'web' } },
+            policyTypes: ['Egress'],
+            egress: allow ? [{ to: [{ ipBlock: { cidr: `${servers.one.ip4}/32` } }] }] : [],
+          },
         },
       ]);
     write(false);
     const agent = await Agent.start(world);
-    const client = spawn('nsenter', [`--net=/run/netns/${pod.host.netns}`, LOAD, 'flip', servers.one.ip4, String(PORT)], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const client = spawn(
+      'nsenter',
+      [`--net=/run/netns/${pod.host.netns}`, LOAD, 'flip', servers.one.ip4, String(PORT)],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
     const lines = createInterface({ input: client.stdout })[Symbol.asyncIterator]();
     const next = async (what: string): Promise<number> => {
       for (;;) {
@@ -67,7 +81,15 @@ export async function update(): Promise<Result[]> {
     await agent.stop();
     const p99 = percentile(took, 99);
     progress(`policy file to packet: median ${median(took).toFixed(1)} ms, p99 ${p99.toFixed(1)} ms`);
-    return [atMost('policy file written → enforced, p99', p99, 'ms', `median ${median(took).toFixed(1)} ms of ${FLIPS} changes, ${POLICIES} policies in force`, 50)];
+    return [
+      atMost(
+        'policy file written → enforced, p99',
+        p99,
+        'ms',
+        `median ${median(took).toFixed(1)} ms of ${FLIPS} changes, ${POLICIES} policies in force`,
+        50,
+      ),
+    ];
   } finally {
     await world.close();
   }

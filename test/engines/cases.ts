@@ -68,7 +68,12 @@ export function parseCase(file: string, text: string): Case {
   const ir: Ir = raw.tiers ? { tiers: raw.tiers.map(parseTier) } : fromObjects.ir;
   const rows = raw.packets.map((row) => {
     // A row without braces is `key: value` to YAML.
-    const line = typeof row === 'string' ? row : Object.entries(row).map(([k, v]) => `${k}: ${v}`).join('');
+    const line =
+      typeof row === 'string'
+        ? row
+        : Object.entries(row)
+            .map(([k, v]) => `${k}: ${v}`)
+            .join('');
     return parseRow(file, line);
   });
   return { file, name: raw.name, ir, snapshot, rows };
@@ -183,7 +188,10 @@ function parsePorts(text: string): PortMatch {
   if (range === undefined) return { protocol };
   if (protocol === 1 || protocol === 58) {
     const [type, code] = range.split('.').map(Number) as [number, number?];
-    return { protocol, ports: [code === undefined ? [type * 256, type * 256 + 255] : [type * 256 + code, type * 256 + code]] };
+    return {
+      protocol,
+      ports: [code === undefined ? [type * 256, type * 256 + 255] : [type * 256 + code, type * 256 + code]],
+    };
   }
   if (!/^\d/.test(range)) return { protocol, named: range };
   const [lo, hi] = range.split('-').map(Number) as [number, number?];

@@ -144,7 +144,10 @@ export class Kernel implements Engine {
   }
 
   /** Any bytes through from_pod (or another program), and what was told of them. */
-  run(bytes: Buffer, program: 'fromPod' | 'toPod' | 'uplink' = 'fromPod'): { verdict: 'allow' | 'deny'; retval: number; events: FlowEvent[] } {
+  run(
+    bytes: Buffer,
+    program: 'fromPod' | 'toPod' | 'uplink' = 'fromPod',
+  ): { verdict: 'allow' | 'deny'; retval: number; events: FlowEvent[] } {
     const { retval } = this.programs.programs[program].testRun(bytes, { ctx: this.#ctx });
     const events: FlowEvent[] = [];
     this.#ring.drain((e) => events.push(e));

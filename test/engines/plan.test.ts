@@ -178,13 +178,31 @@ t.test('every prefix of an update is the old policy or the new one', async (t) =
           );
       });
     };
-    for (const w of plan.destinations4.before) check(from, (d4.set(w.key, w.classId), 'before'));
-    for (const w of plan.destinations6.before) check(from, (d6.set(w.key, w.classId), 'before'));
+    for (const w of plan.destinations4.before) {
+      d4.set(w.key, w.classId);
+      check(from, 'before');
+    }
+    for (const w of plan.destinations6.before) {
+      d6.set(w.key, w.classId);
+      check(from, 'before');
+    }
     check(to, 'flip');
-    for (const w of plan.destinations4.settle) check(to, (d4.set(w.key, w.classId), 'settle'));
-    for (const w of plan.destinations6.settle) check(to, (d6.set(w.key, w.classId), 'settle'));
-    for (const k of plan.destinations4.remove) check(to, (d4.delete(k), 'remove'));
-    for (const k of plan.destinations6.remove) check(to, (d6.delete(k), 'remove'));
+    for (const w of plan.destinations4.settle) {
+      d4.set(w.key, w.classId);
+      check(to, 'settle');
+    }
+    for (const w of plan.destinations6.settle) {
+      d6.set(w.key, w.classId);
+      check(to, 'settle');
+    }
+    for (const k of plan.destinations4.remove) {
+      d4.delete(k);
+      check(to, 'remove');
+    }
+    for (const k of plan.destinations6.remove) {
+      d6.delete(k);
+      check(to, 'remove');
+    }
     t.strictSame(
       [...d4].sort((a, b) => a[0] - b[0]),
       Array.from(next.destinations4.keys, (k, i) => [k, next.destinations4.classes[i]]),

@@ -13,10 +13,26 @@ import { loadForTest, localPods, type World } from './engine.js';
 
 const SEQUENCES = Number(process.env.FUZZ_SEQUENCES ?? 25);
 const random = seeded();
-const POLICY_MAPS = ['destinations4', 'destinations6', 'class_rules', 'class_rules_large', 'port_rules', 'port_rules_large', 'rules', 'services'];
+const POLICY_MAPS = [
+  'destinations4',
+  'destinations6',
+  'class_rules',
+  'class_rules_large',
+  'port_rules',
+  'port_rules_large',
+  'rules',
+  'services',
+];
 
 /** Small maps are quick to make and to read; large enough for the random worlds. */
-const SIZES = Object.fromEntries([...POLICY_MAPS.map((m) => [m, 65536]), ['flows', 1024], ['accepted', 1024], ['pending', 1024], ['fragments', 1024], ['events', 65536]]);
+const SIZES = Object.fromEntries([
+  ...POLICY_MAPS.map((m) => [m, 65536]),
+  ['flows', 1024],
+  ['accepted', 1024],
+  ['pending', 1024],
+  ['fragments', 1024],
+  ['events', 65536],
+]);
 
 function bindings({ snapshot }: World): EndpointBinding[] {
   return localPods(snapshot).map((key, i) => ({
@@ -50,7 +66,9 @@ function dump(maps: Readonly<Record<string, BpfMap>>): string[] {
 
 t.test(`${SEQUENCES} sequences of updates, FUZZ_SEED=${random.seed}`, async (t) => {
   for (let n = 0; n < SEQUENCES; n++) {
-    const worlds = Array.from({ length: 3 + random.below(5) }, () => randomWorld(new Random(random.below(2 ** 31) + 1)));
+    const worlds = Array.from({ length: 3 + random.below(5) }, () =>
+      randomWorld(new Random(random.below(2 ** 31) + 1)),
+    );
     const last = worlds.at(-1) as World;
     const ends: string[][] = [];
     // The whole sequence; some of it; its reverse; the last alone: always ending in the same world.
@@ -75,7 +93,11 @@ t.test(`${SEQUENCES} sequences of updates, FUZZ_SEED=${random.seed}`, async (t) 
     const same = ends.every((e) => e.length === ends[0]?.length && e.every((line, i) => line === ends[0]?.[i]));
     if (!same) {
       const [a, b] = [ends[0] ?? [], ends.find((e) => e.join() !== ends[0]?.join()) ?? []];
-      t.same(a.filter((x) => !b.includes(x)).slice(0, 5), b.filter((x) => !a.includes(x)).slice(0, 5), `sequence ${n}: the same end`);
+      t.same(
+        a.filter((x) => !b.includes(x)).slice(0, 5),
+        b.filter((x) => !a.includes(x)).slice(0, 5),
+        `sequence ${n}: the same end`,
+      );
       return;
     }
   }

@@ -17,23 +17,45 @@ const random = seeded();
 /** Half of the ports, protocols and addresses are allowed, so that a header misread shows in the verdict. */
 function makeWorld(): World {
   const egress = [
-    { to: [{ ipBlock: { cidr: '10.0.0.0/8', except: ['10.128.0.0/9'] } }], ports: [{ port: 1, endPort: 8191 }, { protocol: 'UDP', port: 16384, endPort: 32767 }] },
+    {
+      to: [{ ipBlock: { cidr: '10.0.0.0/8', except: ['10.128.0.0/9'] } }],
+      ports: [
+        { port: 1, endPort: 8191 },
+        { protocol: 'UDP', port: 16384, endPort: 32767 },
+      ],
+    },
     { to: [{ ipBlock: { cidr: '172.16.0.0/12' } }] },
     { to: [{ ipBlock: { cidr: '2001:db8::/33' } }], ports: [{ port: 1, endPort: 8191 }, { protocol: 'SCTP' }] },
     { to: [{ ipBlock: { cidr: '2001:db8:8000::/34' } }] },
   ];
-  const snapshot = snapshotOf(pod('default/web', ['10.244.0.1', 'fd00::1'], { app: 'web' }) + policy('default/web', { podSelector: {}, policyTypes: ['Egress'], egress }));
+  const snapshot = snapshotOf(
+    pod('default/web', ['10.244.0.1', 'fd00::1'], { app: 'web' }) +
+      policy('default/web', { podSelector: {}, policyTypes: ['Egress'], egress }),
+  );
   return { snapshot, ir: toIr(snapshot).ir };
 }
 
-const DESTINATIONS = ['10.1.2.3', '10.200.1.1', '172.16.5.5', '192.0.2.1', '10.255.255.255', '224.0.0.1', '2001:db8::5', '2001:db8:8000::5', '2001:db8:c000::5', 'ff02::1'];
+const DESTINATIONS = [
+  '10.1.2.3',
+  '10.200.1.1',
+  '172.16.5.5',
+  '192.0.2.1',
+  '10.255.255.255',
+  '224.0.0.1',
+  '2001:db8::5',
+  '2001:db8:8000::5',
+  '2001:db8:c000::5',
+  'ff02::1',
+];
 
 function randomFrame(r: Random): Buffer {
   const to = r.pick(DESTINATIONS);
   const v6 = to.includes(':');
   const protocol = r.pick([6, 6, 6, 17, 17, 132, 33, 136, v6 ? 58 : 1, 47, v6 ? 1 : 58, 50]);
   const icmp = protocol === 1 || protocol === 58;
-  const port = icmp ? r.pick([8, 0, 3, 11, 5, 128, 129, 1, 133, 135, 143, 130]) * 256 + r.below(3) : r.pick([1, 80, 443, 8191, 8192, 16384, 20000, 32767, 32768, 65535]);
+  const port = icmp
+    ? r.pick([8, 0, 3, 11, 5, 128, 129, 1, 133, 135, 143, 130]) * 256 + r.below(3)
+    : r.pick([1, 80, 443, 8191, 8192, 16384, 20000, 32767, 32768, 65535]);
   const extension = () => {
     const kind = r.pick([0, 60, 43, 51]);
     const units = r.below(3);
@@ -50,7 +72,9 @@ function randomFrame(r: Random): Buffer {
     ...(r.chance(10) ? { vlan: r.some([1, 2, 3], 3) } : {}),
     ...(r.chance(15) ? { options: Buffer.alloc(4 * (1 + r.below(10)), 1) } : {}),
     ...(r.chance(25) ? { extensions: Array.from({ length: r.below(10) }, extension) } : {}),
-    ...(r.chance(15) ? { fragment: { offset: r.pick([0, 0, 8, 16, 24, 1480, 65528]), more: r.chance(60), id: r.below(1000) } } : {}),
+    ...(r.chance(15)
+      ? { fragment: { offset: r.pick([0, 0, 8, 16, 24, 1480, 65528]), more: r.chance(60), id: r.below(1000) } }
+      : {}),
   };
   return frame({ to, protocol, port }, options);
 }
@@ -111,7 +135,11 @@ t.test(`${PACKETS} packets, FUZZ_SEED=${random.seed}`, async (t) => {
     else if (parsed.kind === 'link') expected = 'allow';
     else {
       const { src, fragment, ...rest } = parsed;
-      const judged = reference.judge({ from: 'default/web', ...rest, ...(fragment === 'later' ? { fragment: true } : {}) });
+      const judged = reference.judge({
+        from: 'default/web',
+        ...rest,
+        ...(fragment === 'later' ? { fragment: true } : {}),
+      });
       const linkLocal = /^fe[89ab]/.test(src) && /^(ff|fe[89ab])/.test(rest.to);
       // A TCP fragment inside of the header that it should follow is dropped whatever the rules say.
       expected = judged.verdict === 'allow' && (own.has(src) || linkLocal) ? 'allow' : 'deny';

@@ -39,7 +39,10 @@ function shrink(world: World, packet: Packet): World {
     ...ir.tiers.flatMap((tier, i) =>
       tier.policies.flatMap((p, j) =>
         p.rules.map((_, k) => ({
-          tiers: ir.tiers.with(i, { ...tier, policies: tier.policies.with(j, { ...p, rules: p.rules.toSpliced(k, 1) }) }),
+          tiers: ir.tiers.with(i, {
+            ...tier,
+            policies: tier.policies.with(j, { ...p, rules: p.rules.toSpliced(k, 1) }),
+          }),
         })),
       ),
     ),
@@ -66,7 +69,18 @@ t.test(`${PAIRS} random pairs, FUZZ_SEED=${random.seed}`, async (t) => {
       verdicts[verdict] = (verdicts[verdict] ?? 0) + 1;
       if (!found) continue;
       const small = shrink(world, packet);
-      t.comment(JSON.stringify({ packet, found, ir: small.ir, pods: [...small.snapshot.pods.values()].map((p) => [p.namespace, p.name, p.ips, p.labels, p.ports]) }, null, 1));
+      t.comment(
+        JSON.stringify(
+          {
+            packet,
+            found,
+            ir: small.ir,
+            pods: [...small.snapshot.pods.values()].map((p) => [p.namespace, p.name, p.ips, p.labels, p.ports]),
+          },
+          null,
+          1,
+        ),
+      );
       t.fail(`FUZZ_SEED=${random.seed}: the engines disagree after ${pairs} pairs`);
       return;
     }

@@ -70,7 +70,13 @@ function parseV6(ip: Buffer): Parsed {
     }
     next = after;
   }
-  return transport({ ...ends, protocol: next, fragment }, at > total ? Buffer.alloc(0) : ip.subarray(at, total), ip[7] as number, 6, at > total);
+  return transport(
+    { ...ends, protocol: next, fragment },
+    at > total ? Buffer.alloc(0) : ip.subarray(at, total),
+    ip[7] as number,
+    6,
+    at > total,
+  );
 }
 
 interface Ends {

@@ -8,13 +8,51 @@ import type { World } from '../engines/engine.js';
 import { namespace, pod, policy, snapshotOf } from '../policy/world.js';
 import type { Random } from './random.js';
 
-const CIDRS4 = ['0.0.0.0/0', '10.0.0.0/8', '10.244.0.0/24', '10.244.0.2/31', '10.244.0.3/32', '192.0.2.0/24', '192.0.2.128/25', '192.0.2.200/29'];
+const CIDRS4 = [
+  '0.0.0.0/0',
+  '10.0.0.0/8',
+  '10.244.0.0/24',
+  '10.244.0.2/31',
+  '10.244.0.3/32',
+  '192.0.2.0/24',
+  '192.0.2.128/25',
+  '192.0.2.200/29',
+];
 const CIDRS6 = ['::/0', '2001:db8::/32', '2001:db8:1::/48', '2001:db8:1::42/128', 'fd00::/8'];
 const ADDRESSES = [
-  '0.0.0.1', '9.255.255.255', '10.0.0.0', '10.96.0.1', '10.96.0.2', '10.96.0.3', '10.244.0.1', '10.244.0.2', '10.244.0.3', '10.244.0.4',
-  '10.244.0.255', '10.244.1.0', '192.0.2.0', '192.0.2.127', '192.0.2.128', '192.0.2.199', '192.0.2.200', '192.0.2.207', '192.0.2.208',
-  '192.168.0.1', '192.168.0.2', '255.255.255.255', '::1', '2001:db8::', '2001:db8:0:ffff::', '2001:db8:1::42', '2001:db8:1::43', '2001:db8:2::',
-  '2001:db9::', 'fd00::1', 'fd00::2', 'fd00::9', 'fe00::1',
+  '0.0.0.1',
+  '9.255.255.255',
+  '10.0.0.0',
+  '10.96.0.1',
+  '10.96.0.2',
+  '10.96.0.3',
+  '10.244.0.1',
+  '10.244.0.2',
+  '10.244.0.3',
+  '10.244.0.4',
+  '10.244.0.255',
+  '10.244.1.0',
+  '192.0.2.0',
+  '192.0.2.127',
+  '192.0.2.128',
+  '192.0.2.199',
+  '192.0.2.200',
+  '192.0.2.207',
+  '192.0.2.208',
+  '192.168.0.1',
+  '192.168.0.2',
+  '255.255.255.255',
+  '::1',
+  '2001:db8::',
+  '2001:db8:0:ffff::',
+  '2001:db8:1::42',
+  '2001:db8:1::43',
+  '2001:db8:2::',
+  '2001:db9::',
+  'fd00::1',
+  'fd00::2',
+  'fd00::9',
+  'fe00::1',
 ];
 const PORTS = [1, 53, 79, 80, 81, 443, 444, 1023, 1024, 8080, 65534, 65535];
 const PROTOCOLS = [6, 6, 6, 17, 17, 132, 1, 58, 47];
@@ -32,9 +70,12 @@ export function randomWorld(r: Random): World {
 
 export function randomPacket(r: Random, snapshot: Snapshot): Packet {
   const protocol = r.pick(PROTOCOLS);
-  const families = ADDRESSES.filter((a) => (protocol === 58 ? a.includes(':') : protocol === 1 ? !a.includes(':') : true));
+  const families = ADDRESSES.filter((a) =>
+    protocol === 58 ? a.includes(':') : protocol === 1 ? !a.includes(':') : true,
+  );
   const icmp = protocol === 1 || protocol === 58;
-  const types = protocol === 1 ? [0, 8, 13, 3 * 256 + 4, 8 * 256, 8 * 256 + 1] : [128 * 256, 129 * 256, 1 * 256 + 4, 3 * 256];
+  const types =
+    protocol === 1 ? [0, 8, 13, 3 * 256 + 4, 8 * 256, 8 * 256 + 1] : [128 * 256, 129 * 256, 1 * 256 + 4, 3 * 256];
   const fragment = r.chance(6) && !icmp;
   return {
     from: r.pick([...snapshot.pods.keys()]),
@@ -46,37 +87,76 @@ export function randomPacket(r: Random, snapshot: Snapshot): Packet {
 }
 
 function cluster(r: Random): string {
-  const docs = [namespace('default', { env: r.pick(['prod', 'test']) }), namespace('other', { env: r.pick(['prod', 'test']) })];
+  const docs = [
+    namespace('default', { env: r.pick(['prod', 'test']) }),
+    namespace('other', { env: r.pick(['prod', 'test']) }),
+  ];
   for (let n = 1; n <= 4; n++) {
-    const ports = r.chance(60) ? [{ name: 'p', ports: [{ name: 'http', containerPort: r.pick([80, 8080]) }, { name: 'dns', containerPort: 53, protocol: 'UDP' }] }] : [];
+    const ports = r.chance(60)
+      ? [
+          {
+            name: 'p',
+            ports: [
+              { name: 'http', containerPort: r.pick([80, 8080]) },
+              { name: 'dns', containerPort: 53, protocol: 'UDP' },
+            ],
+          },
+        ]
+      : [];
     const ips = r.chance(50) ? [`10.244.0.${n}`, `fd00::${n}`] : [`10.244.0.${n}`];
     const more = { containers: ports, ...(r.chance(5) ? { hostNetwork: true } : {}) };
     docs.push(pod(`${r.chance(75) ? 'default' : 'other'}/p${n}`, ips, r.chance(85) ? { app: r.pick(APPS) } : {}, more));
   }
   for (let n = 1; n <= 3; n++) {
     if (r.chance(30)) continue;
-    docs.push(`---\n${JSON.stringify({ apiVersion: 'v1', kind: 'Service', metadata: { namespace: 'default', name: `s${n}` }, spec: { clusterIP: `10.96.0.${n}`, ports: [{ port: 80 }] } })}\n`);
-    const endpoints = r.some(['10.244.0.1', '10.244.0.2', '10.244.0.3', '192.0.2.130', '10.244.1.9'], 3).map((ip) => ({ addresses: [ip] }));
+    docs.push(
+      `---\n${JSON.stringify({ apiVersion: 'v1', kind: 'Service', metadata: { namespace: 'default', name: `s${n}` }, spec: { clusterIP: `10.96.0.${n}`, ports: [{ port: 80 }] } })}\n`,
+    );
+    const endpoints = r
+      .some(['10.244.0.1', '10.244.0.2', '10.244.0.3', '192.0.2.130', '10.244.1.9'], 3)
+      .map((ip) => ({ addresses: [ip] }));
     const meta = { namespace: 'default', name: `s${n}-x`, labels: { 'kubernetes.io/service-name': `s${n}` } };
-    docs.push(`---\n${JSON.stringify({ apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', metadata: meta, addressType: 'IPv4', ports: [{ name: '', port: r.pick([80, 8080]), protocol: 'TCP' }], endpoints })}\n`);
+    docs.push(
+      `---\n${JSON.stringify({ apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', metadata: meta, addressType: 'IPv4', ports: [{ name: '', port: r.pick([80, 8080]), protocol: 'TCP' }], endpoints })}\n`,
+    );
   }
   return docs.join('');
 }
 
 function networkPolicy(r: Random, n: number): string {
-  const selector = () => (r.chance(20) ? {} : r.chance(70) ? { matchLabels: { app: r.pick(APPS) } } : { matchExpressions: [{ key: 'app', operator: r.pick(['In', 'NotIn']), values: [r.pick(APPS), r.pick(APPS)] }] });
+  const selector = () =>
+    r.chance(20)
+      ? {}
+      : r.chance(70)
+        ? { matchLabels: { app: r.pick(APPS) } }
+        : {
+            matchExpressions: [{ key: 'app', operator: r.pick(['In', 'NotIn']), values: [r.pick(APPS), r.pick(APPS)] }],
+          };
   const block = () => {
     const cidrs = r.chance(75) ? CIDRS4 : CIDRS6;
     const at = r.below(cidrs.length);
-    const nested = (cidrs === CIDRS4 ? [['192.0.2.0/24', '192.0.2.128/25', '192.0.2.200/29'], ['10.0.0.0/8', '10.244.0.0/24', '10.244.0.2/31', '10.244.0.3/32']] : [['2001:db8::/32', '2001:db8:1::/48', '2001:db8:1::42/128']]);
+    const nested =
+      cidrs === CIDRS4
+        ? [
+            ['192.0.2.0/24', '192.0.2.128/25', '192.0.2.200/29'],
+            ['10.0.0.0/8', '10.244.0.0/24', '10.244.0.2/31', '10.244.0.3/32'],
+          ]
+        : [['2001:db8::/32', '2001:db8:1::/48', '2001:db8:1::42/128']];
     const family = nested.find((f) => f.includes(cidrs[at] as string));
     const inside = family?.slice(family.indexOf(cidrs[at] as string) + 1) ?? [];
-    return { ipBlock: { cidr: cidrs[at], ...(inside.length > 0 && r.chance(50) ? { except: r.some(inside, 2) } : {}) } };
+    return {
+      ipBlock: { cidr: cidrs[at], ...(inside.length > 0 && r.chance(50) ? { except: r.some(inside, 2) } : {}) },
+    };
   };
   const peer = () => {
     if (r.chance(55)) return block();
     const which = r.below(3);
-    return { ...(which !== 1 ? { podSelector: selector() } : {}), ...(which !== 0 ? { namespaceSelector: r.chance(40) ? {} : { matchLabels: { env: r.pick(['prod', 'test']) } } } : {}) };
+    return {
+      ...(which !== 1 ? { podSelector: selector() } : {}),
+      ...(which !== 0
+        ? { namespaceSelector: r.chance(40) ? {} : { matchLabels: { env: r.pick(['prod', 'test']) } } }
+        : {}),
+    };
   };
   const port = () => {
     const protocol = r.pick(['TCP', 'TCP', 'UDP', 'SCTP']);
@@ -90,7 +170,11 @@ function networkPolicy(r: Random, n: number): string {
     ...(r.chance(70) ? { ports: Array.from({ length: r.below(3) + (r.chance(90) ? 1 : 0) }, port) } : {}),
   }));
   const types = r.pick([['Egress'], ['Egress'], ['Ingress', 'Egress'], ['Ingress'], undefined]);
-  return policy(`${r.chance(75) ? 'default' : 'other'}/np${n}`, { podSelector: selector(), ...(types ? { policyTypes: types } : {}), ...(r.chance(90) ? { egress } : {}) });
+  return policy(`${r.chance(75) ? 'default' : 'other'}/np${n}`, {
+    podSelector: selector(),
+    ...(types ? { policyTypes: types } : {}),
+    ...(r.chance(90) ? { egress } : {}),
+  });
 }
 
 function randomIr(r: Random): Ir {
@@ -108,9 +192,14 @@ function randomIr(r: Random): Ir {
           return {
             ref,
             staged,
-            subject: { namespaces: r.chance(70) ? { labels: { op: 'true' } } : { names: [r.pick(['default', 'other'])] }, pods: r.chance(60) ? { op: 'true' } : { op: 'in', key: 'app', values: [r.pick(APPS)] } },
+            subject: {
+              namespaces: r.chance(70) ? { labels: { op: 'true' } } : { names: [r.pick(['default', 'other'])] },
+              pods: r.chance(60) ? { op: 'true' } : { op: 'in', key: 'app', values: [r.pick(APPS)] },
+            },
             // Now and then a set of more than 512 rules, which has maps of its own.
-            rules: Array.from({ length: r.chance(3) ? 520 : r.below(6) }, (_, i) => randomRule(r, ref, i, name, staged)),
+            rules: Array.from({ length: r.chance(3) ? 520 : r.below(6) }, (_, i) =>
+              randomRule(r, ref, i, name, staged),
+            ),
           };
         }),
       };
@@ -131,7 +220,11 @@ function randomRule(r: Random, policy: PolicyRef, index: number, tier: string, s
 function randomPeer(r: Random): Peer {
   switch (r.below(8)) {
     case 0:
-      return { kind: 'pods', namespaces: { labels: { op: 'true' } }, pods: { op: r.pick(['in', 'notin']), key: 'app', values: [r.pick(APPS)] } };
+      return {
+        kind: 'pods',
+        namespaces: { labels: { op: 'true' } },
+        pods: { op: r.pick(['in', 'notin']), key: 'app', values: [r.pick(APPS)] },
+      };
     case 1:
       return { kind: 'pods', namespaces: { names: [r.pick(['default', 'other'])] }, pods: { op: 'true' } };
     case 2:
@@ -139,7 +232,11 @@ function randomPeer(r: Random): Peer {
     default: {
       const cidrs = r.chance(75) ? CIDRS4 : CIDRS6;
       const at = r.below(cidrs.length);
-      return { kind: 'cidr', cidr: cidrs[at] as string, except: r.chance(30) ? cidrs.slice(at + 1, at + 1 + r.below(3)) : [] };
+      return {
+        kind: 'cidr',
+        cidr: cidrs[at] as string,
+        except: r.chance(30) ? cidrs.slice(at + 1, at + 1 + r.below(3)) : [],
+      };
     }
   }
 }
