@@ -52,6 +52,8 @@ interface EgressSpec {
   readonly ports?: readonly PortSpec[];
 }
 
+const NONE: readonly string[] = [];
+
 const validate = compileSchema(networkPolicySchema);
 
 export const networkPolicy: Dialect = {
@@ -241,8 +243,11 @@ function readBlock(block: NonNullable<PeerSpec['ipBlock']>, path: string, report
     return cidr;
   };
   const cidr = read(block.cidr, `${path}.cidr`);
+  // Lists of a million blocks: one text each, the object's own, and one empty list of exceptions for all of them.
+  const text = cidr === undefined ? '' : cidr.text === block.cidr ? block.cidr : cidr.text;
+  if (!block.except?.length) return { kind: 'cidr', cidr: text, except: NONE };
   const except: string[] = [];
-  (block.except ?? []).forEach((text, i) => {
+  block.except.forEach((text, i) => {
     const field = `${path}.except[${i}]`;
     const inner = read(text, field);
     if (!cidr || !inner) return;
@@ -257,7 +262,7 @@ function readBlock(block: NonNullable<PeerSpec['ipBlock']>, path: string, report
     }
     except.push(inner.text);
   });
-  return { kind: 'cidr', cidr: cidr?.text ?? '', except };
+  return { kind: 'cidr', cidr: text, except };
 }
 
 /** IANA_SVC_NAME as the API server checks it. */

@@ -9,7 +9,7 @@ import { cidr } from './worlds.js';
 import { atMost, median, percentile, progress, type Result } from './result.js';
 
 const POLICIES = 1000;
-const FLIPS = 200;
+const FLIPS = 100;
 const PORT = 9000;
 const LOAD = join(compiled, 'bench-load');
 
@@ -60,21 +60,23 @@ export async function update(): Promise<Result[]> {
       { stdio: ['ignore', 'pipe', 'inherit'] },
     );
     const lines = createInterface({ input: client.stdout })[Symbol.asyncIterator]();
-    const next = async (what: string): Promise<number> => {
+    /** Time of the next change of this kind, milliseconds since 1970; what was before `since` is not an answer. */
+    const next = async (what: string, since: number): Promise<number> => {
       for (;;) {
-        const { value } = await lines.next();
+        const { value, done } = await lines.next();
+        if (done) throw new Error('the traffic ended');
         const [word, at] = String(value).split(' ');
-        if (word === what) return Number(at) / 1000;
+        if (word === what && Number(at) / 1000 >= since) return Number(at) / 1000;
       }
     };
-    await next('down');
+    await next('down', 0);
     const took: number[] = [];
     for (let i = 0; i < FLIPS; i++) {
       const allow = i % 2 === 0;
-      const start = performance.timeOrigin + performance.now();
+      const start = Date.now();
       write(allow);
-      took.push((await next(allow ? 'up' : 'down')) - start);
-      await new Promise((resolve) => setTimeout(resolve, 30 + (i % 7) * 5));
+      took.push((await next(allow ? 'up' : 'down', start)) - start);
+      await new Promise((resolve) => setTimeout(resolve, 60 + (i % 7) * 5));
     }
     client.kill();
     server.kill();
