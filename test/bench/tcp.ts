@@ -46,7 +46,7 @@ export async function tcp(): Promise<Result[]> {
       iptables(world, true);
       modes.iptables.push(crr(pod, SECONDS));
       iptables(world, false);
-      const agent = await Agent.start(world);
+      const agent = await Agent.start(world, { follow: false });
       modes.agent.push(crr(pod, SECONDS));
       rates.agent.push(iperf(pod));
       await agent.stop();

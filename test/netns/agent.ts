@@ -12,6 +12,8 @@ export interface AgentOptions {
   /** Comes before `dist/agent/main.js`; node in the node's namespace if not given. */
   command?: readonly string[];
   args?: readonly string[];
+  /** Collect its flows; by default yes. For measurements a reader is one process too many. */
+  follow?: boolean;
 }
 
 const MAIN = join(compiled, 'agent/main.js');
@@ -63,7 +65,7 @@ export class Agent {
     world.onClose(() => agent.#cleanUp());
     try {
       await until('the agent answers', () => agent.#client.status(), 30000);
-      agent.#client.follow((flow) => agent.flows.push(flow));
+      if (opts.follow !== false) agent.#client.follow((flow) => agent.flows.push(flow));
       await agent.settled();
     } catch (error) {
       throw new Error(`${String(error)}\n--- the agent's log\n${agent.log}`);

@@ -1,0 +1,172 @@
+/** egressctl as users run it: the built program, its output and its exit codes. */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import { parseTarget } from '../../src/cli/explain.js';
+import { compact } from '../../src/cli/flow-format.js';
+import { parseTime } from '../../src/cli/flow-options.js';
+import { duration, fit, painter, safe } from '../../src/cli/output.js';
+import { makeProgram } from '../../src/cli/program.js';
+import { Enricher } from '../../src/flow/enrich.js';
+import { toRecord } from '../../src/flow/hubble.js';
+import { event } from '../flow/flows.js';
+import { compiled } from '../netns/shell.js';
+
+const dir = mkdtempSync(join(tmpdir(), 'egress-agent-cli-'));
+t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+const CTL = join(compiled, 'src/cli/main.js');
+const ctl = (...args: string[]) => {
+  const r = spawnSync(process.execPath, [CTL, ...args], {
+    encoding: 'utf8',
+    env: { ...process.env, EGRESS_AGENT_SOCKET: join(dir, 'none.sock') },
+  });
+  return { code: r.status, out: r.stdout, err: r.stderr };
+};
+
+const POLICIES = join(dir, 'policies');
+spawnSync('mkdir', ['-p', POLICIES]);
+writeFileSync(
+  join(POLICIES, 'all.yaml'),
+  `{apiVersion: v1, kind: Pod, metadata: {namespace: shop, name: web, labels: {app: web}}, status: {podIP: 10.0.0.1}}
+---
+{apiVersion: v1, kind: Pod, metadata: {namespace: shop, name: api, labels: {app: api}}, status: {podIP: 10.0.0.2}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: web}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  policyTypes: [Egress]
+  egress: [{to: [{podSelector: {matchLabels: {app: api}}}], ports: [{port: 8080}]}]
+`,
+);
+
+t.test('explain from manifests, without an agent', async (t) => {
+  const yes = ctl('explain', '--from', 'shop/web', '--to', 'shop/api:8080', '--manifests', POLICIES);
+  t.equal(yes.code, 0);
+  t.match(yes.out, /ALLOWED/);
+  t.match(yes.out, /np\/shop\/web#0/);
+  const no = ctl('explain', '--from', 'shop/web', '--to', '203.0.113.1:443/tcp', '--manifests', POLICIES, '-o', 'json');
+  t.equal(no.code, 3, 'denied');
+  t.equal(JSON.parse(no.out).verdict.verdict, 'deny');
+  t.equal(
+    ctl('explain', '--from', 'shop/api', '--to', '203.0.113.1', '--manifests', POLICIES).code,
+    0,
+    'no policy selects it',
+  );
+  for (const args of [
+    ['--from', 'shop/nobody', '--to', '1.2.3.4:1'],
+    ['--from', 'shop/web', '--to', 'what?'],
+    ['--from', 'shop/web', '--to', '1.2.3.4:70000'],
+    ['--from', 'shop/web'],
+  ]) {
+    const wrong = ctl('explain', ...args, '--manifests', POLICIES);
+    t.equal(wrong.code, 2, args.join(' '));
+    t.not(wrong.err, '');
+  }
+});
+
+t.test('targets', async (t) => {
+  t.same(parseTarget('203.0.113.1:443'), { to: '203.0.113.1', port: 443, protocol: 6 });
+  t.same(parseTarget('[FD00::0:1]:53/UDP'), { to: 'fd00::1', port: 53, protocol: 17 });
+  t.same(parseTarget('fd00::1'), { to: 'fd00::1', port: 0, protocol: 6 });
+  t.same(parseTarget('shop/api:8080/sctp'), { to: 'shop/api', port: 8080, protocol: 132 });
+  t.same(parseTarget('1.2.3.4:8/icmp'), { to: '1.2.3.4', port: 2048, protocol: 1 });
+});
+
+t.test('validate', async (t) => {
+  t.equal(ctl('validate', POLICIES).code, 0);
+  const bad = join(dir, 'bad');
+  spawnSync('mkdir', ['-p', bad]);
+  writeFileSync(
+    join(bad, 'x.yaml'),
+    'apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {namespace: a, name: b}\nspec:\n  podSelector: {}\n  egress:\n  - to: [{ipBlock: {cidr: 10.0.0.300/8}}]\n',
+  );
+  const r = ctl('validate', bad);
+  t.equal(r.code, 1);
+  t.match(r.out, /x\.yaml:7 \(document 1\): NetworkPolicy a\/b: spec\.egress\[0\]\.to\[0\]\.ipBlock\.cidr/);
+  t.equal(JSON.parse(ctl('validate', bad, '-o', 'json').out).problems.length, 1);
+  t.equal(ctl('validate', join(dir, 'nowhere')).code, 1);
+});
+
+t.test('usage', async (t) => {
+  for (const args of [
+    ['flws'],
+    ['flows', '--verdict', 'maybe'],
+    ['flows', '--since', 'yesterday'],
+    ['flows', '-o', 'xml'],
+    ['flows', '--not'],
+    ['completion', 'csh'],
+    ['flows', '--first', '3', '-f'],
+  ]) {
+    t.equal(ctl(...args).code, 2, args.join(' '));
+  }
+  for (const command of ['flows', 'status', 'explain', 'validate', 'doctor', 'completion', 'version']) {
+    const help = ctl(command, '--help');
+    t.equal(help.code, 0, `${command} --help`);
+    t.match(help.out, /^Usage: egressctl /);
+  }
+  const none = ctl('flows');
+  t.equal(none.code, 1);
+  t.match(none.err, /no agent is running/);
+  t.match(JSON.parse(ctl('version', '-o', 'json').out), { egressctl: /^\d/ });
+});
+
+t.test('doctor', async (t) => {
+  const { probes } = JSON.parse(ctl('doctor', '-o', 'json').out) as { probes: { name: string; state: string }[] };
+  for (const name of ['kernel', 'BTF', 'capabilities', 'bpffs', 'libbpf', 'clang', 'programs', 'tcx hooks']) {
+    t.ok(
+      probes.some((p) => p.name === name),
+      name,
+    );
+  }
+  t.equal(probes.find((p) => p.name === 'programs')?.state, 'ok', 'the kernel takes the programs');
+});
+
+t.test('completion', async (t) => {
+  const bash = ctl('completion', 'bash').out;
+  const complete = (line: string) =>
+    spawnSync(
+      'bash',
+      [
+        '-c',
+        `${bash}\nCOMP_WORDS=(${line}); COMP_CWORD=$((\${#COMP_WORDS[@]}-1)); _egressctl; echo "\${COMPREPLY[*]}"`,
+      ],
+      { encoding: 'utf8' },
+    ).stdout.trim();
+  t.equal(complete('egressctl exp'), 'explain');
+  t.equal(complete('egressctl flows --verdict DEN'), 'DENIED');
+  t.match(complete('egressctl flows --to-p'), /--to-pod --to-port/);
+  for (const shell of ['zsh', 'fish']) t.match(ctl('completion', shell).out, /egressctl/);
+});
+
+t.test('filters in the order of the command line', async (t) => {
+  const request = (...args: string[]) => {
+    const program = makeProgram();
+    const flows = program.commands.find((c) => c.name() === 'flows');
+    let seen: unknown;
+    // The action would call the agent; the options are what is looked at.
+    flows?.action(() => {
+      seen = flows.opts();
+    });
+    program.parse(['node', 'egressctl', 'flows', ...args]);
+    return seen;
+  };
+  t.match(request('--pod', 'shop/web', '--not', '--port', '53', '-f'), { pod: 'shop/web', port: '53', follow: true });
+});
+
+t.test('lines', async (t) => {
+  const enricher = new Enricher({ nodeName: 'node-a' });
+  const line = compact(
+    toRecord(enricher.enrich(event({ verdict: 'deny', remote: '2001:db8::1', family: 6 }))),
+    painter('never'),
+  );
+  t.ok(line.length <= 100, line);
+  t.match(line, /\[2001:db8::1\]:443\/tcp +DENIED/);
+  t.equal(safe('a\u001b[31mb\nc'), 'a\\u001b[31mb\\u000ac', 'control characters are shown, not sent');
+  t.equal(fit('abcdef', 4), 'abc…');
+  t.equal(duration(90e9), '1m30s');
+  t.same(parseTime('1m', 100_000), { seconds: 40, nanos: 0 });
+});
