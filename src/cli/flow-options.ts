@@ -71,7 +71,7 @@ export class FilterOptions {
     });
     const text = (v: string) => v;
     sides('namespace', 'ns', 'namespace', 'pod', (v) => `${v}/`, '-n, ');
-    sides('pod', '[ns/]name', 'pod, by the beginning of its name', 'pod', text);
+    sides('pod', '[ns/]name', 'pod, by the beginning of its name; without a namespace: in default', 'pod', text);
     sides('ip', 'ip|cidr', 'address or CIDR', 'ip', text);
     sides('port', 'port', 'port', 'port', text);
     sides('label', 'selector', 'label selector, e.g. app=web', 'label', text, '-l, ');
