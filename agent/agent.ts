@@ -15,7 +15,6 @@ import { Enricher } from '../src/flow/enrich.js';
 import { FlowHub } from '../src/flow/hub.js';
 import { ManifestSource } from '../src/identity/manifests.js';
 import type { Snapshot } from '../src/identity/snapshot.js';
-import { ENUMS, STRUCTS } from '../src/image/layout.gen.js';
 import { explain, type Explanation } from '../src/ir/explain.js';
 import type { Logger } from '../src/log.js';
 import { tryCanonicalAddr } from '../src/net/addr.js';
@@ -45,8 +44,6 @@ const SWEEP_MS = 250;
 const CHECK_MS = 30_000;
 const VERIFY_MS = 300_000;
 const LOSS_MS = 1000;
-
-const { ea_flow: FLOW } = STRUCTS;
 
 /** Where the sources of the BPF programs and the built object are, in a checkout and in a build. */
 function paths(): { bpfDir: string; shipped: string } {
@@ -153,7 +150,6 @@ export class Agent implements AgentView {
     const ring = new RingReader(map('events'), map('counters'));
     this.lostBefore = ring.lost();
     const sweeper = new FlowSweeper(map('flows'), map('accepted'), clock.hz, (key, value) => {
-      if (!isToldOf(value)) return;
       hub.publish(enricher.enrich(decodeFlowEnd(key, value, Number(clock.nanos()), 0)));
     });
     this.parts = {
@@ -291,15 +287,6 @@ export class Agent implements AgentView {
     if (total > 0) this.log.warn('events were lost: the ring was full', { events: total });
     this.lostBefore = now;
   }
-}
-
-/** A flow whose end is news: not one that ended in the kernel, nor one that nobody was told of. */
-function isToldOf(value: Buffer): boolean {
-  const flags = value[FLOW.fields.flags.offset] as number;
-  const F = ENUMS.ea_flow_flags;
-  if (((value[FLOW.fields.tcp_state.offset] as number) & ENUMS.ea_tcp_state.EA_TCP_CLOSED) !== 0) return false;
-  if ((flags & F.EA_FLOW_INBOUND) !== 0) return (flags & F.EA_FLOW_CONFIRMED) !== 0;
-  return (flags & F.EA_FLOW_SECOND_LOOK) === 0;
 }
 
 /**

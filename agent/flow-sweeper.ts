@@ -11,7 +11,8 @@ const FLOW = L.STRUCTS.ea_flow.fields;
 const KEY = L.STRUCTS.ea_flow_key.fields;
 const TCP = L.ENUMS.ea_tcp_state;
 const VERDICT_DENY = L.ENUMS.ea_verdict.EA_VERDICT_DENY;
-const INBOUND = L.ENUMS.ea_flow_flags.EA_FLOW_INBOUND;
+const FLAGS = L.ENUMS.ea_flow_flags;
+const INBOUND = FLAGS.EA_FLOW_INBOUND;
 
 /** Seconds of silence after which a flow has ended. As in the kernel's conntrack, where it has the state. */
 export const IDLE_SECONDS = {
@@ -34,7 +35,7 @@ export class FlowSweeper {
 
   /**
    * @param hz the kernel's jiffies a second
-   * @param ended receives key and value of each flow that ended; valid during the call only
+   * @param ended receives key and value of each flow whose end is news; valid during the call only
    */
   constructor(
     private readonly flows: BpfMap,
@@ -64,35 +65,49 @@ export class FlowSweeper {
     }
     const { keys, values, count } = next.value;
     this.counted += count;
-    const gone: Buffer[] = [];
-    const inbound: Buffer[] = [];
     const { keySize, valueSize } = this.flows;
+    // At thousands of connections a second thousands end here: nothing is made for one but its key's place in these.
+    const gone = Buffer.allocUnsafe(count * keySize);
+    const inbound = Buffer.allocUnsafe(count * keySize);
+    let goneCount = 0;
+    let inboundCount = 0;
     for (let i = 0; i < count; i++) {
-      // Most flows are not idle: nothing is made for them.
-      const silent = (jiffies - u64(values, i * valueSize + FLOW.last_jiffies.offset)) / this.hz;
-      if (silent <= SHORTEST) continue;
-      const value = values.subarray(i * valueSize, (i + 1) * valueSize);
-      const key = keys.subarray(i * keySize, (i + 1) * keySize);
-      if (silent <= idleLimit(key, value)) continue;
-      gone.push(Buffer.from(key));
-      if (((value[FLOW.flags.offset] as number) & INBOUND) !== 0) inbound.push(Buffer.from(key));
-      this.ended(key, value);
+      const value = i * valueSize;
+      const silent = (jiffies - u64(values, value + FLOW.last_jiffies.offset)) / this.hz;
+      if (silent <= SHORTEST || silent <= idleLimit(keys, i * keySize, values, value)) continue;
+      keys.copy(gone, goneCount++ * keySize, i * keySize, (i + 1) * keySize);
+      if (((values[value + FLOW.flags.offset] as number) & INBOUND) !== 0) {
+        keys.copy(inbound, inboundCount++ * keySize, i * keySize, (i + 1) * keySize);
+      }
+      if (isNews(values, value)) {
+        this.ended(keys.subarray(i * keySize, (i + 1) * keySize), values.subarray(value, value + valueSize));
+      }
     }
-    if (gone.length > 0) this.flows.deleteBatch(Buffer.concat(gone), gone.length);
-    if (inbound.length > 0) this.accepted.deleteBatch(Buffer.concat(inbound), inbound.length);
-    return gone.length;
+    if (goneCount > 0) this.flows.deleteBatch(gone, goneCount);
+    if (inboundCount > 0) this.accepted.deleteBatch(inbound, inboundCount);
+    return goneCount;
   }
 }
 
-function idleLimit(key: Buffer, value: Buffer): number {
-  if (value[FLOW.verdict.offset] === VERDICT_DENY) return IDLE_SECONDS.denied;
-  if (key[KEY.protocol.offset] === 6) {
-    const state = value[FLOW.tcp_state.offset] as number;
+/** A flow whose end is news: not one that ended in the kernel, nor one that nobody was told of. `at`: of its value. */
+function isNews(values: Buffer, at: number): boolean {
+  const flags = values[at + FLOW.flags.offset] as number;
+  if (((values[at + FLOW.tcp_state.offset] as number) & TCP.EA_TCP_CLOSED) !== 0) return false;
+  if ((flags & INBOUND) !== 0) return (flags & FLAGS.EA_FLOW_CONFIRMED) !== 0;
+  // Of an uplink's second look the client's own flow tells.
+  return (flags & FLAGS.EA_FLOW_SECOND_LOOK) === 0;
+}
+
+/** Seconds. `key`, `value`: where they begin. */
+function idleLimit(keys: Buffer, key: number, values: Buffer, value: number): number {
+  if (values[value + FLOW.verdict.offset] === VERDICT_DENY) return IDLE_SECONDS.denied;
+  if (keys[key + KEY.protocol.offset] === 6) {
+    const state = values[value + FLOW.tcp_state.offset] as number;
     if ((state & TCP.EA_TCP_CLOSED) !== 0) return IDLE_SECONDS.tcpClosed;
     if ((state & (TCP.EA_TCP_FIN_IN | TCP.EA_TCP_FIN_OUT)) !== 0) return IDLE_SECONDS.tcpClosing;
     return state === TCP.EA_TCP_SYN ? IDLE_SECONDS.tcpOpening : IDLE_SECONDS.tcpOpen;
   }
-  const both = u64(value, FLOW.packets_in.offset) > 0 && u64(value, FLOW.packets_out.offset) > 0;
+  const both = u64(values, value + FLOW.packets_in.offset) > 0 && u64(values, value + FLOW.packets_out.offset) > 0;
   return both ? IDLE_SECONDS.answered : IDLE_SECONDS.unanswered;
 }
 
