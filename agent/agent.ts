@@ -4,7 +4,7 @@
  *   manifests → Snapshot → IR → Image → maps          (reconciler: when something changed)
  *   ring → FlowEvent → Flow → hub → gRPC              (a timer: nobody is woken for an event)
  */
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Compiler } from '../src/compile/index.js';
@@ -26,6 +26,7 @@ import { KernelClock } from './clock.js';
 import { EndpointResolver } from './endpoints.js';
 import { FlowSweeper } from './flow-sweeper.js';
 import { load } from './loader.js';
+import { removePath } from './hook-kind.js';
 import { KernelMapStore } from './map-store.js';
 import { NetnsWatcher } from './netns.js';
 import { NetworkEvents } from './network-events.js';
@@ -83,7 +84,6 @@ export class Agent implements AgentView {
   private async run(): Promise<void> {
     const { options, log } = this;
     mkdirSync(options.runDir, { recursive: true, mode: 0o750 });
-    chmodSync(options.runDir, 0o750);
     const socket = join(options.runDir, 'agent.sock');
     await RpcServer.refuseIfServed(socket);
 
@@ -297,6 +297,23 @@ export async function detach(options: Pick<AgentOptions, 'runDir' | 'pinDir'>, l
   const socket = join(options.runDir, 'agent.sock');
   await RpcServer.refuseIfServed(socket);
   new Attacher({ pinDir: options.pinDir }).detachAll();
-  for (const path of [options.pinDir, options.runDir]) rmSync(path, { recursive: true, force: true });
+  // What is ours, by name: a directory given by mistake keeps what else is in it.
+  const { runDir, pinDir } = options;
+  const journal = join(runDir, 'journal');
+  for (const path of [join(pinDir, 'maps'), join(journal, 'sets'), join(journal, 'classes'), socket]) {
+    rmSync(path, { recursive: true, force: true });
+  }
+  for (const name of listDir(runDir)) if (/^verifier-\w+\.log$/.test(name)) rmSync(join(runDir, name));
+  const cache = join(runDir, 'bpf');
+  for (const name of listDir(cache)) if (/^egress-[0-9a-f]{16}\.o$/.test(name)) rmSync(join(cache, name));
+  for (const dir of [journal, cache, pinDir, runDir]) removePath(rmdirSync, dir);
   log.info('detached', { pins: options.pinDir, run: options.runDir });
+}
+
+function listDir(dir: string): string[] {
+  try {
+    return readdirSync(dir);
+  } catch {
+    return [];
+  }
 }

@@ -53,6 +53,7 @@ export function removePath(remove: (path: string) => void, path: string): void {
     remove(path);
   } catch (e) {
     const code = (e as NodeJS.ErrnoException).code;
-    if (code !== 'ENOENT' && code !== 'ENOTEMPTY') throw e;
+    // EBUSY: a mount point, such as the BPF file system itself.
+    if (code !== 'ENOENT' && code !== 'ENOTEMPTY' && code !== 'EBUSY') throw e;
   }
 }

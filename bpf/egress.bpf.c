@@ -172,12 +172,14 @@ static __noinline struct ea_flow *open_inbound(struct packet *p) {
 }
 
 /* Whether this packet begins an inbound flow in place of the one that is there. Not in place of one that the endpoint
- * opened and that passes: that is a reply. */
+ * opened: that is a reply. Also when a change of policy denies the flow by now: a datagram that was on its way, or a
+ * peer that goes on sending, must not turn what is denied into what may be answered. */
 static __always_inline int begins_inbound(const struct ea_flow *flow, const struct packet *p) {
   if (!p->opens) return 0;
   if (!flow || (flow->tcp_state & EA_TCP_CLOSED)) return 1;
   if (flow->flags & EA_FLOW_INBOUND) return 0;
-  return flow->verdict == EA_VERDICT_DENY || p->key.opened_remotely;
+  if (p->key.opened_remotely) return 1;
+  return flow->verdict == EA_VERDICT_DENY && (is_syn(p) || flow->packets_out == 0);
 }
 
 /* What is delivered to the endpoint: opens inbound flows, and is the second look for Services. */
