@@ -1,6 +1,5 @@
 #!/usr/bin/env node
 /** egress-agent: reads its options, starts the agent, ends it on a signal. */
-import { setFlagsFromString } from 'node:v8';
 import { Command, Option } from 'commander';
 import { AgentError } from '../src/errors.js';
 import { makeLogger } from '../src/log.js';
@@ -18,9 +17,6 @@ import { VERSION } from './status.js';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
-
-// A node's memory is its pods': with a million CIDRs the heap may be a third larger than what lives in it, not twice.
-setFlagsFromString('--heap-growing-percent=30');
 
 interface Flags extends Omit<AgentOptions, 'uplinks' | 'mapSizes'> {
   uplink?: string[];

@@ -1,22 +1,29 @@
 /** How flows are printed: one line for people, a table, a dictionary, or JSON for programs. */
 import Table from 'cli-table3';
 import type { FlowRecord, GetRecordsResponse, HubbleEndpoint, Timestamp } from '../rpc/messages.js';
-import { bytes, duration, fit, type Paint, type Style, safe } from './output.js';
+import { bytes, duration, fitMiddle, type Paint, type Style, safe, toJson } from './output.js';
 
 export const FLOW_FORMATS = ['compact', 'table', 'dict', 'json', 'jsonpb'] as const;
 export type FlowFormat = (typeof FLOW_FORMATS)[number];
 
-/** Columns of the compact form: in a hundred, the rule has what is left. */
-const POD_WIDTH = 22;
-const DESTINATION_WIDTH = 30;
+/** Columns that the compact form is made for. */
+const COLUMNS = 100;
+/** `12:34:56.789 … → … ALLOWED ` */
+const OTHER_COLUMNS = 25;
 
 interface View {
   time: string;
   from: string;
+  /** Name or address of the destination. */
   to: string;
+  /** `:443/tcp` */
+  port: string;
   verdict: string;
   style: Style;
-  why: string;
+  /** The deciding rule; without one, the reason. */
+  rule: string;
+  /** What this event adds. */
+  note: string;
 }
 
 export function millisOf(t: Timestamp | undefined): number {
@@ -30,11 +37,18 @@ export function timeOfDay(ms: number): string {
   return `${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}.${String(d.getMilliseconds()).padStart(3, '0')}`;
 }
 
-export function compact(record: FlowRecord, paint: Paint): string {
+/**
+ * One line. Names are cut to their columns, ports never are.
+ * @param columns of the terminal; without one the columns are those of 100, and the rule, at the end, is whole
+ */
+export function compact(record: FlowRecord, paint: Paint, columns?: number): string {
   const v = view(record);
-  const time = paint('dim', v.time);
-  const verdict = paint(v.style, v.verdict.padEnd(7));
-  return `${time} ${fit(v.from, POD_WIDTH)} → ${fit(v.to, DESTINATION_WIDTH)} ${verdict} ${v.why}`;
+  const room = (columns ?? COLUMNS) - OTHER_COLUMNS;
+  const [from, to] = [Math.max(14, Math.floor(room * 0.3)), Math.max(20, Math.floor(room * 0.4))];
+  const destination = fitMiddle(v.to, to - v.port.length) + v.port;
+  const rest = columns === undefined ? Number.POSITIVE_INFINITY : Math.max(8, room - from - to);
+  const rule = v.note === '' ? v.rule : `${fitMiddle(v.rule, Math.max(8, rest - v.note.length - 1))} ${v.note}`;
+  return `${paint('dim', v.time)} ${fitMiddle(v.from, from).padEnd(from)} → ${destination.padEnd(to)} ${paint(v.style, v.verdict.padEnd(7))} ${fitMiddle(rule, rest)}`;
 }
 
 export function table(records: readonly FlowRecord[]): string {
@@ -45,7 +59,7 @@ export function table(records: readonly FlowRecord[]): string {
   });
   for (const r of records) {
     const v = view(r);
-    t.push([v.time, v.from, v.to, v.verdict, safe(r.rule?.text ?? r.reason), r.event, safe(r.flow.Summary ?? '')]);
+    t.push([v.time, v.from, v.to + v.port, v.verdict, safe(r.rule?.text ?? r.reason), r.event, safe(r.flow.Summary ?? '')]);
   }
   return t.toString();
 }
@@ -75,7 +89,7 @@ export function dict(record: FlowRecord): string {
   const rows: [string, string][] = [
     ['TIMESTAMP', new Date(millisOf(f.time)).toISOString()],
     ['SOURCE', v.from],
-    ['DESTINATION', v.to],
+    ['DESTINATION', v.to + v.port],
     ['EVENT', record.event],
     ['VERDICT', v.verdict],
     ['RULE', record.rule ? `${record.rule.text} (${record.rule.kind})` : record.reason],
@@ -93,15 +107,15 @@ export function dict(record: FlowRecord): string {
 /** The whole record, times as RFC 3339. */
 export function json(response: GetRecordsResponse): string {
   const { record, lost_events, node_name, time } = response;
-  if (!record) return JSON.stringify({ lost_events: plain(lost_events), node_name, time: rfc3339(time) });
-  return JSON.stringify({ ...(plain(record) as object), node_name, time: rfc3339(time) });
+  const body = record ? (plain(record) as object) : { lost_events: plain(lost_events) };
+  return toJson({ ...body, node_name, time: rfc3339(time) });
 }
 
 /** As Hubble prints: GetFlowsResponse in the JSON form of protocol buffers, with the names of the proto files. */
 export function jsonpb(response: GetRecordsResponse): string {
   const { record, lost_events, node_name, time } = response;
   const body = record ? { flow: plain(record.flow) } : { lost_events: plain(lost_events) };
-  return JSON.stringify({ ...body, node_name, time: rfc3339(time) });
+  return toJson({ ...body, node_name, time: rfc3339(time) });
 }
 
 function view(r: FlowRecord): View {
@@ -121,17 +135,15 @@ function view(r: FlowRecord): View {
       : undefined;
   const at = name ?? nameOf(destination, ip);
   const shown = ports && at.includes(':') && !at.includes('/') ? `[${at}]` : at;
-  const to = ports
-    ? `${shown}:${port ?? 0}/${protocol}`
-    : icmp
-      ? `${at} ${protocol} ${icmp.type ?? 0}/${icmp.code ?? 0}`
-      : `${at} ${protocol}`;
+  const suffix = ports ? `:${port ?? 0}/${protocol}` : icmp ? ` ${protocol} ${icmp.type ?? 0}/${icmp.code ?? 0}` : ` ${protocol}`;
   return {
     time: timeOfDay(millisOf(f.time)),
     from: safe(nameOf(source, sourceIp)),
-    to: safe(to.trim()),
+    to: safe(shown),
+    port: safe(suffix).trimEnd(),
     ...verdictOf(r),
-    why: safe(why(r)),
+    rule: safe(r.rule?.text ?? (r.inbound ? 'inbound' : r.reason)),
+    note: safe(note(r)),
   };
 }
 
@@ -150,20 +162,21 @@ function verdictOf(r: FlowRecord): { verdict: string; style: Style } {
   return { verdict: r.event === 'end' ? 'ended' : r.verdict.toUpperCase(), style: 'dim' };
 }
 
-/** The deciding rule; without one, the reason. Then what this event adds. */
-function why(r: FlowRecord): string {
-  const rule = r.rule?.text ?? (r.inbound ? 'inbound' : r.reason);
-  const audit =
-    r.audit_verdict && r.audit_verdict !== r.verdict ? `, staged: ${r.audit_verdict} ${r.audit_rule?.text ?? ''}` : '';
+function note(r: FlowRecord): string {
+  const notes: string[] = [];
   const drops = Number(r.drops ?? 0);
-  if (r.event === 'changed') return `${rule} (changed)${audit}`;
-  if (r.event === 'drop' && drops > 1) return `${rule} (${drops} packets)${audit}`;
-  if (r.event === 'end') return `${rule} (${counters(r)})`;
-  return `${rule}${audit}`;
+  if (r.event === 'changed') notes.push('changed');
+  if (r.event === 'drop' && drops > 1) notes.push(`${drops} packets`);
+  if (r.event === 'end') notes.push(counters(r));
+  else if (r.audit_verdict && r.audit_verdict !== r.verdict)
+    notes.push(`staged: ${r.audit_verdict} ${r.audit_rule?.text ?? ''}`.trimEnd());
+  return notes.length === 0 ? '' : `(${notes.join(', ')})`;
 }
 
+/** `12.3s ↑1.2kB ↓45kB`: how long, sent, received. */
 function counters(r: FlowRecord): string {
-  return `${duration(Number(r.duration_ns ?? 0))}, ${bytes(Number(r.bytes_out ?? 0))} out, ${bytes(Number(r.bytes_in ?? 0))} in`;
+  const size = (n: FlowRecord['bytes_out']) => bytes(Number(n ?? 0)).replace(' ', '');
+  return `${duration(Number(r.duration_ns ?? 0))} ↑${size(r.bytes_out)} ↓${size(r.bytes_in)}`;
 }
 
 function isTimestamp(value: object): value is Timestamp {

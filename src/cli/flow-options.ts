@@ -1,7 +1,10 @@
 /** Options of `egressctl flows` → GetFlowsRequest. Filters are named as `hubble observe` names them. */
+import type { MethodDefinition } from '@grpc/grpc-js';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { AgentError } from '../errors.js';
 import type { FlowFilter, GetFlowsRequest, TcpFlags, Timestamp, VerdictName } from '../rpc/messages.js';
+import { OBSERVER } from '../rpc/proto.js';
+import { FilterBuilder, type Side } from './flow-filters.js';
 
 export const VERDICTS = ['FORWARDED', 'DROPPED', 'AUDIT', 'TRACED'] as const;
 const VERDICT_WORDS: Readonly<Record<string, VerdictName>> = { ALLOWED: 'FORWARDED', DENIED: 'DROPPED' };
@@ -10,45 +13,21 @@ const TYPES: Readonly<Record<string, number>> = { drop: 1, trace: 4, 'policy-ver
 const TCP_FLAGS: readonly (keyof TcpFlags)[] = ['FIN', 'SYN', 'RST', 'PSH', 'ACK', 'URG', 'ECE', 'CWR', 'NS'];
 export const DEFAULT_LAST = 20;
 
-type List = Record<string, unknown[]>;
-
-/**
- * One filter under construction. An option for either side (`--pod`) stands for two filters, one for each side; what
- * is common to both is in both.
- */
-class FilterBuilder {
-  readonly common: List = {};
-  readonly source: List = {};
-  readonly destination: List = {};
-
-  filters(): FlowFilter[] {
-    const sides = [this.source, this.destination].filter((s) => Object.keys(s).length > 0);
-    const all = sides.length === 0 ? [this.common] : sides.map((s) => ({ ...this.common, ...s }));
-    return all.filter((f) => Object.keys(f).length > 0) as FlowFilter[];
-  }
-}
-
-function add(list: List, field: string, value: unknown): void {
-  const values = list[field];
-  if (values) values.push(value);
-  else list[field] = [value];
-}
-
-/** Collects the filters in the order of the command line: `--not` turns the next one. */
+/** Collects the filters in the order of the command line: `--not` turns the next one, each by itself. */
 export class FilterOptions {
   readonly #wanted = new FilterBuilder();
   readonly #unwanted: FilterBuilder[] = [];
+  readonly #raw: { whitelist: FlowFilter[]; blacklist: FlowFilter[] } = { whitelist: [], blacklist: [] };
   #not = false;
 
   /** Declares the options. */
   declare(command: Command): void {
     const either = (flags: string, about: string, field: string, make: (v: string) => unknown) =>
-      this.#option(command, flags, about, (b, v) => {
-        add(b.source, `source_${field}`, make(v));
-        add(b.destination, `destination_${field}`, make(v));
-      });
+      this.#option(command, flags, about, (b, v) => b.either(field, make(v)));
     const one = (flags: string, about: string, field: string, make: (v: string) => unknown) =>
-      this.#option(command, flags, about, (b, v) => add(b.common, field, make(v)));
+      this.#option(command, flags, about, (b, v) => b.common(field, make(v)));
+    const namespace = (flags: string, about: string, of: Side | 'either') =>
+      this.#option(command, flags, about, (b, v) => b.namespace(of, v));
     const sides = (
       name: string,
       value: string,
@@ -67,10 +46,13 @@ export class FilterOptions {
         .default(undefined, ''),
     );
     command.on('option:not', () => {
+      if (this.#not) throw new AgentError('USAGE', '--not twice: it stands once before each filter that it turns');
       this.#not = true;
     });
     const text = (v: string) => v;
-    sides('namespace', 'ns', 'namespace', 'pod', (v) => `${v}/`, '-n, ');
+    namespace('-n, --namespace <ns>', 'namespace, on either side', 'either');
+    namespace('--from-namespace <ns>', 'namespace of the source', 'source');
+    namespace('--to-namespace <ns>', 'namespace of the destination', 'destination');
     sides('pod', '[ns/]name', 'pod, by the beginning of its name; without a namespace: in default', 'pod', text);
     sides('ip', 'ip|cidr', 'address or CIDR', 'ip', text);
     sides('port', 'port', 'port', 'port', text);
@@ -111,24 +93,37 @@ export class FilterOptions {
     });
     one('--reply <true|false>', 'replies alone, or none', 'reply', (v) => v !== 'false');
     one('--uuid <uuid>', 'one flow event', 'uuid', text);
+    for (const [name, list, about] of [
+      ['allowlist', 'whitelist', 'show what it matches'],
+      ['denylist', 'blacklist', 'leave out what it matches'],
+    ] as const) {
+      command.addOption(
+        new Option(`--${name} <json>`, `a FlowFilter as JSON: ${about}`).argParser((v) => {
+          this.#raw[list].push(parseFilter(v));
+          return v;
+        }),
+      );
+    }
   }
 
-  request(): Pick<GetFlowsRequest, 'whitelist' | 'blacklist'> {
+  /** @throws AgentError USAGE where options contradict one another */
+  request(): Required<Pick<GetFlowsRequest, 'whitelist' | 'blacklist'>> {
     if (this.#not) throw new AgentError('USAGE', '--not stands before the filter that it turns');
-    return { whitelist: this.#wanted.filters(), blacklist: this.#unwanted.flatMap((b) => b.filters()) };
+    return {
+      whitelist: [...this.#wanted.filters(), ...this.#raw.whitelist],
+      blacklist: [...this.#unwanted.flatMap((b) => b.filters()), ...this.#raw.blacklist],
+    };
   }
 
   #option(command: Command, flags: string, about: string, take: (b: FilterBuilder, value: string) => void): void {
+    const option = new Option(flags, about);
     command.addOption(
-      new Option(flags, about).argParser((value: string) => {
-        if (this.#not) {
-          this.#not = false;
-          const turned = new FilterBuilder();
-          this.#unwanted.push(turned);
-          take(turned, value);
-        } else {
-          take(this.#wanted, value);
-        }
+      option.argParser((value: string) => {
+        const builder = this.#not ? new FilterBuilder() : this.#wanted;
+        if (this.#not) this.#unwanted.push(builder);
+        this.#not = false;
+        builder.use(option.name());
+        take(builder, value);
         return value;
       }),
     );
@@ -140,19 +135,53 @@ function integer(v: string): number {
   return Number(v);
 }
 
-/** `5m`, `1h30m`, `now`, or RFC 3339 → a point in time. @throws InvalidArgumentError */
+/** As `--print-raw-filters` prints it. What the agent's own messages do not know is refused, not passed over. */
+function parseFilter(text: string): FlowFilter {
+  try {
+    const filter = JSON.parse(text) as FlowFilter;
+    const { requestSerialize, requestDeserialize } = OBSERVER.GetFlows as MethodDefinition<GetFlowsRequest, unknown>;
+    const kept = requestDeserialize(requestSerialize({ whitelist: [filter] })).whitelist?.[0];
+    for (const [field, values] of Object.entries(filter)) {
+      if (!Array.isArray(values)) throw new Error(`${field} is no list`);
+      if (kept?.[field as keyof FlowFilter]?.length !== values.length)
+        throw new Error(`${field} is no field of it, or has a value that it cannot have`);
+    }
+    return filter;
+  } catch (e) {
+    throw new InvalidArgumentError(`It is no FlowFilter: ${(e as Error).message}.`);
+  }
+}
+
+/** As Hubble's client prints them: YAML, each filter as JSON, for --allowlist and --denylist. */
+export function rawFilters({ whitelist, blacklist }: ReturnType<FilterOptions['request']>): string {
+  const list = (name: string, filters: readonly FlowFilter[]) => [
+    `${name}:`,
+    ...filters.map((f) => `    - '${JSON.stringify(f).replaceAll("'", "''")}'`),
+  ];
+  return [
+    ...(whitelist.length > 0 ? list('allowlist', whitelist) : []),
+    ...(blacklist.length > 0 ? list('denylist', blacklist) : []),
+  ].join('\n');
+}
+
+const DURATION = /(\d+(?:\.\d+)?)(ms|[smhd])/g;
+const MILLIS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+/** RFC 3339; the zone may be missing (local time), the time of day too (midnight). */
+const TIME = /^(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)?)?$/;
+
+/** `5m`, `1h30m`, `1.5h`, `now`, or RFC 3339 to the nanosecond → a point in time. @throws InvalidArgumentError */
 export function parseTime(text: string, now: number = Date.now()): Timestamp {
-  let ms: number;
-  const parts = /^(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?$/.exec(text);
-  if (text === 'now') ms = now;
-  else if (text !== '' && parts) {
-    const [d, h, m, s] = parts.slice(1).map((v) => Number(v ?? 0)) as [number, number, number, number];
-    ms = now - (((d * 24 + h) * 60 + m) * 60 + s) * 1000;
-  } else ms = Date.parse(text);
-  if (Number.isNaN(ms))
+  if (text === 'now' || (text !== '' && text.replace(DURATION, '') === '')) {
+    let ms = now;
+    for (const [, n, unit] of text.matchAll(DURATION)) ms -= Number(n) * (MILLIS[unit ?? ''] ?? 0);
+    const seconds = Math.floor(ms / 1000);
+    return { seconds, nanos: Math.floor((ms - seconds * 1000) * 1e6) };
+  }
+  const [, date, time = '00:00', fraction, zone = ''] = TIME.exec(text) ?? [];
+  const seconds = Date.parse(`${date}T${time}${zone.toUpperCase()}`) / 1000;
+  if (Number.isNaN(seconds))
     throw new InvalidArgumentError('It is a duration (5m, 1h30m) or a time (2026-01-31T12:00:00Z).');
-  const seconds = Math.floor(ms / 1000);
-  return { seconds, nanos: Math.round((ms - seconds * 1000) * 1e6) };
+  return { seconds, nanos: Number((fraction ?? '0').padEnd(9, '0')) };
 }
 
 /** A number of flows; `all` is what the protocol calls 2^64 − 1. @throws InvalidArgumentError */

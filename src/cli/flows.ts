@@ -1,9 +1,9 @@
 /** egressctl flows */
 import { type Command, Option } from 'commander';
 import { AgentClient } from '../rpc/client.js';
-import type { GetFlowsRequest, GetRecordsResponse, Timestamp } from '../rpc/messages.js';
+import type { FlowRecord, GetFlowsRequest, GetRecordsResponse, Timestamp } from '../rpc/messages.js';
 import { compact, dict, FLOW_FORMATS, type FlowFormat, json, jsonpb, table } from './flow-format.js';
-import { DEFAULT_LAST, FilterOptions, parseCount, parseTime } from './flow-options.js';
+import { DEFAULT_LAST, FilterOptions, parseCount, parseTime, rawFilters } from './flow-options.js';
 import { line, painter } from './output.js';
 import type { Globals } from './program.js';
 
@@ -12,6 +12,7 @@ interface FlowFlags extends Globals {
   last?: string;
   first?: string;
   all?: boolean;
+  printRawFilters?: boolean;
   since?: Timestamp;
   until?: Timestamp;
   output: FlowFormat;
@@ -35,10 +36,12 @@ export function flowsCommand(program: Command): void {
     .addOption(new Option('--until <time>', 'flows until: the same').argParser((v) => parseTime(v)))
     .addOption(new Option('-o, --output <format>', 'how to print').choices(FLOW_FORMATS).default('compact'));
   filters.declare(command);
+  command.option('--print-raw-filters', 'print the filters as --allowlist and --denylist take them, and end');
   command.addHelpText(
     'after',
     `
-Values of one filter option are alternatives; different options must all match.
+Values of one filter option are alternatives; different options must all match, an option for
+either side on the same side as the others. What a --not filter matches is left out.
 
 Examples:
   egressctl flows -f                                  follow everything
@@ -48,7 +51,9 @@ Examples:
   );
   command.action(async () => {
     const flags = command.optsWithGlobals<FlowFlags>();
-    await flows(flags, { ...range(flags), ...filters.request() });
+    const request = filters.request();
+    if (flags.printRawFilters) await line(rawFilters(request));
+    else await flows(flags, { ...range(flags), ...request });
   });
 }
 
@@ -67,36 +72,32 @@ function range(flags: FlowFlags): GetFlowsRequest {
 
 async function flows(flags: FlowFlags, request: GetFlowsRequest): Promise<void> {
   const client = new AgentClient(flags.socket);
-  const paint = painter(flags.color);
-  const kept: GetRecordsResponse[] = [];
+  const print = printer(flags);
+  const kept: FlowRecord[] = [];
   try {
     for await (const response of client.getRecords(request)) {
-      if (response.lost_events && flags.output !== 'json' && flags.output !== 'jsonpb') {
-        const { num_events_lost, source } = response.lost_events;
-        const where = source === 'HUBBLE_RING_BUFFER' ? 'this reader was too slow' : 'the kernel had no room for them';
-        process.stderr.write(`egressctl: ${num_events_lost} flows lost: ${where}\n`);
-        continue;
-      }
-      const { record } = response;
-      // A table's widths are known at its end: following, it is printed as it comes.
-      if (flags.output === 'table' && !flags.follow) {
-        kept.push(response);
-        continue;
-      }
-      await line(
-        flags.output === 'json'
-          ? json(response)
-          : flags.output === 'jsonpb'
-            ? jsonpb(response)
-            : !record
-              ? ''
-              : flags.output === 'dict'
-                ? `${dict(record)}\n`
-                : compact(record, paint),
-      );
+      // A table's widths are known at its end: following, flows are printed as they come.
+      if (flags.output === 'table' && !flags.follow && response.record) kept.push(response.record);
+      else await print(response);
     }
-    if (kept.length > 0) await line(table(kept.flatMap((r) => (r.record ? [r.record] : []))));
+    if (kept.length > 0) await line(table(kept));
   } finally {
     client.close();
   }
+}
+
+/** Prints one response: what is for people goes without the losses, which are told on standard error. */
+function printer({ output, color }: FlowFlags): (response: GetRecordsResponse) => Promise<void> | undefined {
+  if (output === 'json') return (response) => line(json(response));
+  if (output === 'jsonpb') return (response) => line(jsonpb(response));
+  const paint = painter(color);
+  return ({ record, lost_events }) => {
+    if (lost_events) {
+      const { num_events_lost, source } = lost_events;
+      const where = source === 'HUBBLE_RING_BUFFER' ? 'this reader was too slow' : 'the kernel had no room for them';
+      process.stderr.write(`egressctl: ${num_events_lost} flows lost: ${where}\n`);
+    }
+    if (!record) return undefined;
+    return line(output === 'dict' ? `${dict(record)}\n` : compact(record, paint, process.stdout.columns));
+  };
 }

@@ -18,17 +18,30 @@ export function painter(
 
 export type Paint = ReturnType<typeof painter>;
 
+/** C0, C1 (with 0x9b, another way to write ESC [), marks of direction, separators of lines, what has no width. */
+const STEERING = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+
 /** Names come from others: what would steer the terminal is shown, not sent. */
 export function safe(text: string): string {
-  return text.replace(
-    /[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g,
-    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
+  return text.replace(STEERING, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
+/** JSON that steers no terminal either: the same characters, which JSON.stringify leaves as they are, as `\u….` */
+export function toJson(value: unknown, indent?: number): string {
+  // Outside of strings there are only line ends, of the indentation.
+  return JSON.stringify(value, null, indent).split('\n').map(safe).join('\n');
 }
 
 /** Exactly `width` columns: filled, or cut with an ellipsis. */
 export function fit(text: string, width: number): string {
   return text.length <= width ? text.padEnd(width) : `${text.slice(0, width - 1)}…`;
+}
+
+/** At most `width` columns: cut before its end, where names of one family differ (`web-7d9…x2x9q`, `np/shop/w…#12`). */
+export function fitMiddle(text: string, width: number): string {
+  if (text.length <= width) return text;
+  const tail = Math.min(6, Math.floor((width - 1) / 2));
+  return `${text.slice(0, Math.max(0, width - 1 - tail))}…${text.slice(text.length - tail)}`;
 }
 
 /** `1.2 kB`; decimal units. */

@@ -33,7 +33,7 @@ export interface HubStats {
 }
 
 /** About 1 KiB each, less as long as nobody reads them. */
-const DEFAULT_CAPACITY = 16383;
+const DEFAULT_CAPACITY = 8191;
 const SECOND = 1_000_000_000n;
 const NAMESPACE_SECONDS = 3600;
 const MAX_NAMESPACES = 10_000;

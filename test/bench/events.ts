@@ -12,7 +12,7 @@ import { snapshot } from './worlds.js';
 const ROUNDS = 40;
 const STEADY_SECONDS = 3;
 const RATE = 100_000;
-const TICK_MS = 20;
+const TICK_MS = 100;
 
 export async function events(): Promise<Result[]> {
   const programs = loadForTest();
@@ -46,7 +46,7 @@ export async function events(): Promise<Result[]> {
     // Steadily: written every few milliseconds, read on the agent's own timer.
     let written = 0;
     let got = 0;
-    const timer = setInterval(() => (got += publish(4096)), TICK_MS);
+    const timer = setInterval(() => (got += publish()), TICK_MS);
     const start = performance.now();
     while (performance.now() - start < STEADY_SECONDS * 1000) {
       const due = Math.floor(((performance.now() - start) / 1000) * RATE);
