@@ -5,6 +5,10 @@ import { release } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { AgentError } from '../src/errors.js';
 import type { Probe } from '../src/cli/doctor.js';
+import { loadConstant } from './bpf-call.js';
+import { ClsactHooks } from './clsact-hooks.js';
+import * as ffi from './libbpf/ffi.js';
+import { kernelError, sys } from './libbpf/sys.js';
 import { load } from './loader.js';
 import { probeTcx } from './tcx.js';
 
@@ -14,6 +18,10 @@ const SHIPPED = fileURLToPath(new URL('../bpf/egress.bpf.o', import.meta.url));
 /** linux/capability.h; SYS_ADMIN stands for all of them. */
 const CAPABILITIES: Readonly<Record<string, number>> = { NET_ADMIN: 12, BPF: 39, PERFMON: 38 };
 const SYS_ADMIN = 21;
+const CLONE_NEWNET = 0x40000000;
+/** The first device of every network namespace. */
+const LOOPBACK = { ifindex: 1, ifname: 'lo' };
+const VMLINUX = '/sys/kernel/btf/vmlinux';
 /** bpf_loop: 5.17. */
 const OLDEST_KERNEL = [5, 17] as const;
 
@@ -30,20 +38,21 @@ const warn = (detail: string, hint?: string): Result => ({
   ...(hint === undefined ? {} : { hint }),
 });
 
+const failed = (e: unknown): Result => fail((e as Error).message, e instanceof AgentError ? e.hint : undefined);
+
 const PROBES: readonly (readonly [string, () => Result])[] = [
   ['kernel', kernel],
   [
     'BTF',
     () =>
-      existsSync('/sys/kernel/btf/vmlinux')
-        ? ok('/sys/kernel/btf/vmlinux')
-        : fail('the kernel has no BTF', 'it must be built with CONFIG_DEBUG_INFO_BTF'),
+      existsSync(VMLINUX) ? ok(VMLINUX) : fail('the kernel has no BTF', 'it must be built with CONFIG_DEBUG_INFO_BTF'),
   ],
   ['capabilities', capabilities],
   ['bpffs', bpffs],
   ['libbpf', libbpf],
   ['clang', clang],
   ['programs', programs],
+  ['connections', connections],
   ['tcx hooks', tcx],
   [
     'Node.js',
@@ -52,6 +61,8 @@ const PROBES: readonly (readonly [string, () => Result])[] = [
         ? ok(process.version)
         : fail(process.version, '20 or later is needed'),
   ],
+  // The last one: it leaves this process in another network namespace.
+  ['clsact hooks', clsact],
 ];
 
 function kernel(): Result {
@@ -82,15 +93,8 @@ function bpffs(): Result {
 }
 
 function libbpf(): Result {
-  try {
-    const listed = execFileSync('ldconfig', ['-p'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
-    const found = /libbpf\.so\.1[^\n]*=> (\S+)/.exec(listed)?.[1];
-    if (found !== undefined) return ok(found);
-  } catch {
-    // Without ldconfig: the programs' probe says whether it is there.
-    return warn('ldconfig is not there to ask');
-  }
-  return fail('libbpf.so.1 is not there', 'apt-get install libbpf1');
+  const library = ffi.library('libbpf.so.1', { libbpf_version_string: ['pointer', []] });
+  return ok(ffi.textAt(library.libbpf_version_string() as Buffer).replace(/^v/, ''));
 }
 
 function clang(): Result {
@@ -118,15 +122,39 @@ function programs(): Result {
     load({ objectPath: SHIPPED }).close();
     return ok(`the kernel takes them (${Math.round(performance.now() - started)} ms)`);
   } catch (e) {
-    return fail((e as Error).message, e instanceof AgentError ? e.hint : undefined);
+    return failed(e);
   }
 }
 
+/** What bpf/conntrack.h asks for: without it, what is masqueraded has no owner any more at its second look. */
+function connections(): Result {
+  return readFileSync(VMLINUX).includes('bpf_skb_ct_lookup\0')
+    ? ok('the kernel tells programs the source that a masqueraded packet had')
+    : warn(
+        'the kernel does not tell programs the source that a masqueraded packet had',
+        'kernel 6.0 with CONFIG_NF_CONNTRACK does',
+      );
+}
+
 function tcx(): Result {
+  return probeTcx() ? ok('there') : warn('not there: clsact filters are used', 'kernel 6.6 has tcx');
+}
+
+/** Attaches a program to the loopback device of a namespace made for it, which ends with this process. */
+function clsact(): Result {
+  const libc = ffi.library('libc.so.6', { unshare: ['int', ['int']] });
+  if (Number(libc.unshare(CLONE_NEWNET)) < 0) throw kernelError('a network namespace to try them in', ffi.errno());
+  const program = loadConstant(-1);
   try {
-    return probeTcx() ? ok('there') : warn('not there: clsact filters are used', 'kernel 6.6 has tcx');
+    const hooks = new ClsactHooks(undefined);
+    const hook = { ...LOOPBACK, direction: 'ingress', programFd: program, programId: 0 } as const;
+    hooks.put(hook);
+    if (hooks.has(hook.ifindex, hook.direction)) return ok('there');
+    return warn('a filter was put, and is not there');
   } catch (e) {
-    return fail((e as Error).message);
+    return warn((e as Error).message, 'the kernel needs CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF');
+  } finally {
+    sys.close(program);
   }
 }
 
@@ -134,7 +162,10 @@ const results = PROBES.map(([name, probe]): Probe => {
   try {
     return { name, ...probe() };
   } catch (e) {
-    return { name, ...fail((e as Error).message) };
+    return { name, ...failed(e) };
   }
 });
+// One of the two will do, and tcx is the better one.
+const [tcxProbe, clsactProbe] = ['tcx hooks', 'clsact hooks'].map((name) => results.find((r) => r.name === name));
+if (tcxProbe && tcxProbe.state !== 'ok' && clsactProbe?.state === 'warn') clsactProbe.state = 'fail';
 process.stdout.write(`${JSON.stringify(results)}\n`);

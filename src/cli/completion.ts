@@ -1,7 +1,7 @@
 /** egressctl completion: scripts for shells, made from the commands themselves. */
 import { type Command, Argument, type Option } from 'commander';
 import { line } from './output.js';
-import { PROTOCOLS, VERDICTS } from './flow-options.js';
+import { EVENT_TYPES, PROTOCOLS, VERDICTS } from './flow-options.js';
 
 const SHELLS = ['bash', 'zsh', 'fish'] as const;
 type Shell = (typeof SHELLS)[number];
@@ -10,7 +10,11 @@ type Shell = (typeof SHELLS)[number];
 const VALUES: Readonly<Record<string, readonly string[]>> = {
   '--verdict': [...VERDICTS, 'ALLOWED', 'DENIED'],
   '--protocol': PROTOCOLS,
-  '--type': ['drop', 'trace', 'policy-verdict'],
+  '--type': EVENT_TYPES,
+  '--tcp-flags': ['SYN', 'ACK', 'FIN', 'RST'],
+  '--last': ['all'],
+  '--since': ['1m', '5m', '15m', '1h'],
+  '--drop-reason-desc': ['POLICY_DENIED', 'POLICY_DENY'],
   '--traffic-direction': ['ingress', 'egress'],
   '--ip-version': ['4', '6'],
   '--reply': ['true', 'false'],
@@ -42,45 +46,67 @@ function valuesOf(option: Option): readonly string[] {
   return option.argChoices ?? VALUES[option.long ?? ''] ?? [];
 }
 
+const namesOf = (c: Command) => [c.name(), ...c.aliases()];
+const flagsOf = (o: Option) => [o.long, o.short].filter((s) => s !== undefined);
+const takesValue = (o: Option) => o.required || o.optional;
+
 function bash(program: Command): string {
-  const cases = program.commands.map((c) => {
-    const words = optionsOf(program, c).flatMap((o) => [o.long, o.short].filter((s) => s));
-    return `    ${c.name()}) words="${words.join(' ')} --help" ;;`;
+  const words = program.commands.map((c) => {
+    const flags = optionsOf(program, c).flatMap(flagsOf);
+    return `    ${namesOf(c).join('|')}) words="${flags.join(' ')} --help" ;;`;
   });
-  const values = new Map<string, readonly string[]>();
-  for (const c of program.commands) {
-    for (const o of optionsOf(program, c))
-      if (valuesOf(o).length > 0) values.set([o.long, o.short].filter((s) => s).join('|'), valuesOf(o));
-  }
+  const values = program.commands.flatMap((c) =>
+    optionsOf(program, c)
+      .filter((o) => valuesOf(o).length > 0)
+      .map((o) => {
+        const keys = namesOf(c).flatMap((name) => flagsOf(o).map((flag) => `"${name} ${flag}"`));
+        return `    ${keys.join('|')}) mapfile -t COMPREPLY < <(compgen -W "${valuesOf(o).join(' ')}" -- "$cur"); return ;;`;
+      }),
+  );
+  const all = [...program.options, ...program.commands.flatMap((c) => c.options)];
+  const valued = [...new Set(all.filter(takesValue).flatMap(flagsOf))];
   return `# bash completion for egressctl
 _egressctl() {
-  local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]} command= word words=
-  for word in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-    case $word in -*) ;; *) command=$word; break ;; esac
+  local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]} command= word words= i
+  # The first word that is neither an option nor an option's value.
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    word=\${COMP_WORDS[i]}
+    case $word in
+      ${valued.join('|')}) ((i++)) ;;
+      -*) ;;
+      *) command=$word; break ;;
+    esac
   done
   case $prev in
-    ${[...FILES].join('|')}) compopt -o default; return ;;
-${[...values].map(([names, list]) => `    ${names}) mapfile -t COMPREPLY < <(compgen -W "${list.join(' ')}" -- "$cur"); return ;;`).join('\n')}
+    ${[...FILES].join('|')}) compopt -o default 2>/dev/null; return ;;
+  esac
+  case "$command $prev" in
+${values.join('\n')}
+  esac
+  case $prev in
+    ${valued.join('|')}) return ;;
   esac
   case $command in
-    completion) words="${SHELLS.join(' ')}" ;;
-    validate) [[ $cur == -* ]] || { compopt -o default; return; } ;;&
-${cases.join('\n')}
-    *) words="${program.commands.map((c) => c.name()).join(' ')} --help --version" ;;
+    completion) [[ $cur == -* ]] || { mapfile -t COMPREPLY < <(compgen -W "${SHELLS.join(' ')}" -- "$cur"); return; } ;;
+    validate) [[ $cur == -* ]] || { compopt -o default 2>/dev/null; return; } ;;
+  esac
+  case $command in
+${words.join('\n')}
+    *) words="${program.commands.flatMap(namesOf).join(' ')} ${program.options.flatMap(flagsOf).join(' ')} --help" ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }
-complete -F _egressctl egressctl kubectl-egress`;
+complete -F _egressctl egressctl`;
 }
 
 function zsh(program: Command): string {
   const quote = (s: string) => s.replace(/'/g, "'\\''").replace(/[[\]:]/g, '\\$&');
   const argument = (o: Option) => {
-    if (!o.required && !o.optional) return '';
+    if (!takesValue(o)) return '';
     const action = FILES.has(o.long ?? '') ? '_files' : valuesOf(o).length > 0 ? `(${valuesOf(o).join(' ')})` : ' ';
     return `:${quote(o.attributeName())}:${action}`;
   };
-  const spec = (o: Option) => `      '*${o.long}[${quote(o.description)}]${argument(o)}'`;
+  const spec = (o: Option) => flagsOf(o).map((flag) => `      '*${flag}[${quote(o.description)}]${argument(o)}'`);
   return `#compdef egressctl
 _egressctl() {
   local -a commands=(
@@ -94,13 +120,14 @@ ${program.commands.map((c) => `    '${c.name()}:${quote(c.description())}'`).joi
 ${program.commands
   .map(
     (c) =>
-      `    ${c.name()}) _arguments \\\n${[...optionsOf(program, c).map(spec), `      '*:argument:${c.name() === 'completion' ? `(${SHELLS.join(' ')})` : '_files'}'`].join(' \\\n')} ;;`,
+      `    ${namesOf(c).join('|')}) _arguments \\\n${[...optionsOf(program, c).flatMap(spec), `      '*:argument:${c.name() === 'completion' ? `(${SHELLS.join(' ')})` : '_files'}'`].join(' \\\n')} ;;`,
   )
   .join('\n')}
     esac ;;
   esac
 }
-compdef _egressctl egressctl`;
+# Autoloaded by its name, the function completes; sourced, it is made known.
+if [ "\${funcstack[1]}" = _egressctl ]; then _egressctl "$@"; else compdef _egressctl egressctl; fi`;
 }
 
 function fish(program: Command): string {
@@ -110,10 +137,9 @@ function fish(program: Command): string {
     lines.push(`complete -c egressctl -n __fish_use_subcommand -a ${c.name()} -d ${quote(c.description())}`);
     for (const o of optionsOf(program, c)) {
       const short = o.short ? ` -s ${o.short.slice(1)}` : '';
-      const value =
-        !o.required && !o.optional ? '' : FILES.has(o.long ?? '') ? ' -r -F' : ` -x -a ${quote(valuesOf(o).join(' '))}`;
+      const value = !takesValue(o) ? '' : FILES.has(o.long ?? '') ? ' -r -F' : ` -x -a ${quote(valuesOf(o).join(' '))}`;
       lines.push(
-        `complete -c egressctl -n '__fish_seen_subcommand_from ${c.name()}' -l ${(o.long ?? '').slice(2)}${short}${value} -d ${quote(o.description)}`,
+        `complete -c egressctl -n '__fish_seen_subcommand_from ${namesOf(c).join(' ')}' -l ${(o.long ?? '').slice(2)}${short}${value} -d ${quote(o.description)}`,
       );
     }
   }

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { type Command, Option } from 'commander';
 import { AgentError } from '../errors.js';
 import { EXIT } from './exit.js';
-import { line, painter, safe } from './output.js';
+import { line, painter, safe, toJson } from './output.js';
 import type { Globals } from './program.js';
 
 /** One thing that was looked at. */
@@ -33,7 +33,7 @@ export function doctorCommand(program: Command): void {
     const probes = preflight();
     if (probes.some((p) => p.state === 'fail')) process.exitCode = EXIT.failed;
     if (flags.output === 'json') {
-      await line(JSON.stringify({ probes }, null, 2));
+      await line(toJson({ probes }, 2));
       return;
     }
     const paint = painter(flags.color);

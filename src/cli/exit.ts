@@ -1,5 +1,6 @@
 /** How egressctl ends. */
 import { AgentError } from '../errors.js';
+import { safe } from './output.js';
 
 export const EXIT = { done: 0, failed: 1, usage: 2, denied: 3 } as const;
 
@@ -7,8 +8,9 @@ export const EXIT = { done: 0, failed: 1, usage: 2, denied: 3 } as const;
 export function report(e: unknown): number {
   if (e instanceof AgentError) {
     const where = [e.where.object, e.where.field].filter((s) => s !== undefined).join(': ');
-    process.stderr.write(`egressctl: ${where === '' || e.message.includes(where) ? '' : `${where}: `}${e.message}\n`);
-    if (e.hint !== undefined) process.stderr.write(`  ${e.hint}\n`);
+    const said = `${where === '' || e.message.includes(where) ? '' : `${where}: `}${e.message}`;
+    process.stderr.write(`egressctl: ${said.split('\n').map(safe).join('\n')}\n`);
+    if (e.hint !== undefined) process.stderr.write(`  ${safe(e.hint)}\n`);
     return e.code === 'USAGE' ? EXIT.usage : EXIT.failed;
   }
   const { code, exitCode } = e as { code?: string; exitCode?: number };

@@ -8,13 +8,14 @@ import { tryCanonicalAddr } from '../net/addr.js';
 import { hasPorts, parseProtocol, protocolName } from '../net/protocol.js';
 import { AgentClient } from '../rpc/client.js';
 import { EXIT } from './exit.js';
-import { line, type Paint, painter, safe } from './output.js';
+import { fit, line, type Paint, painter, safe, toJson } from './output.js';
 import type { Globals } from './program.js';
 
 interface ExplainFlags extends Globals {
   from: string;
   to: string;
   manifests?: string;
+  all?: boolean;
   nodeName: string;
   output: 'text' | 'json';
 }
@@ -33,9 +34,10 @@ export function explainCommand(program: Command): void {
     .requiredOption('--from <ns/pod>', 'the pod that sends')
     .requiredOption(
       '--to <destination>',
-      'IP, [IPv6] or ns/pod, then [:port[/protocol]]; ICMP: 1.2.3.4:8/icmp, the type as port',
+      'IP, [IPv6] or ns/pod, then [:port][/protocol]; ICMP: 1.2.3.4:8/icmp, the type as port',
     )
     .option('--manifests <dir>', 'ask these manifests, not a running agent: needs neither agent nor root')
+    .option('--all', 'list every policy and every destination, however many')
     .option('--node-name <name>', 'with --manifests: the node on which the pod runs', '')
     .addOption(new Option('-o, --output <format>', 'how to print').choices(['text', 'json']).default('text'))
     .addHelpText(
@@ -53,32 +55,43 @@ Examples:
     const explanation =
       flags.manifests === undefined ? await ask(flags, target) : await read(flags, flags.manifests, target);
     await line(
-      flags.output === 'json' ? JSON.stringify(explanation, null, 2) : text(explanation, target, painter(flags.color)),
+      flags.output === 'json'
+        ? toJson(explanation, 2)
+        : text(explanation, target, painter(flags.color), flags.all ? Number.POSITIVE_INFINITY : MOST),
     );
     if (explanation.verdict.verdict === 'deny') process.exitCode = EXIT.denied;
   });
 }
 
-/** `1.2.3.4:443/tcp`, `[fd00::1]:53/udp`, `fd00::1`, `ns/pod:8080`. @throws AgentError USAGE */
+/** An address or a pod, `:port`, `/protocol`; the protocol alone only after an address: a pod's name has a slash. */
+const TARGET = /^(?:\[([^\]]+)\]|([^:[\]]+?))(?::(\d+))?(?:\/([A-Za-z0-9]+))?$/;
+/** Protocols whose type, eight bits, is the upper half of what stands for a port. */
+const ICMP: readonly number[] = [1, 58];
+
+/** `1.2.3.4:443/tcp`, `1.2.3.4/gre`, `[fd00::1]:53/udp`, `fd00::1`, `ns/pod:8080`. @throws AgentError USAGE */
 export function parseTarget(value: string): Target {
   const fail = (why: string) =>
     new AgentError('USAGE', `--to ${value}: ${why}`, {
       hint: 'for example 203.0.113.10:443/tcp, [2001:db8::1]:53/udp, shop/api:8080',
     });
   const bare = tryCanonicalAddr(value);
-  const [, bracketed, plain, port, name] =
-    /^(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d+)(?:\/([A-Za-z0-9]+))?)?$/.exec(value) ?? [];
-  const host = bare ?? bracketed ?? plain;
-  if (host === undefined) throw fail('not an address or a pod');
-  const protocol = bare !== undefined || name === undefined ? 6 : parseProtocol(name);
-  if (protocol === undefined) throw fail(`${name} is no protocol`);
-  if (Number(port ?? 0) > 65535) throw fail(`${port} is no port`);
-  const to = tryCanonicalAddr(host) ?? host;
-  if (tryCanonicalAddr(host) === undefined && !/^[^/\s]+\/[^/\s]+$/.test(host))
+  if (bare !== undefined) return { to: bare, port: 0, protocol: 6 };
+  const [, bracketed, plain, number, name] = TARGET.exec(value) ?? [];
+  const address = tryCanonicalAddr(bracketed ?? plain ?? '');
+  // Without a port, what follows a name's slash is no protocol, but the pod.
+  const isPod = address === undefined && number === undefined;
+  const pod = isPod && name !== undefined ? value : plain;
+  if (address === undefined && (pod === undefined || !/^[^/\s]+\/[^/\s]+$/.test(pod)))
     throw fail('neither an address nor namespace/name of a pod');
-  // ICMP: the type is the port; its code is 0.
-  const icmp = protocol === 1 || protocol === 58;
-  return { to, port: bare !== undefined ? 0 : Number(port ?? 0) * (icmp ? 256 : 1), protocol };
+  if (address !== undefined && number === undefined && /^\d+$/.test(name ?? ''))
+    throw fail('a CIDR is many destinations: give one address');
+  const protocol = isPod || name === undefined ? 6 : parseProtocol(name);
+  if (protocol === undefined) throw fail(`${name} is no protocol`);
+  const icmp = ICMP.includes(protocol);
+  const port = Number(number ?? 0);
+  if (port > (icmp ? 255 : 65535)) throw fail(`${number} is no ${icmp ? 'ICMP type' : 'port'}`);
+  if (port > 0 && !icmp && !hasPorts(protocol)) throw fail(`${protocolName(protocol)} has no ports`);
+  return { to: address ?? (pod as string), port: icmp ? port * 256 : port, protocol };
 }
 
 async function ask(flags: ExplainFlags, target: Target): Promise<Explanation> {
@@ -113,6 +126,11 @@ async function read(flags: ExplainFlags, dir: string, target: Target): Promise<E
   }
 }
 
+/** Policies that do not select the sender, and backends, that are listed without --all. */
+const MOST = 20;
+/** Characters of one description without --all. */
+const LONGEST = 240;
+
 const MARKS: Readonly<Record<ExplainedRule['result'], string>> = {
   decides: '●',
   passes: '↓',
@@ -122,7 +140,7 @@ const MARKS: Readonly<Record<ExplainedRule['result'], string>> = {
   'not-reached': ' ',
 };
 
-function text(e: Explanation, target: Target, paint: Paint): string {
+function text(e: Explanation, target: Target, paint: Paint, most: number): string {
   const { packet, verdict } = e;
   const style = verdict.verdict === 'deny' ? 'red' : verdict.verdict === 'allow' ? 'green' : 'yellow';
   const word = { allow: 'ALLOWED', deny: 'DENIED', partial: 'DEPENDS ON THE BACKEND' }[verdict.verdict];
@@ -142,11 +160,12 @@ function text(e: Explanation, target: Target, paint: Paint): string {
     out.push(
       `  ${packet.to} is Service ${safe(`${e.service.namespace}/${e.service.name}`)}: each of its ${e.service.backends} backends is judged`,
     );
-  for (const t of e.targets) out.push('', ...targetText(t, e.targets.length > 1, paint));
+  for (const t of e.targets.slice(0, most)) out.push('', ...targetText(t, e.targets.length > 1, paint, most));
+  if (e.targets.length > most) out.push('', `and ${e.targets.length - most} more backends (--all)`);
   return out.join('\n');
 }
 
-function targetText(t: ExplainedTarget, several: boolean, paint: Paint): string[] {
+function targetText(t: ExplainedTarget, several: boolean, paint: Paint, most: number): string[] {
   const what = t.is.length === 0 ? 'outside of the cluster' : t.is.map(safe).join(', ');
   const verdict = several ? `: ${t.verdict.verdict}` : '';
   const out = [`${paint('bold', `${t.ip}${t.port > 0 && several ? `:${t.port}` : ''}`)} is ${what}${verdict}`];
@@ -154,21 +173,30 @@ function targetText(t: ExplainedTarget, several: boolean, paint: Paint): string[
     out.push(
       `  ${paint('bold', `tier ${safe(tier.tier)}`)}: ${tier.applies ? tier.outcome : 'no policy of it selects the sender'}`,
     );
+    let others = 0;
     for (const policy of tier.policies) {
       if (!policy.selected) {
-        out.push(paint('dim', `    ${safe(policy.policy)}: not considered: ${safe(policy.why)}`));
+        if (others++ < most)
+          out.push(paint('dim', `    ${safe(policy.policy)}: not considered: ${cut(policy.why, most)}`));
         continue;
       }
-      out.push(`    ${safe(policy.policy)}${policy.staged ? ' (staged)' : ''}: ${safe(policy.why)}`);
-      for (const rule of policy.rules) out.push(ruleText(rule, paint));
+      out.push(`    ${safe(policy.policy)}${policy.staged ? ' (staged)' : ''}: ${cut(policy.why, most)}`);
+      for (const rule of policy.rules) out.push(ruleText(rule, paint, most));
     }
-    if (tier.applies) for (const rule of tier.always) out.push(ruleText(rule, paint));
+    if (others > most) out.push(paint('dim', `    and ${others - most} more that do not select the sender (--all)`));
+    if (tier.applies) for (const rule of tier.always) out.push(ruleText(rule, paint, most));
   }
   return out;
 }
 
-function ruleText(r: ExplainedRule, paint: Paint): string {
-  const body = `      ${MARKS[r.result]} ${safe(r.rule)} ${safe(r.text)}: ${safe(r.why)}`;
+function ruleText(r: ExplainedRule, paint: Paint, most: number): string {
+  const body = `      ${MARKS[r.result]} ${safe(r.rule)} ${cut(r.text, most)}: ${cut(r.why, most)}`;
   if (r.result === 'decides') return paint(r.action === 'deny' ? 'red' : 'green', body);
   return r.result === 'no-match' || r.result === 'not-reached' ? paint('dim', body) : body;
+}
+
+/** A rule may list thousands of destinations. */
+function cut(text: string, most: number): string {
+  const shown = safe(text);
+  return shown.length > LONGEST && Number.isFinite(most) ? fit(shown, LONGEST) : shown;
 }

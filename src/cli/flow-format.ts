@@ -8,8 +8,13 @@ export type FlowFormat = (typeof FLOW_FORMATS)[number];
 
 /** Columns that the compact form is made for. */
 const COLUMNS = 100;
+/** Narrower than this, lines are broken by the terminal. */
+const NARROWEST = 70;
 /** `12:34:56.789 … → … ALLOWED ` */
 const OTHER_COLUMNS = 25;
+
+/** A rule cut to less says nothing. */
+const SHORTEST_RULE = 10;
 
 interface View {
   time: string;
@@ -43,12 +48,19 @@ export function timeOfDay(ms: number): string {
  */
 export function compact(record: FlowRecord, paint: Paint, columns?: number): string {
   const v = view(record);
-  const room = (columns ?? COLUMNS) - OTHER_COLUMNS;
-  const [from, to] = [Math.max(14, Math.floor(room * 0.3)), Math.max(20, Math.floor(room * 0.4))];
+  const room = Math.max(columns ?? COLUMNS, NARROWEST) - OTHER_COLUMNS;
+  const [from, to] = [Math.floor(Math.min(room, 130) * 0.3), Math.floor(Math.min(room, 130) * 0.4)];
   const destination = fitMiddle(v.to, to - v.port.length) + v.port;
-  const rest = columns === undefined ? Number.POSITIVE_INFINITY : Math.max(8, room - from - to);
-  const rule = v.note === '' ? v.rule : `${fitMiddle(v.rule, Math.max(8, rest - v.note.length - 1))} ${v.note}`;
-  return `${paint('dim', v.time)} ${fitMiddle(v.from, from).padEnd(from)} → ${destination.padEnd(to)} ${paint(v.style, v.verdict.padEnd(7))} ${fitMiddle(rule, rest)}`;
+  const rest = columns === undefined ? Number.POSITIVE_INFINITY : room - from - to;
+  const verdict = paint(v.style, v.verdict.padEnd(7));
+  return `${paint('dim', v.time)} ${fitMiddle(v.from, from).padEnd(from)} → ${destination.padEnd(to)} ${verdict} ${last(v, record.event, rest)}`;
+}
+
+/** The rule and what the event adds; where there is no room for both, of an ended flow its counters. */
+function last({ rule, note }: View, event: string, room: number): string {
+  const ruleRoom = room - note.length - 1;
+  if (note === '' || ruleRoom < SHORTEST_RULE) return fitMiddle(event === 'end' && note !== '' ? note : rule, room);
+  return `${fitMiddle(rule, ruleRoom)} ${note}`;
 }
 
 export function table(records: readonly FlowRecord[]): string {
@@ -59,7 +71,15 @@ export function table(records: readonly FlowRecord[]): string {
   });
   for (const r of records) {
     const v = view(r);
-    t.push([v.time, v.from, v.to + v.port, v.verdict, safe(r.rule?.text ?? r.reason), r.event, safe(r.flow.Summary ?? '')]);
+    t.push([
+      v.time,
+      v.from,
+      v.to + v.port,
+      v.verdict,
+      safe(r.rule?.text ?? r.reason),
+      r.event,
+      safe(r.flow.Summary ?? ''),
+    ]);
   }
   return t.toString();
 }
@@ -135,7 +155,11 @@ function view(r: FlowRecord): View {
       : undefined;
   const at = name ?? nameOf(destination, ip);
   const shown = ports && at.includes(':') && !at.includes('/') ? `[${at}]` : at;
-  const suffix = ports ? `:${port ?? 0}/${protocol}` : icmp ? ` ${protocol} ${icmp.type ?? 0}/${icmp.code ?? 0}` : ` ${protocol}`;
+  const suffix = ports
+    ? `:${port ?? 0}/${protocol}`
+    : icmp
+      ? ` ${protocol} ${icmp.type ?? 0}/${icmp.code ?? 0}`
+      : ` ${protocol}`;
   return {
     time: timeOfDay(millisOf(f.time)),
     from: safe(nameOf(source, sourceIp)),

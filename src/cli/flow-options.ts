@@ -10,6 +10,7 @@ export const VERDICTS = ['FORWARDED', 'DROPPED', 'AUDIT', 'TRACED'] as const;
 const VERDICT_WORDS: Readonly<Record<string, VerdictName>> = { ALLOWED: 'FORWARDED', DENIED: 'DROPPED' };
 export const PROTOCOLS = ['tcp', 'udp', 'sctp', 'icmp', 'icmpv4', 'icmpv6'] as const;
 const TYPES: Readonly<Record<string, number>> = { drop: 1, trace: 4, 'policy-verdict': 5 };
+export const EVENT_TYPES = Object.keys(TYPES);
 const TCP_FLAGS: readonly (keyof TcpFlags)[] = ['FIN', 'SYN', 'RST', 'PSH', 'ACK', 'URG', 'ECE', 'CWR', 'NS'];
 export const DEFAULT_LAST = 20;
 
@@ -53,10 +54,10 @@ export class FilterOptions {
     namespace('-n, --namespace <ns>', 'namespace, on either side', 'either');
     namespace('--from-namespace <ns>', 'namespace of the source', 'source');
     namespace('--to-namespace <ns>', 'namespace of the destination', 'destination');
-    sides('pod', '[ns/]name', 'pod, by the beginning of its name; without a namespace: in default', 'pod', text);
+    sides('pod', '[ns/]name', 'pod', 'pod', text);
     sides('ip', 'ip|cidr', 'address or CIDR', 'ip', text);
     sides('port', 'port', 'port', 'port', text);
-    sides('label', 'selector', 'label selector, e.g. app=web', 'label', text, '-l, ');
+    sides('label', 'selector', 'label selector', 'label', text, '-l, ');
     sides('service', '[ns/]name', 'Service', 'service', text);
     sides('workload', '[kind/]name', 'workload', 'workload', (v) => {
       const slash = v.indexOf('/');
@@ -70,9 +71,9 @@ export class FilterOptions {
         throw new InvalidArgumentError(`It is one of ${VERDICTS.join(', ')}.`);
       return name;
     });
-    one('-t, --type <type>', `event type: ${Object.keys(TYPES).join(', ')}`, 'event_type', (v) => {
+    one('-t, --type <type>', `event type: ${EVENT_TYPES.join(', ')}`, 'event_type', (v) => {
       const type = TYPES[v];
-      if (type === undefined) throw new InvalidArgumentError(`It is one of ${Object.keys(TYPES).join(', ')}.`);
+      if (type === undefined) throw new InvalidArgumentError(`It is one of ${EVENT_TYPES.join(', ')}.`);
       return { type };
     });
     one('--tcp-flags <flags>', 'TCP flags, e.g. syn,ack', 'tcp_flags', (v) => {
@@ -143,7 +144,9 @@ function parseFilter(text: string): FlowFilter {
     const kept = requestDeserialize(requestSerialize({ whitelist: [filter] })).whitelist?.[0];
     for (const [field, values] of Object.entries(filter)) {
       if (!Array.isArray(values)) throw new Error(`${field} is no list`);
-      if (kept?.[field as keyof FlowFilter]?.length !== values.length)
+      const known = kept?.[field as keyof FlowFilter] as unknown[] | undefined;
+      const same = (v: unknown, i: number) => typeof v === 'object' || v === known?.[i];
+      if (known?.length !== values.length || !values.every(same))
         throw new Error(`${field} is no field of it, or has a value that it cannot have`);
     }
     return filter;

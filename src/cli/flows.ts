@@ -42,6 +42,8 @@ export function flowsCommand(program: Command): void {
     `
 Values of one filter option are alternatives; different options must all match, an option for
 either side on the same side as the others. What a --not filter matches is left out.
+Pods and Services are meant by the beginning of their names, in namespace default unless one is
+named; labels as app=web, app!=web, 'app in (web,api)'.
 
 Examples:
   egressctl flows -f                                  follow everything

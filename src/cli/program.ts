@@ -5,7 +5,7 @@ import { completionCommand } from './completion.js';
 import { doctorCommand } from './doctor.js';
 import { explainCommand } from './explain.js';
 import { flowsCommand } from './flows.js';
-import { type ColorMode, line } from './output.js';
+import { type ColorMode, line, safe, toJson } from './output.js';
 import { statusCommand } from './status.js';
 import { validateCommand } from './validate.js';
 import { VERSION } from './version.js';
@@ -51,8 +51,7 @@ function versionCommand(program: Command): void {
       () => undefined,
     );
     client.close();
-    if (flags.output === 'json')
-      await line(JSON.stringify({ egressctl: VERSION, ...(agent === undefined ? {} : { agent }) }));
-    else await line(`egressctl ${VERSION}\nagent     ${agent ?? 'not running'}`);
+    if (flags.output === 'json') await line(toJson({ egressctl: VERSION, ...(agent === undefined ? {} : { agent }) }));
+    else await line(`egressctl ${VERSION}\nagent     ${safe(agent ?? 'not running')}`);
   });
 }

@@ -4,7 +4,7 @@ import { type Command, Option } from 'commander';
 import { AgentClient } from '../rpc/client.js';
 import type { StatusResponse } from '../rpc/messages.js';
 import { millisOf, PLAIN } from './flow-format.js';
-import { duration, line, type Paint, painter, safe } from './output.js';
+import { duration, line, type Paint, painter, safe, toJson } from './output.js';
 import type { Globals } from './program.js';
 
 /** A map fuller than this is worth a colour. */
@@ -20,7 +20,7 @@ export function statusCommand(program: Command): void {
     const client = new AgentClient(flags.socket);
     try {
       const status = await client.status();
-      await line(flags.output === 'json' ? JSON.stringify(status, null, 2) : statusText(status, painter(flags.color)));
+      await line(flags.output === 'json' ? toJson(status, 2) : statusText(status, painter(flags.color)));
     } finally {
       client.close();
     }
@@ -38,11 +38,14 @@ export function statusText(s: StatusResponse, paint: Paint, now: number = Date.n
   const good = (ok: boolean, text: string) => paint(ok ? 'green' : 'red', text);
   const ago = (ms: number) => `${duration((now - ms) * 1e6)} ago`;
   const rows: [string, string][] = [
-    ['Agent', `egress-agent ${s.version} on ${s.node_name}, pid ${s.pid}, up ${duration(Number(s.uptime_ns))}`],
-    ['Policies from', `${s.mode} in ${s.source}`],
+    [
+      'Agent',
+      `egress-agent ${safe(s.version)} on ${safe(s.node_name)}, pid ${s.pid}, up ${duration(Number(s.uptime_ns))}`,
+    ],
+    ['Policies from', `${s.mode} in ${safe(s.source)}`],
     [
       'Policies',
-      `${s.policies_in_force ?? 0} in force, ${good(refused === 0, `${refused} refused`)}; epoch ${s.epoch ?? 0}, applied ${ago(millisOf(s.applied_at))}`,
+      `${s.policies_in_force ?? 0} in force, ${good(refused === 0, `${refused} refused`)}; epoch ${s.epoch ?? 0}, ${s.applied_at ? `applied ${ago(millisOf(s.applied_at))}` : 'not applied yet'}`,
     ],
     ['Pods', `${pods.length} on this node, ${enforced} selected by policies`],
     [

@@ -3,7 +3,7 @@ import { type Command, Option } from 'commander';
 import { formatProblem } from '../errors.js';
 import { validateDir } from '../validate.js';
 import { EXIT } from './exit.js';
-import { line, painter, safe } from './output.js';
+import { line, painter, safe, toJson } from './output.js';
 import type { Globals } from './program.js';
 
 export function validateCommand(program: Command): void {
@@ -18,7 +18,7 @@ export function validateCommand(program: Command): void {
     const problems = validateDir(dir);
     if (problems.length > 0) process.exitCode = EXIT.failed;
     if (flags.output === 'json') {
-      await line(JSON.stringify({ problems }, null, 2));
+      await line(toJson({ problems }, 2));
       return;
     }
     const paint = painter(flags.color);

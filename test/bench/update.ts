@@ -13,14 +13,14 @@ const FLIPS = 100;
 const PORT = 9000;
 const LOAD = join(compiled, 'bench-load');
 
-/** Policies of others, each with ten CIDRs, all in force on this node: every tenth selects the pod. */
-export function policies(count: number): object[] {
+/** Policies, each with ten CIDRs, all known to this node: every n-th selects the pod. */
+export function policies(count: number, every: number): object[] {
   return Array.from({ length: count }, (_, p) => ({
     apiVersion: 'networking.k8s.io/v1',
     kind: 'NetworkPolicy',
     metadata: { namespace: 'default', name: `other-${p}` },
     spec: {
-      podSelector: p % 10 === 0 ? {} : { matchLabels: { app: `app-${p}` } },
+      podSelector: p % every === 0 ? {} : { matchLabels: { app: `app-${p}` } },
       policyTypes: ['Egress'],
       egress: [
         { to: Array.from({ length: 10 }, (_, i) => ({ ipBlock: { cidr: cidr(p * 10 + i) } })), ports: [{ port: 443 }] },
@@ -38,7 +38,7 @@ export async function update(): Promise<Result[]> {
       [`--net=/run/netns/${world.internet.netns}`, LOAD, 'serve', servers.one.ip4, String(PORT)],
       { stdio: 'ignore' },
     );
-    world.write('others.yaml', policies(POLICIES));
+    world.write('others.yaml', policies(POLICIES, 10));
     const write = (allow: boolean) =>
       world.write('switch.yaml', [
         {

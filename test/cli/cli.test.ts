@@ -7,8 +7,7 @@ import t from 'tap';
 import { parseTarget } from '../../src/cli/explain.js';
 import { compact } from '../../src/cli/flow-format.js';
 import { parseTime } from '../../src/cli/flow-options.js';
-import { duration, fit, painter, safe } from '../../src/cli/output.js';
-import { makeProgram } from '../../src/cli/program.js';
+import { duration, fit, fitMiddle, painter, safe, toJson } from '../../src/cli/output.js';
 import { Enricher } from '../../src/flow/enrich.js';
 import { toRecord } from '../../src/flow/hubble.js';
 import { event } from '../flow/flows.js';
@@ -74,6 +73,20 @@ t.test('targets', async (t) => {
   t.same(parseTarget('fd00::1'), { to: 'fd00::1', port: 0, protocol: 6 });
   t.same(parseTarget('shop/api:8080/sctp'), { to: 'shop/api', port: 8080, protocol: 132 });
   t.same(parseTarget('1.2.3.4:8/icmp'), { to: '1.2.3.4', port: 2048, protocol: 1 });
+  t.same(parseTarget('1.2.3.4/gre'), { to: '1.2.3.4', port: 0, protocol: 47 });
+  t.same(parseTarget('[fd00::1]/icmpv6'), { to: 'fd00::1', port: 0, protocol: 58 });
+  t.same(parseTarget('shop/api'), { to: 'shop/api', port: 0, protocol: 6 });
+  for (const wrong of [
+    '',
+    'api',
+    'a/b/c',
+    '10.0.0.0/8',
+    '1.2.3.4:300/icmp',
+    '1.2.3.4:1/gre',
+    '1.2.3.4:x',
+    '[fd00::1]:1/no',
+  ])
+    t.throws(() => parseTarget(wrong), { code: 'USAGE' }, wrong);
 });
 
 t.test('validate', async (t) => {
@@ -100,6 +113,14 @@ t.test('usage', async (t) => {
     ['flows', '--not'],
     ['completion', 'csh'],
     ['flows', '--first', '3', '-f'],
+    ['flows', '--since', '5'],
+    ['flows', '--not', '--not', '--pod', 'x'],
+    ['flows', '--pod', 'x', '--from-pod', 'y'],
+    ['flows', '-n', 'a', '--to-pod', 'y'],
+    ['flows', '-n', 'a', '--pod', 'b/c'],
+    ['flows', '--allowlist', '{"source-pod": ["x"]}'],
+    ['flows', '--allowlist', '{"verdict": ["MAYBE"]}'],
+    ['flows', '--denylist', 'x'],
   ]) {
     t.equal(ctl(...args).code, 2, args.join(' '));
   }
@@ -116,7 +137,17 @@ t.test('usage', async (t) => {
 
 t.test('doctor', async (t) => {
   const { probes } = JSON.parse(ctl('doctor', '-o', 'json').out) as { probes: { name: string; state: string }[] };
-  for (const name of ['kernel', 'BTF', 'capabilities', 'bpffs', 'libbpf', 'clang', 'programs', 'tcx hooks']) {
+  for (const name of [
+    'kernel',
+    'BTF',
+    'capabilities',
+    'bpffs',
+    'libbpf',
+    'clang',
+    'programs',
+    'tcx hooks',
+    'clsact hooks',
+  ]) {
     t.ok(
       probes.some((p) => p.name === name),
       name,
@@ -139,22 +170,51 @@ t.test('completion', async (t) => {
   t.equal(complete('egressctl exp'), 'explain');
   t.equal(complete('egressctl flows --verdict DEN'), 'DENIED');
   t.match(complete('egressctl flows --to-p'), /--to-pod --to-port/);
+  t.equal(complete('egressctl --socket /x --color never st'), 'status', "options' values are no commands");
+  t.equal(complete('egressctl flows -o js'), 'json jsonpb');
+  t.equal(complete('egressctl observe --output c'), 'compact');
+  t.equal(complete('egressctl status -o c'), '', 'values are those of the command');
+  t.equal(complete('egressctl completion z'), 'zsh');
   for (const shell of ['zsh', 'fish']) t.match(ctl('completion', shell).out, /egressctl/);
 });
 
-t.test('filters in the order of the command line', async (t) => {
-  const request = (...args: string[]) => {
-    const program = makeProgram();
-    const flows = program.commands.find((c) => c.name() === 'flows');
-    let seen: unknown;
-    // The action would call the agent; the options are what is looked at.
-    flows?.action(() => {
-      seen = flows.opts();
-    });
-    program.parse(['node', 'egressctl', 'flows', ...args]);
-    return seen;
-  };
-  t.match(request('--pod', 'shop/web', '--not', '--port', '53', '-f'), { pod: 'shop/web', port: '53', follow: true });
+t.test('raw filters are what they were made of', async (t) => {
+  const printed = ctl('flows', '--print-raw-filters', '-n', 'shop', '--pod', 'web', '--not', '--to-port', '53').out;
+  t.equal(
+    printed,
+    `allowlist:
+    - '{"source_pod":["shop/web"]}'
+    - '{"destination_pod":["shop/web"]}'
+denylist:
+    - '{"destination_port":["53"]}'
+`,
+  );
+  const args = [...printed.matchAll(/'(.*)'/g)].flatMap(([, json = ''], i) => [
+    i < 2 ? '--allowlist' : '--denylist',
+    json,
+  ]);
+  t.equal(ctl('flows', '--print-raw-filters', ...args).out, printed);
+});
+
+t.test('explain is short about what is many', async (t) => {
+  const many = join(dir, 'many');
+  spawnSync('mkdir', ['-p', many]);
+  const policies = Array.from(
+    { length: 30 },
+    (_, i) => `---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {namespace: other, name: p${i}}, spec: {podSelector: {}, policyTypes: [Egress]}}
+`,
+  );
+  const pod = '{apiVersion: v1, kind: Pod, metadata: {namespace: shop, name: web}, status: {podIP: 10.0.0.1}}\n';
+  writeFileSync(join(many, 'all.yaml'), pod + policies.join(''));
+  const short = ctl('explain', '--from', 'shop/web', '--to', '10.9.9.9:1', '--manifests', many).out;
+  t.match(short, /and 10 more that do not select the sender/);
+  t.equal(
+    ctl('explain', '--all', '--from', 'shop/web', '--to', '10.9.9.9:1', '--manifests', many).out.match(
+      /not considered/g,
+    )?.length,
+    30,
+  );
 });
 
 t.test('lines', async (t) => {
@@ -167,6 +227,13 @@ t.test('lines', async (t) => {
   t.match(line, /\[2001:db8::1\]:443\/tcp +DENIED/);
   t.equal(safe('a\u001b[31mb\nc'), 'a\\u001b[31mb\\u000ac', 'control characters are shown, not sent');
   t.equal(fit('abcdef', 4), 'abc…');
+  t.equal(fitMiddle('np/shop/allow-everything#12', 16), 'np/shop/a…ing#12');
+  t.equal(safe('a\u202eb\u200fc\u2028'), 'a\\u202eb\\u200fc\\u2028');
+  t.equal(toJson({ a: '\u009b' }, 1), '{\n "a": "\\u009b"\n}');
   t.equal(duration(90e9), '1m30s');
   t.same(parseTime('1m', 100_000), { seconds: 40, nanos: 0 });
+  t.same(parseTime('1.5h30s', 10_000_000), { seconds: 4570, nanos: 0 });
+  t.same(parseTime('1970-01-01T01:00:01.123456789+01:00'), { seconds: 1, nanos: 123_456_789 });
+  for (const wrong of ['', '5', '1x', 'Jan 1', '2026-13-01T00:00:00Z'])
+    t.throws(() => parseTime(wrong), undefined, wrong);
 });

@@ -1,0 +1,249 @@
+/** egressctl flows and status against a server: the built program, a real socket, a hub with flows in it. */
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import t from 'tap';
+import { AgentError } from '../../src/errors.js';
+import { FlowHub } from '../../src/flow/hub.js';
+import { makeLogger } from '../../src/log.js';
+import { RpcServer } from '../../src/rpc/server.js';
+import type { AgentStatus, AgentView } from '../../src/rpc/view.js';
+import { flow, LEAD, rule, SECOND, WEB, WORLD } from '../flow/flows.js';
+import { compiled } from '../netns/shell.js';
+
+const dir = mkdtempSync(join(tmpdir(), 'egress-agent-cli-'));
+const CTL = join(compiled, 'src/cli/main.js');
+const SOCKET = join(dir, 'agent.sock');
+
+type Child = ChildProcessByStdio<null, Readable, Readable>;
+
+function start(args: readonly string[], env: Record<string, string> = {}): Child {
+  const clean = { ...process.env, EGRESS_AGENT_SOCKET: SOCKET, TZ: 'UTC', ...env };
+  return spawn(process.execPath, [CTL, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: clean });
+}
+
+async function ended(child: Child): Promise<{ code: number | null; out: string; err: string }> {
+  const text = { out: '', err: '' };
+  child.stdout.on('data', (d) => (text.out += d));
+  child.stderr.on('data', (d) => (text.err += d));
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code, ...text };
+}
+
+const ctl = (...args: string[]) => ended(start(args));
+
+async function until(done: () => boolean): Promise<void> {
+  for (let i = 0; i < 500 && !done(); i++) await new Promise((resolve) => setTimeout(resolve, 10));
+  t.ok(done(), 'in time');
+}
+
+const STATUS: AgentStatus = {
+  version: '1.2.3',
+  nodeName: 'node-a\u009b31m',
+  mode: 'manifests',
+  source: '/policies',
+  pid: 7,
+  startedAt: 1_700_000_000_000,
+  uptimeNs: 5e9,
+  attachMode: 'tcx',
+  denyResponse: 'drop',
+  endpoints: [
+    {
+      pod: 'shop/web',
+      uid: 'u',
+      interface: 'veth1',
+      ifindex: 9,
+      hooks: ['tcx ingress'],
+      state: 'missing',
+      policies: 2,
+      set: 1,
+    },
+  ],
+  hooks: { attached: 1, expected: 2, problems: ['veth1 egress: gone'] },
+  policies: {
+    inForce: 3,
+    refused: 1,
+    problems: [{ severity: 'error', where: { object: 'NetworkPolicy a/b', field: 'spec' }, message: 'is wrong' }],
+  },
+  epoch: 4,
+  maps: [{ name: 'rules', entries: 90, max: 100 }],
+  flows: { perSecond: 1.5, seen: 10, inTable: 12 },
+  lost: { ring: [1, 2], queue: 3 },
+  drops: { rule: 9 },
+  staleness: { appliedAt: 1_700_000_001_000, failingSince: 1_700_000_002_000, lastError: 'no room' },
+  namespaces: 1,
+};
+
+const view: AgentView = {
+  status: () => STATUS,
+  explain: (q) => {
+    if (q.from !== 'shop/web') throw new AgentError('USAGE', `there is no pod ${q.from}`);
+    const verdict = { verdict: q.port === 443 ? 'allow' : 'deny', rule: 0, logged: [] };
+    return { packet: q, sender: { selectable: true }, verdict, targets: [], summary: 'because' } as never;
+  },
+  snapshot: () => {
+    throw new Error('not asked for');
+  },
+  policies: () => [],
+};
+
+const hub = new FlowHub({ nodeName: 'node-a' });
+const server = new RpcServer({ hub, view, log: makeLogger('error', () => {}) });
+const DENY = rule({ index: 12, action: 'deny' });
+const LONG = { ...WEB, namespace: 'a-rather-long-namespace', pod: 'a-rather-long-deployment-7d9f8b6c5d-x2x9q' };
+const at = (n: number) => ({ timeNs: 100e9 + n * 1e9 });
+
+t.before(async () => {
+  await server.listen(SOCKET);
+  hub.publish(flow({ uuid: 'u1', rule: rule(), timeNs: LEAD + 100n * SECOND }, at(0)));
+  hub.publish(
+    flow(
+      { uuid: 'u2', rule: DENY, timeNs: LEAD + 101n * SECOND, destination: { ...WORLD, port: 80 } },
+      { ...at(1), verdict: 'deny', reason: 'rule', remotePort: 80 },
+    ),
+  );
+  const destination = { ...WORLD, ip: '2001:db8:1111:2222:3333:4444:5555:6666', port: 65535 };
+  hub.publish(
+    flow(
+      { uuid: 'u3', source: LONG, destination, timeNs: LEAD + 102n * SECOND },
+      { ...at(2), verdict: 'deny', family: 6, remote: destination.ip, remotePort: 65535 },
+    ),
+  );
+  hub.publish(
+    flow(
+      { uuid: 'u4', rule: rule(), timeNs: LEAD + 103n * SECOND },
+      { ...at(3), type: 'end', bytesOut: 1234, bytesIn: 45_678_901, createdNs: 90e9 },
+    ),
+  );
+  hub.publish(
+    flow({ uuid: 'u5', source: { ...WEB, pod: 'e\u001b[31mvil\u009b' }, timeNs: LEAD + 104n * SECOND }, at(4)),
+  );
+});
+t.teardown(async () => {
+  await server.close();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+t.test('compact: a line for each flow, in a hundred columns', async (t) => {
+  const { code, out, err } = await ctl('flows', '--last', '5');
+  t.equal(code, 0);
+  t.equal(err, '');
+  const lines = out.trimEnd().split('\n');
+  t.equal(lines.length, 5);
+  const [allowed = '', denied = '', long = '', end = '', evil = ''] = lines;
+  t.match(allowed, /^\d\d:\d\d:\d\d\.\d{3} shop\/web-1 +→ 192\.0\.2\.1:443\/tcp +ALLOWED np\/shop\/web#2$/);
+  t.match(denied, /→ 192\.0\.2\.1:80\/tcp +DENIED +np\/shop\/web#12$/);
+  t.match(long, / a-rath.*…-x2x9q → \[2001:.*….*\]:65535\/tcp DENIED/, 'names are cut, ports are not');
+  t.match(end, /ended +np\/shop\/web#2 \(13\.0s ↑1\.2kB ↓45\.7MB\)$/);
+  t.match(evil, / shop\/e\\u001b\[31/, 'what would steer the terminal is shown');
+  for (const l of [allowed, denied, long, evil]) t.ok(l.length <= 100, l);
+  t.notMatch(out, /[\u001b\u009b]/, 'no colours into a pipe');
+  const painted = await ctl('flows', '--last', '1', '--color', 'always');
+  t.match(painted.out, /\u001b\[32mALLOWED/);
+  t.notMatch((await ended(start(['flows', '--last', '1'], { FORCE_COLOR: '1' }))).out, /\u001b/);
+});
+
+t.test('filters, in the order of the command line', async (t) => {
+  const uuids = async (...args: string[]) => {
+    const { code, out, err } = await ctl('flows', '--all', '-o', 'json', ...args);
+    t.equal(code, 0, err);
+    const records = out.split('\n').filter((l) => l !== '');
+    return records.map((l) => (JSON.parse(l) as { flow: { uuid: string } }).flow.uuid);
+  };
+  t.same(await uuids('--verdict', 'DENIED'), ['u2', 'u3']);
+  t.same(await uuids('--verdict', 'DENIED', '--not', '--to-port', '80'), ['u3']);
+  t.same(await uuids('--not', '--to-port', '80', '--verdict', 'DENIED'), ['u3'], '--not is for the next filter alone');
+  t.same(await uuids('--not', '--verdict', 'DENIED', '--not', '--type', 'trace'), ['u1', 'u5'], 'each by itself');
+  t.same(await uuids('--namespace', 'shop', '--pod', 'web'), ['u1', 'u2', 'u4'], 'the namespace of the pod');
+  t.same(await uuids('-n', 'a-rather-long-namespace'), ['u3']);
+  t.same(await uuids('--to-ip', '192.0.2.0/24', '--to-port', '80'), ['u2']);
+  t.same(await uuids('--uuid', 'u1', '--uuid', 'u4'), ['u1', 'u4'], 'values are alternatives');
+  t.same(await uuids('--denylist', '{"verdict":["DROPPED"]}', '--from-label', 'app=web'), ['u1', 'u4', 'u5']);
+  t.same(await uuids('--ip-version', '6'), ['u3']);
+});
+
+t.test('ranges', async (t) => {
+  const count = async (...args: string[]) => (await ctl('flows', ...args)).out.split('\n').length - 1;
+  t.equal(await count('--first', '2'), 2);
+  t.equal(await count('--since', new Date(Number((LEAD + 102n * SECOND) / 1_000_000n)).toISOString()), 3);
+  t.equal(await count('--since', '1m'), 0, 'all of them are older');
+});
+
+t.test('json: the whole record; jsonpb: as hubble has it; dict; table', async (t) => {
+  const json = JSON.parse((await ctl('flows', '--uuid', 'u2', '-o', 'json')).out);
+  t.match(json, { event: 'verdict', reason: 'rule', rule: { text: 'np/shop/web#12', index: 12 }, node_name: 'node-a' });
+  t.match(json.flow, { verdict: 'DROPPED', l4: { TCP: { destination_port: 80 } } });
+  t.match(json.time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$/);
+  const pb = JSON.parse((await ctl('flows', '--uuid', 'u2', '-o', 'jsonpb')).out);
+  t.same(Object.keys(pb), ['flow', 'node_name', 'time']);
+  t.match(pb.flow, { IP: { source: '10.0.0.1', ipVersion: 'IPv4' }, time: json.time });
+  const evil = await ctl('flows', '--uuid', 'u5', '-o', 'json');
+  t.notMatch(evil.out, /\u009b/, 'JSON steers no terminal');
+  t.equal(JSON.parse(evil.out).flow.source.pod_name, 'e\u001b[31mvil\u009b', 'and says the same');
+  const dict = await ctl('flows', '--uuid', 'u2', '-o', 'dict');
+  t.match(dict.out, /^ *VERDICT: +DENIED$/m);
+  const table = await ctl('flows', '--last', '2', '-o', 'table');
+  t.match(table.out.split('\n')[0], /TIME +SOURCE +DESTINATION +VERDICT/);
+  t.equal(table.out.trimEnd().split('\n').length, 3);
+});
+
+t.test('following: flows as they come, losses on standard error, Ctrl-C ends quietly', async (t) => {
+  const child = start(['flows', '-f', '--last', '1']);
+  let seen = '';
+  child.stdout.on('data', (d) => (seen += d));
+  const end = ended(child);
+  await until(() => seen.split('\n').length === 2);
+  hub.publish(flow({ uuid: 'u6', destination: { ...WORLD, port: 8443 } }, { remotePort: 8443 }));
+  await until(() => seen.includes(':8443/tcp'));
+  hub.lostInRing(17, 0);
+  await new Promise((resolve) => setTimeout(resolve, 1200));
+  child.kill('SIGINT');
+  const { err } = await end;
+  t.match(err, /17 flows lost: the kernel had no room for them/);
+  t.notMatch(err, /Error|at /);
+  t.equal(child.signalCode ?? child.exitCode, 130);
+});
+
+t.test('a reader that goes away ends the program quietly', async (t) => {
+  const child = spawn(
+    'bash',
+    ['-c', `"${process.execPath}" "${CTL}" flows --all | head -1; echo "\${PIPESTATUS[0]}"`],
+    {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, EGRESS_AGENT_SOCKET: SOCKET },
+    },
+  );
+  const { out, err } = await ended(child);
+  t.equal(err, '');
+  t.match(out, /\n0\n$/);
+});
+
+t.test('status', async (t) => {
+  const { code, out } = await ctl('status');
+  t.equal(code, 0);
+  for (const part of [
+    /Agent: +egress-agent 1\.2\.3 on node-a\\u009b31m, pid 7, up 5\.0s/,
+    /Policies: +3 in force, 1 refused; epoch 4/,
+    /Hooks: +1 of 2 attached \(tcx\)/,
+    /Lost events: +3 in the kernel's ring, 3 by slow readers/,
+    /Drops: +rule 9/,
+    /Stale: .*no room/,
+    /shop\/web +veth1 +missing +2 +tcx ingress/,
+    /rules +90 +100 +90%/,
+    /NetworkPolicy a\/b: spec: is wrong/,
+    /veth1 egress: gone/,
+  ])
+    t.match(out, part);
+  t.match(JSON.parse((await ctl('status', '-o', 'json')).out), { version: '1.2.3', hooks_expected: 2 });
+});
+
+t.test('explain, asking the agent', async (t) => {
+  t.equal((await ctl('explain', '--from', 'shop/web', '--to', '192.0.2.1:443')).code, 0);
+  t.equal((await ctl('explain', '--from', 'shop/web', '--to', '192.0.2.1:80')).code, 3);
+  const none = await ctl('explain', '--from', 'shop/nobody', '--to', '192.0.2.1:80');
+  t.equal(none.code, 2);
+  t.match(none.err, /there is no pod shop\/nobody/);
+});
