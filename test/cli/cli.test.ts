@@ -234,6 +234,5 @@ t.test('lines', async (t) => {
   t.same(parseTime('1m', 100_000), { seconds: 40, nanos: 0 });
   t.same(parseTime('1.5h30s', 10_000_000), { seconds: 4570, nanos: 0 });
   t.same(parseTime('1970-01-01T01:00:01.123456789+01:00'), { seconds: 1, nanos: 123_456_789 });
-  for (const wrong of ['', '5', '1x', 'Jan 1', '2026-13-01T00:00:00Z'])
-    t.throws(() => parseTime(wrong), undefined, wrong);
+  for (const wrong of ['', '5', '1x', 'Jan 1', '2026-13-01T00:00:00Z']) t.throws(() => parseTime(wrong), `"${wrong}"`);
 });
