@@ -1,6 +1,6 @@
 /**
- * Case files: `manifests` (Kubernetes YAML as text) or `tiers` (rules of the IR in short form, for what NetworkPolicy
- * has no words for), then `packets`, one a row:
+ * Case files: `manifests` (Kubernetes YAML as text), where NetworkPolicy has no words for it the policies as `tiers`
+ * (rules of the IR in short form) or `ir` (the IR itself), then `packets`, one a row:
  *
  *   - web → 10.0.0.1:80/tcp: allow [np/default/web#0]
  *   - web → 10.0.0.1/icmp 8/0: deny
@@ -50,6 +50,7 @@ interface CaseFile {
   name: string;
   manifests: string;
   tiers?: TierText[];
+  ir?: Ir;
   nodeIps?: string[];
   packets: (string | Record<string, string>)[];
 }
@@ -65,7 +66,7 @@ export function parseCase(file: string, text: string): Case {
   if (snapshot.problems.length > 0) throw new Error(`${file}: ${JSON.stringify(snapshot.problems)}`);
   const fromObjects = toIr(snapshot);
   if (fromObjects.problems.length > 0) throw new Error(`${file}: ${JSON.stringify(fromObjects.problems)}`);
-  const ir: Ir = raw.tiers ? { tiers: raw.tiers.map(parseTier) } : fromObjects.ir;
+  const ir: Ir = raw.ir ?? (raw.tiers ? { tiers: raw.tiers.map(parseTier) } : fromObjects.ir);
   const rows = raw.packets.map((row) => {
     // A row without braces is `key: value` to YAML.
     const line =
@@ -126,8 +127,11 @@ export function printer(ir: Ir): (v: Verdict, packet: Packet) => string {
 interface TierText {
   name: string;
   default?: 'deny' | 'pass';
-  policies: { name: string; staged?: boolean; pods?: string; rules: string[] }[];
+  policies: { name: string; staged?: boolean; pods?: string; rules: RuleText[] }[];
 }
+
+/** One rule; or `times` rules, with the numbers 0, 1, … in place of `{n}`. */
+type RuleText = string | { rule: string; times: number };
 
 function parseTier(t: TierText, order: number): Tier {
   return {
@@ -142,10 +146,15 @@ function parseTier(t: TierText, order: number): Tier {
         ref,
         staged,
         subject: { namespaces: { names: ['default'] }, pods: labelsOf(p.pods ?? '') },
-        rules: p.rules.map((text, index) => parseRule(text, ref, index, t.name, staged)),
+        rules: p.rules.flatMap(repeated).map((text, index) => parseRule(text, ref, index, t.name, staged)),
       };
     }),
   };
+}
+
+function repeated(text: RuleText): string[] {
+  if (typeof text === 'string') return [text];
+  return Array.from({ length: text.times }, (_, n) => text.rule.replaceAll('{n}', String(n)));
 }
 
 function labelsOf(text: string) {
