@@ -135,7 +135,8 @@ export class Kernel implements Engine {
     const { verdict, events } = this.run(frame(packet, options));
     const decided = events.find((e) => e.type !== 'log');
     const logged = events.filter((e) => e.type === 'log').map((e) => e.rule);
-    if (!decided) return { verdict: packet.fragment ? verdict : 'partial', rule: 0, logged };
+    // What passes untold is PARTIAL: judged and told of later. A drop is always told.
+    if (!decided) return { verdict: packet.fragment || verdict === 'deny' ? verdict : 'partial', rule: 0, logged };
     const audit =
       decided.auditVerdict === 'none'
         ? {}

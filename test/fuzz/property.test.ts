@@ -5,7 +5,9 @@
 import t from 'tap';
 import type { Packet } from '../../src/image/types.js';
 import type { Ir } from '../../src/ir/types.js';
+import { parseCase, printer } from '../engines/cases.js';
 import { comparable, type Engine, Evaluate, Kernel, Simulate, type World } from '../engines/engine.js';
+import { caseText } from './case-text.js';
 import { seeded } from './random.js';
 import { randomPacket, randomWorld } from './worlds.js';
 
@@ -29,7 +31,18 @@ function disagrees(world: World, packet: Packet): boolean {
   return disagreement(packet) !== undefined;
 }
 
-/** Takes tiers, policies and rules away as long as the engines still disagree. */
+/** A world without one of its Services, or one of its pods but the sender. */
+function fewerObjects({ ir, snapshot }: World, packet: Packet): World[] {
+  const without = <T>(map: ReadonlyMap<string, T>, key: string) => new Map([...map].filter(([k]) => k !== key));
+  return [
+    ...[...snapshot.services.keys()].map((key) => ({ services: without(snapshot.services, key) })),
+    ...[...snapshot.pods.keys()]
+      .filter((key) => key !== packet.from)
+      .map((key) => ({ pods: without(snapshot.pods, key) })),
+  ].map((part) => ({ ir, snapshot: { ...snapshot, ...part } }));
+}
+
+/** Takes tiers, policies, rules, Services and pods away as long as the engines still disagree. */
 function shrink(world: World, packet: Packet): World {
   const smaller = (ir: Ir): Ir[] => [
     ...ir.tiers.map((_, i) => ({ tiers: ir.tiers.toSpliced(i, 1) })),
@@ -48,9 +61,12 @@ function shrink(world: World, packet: Packet): World {
     ),
   ];
   for (;;) {
-    const next = smaller(world.ir).find((ir) => disagrees({ ...world, ir }, packet));
+    const { snapshot } = world;
+    const next = [...smaller(world.ir).map((ir) => ({ ir, snapshot })), ...fewerObjects(world, packet)].find((w) =>
+      disagrees(w, packet),
+    );
     if (!next) return world;
-    world = { ...world, ir: next };
+    world = next;
   }
 }
 
@@ -69,22 +85,38 @@ t.test(`${PAIRS} random pairs, FUZZ_SEED=${random.seed}`, async (t) => {
       verdicts[verdict] = (verdicts[verdict] ?? 0) + 1;
       if (!found) continue;
       const small = shrink(world, packet);
-      t.comment(
-        JSON.stringify(
-          {
-            packet,
-            found,
-            ir: small.ir,
-            pods: [...small.snapshot.pods.values()].map((p) => [p.namespace, p.name, p.ips, p.labels, p.ports]),
-          },
-          null,
-          1,
-        ),
-      );
+      const name = `found by FUZZ_SEED=${random.seed}`;
+      t.comment(`as a case file, with the answer of the reference:\n${caseText(name, small, [packet])}`);
+      t.comment(JSON.stringify(found));
       t.fail(`FUZZ_SEED=${random.seed}: the engines disagree after ${pairs} pairs`);
       return;
     }
   }
   t.pass(`no disagreement: ${JSON.stringify(verdicts)}`);
   t.ok((verdicts.allow ?? 0) > PAIRS / 10 && (verdicts.deny ?? 0) > PAIRS / 10, 'both verdicts are common');
+  t.ok((verdicts.partial ?? 0) > PAIRS / 1000, 'Services some of whose backends are allowed come up');
+});
+
+t.test('what is found can be written down: a case file says the same as its world', async (t) => {
+  const [reference] = engines as [Engine];
+  for (let n = 0; n < 100; n++) {
+    const world = randomWorld(random);
+    const packets = Array.from({ length: 10 }, () => randomPacket(random, world.snapshot));
+    const read = parseCase('found.yaml', caseText('found', world, packets));
+    const print = printer(read.ir);
+    reference.use(read);
+    const found = read.rows.map((row) => print(reference.judge(row.packet), row.packet));
+    const same = read.rows.every(({ packet, expected }, i) => {
+      return found[i] === expected && JSON.stringify(packet) === JSON.stringify(packets[i]);
+    });
+    if (!same) {
+      t.same(
+        read.rows.map((r, i) => [r.packet, found[i]]),
+        read.rows.map((r, i) => [packets[i], r.expected]),
+        `FUZZ_SEED=${random.seed}`,
+      );
+      return;
+    }
+  }
+  t.pass();
 });

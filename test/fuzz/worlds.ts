@@ -26,6 +26,7 @@ const ADDRESSES = [
   '10.96.0.1',
   '10.96.0.2',
   '10.96.0.3',
+  'fd00:96::1',
   '10.244.0.1',
   '10.244.0.2',
   '10.244.0.3',
@@ -69,6 +70,13 @@ export function randomWorld(r: Random): World {
 }
 
 export function randomPacket(r: Random, snapshot: Snapshot): Packet {
+  if (snapshot.services.size > 0 && r.chance(12)) {
+    const service = r.pick([...snapshot.services.values()]);
+    const { protocol, port, nodePort } = r.pick(service.ports);
+    const from = r.pick([...snapshot.pods.keys()]);
+    if (nodePort && r.chance(30)) return { from, to: r.pick(snapshot.ownNode.ips), protocol, port: nodePort };
+    return { from, to: r.pick(service.vips), protocol, port };
+  }
   const protocol = r.pick(PROTOCOLS);
   const families = ADDRESSES.filter((a) =>
     protocol === 58 ? a.includes(':') : protocol === 1 ? !a.includes(':') : true,
@@ -109,18 +117,26 @@ function cluster(r: Random): string {
   }
   for (let n = 1; n <= 3; n++) {
     if (r.chance(30)) continue;
-    docs.push(
-      `---\n${JSON.stringify({ apiVersion: 'v1', kind: 'Service', metadata: { namespace: 'default', name: `s${n}` }, spec: { clusterIP: `10.96.0.${n}`, ports: [{ port: 80 }] } })}\n`,
-    );
-    const endpoints = r
-      .some(['10.244.0.1', '10.244.0.2', '10.244.0.3', '192.0.2.130', '10.244.1.9'], 3)
-      .map((ip) => ({ addresses: [ip] }));
-    const meta = { namespace: 'default', name: `s${n}-x`, labels: { 'kubernetes.io/service-name': `s${n}` } };
-    docs.push(
-      `---\n${JSON.stringify({ apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', metadata: meta, addressType: 'IPv4', ports: [{ name: '', port: r.pick([80, 8080]), protocol: 'TCP' }], endpoints })}\n`,
-    );
+    const protocol = r.pick(['TCP', 'TCP', 'UDP', 'SCTP']);
+    const clusterIPs = r.chance(40) ? [`10.96.0.${n}`, `fd00:96::${n}`] : [`10.96.0.${n}`];
+    const ports = [{ port: 80, protocol, ...(r.chance(40) ? { nodePort: 30080 + r.below(2) } : {}) }];
+    docs.push(manifest('v1', 'Service', { namespace: 'default', name: `s${n}` }, { spec: { clusterIPs, ports } }));
+    for (const [addressType, addresses] of [
+      ['IPv4', ['10.244.0.1', '10.244.0.2', '10.244.0.3', '192.0.2.130', '10.244.1.9']],
+      ['IPv6', ['fd00::1', 'fd00::2', '2001:db8:1::42', 'fe00::1']],
+    ] as const) {
+      const endpoints = r.some(addresses, 3).map((ip) => ({ addresses: [ip] }));
+      const name = `s${n}-${addressType.toLowerCase()}`;
+      const meta = { namespace: 'default', name, labels: { 'kubernetes.io/service-name': `s${n}` } };
+      const slice = { addressType, ports: [{ name: '', port: r.pick([80, 8080]), protocol }], endpoints };
+      docs.push(manifest('discovery.k8s.io/v1', 'EndpointSlice', meta, slice));
+    }
   }
   return docs.join('');
+}
+
+function manifest(apiVersion: string, kind: string, metadata: object, rest: object): string {
+  return `---\n${JSON.stringify({ apiVersion, kind, metadata, ...rest })}\n`;
 }
 
 function networkPolicy(r: Random, n: number): string {
