@@ -13,6 +13,8 @@ import { toRecord } from '../../src/flow/hubble.js';
 import { event } from '../flow/flows.js';
 import { compiled } from '../netns/shell.js';
 
+// Dozens of processes are started: on a busy machine that takes its time.
+t.setTimeout(120_000);
 const dir = mkdtempSync(join(tmpdir(), 'egress-agent-cli-'));
 t.teardown(() => rmSync(dir, { recursive: true, force: true }));
 const CTL = join(compiled, 'src/cli/main.js');

@@ -14,6 +14,8 @@ import type { AgentStatus, AgentView } from '../../src/rpc/view.js';
 import { flow, LEAD, rule, SECOND, WEB, WORLD } from '../flow/flows.js';
 import { compiled } from '../netns/shell.js';
 
+// Dozens of processes are started: on a busy machine that takes its time.
+t.setTimeout(120_000);
 const dir = mkdtempSync(join(tmpdir(), 'egress-agent-cli-'));
 const CTL = join(compiled, 'src/cli/main.js');
 const SOCKET = join(dir, 'agent.sock');
@@ -35,9 +37,9 @@ async function ended(child: Child): Promise<{ code: number | null; out: string; 
 
 const ctl = (...args: string[]) => ended(start(args));
 
-async function until(done: () => boolean): Promise<void> {
-  for (let i = 0; i < 500 && !done(); i++) await new Promise((resolve) => setTimeout(resolve, 10));
-  t.ok(done(), 'in time');
+async function until(what: string, done: () => boolean): Promise<void> {
+  for (let i = 0; i < 1000 && !done(); i++) await new Promise((resolve) => setTimeout(resolve, 10));
+  if (!done()) throw new Error(`not in time: ${what}`);
 }
 
 const STATUS: AgentStatus = {
@@ -193,13 +195,15 @@ t.test('json: the whole record; jsonpb: as hubble has it; dict; table', async (t
 t.test('following: flows as they come, losses on standard error, Ctrl-C ends quietly', async (t) => {
   const child = start(['flows', '-f', '--last', '1']);
   let seen = '';
+  let said = '';
   child.stdout.on('data', (d) => (seen += d));
+  child.stderr.on('data', (d) => (said += d));
   const end = ended(child);
-  await until(() => seen.split('\n').length === 2);
+  await until('the last flow', () => seen.split('\n').length === 2);
   hub.publish(flow({ uuid: 'u6', destination: { ...WORLD, port: 8443 } }, { remotePort: 8443 }));
-  await until(() => seen.includes(':8443/tcp'));
+  await until('a new flow', () => seen.includes(':8443/tcp'));
   hub.lostInRing(17, 0);
-  await new Promise((resolve) => setTimeout(resolve, 1200));
+  await until('the loss', () => said.includes('lost'));
   child.kill('SIGINT');
   const { err } = await end;
   t.match(err, /17 flows lost: the kernel had no room for them/);
