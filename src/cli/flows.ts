@@ -46,10 +46,10 @@ Pods and Services are meant by the beginning of their names, in namespace defaul
 named; labels as app=web, app!=web, 'app in (web,api)'.
 
 Examples:
-  egressctl flows -f                                  follow everything
-  egressctl flows --verdict DENIED --namespace shop   what was denied to or from a namespace
-  egressctl flows --from-pod shop/web --not --port 53 one pod's flows without DNS
-  egressctl flows --since 10m -o json                 the last ten minutes, for programs`,
+  egressctl flows -f                                     follow everything
+  egressctl flows --verdict DENIED --namespace shop      what was denied to or from a namespace
+  egressctl flows --from-pod shop/web --not --to-port 53 one pod's flows without DNS
+  egressctl flows --since 10m -o json                    the last ten minutes, for programs`,
   );
   command.action(async () => {
     const flags = command.optsWithGlobals<FlowFlags>();
