@@ -4,10 +4,7 @@
  */
 import { formatBytes16 } from '../../src/net/addr.js';
 
-export type Parsed =
-  | { kind: 'bad'; why: string }
-  | { kind: 'link' }
-  | { kind: 'packet'; src: string; to: string; protocol: number; port: number; fragment: 'none' | 'first' | 'later' };
+export type Parsed = { kind: 'bad'; why: string } | { kind: 'link' } | ({ kind: 'packet'; port: number } & Ends);
 
 const bad = (why: string): Parsed => ({ kind: 'bad', why });
 
@@ -39,7 +36,7 @@ function parseV4(ip: Buffer): Parsed {
   const offset = flags & 0x1fff;
   const fragment = offset > 0 ? 'later' : flags & 0x2000 ? 'first' : 'none';
   const ends = { src: mapped(ip.subarray(12, 16)), to: mapped(ip.subarray(16, 20)), protocol: ip[9] as number };
-  return transport({ ...ends, fragment }, ip.subarray(header, total), ip[8] as number, 4);
+  return transport({ ...ends, fragment, offset: offset * 8 }, ip.subarray(header, total), ip[8] as number, 4);
 }
 
 function parseV6(ip: Buffer): Parsed {
@@ -60,7 +57,10 @@ function parseV6(ip: Buffer): Parsed {
       if (fragmented) return bad('two fragment headers');
       if ((word & 0xfff9) !== 0) {
         fragmented = true;
-        if ((word & 0xfff8) !== 0) return { kind: 'packet', ...ends, protocol: after, port: 0, fragment: 'later' };
+        if ((word & 0xfff8) !== 0) {
+          const offset = word & 0xfff8;
+          return { kind: 'packet', ...ends, protocol: after, port: 0, fragment: 'later', offset };
+        }
         fragment = 'first';
       }
       at += 8;
@@ -71,7 +71,7 @@ function parseV6(ip: Buffer): Parsed {
     next = after;
   }
   return transport(
-    { ...ends, protocol: next, fragment },
+    { ...ends, protocol: next, fragment, offset: 0 },
     at > total ? Buffer.alloc(0) : ip.subarray(at, total),
     ip[7] as number,
     6,
@@ -84,6 +84,8 @@ interface Ends {
   to: string;
   protocol: number;
   fragment: 'none' | 'first' | 'later';
+  /** Of a later fragment, in bytes. */
+  offset: number;
 }
 
 function transport(e: Ends, l4: Buffer, hops: number, family: 4 | 6, beyond = false): Parsed {

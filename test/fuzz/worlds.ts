@@ -70,10 +70,11 @@ export function randomWorld(r: Random): World {
 }
 
 export function randomPacket(r: Random, snapshot: Snapshot): Packet {
-  if (snapshot.services.size > 0 && r.chance(12)) {
-    const service = r.pick([...snapshot.services.values()]);
+  const from = r.pick([...snapshot.pods.keys()]);
+  const services = [...snapshot.services.values()].filter((s) => s.vips.length > 0 && s.ports.length > 0);
+  if (services.length > 0 && r.chance(12)) {
+    const service = r.pick(services);
     const { protocol, port, nodePort } = r.pick(service.ports);
-    const from = r.pick([...snapshot.pods.keys()]);
     if (nodePort && r.chance(30)) return { from, to: r.pick(snapshot.ownNode.ips), protocol, port: nodePort };
     return { from, to: r.pick(service.vips), protocol, port };
   }
@@ -86,7 +87,7 @@ export function randomPacket(r: Random, snapshot: Snapshot): Packet {
     protocol === 1 ? [0, 8, 13, 3 * 256 + 4, 8 * 256, 8 * 256 + 1] : [128 * 256, 129 * 256, 1 * 256 + 4, 3 * 256];
   const fragment = r.chance(6) && !icmp;
   return {
-    from: r.pick([...snapshot.pods.keys()]),
+    from,
     to: r.pick(families),
     protocol,
     port: fragment ? 0 : icmp ? r.pick(types) : protocol === 47 ? 0 : r.pick(PORTS),
