@@ -221,7 +221,8 @@ t.test('a reader that goes away ends the program quietly', async (t) => {
     },
   );
   const { out, err } = await ended(child);
-  t.equal(err, '');
+  // A notice of losses may come in time or not; nothing else may.
+  t.equal(err.replace(/^egressctl: \d+ flows lost.*\n/gm, ''), '');
   t.match(out, /\n0\n$/);
 });
 
