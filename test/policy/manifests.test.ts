@@ -189,7 +189,8 @@ t.test('hostile documents are bounded', async (t) => {
     const message = parseManifest('f', text)
       .flatMap((d) => d.problems.map((p) => p.message))
       .join();
-    t.ok(performance.now() - begin < 2000, 'in time');
+    // Unbounded, it would be hours or all of the memory: no measurement, and true on a busy machine too.
+    t.ok(performance.now() - begin < 20_000, 'in time');
     return message;
   };
   const bomb = [
