@@ -8,10 +8,11 @@
  */
 import { parseCidr } from '../net/addr.js';
 import { contentId } from '../image/ids.js';
-import { matchLabels, matchWorkload } from '../ir/match.js';
+import { matchLabels, matchNamespace, matchWorkload } from '../ir/match.js';
 import type { Peer } from '../ir/peers.js';
 import type { Rule } from '../ir/types.js';
-import type { Pod, Snapshot } from '../identity/snapshot.js';
+import type { Pod } from '../identity/snapshot.js';
+import { ownNodeIps, type World } from './world.js';
 
 /** Blocks per atom, on average, before a list is split. */
 const BUCKET = 256;
@@ -33,33 +34,21 @@ export interface Atom {
   readonly keys4?: Float64Array;
   /** The other blocks, and what they except. */
   readonly prefixes?: readonly AtomPrefix[];
-  /** Addresses (canonical text) that belong to it in this snapshot; instead of fixed content. */
-  readonly members?: (world: World) => Iterable<string>;
+  /** Instead of fixed content: what it selects in the world as it is now. */
+  readonly select?: Select;
 }
 
-/** A snapshot with the indices that membership needs, made once a compilation. */
-export interface World {
-  readonly snapshot: Snapshot;
-  /** Pods that have addresses of their own. */
-  readonly pods: readonly Pod[];
-  readonly podsByNamespace: ReadonlyMap<string, readonly Pod[]>;
-}
-
-export function makeWorld(snapshot: Snapshot): World {
-  const pods = [...snapshot.pods.values()].filter((p) => !p.hostNetwork && !p.ended && p.ips.length > 0);
-  const podsByNamespace = new Map<string, Pod[]>();
-  for (const pod of pods) {
-    const list = podsByNamespace.get(pod.namespace);
-    if (list) list.push(pod);
-    else podsByNamespace.set(pod.namespace, [pod]);
-  }
-  return { snapshot, pods, podsByNamespace };
-}
-
-/** Addresses of the node that the agent runs on: the Node object's and its interfaces' own. */
-export function ownNodeIps(snapshot: Snapshot): Set<string> {
-  return new Set([...snapshot.ownNode.ips, ...(snapshot.nodes.get(snapshot.ownNode.name)?.ips ?? [])]);
-}
+/** A predicate on pods, or on nodes. */
+export type Select =
+  | {
+      readonly of: 'pods';
+      /** All that can match, and more. */
+      readonly candidates: (world: World) => Iterable<Pod>;
+      readonly matches: (pod: Pod, ip: string, world: World) => boolean;
+      /** Its answer depends on nodes' addresses too. */
+      readonly nodes: boolean;
+    }
+  | { readonly of: 'nodes'; readonly members: (world: World) => Iterable<string> };
 
 /** What a rule's peers become: atoms, and whether the endpoint's own addresses match. */
 export interface PeerAtoms {
@@ -91,35 +80,33 @@ function buildAtoms(peers: readonly Peer[] | null): PeerAtoms {
   return { atoms, self };
 }
 
-function predicateAtom(peer: Extract<Peer, { kind: 'pods' | 'own-node' | 'nodes' }>): Atom {
-  return { id: contentId(`atom|${JSON.stringify(peer)}`), members: (world) => peerMembers(peer, world) };
+type Predicate = Extract<Peer, { kind: 'pods' | 'own-node' | 'nodes' }>;
+
+function predicateAtom(peer: Predicate): Atom {
+  const id = contentId(`atom|${JSON.stringify(peer)}`);
+  if (peer.kind !== 'pods') return { id, select: { of: 'nodes', members: (world) => nodeMembers(peer, world) } };
+  const matches = (pod: Pod, _ip: string, world: World) => matchWorkload(peer, pod, world.snapshot);
+  return { id, select: { of: 'pods', candidates: (world) => candidatePods(peer, world), matches, nodes: false } };
 }
 
-function* peerMembers(peer: Extract<Peer, { kind: 'pods' | 'own-node' | 'nodes' }>, world: World): Generator<string> {
-  switch (peer.kind) {
-    case 'pods':
-      for (const pod of candidatePods(peer, world)) {
-        if (matchWorkload(peer, pod, world.snapshot)) yield* pod.ips;
-      }
-      return;
-    case 'own-node':
-      yield* ownNodeIps(world.snapshot);
-      return;
-    case 'nodes':
-      for (const node of world.snapshot.nodes.values()) if (matchLabels(peer.labels, node.labels)) yield* node.ips;
-      return;
-    default:
-      peer satisfies never;
-  }
-}
-
-/** Only the pods of the namespaces named, where they are named: a cluster's other pods cost nothing. */
-function* candidatePods(peer: Extract<Peer, { kind: 'pods' }>, world: World): Generator<Pod> {
-  if (!('names' in peer.namespaces)) {
-    yield* world.pods;
+function* nodeMembers(peer: Extract<Peer, { kind: 'own-node' | 'nodes' }>, world: World): Generator<string> {
+  if (peer.kind === 'own-node') {
+    yield* ownNodeIps(world.snapshot);
     return;
   }
-  for (const name of new Set(peer.namespaces.names)) yield* world.podsByNamespace.get(name) ?? [];
+  for (const node of world.snapshot.nodes.values()) if (matchLabels(peer.labels, node.labels)) yield* node.ips;
+}
+
+/** Only the pods of the namespaces that match: a cluster's other pods cost nothing. */
+function* candidatePods(peer: Extract<Peer, { kind: 'pods' }>, world: World): Generator<Pod> {
+  const match = peer.namespaces;
+  if ('names' in match) {
+    for (const name of new Set(match.names)) yield* world.podsOf(name);
+    return;
+  }
+  for (const name of world.namespaces()) {
+    if (matchNamespace(match, name, world.snapshot.namespaces.get(name))) yield* world.podsOf(name);
+  }
 }
 
 type Block = Extract<Peer, { kind: 'cidr' }>;
@@ -213,22 +200,15 @@ export function namedPortAtom(rule: Rule, named: string, protocol: number, numbe
   const key = JSON.stringify([rule.peers, named, protocol, number]);
   return {
     id: contentId(`named|${key}`),
-    *members(world) {
-      for (const pod of world.pods) {
-        if (!pod.ports.some((p) => p.name === named && p.protocol === protocol && p.port === number)) continue;
-        for (const ip of pod.ips) if (podMatchesPeers(rule.peers, pod, ip, world)) yield ip;
-      }
+    select: {
+      of: 'pods',
+      candidates: (world) => world.podsWithPort(named, protocol, number),
+      matches: (pod, ip, world) =>
+        pod.ports.some((p) => p.name === named && p.protocol === protocol && p.port === number) &&
+        podMatchesPeers(rule.peers, pod, ip, world),
+      nodes: (rule.peers ?? []).some((p) => p.kind === 'own-node' || p.kind === 'nodes'),
     },
   };
-}
-
-/** Numbers that pods give to a port name, ascending. */
-export function namedPortNumbers(world: World, named: string, protocol: number): number[] {
-  const numbers = new Set<number>();
-  for (const pod of world.pods) {
-    for (const p of pod.ports) if (p.name === named && p.protocol === protocol) numbers.add(p.port);
-  }
-  return [...numbers].sort((a, b) => a - b);
 }
 
 function podMatchesPeers(peers: readonly Peer[] | null, pod: Pod, ip: string, world: World): boolean {
@@ -241,7 +221,7 @@ function podMatchesPeers(peers: readonly Peer[] | null, pod: Pod, ip: string, wo
         return blockContains(peer, ip);
       case 'own-node':
       case 'nodes':
-        return [...peerMembers(peer, world)].includes(ip);
+        return [...nodeMembers(peer, world)].includes(ip);
       case 'self':
         return false; // SetRule.self carries it; a named port of the sender itself is judged there
       default:

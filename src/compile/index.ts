@@ -1,20 +1,23 @@
 /**
- * compile(): IR and Snapshot → Image. Pure in what it returns; it only remembers
- * work on rules and policies whose identity has not changed.
+ * compile(): IR and Snapshot → Image. What it returns depends on these alone; what it remembers only saves work:
+ * an event costs as much as it changes, not as much as the cluster is large.
  *
- * 1. For each local pod, the policies that select it, tier by tier.
- * 2. The same list of policies is the same set: built once.
- * 3. The atoms of the sets in force, swept into disjoint destination classes.
- * 4. Services as one backend for each kind of backend.
+ * 1. For each local pod, the policies that select it, tier by tier      (select.ts)
+ * 2. The same list of policies is the same set: built once              (sets.ts)
+ * 3. The addresses that belong to the atoms of the sets in force        (world.ts, members.ts)
+ * 4. Disjoint destination classes: CIDR blocks, single addresses above  (sweep.ts, destinations.ts)
+ * 5. Services as one backend for each kind of backend                   (services.ts)
  */
-import { matchWorkload } from '../ir/match.js';
 import type { Ir, IrPolicy, RuleRef } from '../ir/types.js';
-import type { Pod, Snapshot } from '../identity/snapshot.js';
+import type { Snapshot } from '../identity/snapshot.js';
 import type { Image, PolicySet } from '../image/types.js';
-import { type Atom, makeWorld, type World } from './atoms.js';
-import { compileServices } from './services.js';
+import type { Atom } from './atoms.js';
+import { DestinationTable } from './destinations.js';
+import { Members } from './members.js';
+import { Selector } from './select.js';
+import { ServiceTable } from './services.js';
 import { type BuiltSet, buildSet, type Selection } from './sets.js';
-import { sweep } from './sweep.js';
+import { World, type WorldChanges } from './world.js';
 
 const policyNumbers = new WeakMap<IrPolicy, number>();
 let nextPolicyNumber = 1;
@@ -25,74 +28,109 @@ function policyNumber(policy: IrPolicy): number {
   return n;
 }
 
-/** Remembers sets between compilations, and what a refused pod had before. */
+const keys = new WeakMap<readonly Selection[], string>();
+
+/** Names a list of policies: the same list, the same text. */
+function keyOf(selections: readonly Selection[]): string {
+  let key = keys.get(selections);
+  if (key === undefined) {
+    key = selections.map((s) => s.policies.map(policyNumber).join(',')).join(';');
+    keys.set(selections, key);
+  }
+  return key;
+}
+
+/** What the sets in force amount to; the same object while they are the same. */
+interface Sum {
+  readonly built: readonly BuiltSet[];
+  readonly sets: ReadonlyMap<number, PolicySet>;
+  readonly rules: ReadonlyMap<number, RuleRef>;
+  readonly atoms: readonly Atom[];
+  readonly predicates: ReadonlyMap<number, Atom>;
+}
+
+/** Remembers between compilations, also what a refused pod had before. */
 export class Compiler {
+  private readonly selector = new Selector();
+  private tables = makeTables();
   private sets = new Map<string, BuiltSet>();
+  private sum: Sum = summed([]);
   private readonly lastComplete = new Map<string, readonly Selection[]>();
 
-  /** @param local `namespace/name` of the pods that this node enforces. */
+  /**
+   * @param local `namespace/name` of the pods that this node enforces.
+   * @throws AgentError HASH_COLLISION, TOO_LARGE
+   */
   compile(ir: Ir, snapshot: Snapshot, local: readonly string[]): Image {
-    const world = makeWorld(snapshot);
-    const sets = new Map<number, PolicySet>();
-    const atoms = new Map<number, Atom>();
-    const rules = new Map<number, RuleRef>();
+    try {
+      return this.update(ir, snapshot, local);
+    } catch (e) {
+      // Some tables have taken the change over, others have not: the next compilation begins from nothing.
+      this.tables = makeTables();
+      this.sets = new Map();
+      throw e;
+    }
+  }
+
+  private update(ir: Ir, snapshot: Snapshot, local: readonly string[]): Image {
+    const { world, members, destinations, services } = this.tables;
+    const changes = world.update(snapshot);
     const endpoints = new Map<string, number>();
     const refused = new Map<string, string>();
     const kept = new Map<string, BuiltSet>();
-    const selectionsBySignature = new Map<string, readonly Selection[]>();
+    const used = new Set<BuiltSet>();
 
-    for (const key of [...local].sort()) {
-      const pod = snapshot.pods.get(key);
-      if (!pod) continue;
-      const signature = JSON.stringify([pod.namespace, pod.hostNetwork, pod.ended, Object.entries(pod.labels).sort()]);
-      let selections = selectionsBySignature.get(signature);
-      if (!selections) selectionsBySignature.set(signature, (selections = select(ir, pod, snapshot)));
+    for (const [key, selections] of this.selector.select(ir, snapshot, [...local].sort())) {
       if (selections.length === 0) {
         endpoints.set(key, 0);
         this.lastComplete.set(key, selections);
         continue;
       }
-      const wanted = this.build(selections, world, kept);
+      const wanted = this.build(selections, kept, changes);
       let built: BuiltSet | undefined;
       if ('refused' in wanted) {
         refused.set(key, wanted.refused);
-        built = this.fallback(key, selections, world, kept);
+        built = this.fallback(key, selections, kept, changes);
       } else {
         this.lastComplete.set(key, selections);
         built = wanted;
       }
-      if (!built) {
-        endpoints.set(key, 0);
-        continue;
-      }
-      sets.set(built.set.id, built.set);
-      for (const atom of built.atoms) atoms.set(atom.id, atom);
-      for (const [id, ref] of built.refs) rules.set(id, ref);
-      endpoints.set(key, built.set.id);
+      endpoints.set(key, built?.set.id ?? 0);
+      if (built) used.add(built);
     }
     this.sets = kept;
     for (const key of this.lastComplete.keys()) if (!endpoints.has(key)) this.lastComplete.delete(key);
 
-    const swept = sweep(
-      [...atoms.values()].sort((a, b) => a.id - b.id),
-      world,
-    );
-    const services = compileServices(snapshot, local, swept);
-    return { sets, ...swept, services, endpoints, rules, refused };
+    const built = [...used];
+    if (built.length !== this.sum.built.length || built.some((b, i) => b !== this.sum.built[i]))
+      this.sum = summed(built);
+    const touched = members.update(world, changes, this.sum.predicates);
+    const { swept, all } = destinations.update(this.sum.atoms, members, touched);
+    const classOf = (ip: string) => destinations.classOf(ip);
+    return {
+      sets: this.sum.sets,
+      rules: this.sum.rules,
+      ...swept,
+      services: services.update({ snapshot, classOf, touched, all, local }),
+      endpoints,
+      refused,
+    };
   }
 
   private build(
     selections: readonly Selection[],
-    world: World,
     kept: Map<string, BuiltSet>,
+    changes: WorldChanges,
   ): BuiltSet | { refused: string } {
-    const key = selections.map((s) => s.policies.map(policyNumber).join(',')).join(';');
-    const known = kept.get(key) ?? this.sets.get(key);
-    if (known && !known.named) {
-      kept.set(key, known);
-      return known;
+    const key = keyOf(selections);
+    const now = kept.get(key);
+    if (now) return now;
+    const before = this.sets.get(key);
+    if (before && !before.portNames.some((name) => changes.portNames.has(name))) {
+      kept.set(key, before);
+      return before;
     }
-    const built = buildSet(selections, world);
+    const built = buildSet(selections, this.tables.world);
     if (!('refused' in built)) kept.set(key, built);
     return built;
   }
@@ -101,8 +139,8 @@ export class Compiler {
   private fallback(
     key: string,
     selections: readonly Selection[],
-    world: World,
     kept: Map<string, BuiltSet>,
+    changes: WorldChanges,
   ): BuiltSet | undefined {
     const last = this.lastComplete.get(key);
     const closed = selections.map((s) => ({
@@ -111,18 +149,37 @@ export class Compiler {
     }));
     for (const candidate of last ? [last, closed] : [closed]) {
       if (candidate.length === 0) return undefined;
-      const built = this.build(candidate, world, kept);
+      const built = this.build(candidate, kept, changes);
       if (!('refused' in built)) return built;
     }
     return undefined;
   }
 }
 
-function select(ir: Ir, pod: Pod, snapshot: Snapshot): Selection[] {
-  const out: Selection[] = [];
-  for (const tier of ir.tiers) {
-    const policies = tier.policies.filter((p) => matchWorkload(p.subject, pod, snapshot));
-    if (policies.length > 0) out.push({ tier, policies });
+function makeTables() {
+  return {
+    world: new World(),
+    members: new Members(),
+    destinations: new DestinationTable(),
+    services: new ServiceTable(),
+  };
+}
+
+function summed(built: readonly BuiltSet[]): Sum {
+  const sets = new Map<number, PolicySet>();
+  const rules = new Map<number, RuleRef>();
+  const atoms = new Map<number, Atom>();
+  for (const { set, refs, atoms: own } of built) {
+    sets.set(set.id, set);
+    for (const [id, ref] of refs) rules.set(id, ref);
+    for (const atom of own) atoms.set(atom.id, atom);
   }
-  return out;
+  const sorted = [...atoms.values()].sort((a, b) => a.id - b.id);
+  return {
+    built,
+    sets,
+    rules,
+    atoms: sorted,
+    predicates: new Map(sorted.filter((a) => a.select).map((a) => [a.id, a])),
+  };
 }

@@ -3,7 +3,8 @@ import { contentId } from '../image/ids.js';
 import type { PolicySet, PortRange, SetRule } from '../image/types.js';
 import { ruleId } from '../ir/names.js';
 import { DEFAULT_RULE, type IrPolicy, type PortMatch, type Rule, type RuleRef, type Tier } from '../ir/types.js';
-import { type Atom, namedPortAtom, namedPortNumbers, peerAtoms, type World } from './atoms.js';
+import { type Atom, namedPortAtom, peerAtoms } from './atoms.js';
+import type { World } from './world.js';
 
 /** Rules of a small and of a large set (EA_SMALL_WORDS, EA_LARGE_WORDS × 64). */
 export const SMALL_RULES = 512;
@@ -22,8 +23,8 @@ export interface BuiltSet {
   readonly set: PolicySet;
   readonly atoms: readonly Atom[];
   readonly refs: readonly (readonly [number, RuleRef])[];
-  /** Depends on what pods call their ports: must be built anew for each world. */
-  readonly named: boolean;
+  /** `name|protocol` of the port names it depends on: built anew when pods give them other numbers. */
+  readonly portNames: readonly string[];
 }
 
 interface Bit extends Omit<SetRule, 'tierEnd'> {
@@ -40,7 +41,7 @@ export function buildSet(selections: readonly Selection[], world: World): BuiltS
   const contents: string[] = [];
   const atoms = new Map<number, Atom>();
   const refs = new Map<number, RuleRef>();
-  let named = false;
+  const portNames = new Set<string>();
   let staged = false;
   for (const { tier, policies } of selections) {
     const stagedOnly = policies.every((p) => p.staged);
@@ -49,7 +50,7 @@ export function buildSet(selections: readonly Selection[], world: World): BuiltS
     const add = (rule: Rule, asStaged: boolean) => {
       const ref = rule.ref.staged === asStaged ? rule.ref : { ...rule.ref, staged: asStaged };
       const built = ruleBits(rule, ref, asStaged, world);
-      named ||= built.named;
+      for (const name of built.portNames) portNames.add(name);
       for (const atom of built.atoms) atoms.set(atom.id, atom);
       refs.set(ruleId(ref), ref);
       for (const bit of built.bits) bits.push(bit);
@@ -72,7 +73,7 @@ export function buildSet(selections: readonly Selection[], world: World): BuiltS
     large: rules.length > SMALL_RULES,
     staged,
   };
-  return { set, atoms: [...atoms.values()], refs: [...refs], named };
+  return { set, atoms: [...atoms.values()], refs: [...refs], portNames: [...portNames] };
 }
 
 /** The catch-all that ends a tier: named after the first policy in force that selects the pod. */
@@ -83,14 +84,15 @@ export function defaultRule(tier: Tier, policies: readonly IrPolicy[], staged: b
   return { ref, action, peers: null, ports: null };
 }
 
-const bitCache = new WeakMap<Rule, Map<boolean, { bits: Bit[]; atoms: readonly Atom[]; named: boolean }>>();
+interface RuleBits {
+  readonly bits: readonly Bit[];
+  readonly atoms: readonly Atom[];
+  readonly portNames: readonly string[];
+}
 
-function ruleBits(
-  rule: Rule,
-  ref: RuleRef,
-  staged: boolean,
-  world: World,
-): { bits: Bit[]; atoms: readonly Atom[]; named: boolean } {
+const bitCache = new WeakMap<Rule, Map<boolean, RuleBits>>();
+
+function ruleBits(rule: Rule, ref: RuleRef, staged: boolean, world: World): RuleBits {
   const cached = bitCache.get(rule)?.get(staged);
   if (cached) return cached;
   const id = ruleId(ref);
@@ -113,11 +115,13 @@ function ruleBits(
     );
   }
   // A port name means, for each number that pods give to it, the pods that do.
+  const portNames: string[] = [];
   const byNumber = new Map<string, { range: PortRange; atoms: Atom[] }>();
   for (const match of names) {
     const name = match.named as string;
     for (const protocol of match.protocol === null ? PORT_PROTOCOLS : [match.protocol]) {
-      for (const number of namedPortNumbers(world, name, protocol)) {
+      portNames.push(`${name}|${protocol}`);
+      for (const number of world.portNumbers(name, protocol)) {
         if (ports?.some((r) => (r.protocol === null || r.protocol === protocol) && r.lo <= number && number <= r.hi))
           continue;
         const key = `${protocol}/${number}`;
@@ -131,8 +135,8 @@ function ruleBits(
     used.push(...some);
     bits.push(makeBit({ ...common, atoms: some.map((a) => a.id).sort((a, b) => a - b), self: false, ports: [range] }));
   }
-  const built = { bits, atoms: used, named: names.length > 0 };
-  if (!built.named) {
+  const built: RuleBits = { bits, atoms: used, portNames };
+  if (names.length === 0) {
     let slot = bitCache.get(rule);
     if (!slot) bitCache.set(rule, (slot = new Map()));
     slot.set(staged, built);

@@ -7,7 +7,7 @@ import { AgentError } from '../errors.js';
 import { contentId } from '../image/ids.js';
 import { covers6 } from '../image/plan.js';
 import type { Destinations4, Destinations6 } from '../image/types.js';
-import { type Atom, atomPrefix, type AtomPrefix, type World } from './atoms.js';
+import type { Atom, AtomPrefix } from './atoms.js';
 
 /** Classes found, by id, with their atoms' ids in ascending order. */
 export type Classes = Map<number, readonly number[]>;
@@ -67,49 +67,36 @@ class ActiveSet {
   }
 }
 
-/** Disjoint destinations for all atoms' prefixes and members in this world. */
-export function sweep(
-  atoms: readonly Atom[],
-  world: World,
-): { destinations4: Destinations4; destinations6: Destinations6; classes: Classes } {
+/** Disjoint destinations for the atoms' prefixes. Atoms that select pods or nodes are not looked at. */
+export function sweep(atoms: readonly Atom[]): {
+  destinations4: Destinations4;
+  destinations6: Destinations6;
+  classes: Classes;
+} {
   const classes: Classes = new Map();
   const ids = atoms.map((a) => a.id);
-  const v4: { addr: number; prefix: number; atom: number; sign: number }[] = [];
   const v6: { key: string; prefix: number; atom: number; sign: number }[] = [];
-  const hosts = new Map<string, AtomPrefix>();
-  let fixed4 = 0;
+  let n = 0;
   atoms.forEach((atom, index) => {
-    fixed4 += atom.keys4?.length ?? 0;
+    n += atom.keys4?.length ?? 0;
     for (const p of atom.prefixes ?? []) {
-      if (p.family === 4) fixed4++;
+      if (p.family === 4) n++;
       else v6.push({ key: key6(p), prefix: p.prefix, atom: index, sign: p.sign });
-    }
-    for (const ip of new Set(atom.members?.(world) ?? [])) {
-      let p = hosts.get(ip);
-      if (!p) hosts.set(ip, (p = atomPrefix(ip, 1)));
-      if (p.family === 4) v4.push({ addr: p.addr4, prefix: 32, atom: index, sign: 1 });
-      else v6.push({ key: key6(p), prefix: 128, atom: index, sign: 1 });
     }
   });
   return {
-    destinations4: sweep4(atoms, v4, fixed4, new ActiveSet(ids, classes)),
+    destinations4: sweep4(atoms, n, new ActiveSet(ids, classes)),
     destinations6: sweep6(v6, new ActiveSet(ids, classes)),
     classes,
   };
 }
 
 /** Sort key of an IPv6 prefix: 32 hex digits, `/`, three digits. */
-function key6(p: AtomPrefix): string {
+export function key6(p: AtomPrefix): string {
   return `${p.addr6}/${String(p.prefix).padStart(3, '0')}`;
 }
 
-function sweep4(
-  atoms: readonly Atom[],
-  hosts: readonly { addr: number; prefix: number; atom: number; sign: number }[],
-  fixed: number,
-  active: ActiveSet,
-): Destinations4 {
-  const n = fixed + hosts.length;
+function sweep4(atoms: readonly Atom[], n: number, active: ActiveSet): Destinations4 {
   if (n >= 1 << INDEX_BITS) throw new AgentError('TOO_LARGE', `${n} IPv4 prefixes are more than ${1 << INDEX_BITS}`);
   // 64-bit sort words [address:32][prefix length:6][index:26], written as halves: no BigInt for each.
   const order = new BigUint64Array(n);
@@ -128,7 +115,6 @@ function sweep4(
     for (const key of atom.keys4 ?? []) add(Math.floor(key / 64), key % 64, index, 1);
     for (const p of atom.prefixes ?? []) if (p.family === 4) add(p.addr4, p.prefix, index, p.sign);
   });
-  for (const h of hosts) add(h.addr, h.prefix, h.atom, h.sign);
   order.sort();
 
   const keys = new Float64Array(n);

@@ -67,7 +67,7 @@ export function planDestinations(now: InForce, next: Image, flips: boolean): Pla
         key: (i) => next.destinations4.keys[i] as number,
         classId: (i) => next.destinations4.classes[i] as number,
       },
-      covers4,
+      { covers: covers4, around: around4 },
       union,
     ),
     destinations6: merge(
@@ -81,7 +81,7 @@ export function planDestinations(now: InForce, next: Image, flips: boolean): Pla
         key: (i) => next.destinations6.keys[i] as string,
         classId: (i) => next.destinations6.classes[i] as number,
       },
-      covers6,
+      { covers: covers6, around: around6 },
       union,
     ),
     transitional,
@@ -94,23 +94,46 @@ interface Sorted<K> {
   classId(i: number): number;
 }
 
-/** One pass over both sorted lists, with the stack of covering prefixes of each. */
+/**
+ * One pass over what differs of both sorted lists, with the stack of covering prefixes of each. Entries that both
+ * have before the first difference, and behind the last, ask for nothing.
+ */
 function merge<K extends number | string>(
   now: Sorted<K>,
   next: Sorted<K>,
-  covers: (outer: K, inner: K) => boolean,
+  coversKey: { covers(outer: K, inner: K): boolean; around(key: K): Iterable<K> },
   union: (from: number, to: number) => number,
 ): DestinationPlan<K> {
+  const { covers } = coversKey;
   const plan: DestinationPlan<K> = { before: [], settle: [], remove: [] };
-  const nowStack: { key: K; classId: number }[] = [];
-  const nextStack: { key: K; classId: number }[] = [];
+  const equal = (i: number, j: number) => now.key(i) === next.key(j) && now.classId(i) === next.classId(j);
+  const least = Math.min(now.size, next.size);
+  let start = 0;
+  while (start < least && equal(start, start)) start++;
+  let behind = 0;
+  while (behind < least - start && equal(now.size - 1 - behind, next.size - 1 - behind)) behind++;
+  const [nowEnd, nextEnd] = [now.size - behind, next.size - behind];
+  if (start === nowEnd && start === nextEnd) return plan;
+  const first = [start < nowEnd ? now.key(start) : undefined, start < nextEnd ? next.key(start) : undefined]
+    .filter((k) => k !== undefined)
+    .reduce((a, b) => (a < b ? a : b));
+  const stackAt = (list: Sorted<K>) => {
+    const stack: { key: K; classId: number }[] = [];
+    for (const key of start === 0 ? [] : coversKey.around(first)) {
+      const at = find(list, key, start);
+      if (at >= 0) stack.push({ key, classId: list.classId(at) });
+    }
+    return stack;
+  };
+  const nowStack = stackAt(now);
+  const nextStack = stackAt(next);
   const top = (stack: { key: K; classId: number }[], key: K): number => {
     while (stack.length > 0 && !covers((stack[stack.length - 1] as { key: K }).key, key)) stack.pop();
     return stack[stack.length - 1]?.classId ?? 0;
   };
-  for (let i = 0, j = 0; i < now.size || j < next.size; ) {
-    const a = i < now.size ? now.key(i) : undefined;
-    const b = j < next.size ? next.key(j) : undefined;
+  for (let i = start, j = start; i < nowEnd || j < nextEnd; ) {
+    const a = i < nowEnd ? now.key(i) : undefined;
+    const b = j < nextEnd ? next.key(j) : undefined;
     const inNow = b === undefined || (a !== undefined && a <= b);
     const inNext = a === undefined || (b !== undefined && b <= a);
     const key = (inNow ? a : b) as K;
@@ -134,6 +157,37 @@ function merge<K extends number | string>(
     }
   }
   return plan;
+}
+
+/** Index of a key among the first `end`; -1 if it is not there. */
+function find<K extends number | string>(list: Sorted<K>, key: K, end: number): number {
+  let lo = 0;
+  let hi = end - 1;
+  while (lo <= hi) {
+    const mid = (lo + hi) >>> 1;
+    const at = list.key(mid);
+    if (at === key) return mid;
+    if (at < key) lo = mid + 1;
+    else hi = mid - 1;
+  }
+  return -1;
+}
+
+/** Every prefix that covers a key and stands before it, shortest first. */
+function* around4(key: number): Generator<number> {
+  const addr = Math.floor(key / 64);
+  for (let length = 0; length < key % 64; length++) {
+    const size = 2 ** (32 - length);
+    yield Math.floor(addr / size) * size * 64 + length;
+  }
+}
+
+function* around6(key: string): Generator<string> {
+  const addr = BigInt(`0x${key.slice(0, 32)}`);
+  for (let length = 0; length < Number(key.slice(33)); length++) {
+    const shift = BigInt(128 - length);
+    yield `${((addr >> shift) << shift).toString(16).padStart(32, '0')}/${String(length).padStart(3, '0')}`;
+  }
 }
 
 function covers4(outer: number, inner: number): boolean {

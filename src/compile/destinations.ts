@@ -1,0 +1,178 @@
+/**
+ * Destinations in two layers: what CIDR blocks say (`sweep`, made anew when the blocks change), and above it the
+ * single addresses of pods and nodes, each by itself. An address that changes costs one look-up below it and one
+ * place in the sorted result.
+ */
+import { classLookup } from '../image/lookup.js';
+import type { Destinations4, Destinations6 } from '../image/types.js';
+import { type Atom, atomPrefix } from './atoms.js';
+import { ClassTable } from './classes.js';
+import type { Members } from './members.js';
+import { type Classes, key6, sweep } from './sweep.js';
+
+export interface Swept {
+  readonly destinations4: Destinations4;
+  readonly destinations6: Destinations6;
+  readonly classes: Classes;
+}
+
+interface Host {
+  /** Key as in Destinations4 (number) or Destinations6 (text). */
+  readonly key: number | string;
+  readonly classId: number;
+}
+
+const NOTHING: Destinations4 = { keys: new Float64Array(0), classes: new Float64Array(0) };
+
+export class DestinationTable {
+  private blocks = '';
+  private fixed: Swept = {
+    destinations4: NOTHING,
+    destinations6: { keys: [], classes: NOTHING.classes },
+    classes: new Map(),
+  };
+  private below: (ip: string) => number = () => 0;
+  private readonly hosts = new Map<string, Host>();
+  private readonly hostClasses = new ClassTable();
+  private result: Swept = this.fixed;
+
+  /** Class of an address; 0 for none. */
+  classOf(ip: string): number {
+    return this.hosts.get(ip)?.classId ?? this.below(ip);
+  }
+
+  /**
+   * @param atoms those in force, ascending by id
+   * @param touched addresses whose members() may have changed
+   * @returns the result, and whether what lies below the single addresses changed
+   */
+  update(atoms: readonly Atom[], members: Members, touched: ReadonlySet<string>): { swept: Swept; all: boolean } {
+    const blocks = atoms.filter((a) => !a.select);
+    const content = blocks.map((a) => a.id).join();
+    const all = content !== this.blocks;
+    if (all) {
+      this.fixed = sweep(blocks);
+      this.below = classLookup(this.fixed);
+      this.blocks = content;
+    }
+    const edits4 = new Map<number, number | undefined>();
+    const edits6 = new Map<string, number | undefined>();
+    let changed = all;
+    for (const ip of all ? new Set([...members.ips(), ...touched]) : touched) {
+      const before = this.hosts.get(ip);
+      const now = this.hostOf(ip, members, before);
+      if (before?.classId === now?.classId && !all) {
+        if (before) this.hostClasses.drop(before.classId);
+        continue;
+      }
+      changed = true;
+      if (before) this.hostClasses.drop(before.classId);
+      if (now) this.hosts.set(ip, now);
+      else this.hosts.delete(ip);
+      const key = (now ?? before)?.key;
+      if (typeof key === 'number') edits4.set(key, now?.classId);
+      else if (key !== undefined) edits6.set(key, now?.classId);
+    }
+    if (changed) {
+      const from = all ? this.fixed : this.result;
+      this.result = {
+        destinations4: edit4(from.destinations4, edits4, this.fixed.destinations4),
+        destinations6: edit6(from.destinations6, edits6, this.fixed.destinations6),
+        classes: new Map([...this.fixed.classes, ...this.hostClasses]),
+      };
+    }
+    return { swept: this.result, all };
+  }
+
+  /** What an address becomes, its class counted; undefined where no predicate holds it. */
+  private hostOf(ip: string, members: Members, before: Host | undefined): Host | undefined {
+    const own = members.at(ip);
+    if (!own) return undefined;
+    const covering = this.fixed.classes.get(this.below(ip)) ?? [];
+    const atoms = covering.length === 0 ? own : [...new Set([...covering, ...own])].sort((a, b) => a - b);
+    const classId = this.hostClasses.take(atoms);
+    return { key: before?.key ?? hostKey(ip), classId };
+  }
+}
+
+function hostKey(ip: string): number | string {
+  const p = atomPrefix(ip, 1);
+  return p.family === 4 ? p.addr4 * 64 + 32 : key6(p);
+}
+
+/** Index of the first key that is not less. */
+function lowerBound<K>(keys: { readonly [i: number]: K; readonly length: number }, key: K): number {
+  let lo = 0;
+  let hi = keys.length;
+  while (lo < hi) {
+    const mid = (lo + hi) >>> 1;
+    if ((keys[mid] as K) < key) lo = mid + 1;
+    else hi = mid;
+  }
+  return lo;
+}
+
+/** What stands at a key once its host is gone: the block of the same length, if there is one. */
+function restored<K>(
+  fixed: { keys: { readonly [i: number]: K; readonly length: number }; classes: Float64Array },
+  key: K,
+) {
+  const at = lowerBound(fixed.keys, key);
+  return at < fixed.keys.length && fixed.keys[at] === key ? fixed.classes[at] : undefined;
+}
+
+function edit4(
+  from: Destinations4,
+  edits: ReadonlyMap<number, number | undefined>,
+  fixed: Destinations4,
+): Destinations4 {
+  if (edits.size === 0) return from;
+  const sorted = [...edits].sort(([a], [b]) => a - b);
+  const keys = new Float64Array(from.keys.length + sorted.length);
+  const classes = new Float64Array(keys.length);
+  let out = 0;
+  let at = 0;
+  for (const [key, wanted] of sorted) {
+    const until = lowerBound(from.keys, key);
+    keys.set(from.keys.subarray(at, until), out);
+    classes.set(from.classes.subarray(at, until), out);
+    out += until - at;
+    at = until < from.keys.length && from.keys[until] === key ? until + 1 : until;
+    const classId = wanted ?? restored(fixed, key);
+    if (classId === undefined) continue;
+    keys[out] = key;
+    classes[out++] = classId;
+  }
+  keys.set(from.keys.subarray(at), out);
+  classes.set(from.classes.subarray(at), out);
+  out += from.keys.length - at;
+  return { keys: keys.subarray(0, out), classes: classes.subarray(0, out) };
+}
+
+function edit6(
+  from: Destinations6,
+  edits: ReadonlyMap<string, number | undefined>,
+  fixed: Destinations6,
+): Destinations6 {
+  if (edits.size === 0) return from;
+  const sorted = [...edits].sort(([a], [b]) => (a < b ? -1 : 1));
+  const keys: string[] = [];
+  const classes: number[] = [];
+  let at = 0;
+  const copy = (until: number) => {
+    for (; at < until; at++) {
+      keys.push(from.keys[at] as string);
+      classes.push(from.classes[at] as number);
+    }
+  };
+  for (const [key, wanted] of sorted) {
+    copy(lowerBound(from.keys, key));
+    if (at < from.keys.length && from.keys[at] === key) at++;
+    const classId = wanted ?? restored(fixed, key);
+    if (classId === undefined) continue;
+    keys.push(key);
+    classes.push(classId);
+  }
+  copy(from.keys.length);
+  return { keys, classes: Float64Array.from(classes) };
+}

@@ -1,0 +1,168 @@
+/**
+ * A snapshot with the indices that membership needs, carried from one compilation to the next: an update costs
+ * as much as changed, not as much as there is.
+ */
+import { changedKeys } from '../identity/shared-map.js';
+import type { Pod, Snapshot } from '../identity/snapshot.js';
+
+/** What an update found to differ. */
+export interface WorldChanges {
+  /** Addresses whose pods, or whose pods' namespaces, are not what they were. */
+  readonly ips: ReadonlySet<string>;
+  /** Nodes, or the addresses of the own one. */
+  readonly nodes: boolean;
+  /** `name|protocol` of port names that now stand for other numbers. */
+  readonly portNames: ReadonlySet<string>;
+}
+
+const EMPTY: Snapshot = {
+  pods: new Map(),
+  namespaces: new Map(),
+  nodes: new Map(),
+  services: new Map(),
+  policies: [],
+  ownNode: { name: '', ips: [] },
+  problems: [],
+};
+
+const NO_PODS: ReadonlySet<Pod> = new Set();
+
+export class World {
+  snapshot: Snapshot = EMPTY;
+  /** Pods that have addresses of their own, by address: more than one while an address changes hands. */
+  private readonly byIp = new Map<string, readonly Pod[]>();
+  private readonly byNamespace = new Map<string, Set<Pod>>();
+  /** `name|protocol` → number → the pods that call it so. */
+  private readonly byPort = new Map<string, Map<number, Set<Pod>>>();
+
+  /** Takes over a snapshot; what changed is found by comparing it with the last. */
+  update(snapshot: Snapshot): WorldChanges {
+    const before = this.snapshot;
+    this.snapshot = snapshot;
+    const ips = new Set<string>();
+    const portNames = new Set<string>();
+    for (const key of changedKeys(before.pods, snapshot.pods)) {
+      const [old, now] = [before.pods.get(key), snapshot.pods.get(key)];
+      if (old && now && sameForPolicies(old, now)) {
+        this.replace(old, now);
+        continue;
+      }
+      if (old) this.remove(old, ips, portNames);
+      if (now) this.add(now, ips, portNames);
+    }
+    for (const name of changedKeys(before.namespaces, snapshot.namespaces)) {
+      const [old, now] = [before.namespaces.get(name), snapshot.namespaces.get(name)];
+      if (old && now && sameRecord(old.labels, now.labels)) continue;
+      for (const pod of this.podsOf(name)) for (const ip of pod.ips) ips.add(ip);
+    }
+    const nodes =
+      changedKeys(before.nodes, snapshot.nodes).length > 0 ||
+      before.ownNode.name !== snapshot.ownNode.name ||
+      before.ownNode.ips.join() !== snapshot.ownNode.ips.join();
+    return { ips, nodes, portNames };
+  }
+
+  podsAt(ip: string): readonly Pod[] {
+    return this.byIp.get(ip) ?? [];
+  }
+
+  podsOf(namespace: string): ReadonlySet<Pod> {
+    return this.byNamespace.get(namespace) ?? NO_PODS;
+  }
+
+  /** Names of namespaces that have pods with addresses. */
+  namespaces(): Iterable<string> {
+    return this.byNamespace.keys();
+  }
+
+  /** Numbers that pods give to a port name, ascending. */
+  portNumbers(name: string, protocol: number): number[] {
+    return [...(this.byPort.get(`${name}|${protocol}`)?.keys() ?? [])].sort((a, b) => a - b);
+  }
+
+  podsWithPort(name: string, protocol: number, number: number): ReadonlySet<Pod> {
+    return this.byPort.get(`${name}|${protocol}`)?.get(number) ?? NO_PODS;
+  }
+
+  private add(pod: Pod, ips: Set<string>, portNames: Set<string>): void {
+    if (!counts(pod)) return;
+    for (const ip of pod.ips) {
+      this.byIp.set(ip, [...(this.byIp.get(ip) ?? []), pod]);
+      ips.add(ip);
+    }
+    let there = this.byNamespace.get(pod.namespace);
+    if (!there) this.byNamespace.set(pod.namespace, (there = new Set()));
+    there.add(pod);
+    for (const { name, protocol, port } of pod.ports) {
+      if (name === undefined) continue;
+      const key = `${name}|${protocol}`;
+      let numbers = this.byPort.get(key);
+      if (!numbers) this.byPort.set(key, (numbers = new Map()));
+      let pods = numbers.get(port);
+      if (!pods) {
+        numbers.set(port, (pods = new Set()));
+        portNames.add(key);
+      }
+      pods.add(pod);
+    }
+  }
+
+  private remove(pod: Pod, ips: Set<string>, portNames: Set<string>): void {
+    if (!counts(pod)) return;
+    for (const ip of pod.ips) {
+      const left = (this.byIp.get(ip) ?? []).filter((p) => p !== pod);
+      if (left.length > 0) this.byIp.set(ip, left);
+      else this.byIp.delete(ip);
+      ips.add(ip);
+    }
+    const there = this.byNamespace.get(pod.namespace);
+    there?.delete(pod);
+    if (there?.size === 0) this.byNamespace.delete(pod.namespace);
+    for (const { name, protocol, port } of pod.ports) {
+      const key = `${name}|${protocol}`;
+      const numbers = this.byPort.get(key);
+      const pods = numbers?.get(port);
+      if (!numbers || !pods) continue;
+      pods.delete(pod);
+      if (pods.size > 0) continue;
+      numbers.delete(port);
+      portNames.add(key);
+      if (numbers.size === 0) this.byPort.delete(key);
+    }
+  }
+
+  /** The same to every policy: only the object is another. */
+  private replace(old: Pod, now: Pod): void {
+    const nobody = new Set<string>();
+    this.remove(old, nobody, nobody);
+    this.add(now, nobody, nobody);
+  }
+}
+
+/** hostNetwork pods have their node's addresses, ended pods none that are still theirs. */
+function counts(pod: Pod): boolean {
+  return !pod.hostNetwork && !pod.ended && pod.ips.length > 0;
+}
+
+function sameForPolicies(a: Pod, b: Pod): boolean {
+  return (
+    a.namespace === b.namespace &&
+    counts(a) === counts(b) &&
+    a.serviceAccount === b.serviceAccount &&
+    a.nodeName === b.nodeName &&
+    a.ips.join() === b.ips.join() &&
+    sameRecord(a.labels, b.labels) &&
+    JSON.stringify(a.ports) === JSON.stringify(b.ports)
+  );
+}
+
+function sameRecord(a: Readonly<Record<string, string>>, b: Readonly<Record<string, string>>): boolean {
+  if (a === b) return true;
+  const keys = Object.keys(a);
+  return keys.length === Object.keys(b).length && keys.every((k) => Object.hasOwn(b, k) && a[k] === b[k]);
+}
+
+/** Addresses of the node that the agent runs on: the Node object's and its interfaces' own. */
+export function ownNodeIps(snapshot: Snapshot): Set<string> {
+  return new Set([...snapshot.ownNode.ips, ...(snapshot.nodes.get(snapshot.ownNode.name)?.ips ?? [])]);
+}

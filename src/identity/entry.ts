@@ -1,0 +1,107 @@
+/** One parsed object → what it says: the unit of which snapshots are made, from files and from the API. */
+import type { Problem } from '../errors.js';
+import { Field, isRecord, type ParsedObject } from './fields.js';
+import { kindInfo, type Section } from './kinds.js';
+import { isReady, readNamespace, readNode, readPod } from './objects.js';
+import { type EndpointEntry, readEndpointSlice, readEndpoints, readService, type ServiceSpec } from './services.js';
+import type { Namespace, Node, Pod, RawPolicy } from './snapshot.js';
+
+export type Value =
+  | { section: 'namespaces'; value: Namespace }
+  | { section: 'nodes'; value: Node }
+  | { section: 'pods'; value: Pod; ready: boolean }
+  | { section: 'services'; value: ServiceSpec | undefined }
+  | { section: 'slices' | 'endpoints'; value: readonly EndpointEntry[]; service: string }
+  | { section: 'policies'; value: RawPolicy };
+
+/** What one object turned out to be. */
+export interface Entry {
+  /** What two objects may not share: kind and name; for a kind that is passed over, the kind. */
+  readonly id: string;
+  /** `namespace/name`, or the name of a cluster-wide object; empty if it has none. */
+  readonly key: string;
+  readonly kind: string;
+  readonly apiVersion: string;
+  /** `Kind namespace/name`. */
+  readonly title: string;
+  /** undefined: passed over. */
+  readonly value: Value | undefined;
+  readonly problems: readonly Problem[];
+}
+
+/** Reads one object; what is wrong with it stands in its problems. */
+export function readEntry(parsed: ParsedObject): Entry {
+  const problems: Problem[] = [];
+  const apiVersion = typeof parsed.object.apiVersion === 'string' ? parsed.object.apiVersion : '';
+  const kind = typeof parsed.object.kind === 'string' ? parsed.object.kind : '';
+  const nothing = { id: `${apiVersion} ${kind}`, key: '', kind, apiVersion, title: kind, value: undefined, problems };
+  if (apiVersion === '' || kind === '') {
+    const message = 'is not a Kubernetes object: apiVersion and kind must be strings';
+    problems.push({
+      severity: 'error',
+      where: { ...parsed.where, field: kind === '' ? 'kind' : 'apiVersion' },
+      message,
+    });
+    return nothing;
+  }
+  const info = kindInfo(apiVersion, kind);
+  if (!info) return nothing;
+  const metadata = isRecord(parsed.object.metadata) ? parsed.object.metadata : {};
+  const name = typeof metadata.name === 'string' ? metadata.name : '';
+  const namespace =
+    typeof metadata.namespace === 'string' && metadata.namespace !== '' ? metadata.namespace : 'default';
+  const key = info.namespaced ? `${namespace}/${name}` : name;
+  const title = `${kind} ${key}`;
+  const root = Field.root(parsed, title, problems);
+  if (name === '' || name.includes('/') || namespace.includes('/')) {
+    const field = root.at('metadata').at(namespace.includes('/') ? 'namespace' : 'name');
+    field.problem('must be a name', 'objects without a name of their own (generateName) cannot be read from files');
+    return { ...nothing, title };
+  }
+  if (info.namespaced) root.at('metadata').at('namespace').string();
+  const value = readValue(info.section, root, namespace, name, parsed, {
+    apiVersion,
+    kind,
+    namespaced: info.namespaced,
+  });
+  return { id: `${info.section}|${kind}|${key}`, key, kind, apiVersion, title, value, problems };
+}
+
+function readValue(
+  section: Section,
+  root: Field,
+  namespace: string,
+  name: string,
+  parsed: ParsedObject,
+  type: { apiVersion: string; kind: string; namespaced: boolean },
+): Value | undefined {
+  switch (section) {
+    case 'namespaces':
+      return { section, value: readNamespace(root, name) };
+    case 'nodes':
+      return { section, value: readNode(root, name) };
+    case 'pods':
+      return { section, value: readPod(root, namespace, name), ready: isReady(root) };
+    case 'services':
+      return { section, value: readService(root, namespace, name) };
+    case 'slices': {
+      const service = root.at('metadata').at('labels').at('kubernetes.io/service-name').string();
+      return { section, value: readEndpointSlice(root), service: `${namespace}/${service ?? ''}` };
+    }
+    case 'endpoints':
+      return { section, value: readEndpoints(root), service: `${namespace}/${name}` };
+    case 'policies': {
+      const { apiVersion, kind, namespaced } = type;
+      const raw = {
+        apiVersion,
+        kind,
+        name,
+        object: parsed.object,
+        where: { ...parsed.where, object: `${kind} ${namespaced ? `${namespace}/` : ''}${name}` },
+      };
+      return { section, value: namespaced ? { ...raw, namespace } : raw };
+    }
+    default:
+      return section satisfies never;
+  }
+}
