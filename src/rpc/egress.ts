@@ -4,6 +4,7 @@ import { formatProblem, type Problem } from '../errors.js';
 import type { FlowHub } from '../flow/hub.js';
 import { timestamp, toRecord } from '../flow/hubble.js';
 import type {
+  ClusterStatusResponse,
   ExplainRequest,
   ExplainResponse,
   GetFlowsRequest,
@@ -31,6 +32,10 @@ export function egressHandlers(
             : { record: toRecord(item.flow), node_name: hub.nodeName, time: timestamp(item.flow.timeNs) },
       ),
     Status: unary((): StatusResponse => statusMessage(view.status())),
+    ClusterStatus: unary((): ClusterStatusResponse => {
+      const status = statusMessage(view.status());
+      return { nodes: [{ name: status.node_name, state: 'NODE_CONNECTED', status }] };
+    }),
     Explain: unary((q: ExplainRequest): ExplainResponse => {
       const explanation = view.explain({ from: q.from, to: q.to, port: q.port ?? 0, protocol: q.protocol ?? 0 });
       return { json: JSON.stringify(explanation), verdict: explanation.verdict.verdict };

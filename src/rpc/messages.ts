@@ -246,6 +246,20 @@ export interface StatusResponse {
   namespaces?: number;
 }
 
+/** One node of several, and what its agent says of itself, if it answered. */
+export interface ClusterNode {
+  name: string;
+  address?: string;
+  /** A NodeState of proto/observer. */
+  state: string;
+  message?: string;
+  status?: StatusResponse;
+}
+
+export interface ClusterStatusResponse {
+  nodes?: ClusterNode[];
+}
+
 export interface ExplainRequest {
   from: string;
   to: string;
@@ -280,6 +294,7 @@ export interface GetNodesResponse {
     version?: string;
     address?: string;
     state?: string;
+    tls?: { enabled?: boolean; server_name?: string };
     uptime_ns?: Uint64;
     num_flows?: Uint64;
     max_flows?: Uint64;

@@ -1,7 +1,7 @@
-/** Flow streams: the hub's items to one caller, no faster than it reads. */
-import { type ServerWritableStream, type ServiceError, status } from '@grpc/grpc-js';
+/** Flow streams: items to one caller, no faster than it reads. */
+import { Metadata, type ServerWritableStream, type ServiceError, status } from '@grpc/grpc-js';
 import { AgentError, type ErrorCode } from '../errors.js';
-import type { FlowHub, HubItem } from '../flow/hub.js';
+import type { HubItem } from '../flow/hub.js';
 import type { GetFlowsRequest } from './messages.js';
 
 /** Each has a buffer in the transport; more readers than this are a fault somewhere. */
@@ -23,16 +23,21 @@ export function serviceError(e: unknown): Partial<ServiceError> {
   return { code: status.INTERNAL, details: e instanceof Error ? e.message : String(e) };
 }
 
-export class FlowStreams {
-  readonly #hub: FlowHub;
+/** Where flows are read: the hub, or the merge of several. What is asked for is fixed when `read` returns. */
+export interface FlowSource<I> {
+  read(request: GetFlowsRequest, signal: AbortSignal): AsyncIterable<I>;
+}
+
+export class FlowStreams<I = HubItem> {
+  readonly #source: FlowSource<I>;
   readonly #readers = new Set<AbortController>();
 
-  constructor(hub: FlowHub) {
-    this.#hub = hub;
+  constructor(source: FlowSource<I>) {
+    this.#source = source;
   }
 
   /** Serves one GetFlows; `message` makes a response of an item. */
-  async serve<T>(call: ServerWritableStream<GetFlowsRequest, T>, message: (item: HubItem) => T): Promise<void> {
+  async serve<T>(call: ServerWritableStream<GetFlowsRequest, T>, message: (item: I) => T): Promise<void> {
     const reader = new AbortController();
     const stop = () => reader.abort();
     call.on('cancelled', stop);
@@ -44,8 +49,11 @@ export class FlowStreams {
         return;
       }
       this.#readers.add(reader);
+      const items = this.#source.read(call.request, reader.signal);
+      // Tells the caller that from here on it misses nothing: a relay asks for the past after that.
+      call.sendMetadata(new Metadata());
       let n = 0;
-      for await (const item of this.#hub.read(call.request, reader.signal)) {
+      for await (const item of items) {
         if (!call.write(message(item))) await drained(call, reader.signal);
         if (++n % ITEMS_A_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
         if (reader.signal.aborted) break;

@@ -1,0 +1,122 @@
+/** A gRPC server with health and reflection: on a unix socket, on TCP, or both. */
+import { chmodSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
+import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import { ReflectionService } from '@grpc/reflection';
+import { AgentError } from '../errors.js';
+import type { Logger } from '../log.js';
+import { HealthState, healthHandlers } from './health.js';
+import { definitions, HEALTH } from './proto.js';
+import { TcpListener, type TcpOptions } from './tls.js';
+
+/** Requests are small: filters. */
+const MAX_REQUEST_BYTES = 1 << 20;
+const SOCKET_MODE = 0o660;
+const PROBE_MS = 1000;
+
+export class BaseServer {
+  readonly #server: Server;
+  readonly #log: Logger;
+  readonly #listeners: TcpListener[] = [];
+  readonly health = new HealthState();
+  #path: string | undefined;
+
+  constructor(log: Logger) {
+    this.#log = log;
+    this.#server = new Server({
+      'grpc.max_receive_message_length': MAX_REQUEST_BYTES,
+      'grpc.max_concurrent_streams': 100,
+      'grpc.max_connection_idle_ms': 15 * 60_000,
+      'grpc.keepalive_time_ms': 60_000,
+      'grpc.keepalive_timeout_ms': 20_000,
+    });
+    this.add(HEALTH, healthHandlers(this.health));
+    new ReflectionService(definitions).addToServer(this.#server);
+  }
+
+  add(service: ServiceDefinition, handlers: UntypedServiceImplementation): void {
+    this.#server.addService(service, handlers);
+  }
+
+  /**
+   * Another agent's socket is left alone; one that nobody answers on is a leftover, and removed.
+   * @throws AgentError AGENT where somebody answers
+   */
+  static async refuseIfServed(path: string): Promise<void> {
+    if (await answers(path)) {
+      throw new AgentError('AGENT', `an agent is running already: it answers on ${path}`, {
+        hint: 'end it first, or give this one a --run-dir and a --pin-dir of its own',
+      });
+    }
+    rmSync(path, { force: true });
+  }
+
+  /** Serves on a unix socket, mode 0660 from its first moment. Throws AGENT. */
+  async listen(path: string): Promise<void> {
+    await BaseServer.refuseIfServed(path);
+    const umask = process.umask(0o777 & ~SOCKET_MODE);
+    try {
+      await new Promise<void>((resolve, reject) => {
+        this.#server.bindAsync(`unix:${path}`, ServerCredentials.createInsecure(), (error) => {
+          if (error) reject(new AgentError('AGENT', `cannot listen on ${path}: ${error.message}`));
+          else resolve();
+        });
+      });
+    } finally {
+      process.umask(umask);
+    }
+    chmodSync(path, SOCKET_MODE);
+    this.#path = path;
+    this.health.set('SERVING');
+  }
+
+  /**
+   * Serves on TCP too. With `tlsDir`: mutual TLS, from when its files are there; files that change are taken without a
+   * restart. Without: in the clear, and only to this machine.
+   * @param address `ADDRESS:PORT`, `:PORT`
+   * @throws AgentError USAGE, AGENT
+   */
+  async listenTls(address: string, tlsDir?: string, opts: Omit<TcpOptions, 'tlsDir'> = {}): Promise<TcpListener> {
+    const listener = new TcpListener(this.#server, address, { ...opts, tlsDir }, this.#log);
+    await listener.start();
+    this.#listeners.push(listener);
+    this.health.set('SERVING');
+    return listener;
+  }
+
+  /** Ends streams, waits for calls under way, at most `graceMs`. */
+  async close(graceMs = 500): Promise<void> {
+    this.health.set('NOT_SERVING');
+    this.endStreams();
+    for (const listener of this.#listeners) listener.close();
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(() => {
+        this.#server.forceShutdown();
+        resolve();
+      }, graceMs);
+      this.#server.tryShutdown((error) => {
+        if (error) this.#log.debug(error.message);
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+    for (const listener of this.#listeners) listener.destroy();
+    if (this.#path !== undefined) rmSync(this.#path, { force: true });
+  }
+
+  /** Ends what would not end by itself. */
+  protected endStreams(): void {}
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    const end = (value: boolean) => {
+      socket.destroy();
+      resolve(value);
+    };
+    socket.setTimeout(PROBE_MS, () => end(true));
+    socket.on('connect', () => end(true));
+    socket.on('error', (e: NodeJS.ErrnoException) => end(e.code === 'EACCES' || e.code === 'EPERM'));
+  });
+}

@@ -1,0 +1,238 @@
+/**
+ * gRPC over TCP. TLS is Node's own listener, whose certificates may change while it listens; what it has decrypted is
+ * handed to the gRPC server. Files come from a mounted Secret: they may be there late, and are replaced.
+ */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { type AddressInfo, isIPv4, isIPv6 } from 'node:net';
+import { join } from 'node:path';
+import { createSecureContext, createServer, type Server as TlsServer } from 'node:tls';
+import { type ConnectionInjector, type Server, ServerCredentials } from '@grpc/grpc-js';
+import { AgentError } from '../errors.js';
+import type { Logger } from '../log.js';
+
+/** The name in the certificate of every agent, wherever it runs: clients reach agents by address. */
+export const AGENT_SERVER_NAME = 'egress-agent.egress-system.svc';
+
+/** PEM. */
+export interface TlsFiles {
+  ca: Buffer;
+  cert: Buffer;
+  key: Buffer;
+}
+
+export interface TcpOptions {
+  /** With ca.crt, tls.crt and tls.key. Without one the address must be of this machine alone, or `plaintext` be given. */
+  tlsDir?: string | undefined;
+  /** Serve without TLS on any address. */
+  plaintext?: boolean;
+  /** Whether callers must show a certificate of the same CA; default: they must. */
+  clientCertificates?: 'required' | 'off';
+  /** Milliseconds between two looks at the files. */
+  pollMs?: number;
+}
+
+const POLL_MS = 5000;
+const HANDSHAKE_MS = 10_000;
+const MAX_CONNECTIONS = 256;
+
+/**
+ * Reads a mounted Secret of type kubernetes.io/tls with its CA.
+ * @throws AgentError AGENT where a file is missing, or certificate and key do not belong together
+ */
+export function readTls(dir: string): TlsFiles {
+  const read = (name: string) => {
+    const file = join(dir, name);
+    try {
+      return readFileSync(file);
+    } catch (e) {
+      throw new AgentError('AGENT', `cannot read ${file}: ${(e as Error).message}`, { where: { file }, cause: e });
+    }
+  };
+  return checkTls({ ca: read('ca.crt'), cert: read('tls.crt'), key: read('tls.key') }, dir);
+}
+
+/** @param where named in the error @throws AgentError AGENT where they do not belong together */
+export function checkTls(files: TlsFiles, where: string): TlsFiles {
+  try {
+    createSecureContext(files);
+  } catch (e) {
+    throw new AgentError('AGENT', `the certificate in ${where} cannot be used: ${(e as Error).message}`, {
+      where: { file: where },
+      cause: e,
+    });
+  }
+  return files;
+}
+
+/** `10.0.0.1:4245`, `[::]:4245`, `:4245` for every address. @throws AgentError USAGE */
+export function parseListen(value: string): { host: string; port: number } {
+  const [, bracketed, plain, digits] = /^(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(value) ?? [];
+  const host = bracketed ?? (plain || '::');
+  const port = Number(digits ?? Number.NaN);
+  if (!(port <= 65535) || !(isIPv4(host) || isIPv6(host) || host === 'localhost')) {
+    throw new AgentError('USAGE', `${value} is no address to listen on`, {
+      hint: 'ADDRESS:PORT, for example 10.0.0.1:4245, [::1]:4245 or :4245',
+    });
+  }
+  return { host, port };
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
+}
+
+/** @throws AgentError USAGE where it would be served to others in the clear */
+export function checkListen(address: string, { tlsDir, plaintext }: TcpOptions): { host: string; port: number } {
+  const at = parseListen(address);
+  if (tlsDir === undefined && !plaintext && !isLoopback(at.host)) {
+    throw new AgentError('USAGE', `${address} is reachable from other machines: it needs TLS`, {
+      hint: 'give --tls-dir with ca.crt, tls.crt and tls.key, or listen on 127.0.0.1',
+    });
+  }
+  return at;
+}
+
+/** A TCP port of a gRPC server. */
+export class TcpListener {
+  readonly #server: Server;
+  readonly #at: { host: string; port: number };
+  readonly #opts: TcpOptions;
+  readonly #log: Logger;
+  #tls: TlsServer | undefined;
+  #injector: ConnectionInjector | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  /** Of the files in use, and of those that were last complained about. */
+  #digest = '';
+  #complaint = '';
+  #closed = false;
+  #port: number | undefined;
+
+  constructor(server: Server, address: string, opts: TcpOptions, log: Logger) {
+    this.#server = server;
+    this.#at = checkListen(address, opts);
+    this.#opts = opts;
+    this.#log = log;
+  }
+
+  /** The port, once it listens. */
+  get port(): number | undefined {
+    return this.#port;
+  }
+
+  /** Resolves when it listens, or waits for its certificate. @throws AgentError AGENT where the address is taken */
+  async start(): Promise<void> {
+    const { tlsDir, pollMs = POLL_MS } = this.#opts;
+    if (tlsDir === undefined || this.#opts.plaintext) {
+      await this.#listenPlain();
+      return;
+    }
+    await this.#look(tlsDir, true);
+    this.#timer = setInterval(() => void this.#look(tlsDir, false), pollMs);
+    this.#timer.unref();
+  }
+
+  /** Takes no more connections; those there are belong to the gRPC server. */
+  close(): void {
+    this.#closed = true;
+    clearInterval(this.#timer);
+    this.#tls?.close();
+  }
+
+  async #listenPlain(): Promise<void> {
+    const { host, port } = this.#at;
+    const address = `${isIPv6(host) ? `[${host}]` : host}:${port}`;
+    this.#port = await new Promise<number>((resolve, reject) => {
+      this.#server.bindAsync(address, ServerCredentials.createInsecure(), (error, bound) => {
+        if (error) reject(new AgentError('AGENT', `cannot listen on ${address}: ${error.message}`));
+        else resolve(bound);
+      });
+    });
+    this.#log.info('listening', { address, tls: 'off' });
+  }
+
+  /** Starts with the files when they are there, and takes others when they have changed. */
+  async #look(dir: string, first: boolean): Promise<void> {
+    let files: TlsFiles;
+    try {
+      files = readTls(dir);
+    } catch (e) {
+      const { message } = e as Error;
+      if (message !== this.#complaint) {
+        this.#log.warn(this.#tls ? 'keeping the certificate in use' : 'not listening yet', { reason: message });
+      }
+      this.#complaint = message;
+      return;
+    }
+    const digest = digestOf(files);
+    if (digest === this.#digest || this.#closed) return;
+    try {
+      if (this.#tls) {
+        this.#tls.setSecureContext(contextOf(files));
+        this.#log.info('certificate replaced', { dir });
+      } else {
+        await this.#listenTls(files);
+      }
+      this.#digest = digest;
+      this.#complaint = '';
+    } catch (e) {
+      if (first) throw e;
+      this.#log.error((e as Error).message);
+    }
+  }
+
+  async #listenTls(files: TlsFiles): Promise<void> {
+    const { host, port } = this.#at;
+    const required = (this.#opts.clientCertificates ?? 'required') === 'required';
+    const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
+    const tls = createServer(
+      {
+        ...contextOf(files),
+        requestCert: required,
+        rejectUnauthorized: required,
+        ALPNProtocols: ['h2'],
+        handshakeTimeout: HANDSHAKE_MS,
+      },
+      (socket) => {
+        socket.on('error', () => {});
+        injector.injectConnection(socket);
+      },
+    );
+    tls.maxConnections = MAX_CONNECTIONS;
+    tls.on('tlsClientError', (e, socket) => {
+      this.#log.debug('refused a caller', { reason: e.message.trim(), address: socket.remoteAddress });
+      socket.destroy();
+    });
+    this.#tls = tls;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        tls.once('error', reject);
+        tls.listen({ host, port }, resolve);
+      });
+    } catch (e) {
+      this.#tls = undefined;
+      injector.destroy();
+      throw new AgentError('AGENT', `cannot listen on ${host} port ${port}: ${(e as Error).message}`);
+    }
+    tls.on('error', (e) => this.#log.error('the listener failed', { reason: e.message }));
+    if (this.#closed) tls.close();
+    this.#injector = injector;
+    this.#port = (tls.address() as AddressInfo | null)?.port;
+    this.#log.info('listening', { address: `${host} port ${this.#port}`, tls: 'on' });
+  }
+
+  /** Ends the connections that are left. */
+  destroy(): void {
+    this.#injector?.destroy();
+  }
+}
+
+function contextOf({ ca, cert, key }: TlsFiles) {
+  return { ca, cert, key, minVersion: 'TLSv1.3' as const };
+}
+
+export function digestOf({ ca, cert, key }: TlsFiles): string {
+  const hash = createHash('sha256');
+  for (const part of [ca, cert, key]) hash.update(`${part.length} `).update(part);
+  return hash.digest('hex');
+}
