@@ -1,0 +1,290 @@
+/**
+ * Requests to the Kubernetes API. Who we are (TLS, tokens, exec plugins) is @kubernetes/client-node's KubeConfig; the
+ * requests are ours, so that each has a limit of time and size, and a watch tells how it ended.
+ */
+import http from 'node:http';
+import https from 'node:https';
+import type { KubeConfig } from '@kubernetes/client-node';
+import { JsonLineError, JsonLines } from './json-lines.js';
+import { answerError, isAborted, KubeError, networkError } from './list-errors.js';
+import { serverUrl } from './kubeconfig.js';
+
+export { KubeError } from './list-errors.js';
+export { loadKubeConfig } from './kubeconfig.js';
+
+/** An object as it came: that it has this shape is the server's claim. */
+export interface KubeObject {
+  apiVersion?: string;
+  kind?: string;
+  metadata?: {
+    name?: string;
+    namespace?: string;
+    uid?: string;
+    resourceVersion?: string;
+    [k: string]: unknown;
+  };
+  [k: string]: unknown;
+}
+
+export type Method = 'GET' | 'POST' | 'PATCH' | 'PUT' | 'DELETE';
+
+export interface RequestOptions {
+  query?: Record<string, string>;
+  body?: unknown;
+  /** Of the body; `application/json` unless told (patches need their own). */
+  contentType?: string;
+  /** For the whole answer; 30 s unless told. */
+  timeoutMs?: number;
+  signal?: AbortSignal;
+}
+
+export interface LinesOptions {
+  query?: Record<string, string>;
+  signal?: AbortSignal;
+  /** Without a byte for so long the connection is taken for dead: KubeError, reason Idle. 5 minutes unless told. */
+  idleMs?: number;
+  /** The server has accepted the watch; lines may be long in coming. */
+  onOpen?: () => void;
+}
+
+/** An answer is one string in memory while it is parsed; V8's strings end at 512 MiB. */
+const MAX_ANSWER_BYTES = 128 << 20;
+/** etcd's objects are 1.5 MiB at most; as JSON they may be longer. */
+const MAX_LINE_BYTES = 16 << 20;
+const MAX_ERROR_BYTES = 64 << 10;
+const REQUEST_MS = 30_000;
+/** A watch is accepted at once, or never. */
+const OPEN_MS = 30_000;
+const IDLE_MS = 5 * 60_000;
+/** The kernel asks the other side when a connection has been silent for so long. */
+const TCP_KEEPALIVE_MS = 30_000;
+
+export class KubeClient {
+  readonly #config: KubeConfig;
+  readonly #base: URL;
+  readonly #userAgent: string;
+  readonly #agent: http.Agent | https.Agent;
+  readonly #closing = new AbortController();
+
+  /** @throws AgentError USAGE where the configuration names no server */
+  constructor(config: KubeConfig, opts: { userAgent?: string } = {}) {
+    this.#config = config;
+    this.#base = serverUrl(config);
+    this.#userAgent = opts.userAgent ?? 'egress-agent';
+    const keep = { keepAlive: true, keepAliveMsecs: TCP_KEEPALIVE_MS };
+    this.#agent = this.#base.protocol === 'https:' ? new https.Agent(keep) : new http.Agent(keep);
+  }
+
+  /**
+   * One request; the answer is parsed as JSON.
+   * @param path from the root of the API; names in it are encoded by the caller
+   * @throws KubeError
+   */
+  async request<T = unknown>(method: Method, path: string, opts: RequestOptions = {}): Promise<T> {
+    const timeoutMs = opts.timeoutMs ?? REQUEST_MS;
+    const limit = new Limit(timeoutMs, 'Timeout', [opts.signal, this.#closing.signal]);
+    try {
+      const text = await this.#exchange(method, path, opts, limit, true);
+      try {
+        return JSON.parse(text) as T;
+      } catch {
+        throw new KubeError(0, 'Malformed', `${method} ${path}: the answer is not JSON`);
+      }
+    } finally {
+      limit.end();
+    }
+  }
+
+  /**
+   * A watch: JSON documents, one a line, as they come. Ends when the server ends it; half a line at the end is dropped.
+   * @throws KubeError; reason Malformed: what came is no line of JSON, Idle: nothing came for `idleMs`
+   */
+  async *lines(path: string, opts: LinesOptions = {}): AsyncGenerator<unknown, void, undefined> {
+    const idleMs = opts.idleMs ?? IDLE_MS;
+    const limit = new Limit(Math.min(OPEN_MS, idleMs), 'Timeout', [opts.signal, this.#closing.signal]);
+    let answer: http.IncomingMessage | undefined;
+    try {
+      answer = await this.#send('GET', path, opts, limit);
+      if (answer.statusCode !== 200) throw await this.#refused('GET', path, answer, limit);
+      limit.restart(idleMs, 'Idle');
+      opts.onOpen?.();
+      const splitter = new JsonLines({ maxLineBytes: MAX_LINE_BYTES });
+      for await (const chunk of answer) {
+        limit.restart(idleMs, 'Idle');
+        yield* splitter.push(chunk as Buffer);
+      }
+    } catch (e) {
+      if (e instanceof KubeError) throw e;
+      if (e instanceof JsonLineError) throw new KubeError(0, 'Malformed', `watch of ${path}: ${e.message}`);
+      throw limit.reached ?? networkError(e, `watch of ${path}`);
+    } finally {
+      limit.end();
+      answer?.destroy();
+    }
+  }
+
+  /** Ends every request and watch; none may be made afterwards. */
+  close(): void {
+    this.#closing.abort();
+    this.#agent.destroy();
+  }
+
+  async #exchange(method: Method, path: string, opts: RequestOptions, limit: Limit, again: boolean): Promise<string> {
+    let answer: http.IncomingMessage | undefined;
+    try {
+      answer = await this.#send(method, path, opts, limit);
+      const status = answer.statusCode ?? 0;
+      if (status < 200 || status > 299) throw await this.#refused(method, path, answer, limit);
+      return await readAll(answer, MAX_ANSWER_BYTES);
+    } catch (e) {
+      answer?.destroy();
+      if (e instanceof KubeError) throw e;
+      // The server closed a connection that was kept, while we wrote to it. It has not seen the request.
+      if (again && method === 'GET' && e instanceof StaleConnection) {
+        return this.#exchange(method, path, opts, limit, false);
+      }
+      throw limit.reached ?? networkError(e instanceof StaleConnection ? e.cause : e, `${method} ${path}`);
+    }
+  }
+
+  /** Resolves with the head of the answer. */
+  async #send(method: Method, path: string, opts: RequestOptions, limit: Limit): Promise<http.IncomingMessage> {
+    const url = new URL(this.#base);
+    url.pathname = this.#base.pathname.replace(/\/+$/, '') + path;
+    for (const [key, value] of Object.entries(opts.query ?? {})) url.searchParams.set(key, value);
+    const body = opts.body === undefined ? undefined : Buffer.from(JSON.stringify(opts.body));
+    const options: https.RequestOptions = {
+      method,
+      signal: limit.signal,
+      headers: {
+        accept: 'application/json',
+        'user-agent': this.#userAgent,
+        ...(body && { 'content-type': opts.contentType ?? 'application/json', 'content-length': body.length }),
+      },
+    };
+    await this.#authenticate(options, limit);
+    return new Promise((resolve, reject) => {
+      const request = (url.protocol === 'https:' ? https : http).request(url, options, resolve);
+      request.on('error', (e: NodeJS.ErrnoException) => {
+        reject(request.reusedSocket && e.code === 'ECONNRESET' ? new StaleConnection(e) : e);
+      });
+      request.on('socket', (socket) => socket.setKeepAlive(true, TCP_KEEPALIVE_MS));
+      request.end(body);
+    });
+  }
+
+  /** At each request: tokens rotate, and so do certificates. An exec plugin has as long as the request has. */
+  async #authenticate(options: https.RequestOptions, limit: Limit): Promise<void> {
+    const cluster = this.#config.getCurrentCluster();
+    // Over plain HTTP (`kubectl proxy`) no credentials are sent, unless the user has said that nothing need be verified.
+    if (this.#base.protocol === 'http:' && !cluster?.skipTLSVerify) {
+      options.agent = this.#agent;
+      return;
+    }
+    try {
+      await limit.race(this.#config.applyToHTTPSOptions(options));
+    } catch (e) {
+      if (limit.reached || isAborted(e)) throw e;
+      throw new KubeError(0, 'Credentials', `no credentials for ${this.#base.host}: ${(e as Error).message.trim()}`);
+    }
+    // A new agent for each request is what KubeConfig makes; only with a proxy in between is it needed.
+    if (!cluster?.proxyUrl) options.agent = this.#agent;
+  }
+
+  async #refused(method: Method, path: string, answer: http.IncomingMessage, limit: Limit): Promise<KubeError> {
+    const text = await readAll(answer, MAX_ERROR_BYTES).catch((e) => {
+      if (limit.reached) throw limit.reached;
+      return e instanceof KubeError ? '' : `(${(e as Error).message})`;
+    });
+    return answerError(`${method} ${path}`, answer.statusCode ?? 0, answer.headers['retry-after'], text);
+  }
+}
+
+/** ECONNRESET on a connection of the pool. */
+class StaleConnection extends Error {
+  constructor(cause: Error) {
+    super(cause.message, { cause });
+  }
+}
+
+async function readAll(answer: http.IncomingMessage, most: number): Promise<string> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of answer) {
+    length += (chunk as Buffer).length;
+    if (length > most) throw new KubeError(0, 'TooLarge', `an answer is larger than ${most} bytes`);
+    chunks.push(chunk as Buffer);
+  }
+  return Buffer.concat(chunks, length).toString('utf8');
+}
+
+/** A limit of time and the caller's signals in one signal. */
+class Limit {
+  readonly #controller = new AbortController();
+  readonly #signals: readonly AbortSignal[];
+  readonly #stop = () => this.#reach(new KubeError(0, 'Aborted', 'the request was given up'));
+  #timer: NodeJS.Timeout;
+  #reached: KubeError | undefined;
+  #ms: number;
+  #reason: string;
+
+  constructor(ms: number, reason: string, signals: readonly (AbortSignal | undefined)[]) {
+    this.#ms = ms;
+    this.#reason = reason;
+    this.#signals = signals.filter((s) => s !== undefined);
+    this.#timer = setTimeout(() => this.#late(), ms);
+    for (const signal of this.#signals) {
+      signal.addEventListener('abort', this.#stop);
+      if (signal.aborted) this.#stop();
+    }
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** Why the signal was given; undefined while it was not. */
+  get reached(): KubeError | undefined {
+    return this.#reached;
+  }
+
+  /** The time begins anew. */
+  restart(ms: number, reason: string): void {
+    this.#reason = reason;
+    if (ms === this.#ms) {
+      this.#timer.refresh();
+      return;
+    }
+    this.#ms = ms;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#late(), ms);
+  }
+
+  async race<T>(promise: Promise<T>): Promise<T> {
+    this.signal.throwIfAborted();
+    let stop = () => {};
+    const aborted = new Promise<never>((_, reject) => {
+      stop = () => reject(this.#reached);
+      this.signal.addEventListener('abort', stop);
+    });
+    try {
+      return await Promise.race([promise, aborted]);
+    } finally {
+      this.signal.removeEventListener('abort', stop);
+    }
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
+    for (const signal of this.#signals) signal.removeEventListener('abort', this.#stop);
+  }
+
+  #late(): void {
+    this.#reach(new KubeError(0, this.#reason, `nothing came for ${this.#ms / 1000} s`));
+  }
+
+  #reach(error: KubeError): void {
+    this.#reached ??= error;
+    this.#controller.abort();
+  }
+}

@@ -1,0 +1,20 @@
+/**
+ * Resource versions are opaque (API concepts, "Resource versions"), but every server that is in use counts up in decimal, and
+ * Kubernetes 1.35 promises it. So: decimal ones are compared, others are only equal or different.
+ */
+
+const DECIMAL = /^(0|[1-9]\d{0,37})$/;
+
+/** Negative: `a` is older; 0: the same; positive: newer; undefined: nobody can tell. */
+export function compareVersions(a: string | undefined, b: string | undefined): number | undefined {
+  if (a === undefined || b === undefined) return undefined;
+  if (a === b) return 0;
+  if (!DECIMAL.test(a) || !DECIMAL.test(b)) return undefined;
+  if (a.length !== b.length) return a.length - b.length;
+  return a < b ? -1 : 1;
+}
+
+/** The newer of two; the second where nobody can tell. */
+export function newerVersion(a: string | undefined, b: string): string {
+  return a !== undefined && (compareVersions(a, b) ?? -1) > 0 ? a : b;
+}
