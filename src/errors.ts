@@ -10,6 +10,7 @@ export type ErrorCode =
   | 'LAYOUT' // generated layout and object disagree
   | 'BUILD' // clang failed or is missing
   | 'NETNS' // a pod's namespace or interface cannot be bound
+  | 'GATE' // the CNI gate: a request that is not understood, a configuration it cannot be put into
   | 'AGENT' // the running agent cannot be reached or refused
   | 'INTERNAL';
 
