@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import { compiled } from '../netns/shell.js';
 
-export const PLUGIN = join(compiled, 'gate/egress-gate');
+/** GATE_PLUGIN: another build of it, for example one with sanitizers. */
+export const PLUGIN = process.env.GATE_PLUGIN ?? join(compiled, 'gate/egress-gate');
 
 export const PREV_RESULT = {
   cniVersion: '0.4.0',
