@@ -26,13 +26,28 @@ const MAX_GROUPS = 10_000;
 export class Discovery {
   readonly #client: KubeClient;
   readonly #timeoutMs: number;
+  readonly #goneMs: number;
+  readonly #now: () => number;
   /** Answers by `group/version`. */
   readonly #known = new Map<string, readonly Resource[]>();
+  /** What the last `find` told, by `group/kind`; with the time since when the server does not have it any more. */
+  readonly #told = new Map<string, { resource: Resource; missingSince?: number }>();
   #failed: ReadonlyMap<string, string> = new Map();
 
-  constructor(client: KubeClient, opts: { timeoutMs?: number } = {}) {
+  /**
+   * @param opts.goneMs a kind that was there is believed to be gone when it is still missing so much later; 10 s unless told. A server that
+   *   is about to start has not all its groups yet, and forgetting a policy kind lifts its policies
+   */
+  constructor(client: KubeClient, opts: { timeoutMs?: number; goneMs?: number; now?: () => number } = {}) {
     this.#client = client;
     this.#timeoutMs = opts.timeoutMs ?? 30_000;
+    this.#goneMs = opts.goneMs ?? 10_000;
+    this.#now = opts.now ?? Date.now;
+  }
+
+  /** A kind is missing, but not for long enough to be believed: `find` should be asked again after `goneMs`. */
+  get unsure(): boolean {
+    return [...this.#told.values()].some((t) => t.missingSince !== undefined);
   }
 
   /**
@@ -62,11 +77,26 @@ export class Discovery {
         const versions = [...new Set(ofGroup.flatMap((w) => w.versions))].filter((v) => served.get(group)?.has(v));
         const answers = new Map<string, readonly Resource[]>();
         for (const version of versions) answers.set(version, await this.#resources(group, version, failed));
-        return ofGroup.flatMap((w) => best(w, answers) ?? []);
+        return ofGroup.flatMap((w) => this.#orMissed(w, best(w, answers)) ?? []);
       }),
     );
     this.#failed = failed;
     return found.flat();
+  }
+
+  /** What was found; else what was there until a moment ago. */
+  #orMissed({ group, kind }: WantedKind, resource: Resource | undefined): Resource | undefined {
+    const name = `${group}/${kind}`;
+    if (resource) {
+      this.#told.set(name, { resource });
+      return resource;
+    }
+    const told = this.#told.get(name);
+    if (!told) return undefined;
+    told.missingSince ??= this.#now();
+    if (this.#now() - told.missingSince < this.#goneMs) return told.resource;
+    this.#told.delete(name);
+    return undefined;
   }
 
   /** `v1.30.2`. @throws KubeError */
