@@ -53,7 +53,7 @@ export function removePath(remove: (path: string) => void, path: string): void {
     remove(path);
   } catch (e) {
     const code = (e as NodeJS.ErrnoException).code;
-    // EBUSY: a mount point, such as the BPF file system itself.
-    if (code !== 'ENOENT' && code !== 'ENOTEMPTY' && code !== 'EBUSY') throw e;
+    // EBUSY: a mount point, such as the BPF file system itself; in a container whose own files are read-only, EROFS.
+    if (code !== 'ENOENT' && code !== 'ENOTEMPTY' && code !== 'EBUSY' && code !== 'EROFS') throw e;
   }
 }
