@@ -3,7 +3,7 @@
  * wrong order; a list may have been taken while events came in. Nothing here waits: whoever looks sees whole states only.
  */
 import type { KubeObject } from './client.js';
-import { compareVersions } from './list-versions.js';
+import { compareVersions, isOrdered } from './list-versions.js';
 import type { ObjectIdentity, WatchEvent } from './watch-events.js';
 
 export type Changes<T> = { all: ReadonlyMap<string, T> } | { changed: ReadonlyMap<string, T | undefined> };
@@ -24,7 +24,7 @@ export class ListStore<T> {
   readonly #entries = new Map<string, Entry<T>>();
   /** Versions of the deletions since the last list: what was deleted must not rise from a late event. */
   readonly #graves = new Map<string, string>();
-  /** The last list's version: events up to it are part of it. */
+  /** The last list's version, if it can be compared: events up to it are part of it. */
   #floor: string | undefined;
   #changed = new Map<string, T | undefined>();
   #complete = false;
@@ -133,7 +133,7 @@ export class ListStore<T> {
     }
     this.#complete = true;
     this.#touched = undefined;
-    this.#floor = version;
+    this.#floor = isOrdered(version) ? version : undefined;
     for (const [key, at] of this.#graves) if (!((compareVersions(at, version) ?? -1) > 0)) this.#graves.delete(key);
     return any;
   }

@@ -5,11 +5,16 @@
 
 const DECIMAL = /^(0|[1-9]\d{0,37})$/;
 
+/** Whether the version can be compared with others. */
+export function isOrdered(version: string | undefined): version is string {
+  return version !== undefined && DECIMAL.test(version);
+}
+
 /** Negative: `a` is older; 0: the same; positive: newer; undefined: nobody can tell. */
 export function compareVersions(a: string | undefined, b: string | undefined): number | undefined {
   if (a === undefined || b === undefined) return undefined;
   if (a === b) return 0;
-  if (!DECIMAL.test(a) || !DECIMAL.test(b)) return undefined;
+  if (!isOrdered(a) || !isOrdered(b)) return undefined;
   if (a.length !== b.length) return a.length - b.length;
   return a < b ? -1 : 1;
 }

@@ -137,7 +137,6 @@ export class Reflector<T> {
     });
     this.#store.forgetGraves();
     this.#version = version;
-    this.#unknownSince = undefined;
     this.#scheduleAudit(this.#auditDelay());
   }
 
@@ -165,6 +164,7 @@ export class Reflector<T> {
         },
       });
       signal.throwIfAborted();
+      this.#unknownSince = undefined;
       const changed = list.end(version);
       if (changed) this.#changed();
       return { version, changed };

@@ -202,15 +202,14 @@ export class FakeServer {
       return;
     }
     const fault = this.#nextRequest.shift();
-    // A second 404 means that the kind is gone; that has a test of its own.
+    // A second 404 would say that the kind is gone; that has a test of its own.
     if (fault !== undefined && /^\d/.test(fault) && !(fault === '404' && this.#said404)) {
-      this.#said404 = fault === '404';
+      this.#said404 ||= fault === '404';
       const status = Number(fault);
       const text = JSON.stringify({ kind: 'Status', reason: status === 410 ? 'Expired' : 'Trouble', message: fault });
       answer(response, status, text, status === 429 ? 0 : undefined);
       return;
     }
-    this.#said404 = false;
     if (fault === 'no-answer') {
       request.socket.destroy();
       return;
