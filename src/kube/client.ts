@@ -156,6 +156,7 @@ export class KubeClient {
     const options: https.RequestOptions = {
       method,
       signal: limit.signal,
+      // No gzip: what it saves on the wire, each page would cost the API server in CPU, for every node of the cluster.
       headers: {
         accept: 'application/json',
         'user-agent': this.#userAgent,

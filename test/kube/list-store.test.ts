@@ -170,6 +170,37 @@ t.test(`versions that mean nothing, events in order, FUZZ_SEED=${SEED}`, async (
   t.pass('5000 sequences');
 });
 
+/** One object, then events: `TYPE uid version`; @returns the version held at the end */
+function after(listVersion: string, [uid, version]: readonly [string, string], events: readonly string[]): unknown {
+  const store = new ListStore<string>((object) => object.metadata?.resourceVersion as string);
+  const object = { metadata: { name: 'a', uid, resourceVersion: version } };
+  const list = store.beginList();
+  list.add(identity(object)!, object);
+  list.end(listVersion);
+  const view = new Map((store.take() as { all: ReadonlyMap<string, string> }).all);
+  for (const text of events) {
+    const [type, uid, resourceVersion] = text.split(' ');
+    const event = parseEvent({ type, object: { metadata: { name: 'a', uid, resourceVersion } } });
+    if (event.type !== 'BOOKMARK') store.apply(event);
+  }
+  const changes = store.take();
+  for (const [key, value] of 'changed' in changes ? changes.changed : []) {
+    if (value === undefined) view.delete(key);
+    else view.set(key, value);
+  }
+  return view.get('a');
+}
+
+t.test('deletions', async (t) => {
+  t.equal(after('9', ['u1', '5'], ['DELETED u1 5']), undefined, 'with the version that the object had last');
+  t.equal(after('9', ['u1', '5'], ['DELETED u1 10']), undefined);
+  t.equal(after('9', ['u2', '8'], ['DELETED u1 7']), '8', 'of the one that had the name before');
+  t.equal(after('9', ['u1', '5'], ['DELETED u2 11']), undefined, 'of its successor, whose coming was lost');
+  t.equal(after('x', ['u2', 'b'], ['DELETED u1 a']), 'b', 'the same, with versions that mean nothing');
+  t.equal(after('9', ['u1', '5'], ['DELETED u1 12', 'MODIFIED u1 11']), undefined, 'a late event');
+  t.equal(after('9', ['u1', '5'], ['DELETED u1 12', 'ADDED u2 13']), '13', 'another of the name');
+});
+
 t.test('versions', async (t) => {
   const rows = [
     ['9', '10', -1],
