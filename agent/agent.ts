@@ -1,21 +1,20 @@
 /**
  * The composition root: the figure of ARCHITECTURE.md, put together.
  *
- *   manifests → Snapshot → IR → Image → maps          (reconciler: when something changed)
+ *   source → Snapshot → IR → Image → maps             (reconciler: when something changed)
  *   ring → FlowEvent → Flow → hub → gRPC              (a timer: nobody is woken for an event)
  */
-import { mkdirSync, readdirSync, rmdirSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { setFlagsFromString } from 'node:v8';
 import { Compiler } from '../src/compile/index.js';
 import { DialectRegistry } from '../src/dialects/index.js';
 import { AgentError } from '../src/errors.js';
 import { decodeFlowEnd } from '../src/flow/decode.js';
 import { Enricher } from '../src/flow/enrich.js';
 import { FlowHub } from '../src/flow/hub.js';
-import { ManifestSource } from '../src/identity/manifests.js';
 import type { Snapshot } from '../src/identity/snapshot.js';
+import { PolicyEvents } from '../src/kube/events.js';
 import { explain, type Explanation } from '../src/ir/explain.js';
 import type { Logger } from '../src/log.js';
 import { tryCanonicalAddr } from '../src/net/addr.js';
@@ -27,15 +26,19 @@ import { KernelClock } from './clock.js';
 import { EndpointResolver } from './endpoints.js';
 import { FlowSweeper } from './flow-sweeper.js';
 import { load } from './loader.js';
-import { removePath } from './hook-kind.js';
 import { KernelMapStore } from './map-store.js';
 import { NetnsWatcher } from './netns.js';
 import { NetworkEvents } from './network-events.js';
+import { HttpServer } from './http.js';
+import { makeMetrics } from './metrics.js';
 import type { AgentOptions } from './options.js';
+import { PodGate } from './pod-gate.js';
+import { Gate } from './gate.js';
+import { openSource } from './source.js';
 import { type InForceState, Reconciler } from './reconciler.js';
 import { RingReader } from './ring.js';
 import { seedPod } from './seed.js';
-import { agentStatus, policyStatus, type StatusParts, VERSION } from './status.js';
+import { agentStatus, policyProblems, policyStatus, type StatusParts, VERSION } from './status.js';
 
 /**
  * Looks at the ring this often: at 100,000 events a second 10,000 wait then, of the 30,000 that it holds. More often costs
@@ -44,8 +47,6 @@ import { agentStatus, policyStatus, type StatusParts, VERSION } from './status.j
 const RING_MS = 100;
 /** Events read before other work has its turn: fewer than the hub keeps, so that quick readers miss none. */
 const RING_BATCH = 2048;
-/** Bytes of manifests from which on memory is worth time. */
-const LARGE_MANIFESTS = 8 << 20;
 /** One slice of 4,096 flows each time. */
 const SWEEP_MS = 250;
 const CHECK_MS = 30_000;
@@ -65,6 +66,8 @@ export class Agent implements AgentView {
   private parts!: StatusParts;
   private server!: RpcServer;
   private lostBefore: number[] = [];
+  private started = false;
+  private strangersGone = false;
 
   private constructor(
     private readonly options: AgentOptions,
@@ -72,8 +75,8 @@ export class Agent implements AgentView {
   ) {}
 
   /**
-   * Loads the programs, enforces what the manifests say, and follows them from then on.
-   * Resolves when the first pass is done and the socket answers.
+   * Loads the programs, enforces what the source says, and follows it from then on.
+   * Resolves when the socket answers; with manifests the first pass is done then, a cluster may need longer.
    * @throws AgentError; whatever was in force before stays in force
    */
   static async start(options: AgentOptions, log: Logger): Promise<Agent> {
@@ -93,17 +96,10 @@ export class Agent implements AgentView {
     const socket = join(options.runDir, 'agent.sock');
     await RpcServer.refuseIfServed(socket);
 
-    // Manifests first: a directory that cannot be read must not cost anything.
+    // The source first: a directory that cannot be read must not cost anything.
     const ownIps = { value: [] as readonly string[] };
-    const source = new ManifestSource(options.manifests, {
-      nodeName: options.nodeName,
-      ownNodeIps: () => ownIps.value,
-    });
+    const source = await openSource(options, () => ownIps.value, log);
     this.closers.push(() => source.close());
-    // A node's memory is its pods': with a million CIDRs the heap may be a third larger than what lives in it, not
-    // twice. A small heap is better off with fewer collections.
-    if (bytesIn(options.manifests) > LARGE_MANIFESTS) setFlagsFromString('--heap-growing-percent=30');
-    source.load();
 
     const built = build({ ...paths(), cacheDir: join(options.runDir, 'bpf') });
     log.info('programs', { how: built.how, object: built.path });
@@ -130,11 +126,21 @@ export class Agent implements AgentView {
     const recovered = new Map(store.recoveredRules);
     const attacher = new Attacher({ mode: options.attachMode, pinDir: options.pinDir });
     const seedMaps = { flows: map('flows'), accepted: map('accepted') };
-    const reconciler = new Reconciler(
+    const inCluster = source.mode === 'cluster';
+    const resolver = new EndpointResolver({
+      nodeName: options.nodeName,
+      uplinks: options.uplinks,
+      annotations: !inCluster,
+      unassigned: !inCluster,
+      starting: inCluster,
+    });
+    const podGate = new PodGate({ claims: resolver.claims, attacher, schedule: () => reconciler.schedule() });
+    const events = source.client && new PolicyEvents({ client: source.client, nodeName: options.nodeName, log });
+    const reconciler: Reconciler = new Reconciler(
       {
         source,
         registry: new DialectRegistry(),
-        resolver: new EndpointResolver({ nodeName: options.nodeName, uplinks: options.uplinks }),
+        resolver,
         compiler: new Compiler(),
         store,
         attacher,
@@ -152,9 +158,13 @@ export class Agent implements AgentView {
         );
         const rules = recovered.size > 0 ? new Map([...recovered, ...state.image.rules]) : state.image.rules;
         enricher.update({ snapshot: state.snapshot, rules, endpoints });
+        podGate.passed(state);
+        events?.report(policyProblems(state));
+        this.forgetStrangers(state);
       },
     );
     this.closers.push(() => reconciler.close());
+    this.closers.push(() => events?.close());
 
     const ring = new RingReader(map('events'), map('counters'));
     this.lostBefore = ring.lost();
@@ -163,6 +173,7 @@ export class Agent implements AgentView {
     });
     this.parts = {
       options,
+      source,
       attacher,
       store,
       reconciler,
@@ -173,13 +184,14 @@ export class Agent implements AgentView {
       startedAt: this.startedAt,
     };
 
-    if (!reconciler.pass()) {
-      // No policy of this agent is in force yet. What an agent before it left stays; without one, pods are not judged.
+    // Until the first pass what an agent before this one left stays in force; without one, pods are not judged.
+    if (source.synced && !reconciler.pass())
       log.error('the first pass failed; trying again with each change and every 30 s');
-    }
-    this.forgetStrangers();
     this.server = new RpcServer({ hub, view: this, log });
     await this.server.listen(socket);
+    if (options.listen !== undefined) await this.server.listenTls(options.listen, options.tlsDir);
+    if (inCluster) await this.openGate(podGate);
+    if (options.httpListen !== undefined) await this.openHttp(options.httpListen);
 
     let again = false;
     const drain = () => {
@@ -197,7 +209,8 @@ export class Agent implements AgentView {
     this.every(LOSS_MS, () => this.reportLosses());
     this.every(CHECK_MS, () => {
       reconciler.check();
-      if (reconciler.failingSince !== undefined) reconciler.schedule();
+      // Whatever no event told; and one more try where the last failed.
+      reconciler.schedule();
     });
     this.every(VERIFY_MS, () => {
       for (const difference of store.verify(true))
@@ -211,9 +224,15 @@ export class Agent implements AgentView {
     this.closers.push(() => network.close());
     const namespaces = new NetnsWatcher(() => reconciler.schedule());
     this.closers.push(() => namespaces.close());
-    source.watch(() => reconciler.schedule());
+    source.watch(() => reconciler.schedule(false));
     this.closers.push(() => void drain());
-    log.info('ready', { version: VERSION, node: options.nodeName, socket, attach: attacher.mode });
+    this.started = true;
+    log.info(source.synced ? 'ready' : 'started; waiting for the cluster', {
+      version: VERSION,
+      node: options.nodeName,
+      socket,
+      attach: attacher.mode,
+    });
   }
 
   status() {
@@ -276,9 +295,35 @@ export class Agent implements AgentView {
     this.timers.push(timer);
   }
 
-  private forgetStrangers(): void {
-    const { reconciler, store, attacher } = this.parts;
-    if (!reconciler.state || reconciler.state.bindings.unbound.size > 0) return;
+  /** The gate's socket; and, where it is to be installed, the plugin in the node's CNI configuration. */
+  private async openGate(handler: PodGate): Promise<void> {
+    const { options, log } = this;
+    const gate = new Gate(handler, options, log);
+    this.parts.gate = gate;
+    this.closers.push(() => gate.close());
+    await gate.open();
+  }
+
+  private async openHttp(address: string): Promise<void> {
+    const { reconciler, source } = this.parts;
+    const http = new HttpServer({
+      starting: () => (this.started ? undefined : 'starting'),
+      notReady: () => {
+        if (!source.synced) return 'the cluster is not known yet';
+        if (!reconciler.state) return 'no policies are in force yet';
+        return reconciler.failingSince === undefined ? undefined : 'policies cannot be applied: see egressctl status';
+      },
+      metrics: makeMetrics(() => this.status()),
+    });
+    await http.listen(address);
+    this.closers.push(() => http.close());
+  }
+
+  /** Once, when every pod of the node has been found. */
+  private forgetStrangers({ bindings }: InForceState): void {
+    const { store, attacher } = this.parts;
+    if (this.strangersGone || bindings.unbound.size > 0) return;
+    this.strangersGone = true;
     const dropped = store.dropStrangers(new Set(attacher.attached()));
     if (dropped > 0) this.log.info('entries of interfaces that are gone were removed', { entries: dropped });
   }
@@ -295,43 +340,5 @@ export class Agent implements AgentView {
     });
     if (total > 0) this.log.warn('events were lost: the ring was full', { events: total });
     this.lostBefore = now;
-  }
-}
-
-/**
- * Removes every trace: hooks, then maps, then files. Packets pass unjudged from here on.
- * @throws AgentError AGENT while an agent is running
- */
-export async function detach(options: Pick<AgentOptions, 'runDir' | 'pinDir'>, log: Logger): Promise<void> {
-  const socket = join(options.runDir, 'agent.sock');
-  await RpcServer.refuseIfServed(socket);
-  new Attacher({ pinDir: options.pinDir }).detachAll();
-  // What is ours, by name: a directory given by mistake keeps what else is in it.
-  const { runDir, pinDir } = options;
-  const journal = join(runDir, 'journal');
-  for (const path of [join(pinDir, 'maps'), join(journal, 'sets'), join(journal, 'classes'), socket]) {
-    rmSync(path, { recursive: true, force: true });
-  }
-  for (const name of listDir(runDir)) if (/^verifier-\w+\.log$/.test(name)) rmSync(join(runDir, name));
-  const cache = join(runDir, 'bpf');
-  for (const name of listDir(cache)) if (/^egress-[0-9a-f]{16}\.o$/.test(name)) rmSync(join(cache, name));
-  for (const dir of [journal, cache, pinDir, runDir]) removePath(rmdirSync, dir);
-  log.info('detached', { pins: options.pinDir, run: options.runDir });
-}
-
-function bytesIn(dir: string): number {
-  try {
-    const entries = readdirSync(dir, { recursive: true, withFileTypes: true }).filter((e) => e.isFile());
-    return entries.reduce((n, e) => n + statSync(join(e.parentPath, e.name)).size, 0);
-  } catch {
-    return 0; // load() says what is wrong with it
-  }
-}
-
-function listDir(dir: string): string[] {
-  try {
-    return readdirSync(dir);
-  } catch {
-    return [];
   }
 }

@@ -114,6 +114,13 @@ export class Attacher {
     this.#pods.set(pod.ifindex, { id: pod.id, uid: pod.uid });
   }
 
+  /** Hooks both directions of an interface whose pod is not known yet. Throws KERNEL. */
+  attachStarting(endpoint: EndpointBinding, programs: HookPrograms): void {
+    this.attach(endpoint, 'egress', programs.toPod);
+    this.attach(endpoint, 'ingress', programs.fromPod);
+    this.#pods.set(endpoint.ifindex, { id: endpoint.id, uid: endpoint.uid });
+  }
+
   /** Hooks tc egress of an uplink. Throws KERNEL. */
   attachUplink(uplink: EndpointBinding, programs: HookPrograms): void {
     this.attach(uplink, 'egress', programs.uplink);

@@ -7,8 +7,11 @@ import { createHash } from 'node:crypto';
 import { AgentError, type Problem } from '../src/errors.js';
 import type { Pod, Snapshot } from '../src/identity/snapshot.js';
 import type { EndpointBinding } from '../src/image/store.js';
-import { type Address, IFF_LOOPBACK, type Link, type NetlinkSocket, withNetlink } from './netlink.js';
-import { annotationPath, listNamespaces, type Netns, netnsAt, ownNetns } from './netns.js';
+import { changedKeys } from '../src/identity/shared-map.js';
+import { Claims, STARTING, StartingVeths } from './claims.js';
+import { IFF_LOOPBACK, type Link, withNetlink } from './netlink.js';
+import { type Own, Scan, type View } from './namespace-scan.js';
+import { annotationPath, type Netns, netnsAt, ownNetns } from './netns.js';
 import { findUplinks, ownAddresses } from './uplinks.js';
 
 export const NETNS_ANNOTATION = 'egress-agent.io/netns';
@@ -26,6 +29,10 @@ export interface PodBinding extends EndpointBinding {
 export interface Bindings {
   readonly pods: readonly PodBinding[];
   readonly uplinks: readonly EndpointBinding[];
+  /** Interfaces that appeared while the agent ran and whose pods are not known yet. */
+  readonly starting: readonly EndpointBinding[];
+  /** Local pods that have neither an address nor an interface yet: one of them may be behind a starting interface. */
+  readonly waiting: readonly Pod[];
   /** Pods and uplinks together, as MapStore wants them. */
   readonly all: readonly EndpointBinding[];
   /** Global addresses of the agent's own namespace, canonical and sorted. */
@@ -46,39 +53,17 @@ export interface ResolverOptions {
    * write a pod is not to choose whose traffic the pod's policies apply to.
    */
   annotations?: boolean;
+  /** Pods without a node are local, by default yes: manifests need not name one. In a cluster they are not anywhere yet. */
+  unassigned?: boolean;
+  /** A pod without an address is one that is starting, and no fault. */
+  starting?: boolean;
   runDir?: string;
   procDir?: string;
 }
 
-/** What one namespace has, as seen from inside. */
-interface View {
-  readonly ns: Netns;
-  readonly links: readonly Link[];
-  readonly addresses: readonly Address[];
-  /** The id by which our namespace knows it; undefined: no link leads there. */
-  readonly netnsid: number | undefined;
-  /** `ours:theirs` indices of our veths whose peers are there: unchanged, the view holds. */
-  readonly pairs: readonly string[];
-}
-
-/** The agent's side of the world during one resolve(). */
-interface Own {
-  readonly nl: NetlinkSocket;
-  readonly ns: Netns;
-  /** By index. */
-  readonly links: ReadonlyMap<number, Link>;
-  /** Our veths by the namespace id of their peers. */
-  readonly veths: ReadonlyMap<number, readonly Link[]>;
-}
-
-function pairsOf(own: Own, netnsid: number | undefined): string[] {
-  const veths = netnsid === undefined ? [] : (own.veths.get(netnsid) ?? []);
-  return veths.map((l) => `${l.ifindex}:${l.iflink}`);
-}
-
-/** Local: on this node or on none, with a network of its own, and still running. */
-export function isLocalPod(pod: Pod, nodeName: string): boolean {
-  return (pod.nodeName === nodeName || pod.nodeName === '') && !pod.hostNetwork && !pod.ended;
+/** Local: on this node or (where manifests need not say) on none, with a network of its own, and still running. */
+export function isLocalPod(pod: Pod, nodeName: string, unassigned = true): boolean {
+  return (pod.nodeName === nodeName || (unassigned && pod.nodeName === '')) && !pod.hostNetwork && !pod.ended;
 }
 
 function fail(pod: Pod, field: string, message: string, hint?: string): AgentError {
@@ -91,6 +76,12 @@ function fail(pod: Pod, field: string, message: string, hint?: string): AgentErr
  */
 export class EndpointResolver {
   readonly #opts: ResolverOptions;
+  /** Pods of this node, by `namespace/name`, kept up to date by what changes. */
+  readonly #local = new Map<string, Pod>();
+  #seen: Snapshot['pods'] = new Map();
+  #last: Bindings | undefined;
+  readonly #starting: StartingVeths | undefined;
+  readonly claims = new Claims();
   /** By UID: what bound the pod, where nothing in its namespace that can still change matters. */
   #settled: ReadonlyMap<string, View> = new Map();
   /** `uid/ifindex` → id, and back. */
@@ -99,11 +90,19 @@ export class EndpointResolver {
 
   constructor(opts: ResolverOptions) {
     this.#opts = opts;
+    this.#starting = opts.starting ? new StartingVeths() : undefined;
   }
 
-  /** Throws KERNEL where the agent's own namespace cannot be read; a pod's fault is a Problem. */
-  resolve(snapshot: Snapshot): Bindings {
-    return withNetlink(undefined, (nl) => {
+  /**
+   * Throws KERNEL where the agent's own namespace cannot be read; a pod's fault is a Problem.
+   * @param network links, addresses, routes, namespaces or claims may have changed; without, and with the same local pods,
+   *   the answer is the last one
+   */
+  resolve(snapshot: Snapshot, network = true): Bindings {
+    const changed = this.#updateLocal(snapshot);
+    if (!network && !changed && this.#last) return this.#last;
+    this.#last = undefined;
+    const bindings = withNetlink(undefined, (nl) => {
       const links = nl.links();
       const veths = new Map<number, Link[]>();
       for (const l of links) {
@@ -117,20 +116,40 @@ export class EndpointResolver {
       const found = findUplinks(links, nl.defaultRouteDevices(), this.#opts.uplinks);
       const problems: Problem[] = [...found.problems];
       const unbound = new Set<string>();
-      const pods = this.#pods(snapshot, own, problems, unbound);
+      const pods = this.#pods(own, problems, unbound);
       const uplinks = found.uplinks.map((l) => this.#uplink(l));
-      this.#forgetIds([...pods, ...uplinks]);
+      const taken = new Set([...pods, ...uplinks].map((b) => b.ifindex));
+      const unclaimed = this.#starting?.unclaimed(veths, taken) ?? [];
+      const waiting = [...this.#local.values()].filter((p) => p.ips.length === 0 && unbound.has(p.uid));
+      const starting = unclaimed.map((l) => this.#startingVeth(l));
+      this.#forgetIds([...pods, ...uplinks, ...starting]);
       const ownIps = ownAddresses(addresses, links);
-      return { pods, uplinks, all: [...pods, ...uplinks], ownIps, unbound, problems };
+      return { pods, uplinks, starting, waiting, all: [...pods, ...uplinks], ownIps, unbound, problems };
     });
+    this.#last = bindings;
+    return bindings;
   }
 
-  #pods(snapshot: Snapshot, own: Own, problems: Problem[], unbound: Set<string>): PodBinding[] {
+  /** Whether a pod of this node is another one than last time. */
+  #updateLocal(snapshot: Snapshot): boolean {
+    let changed = false;
+    for (const key of changedKeys(this.#seen, snapshot.pods)) {
+      const pod = snapshot.pods.get(key);
+      const local = pod !== undefined && isLocalPod(pod, this.#opts.nodeName, this.#opts.unassigned);
+      changed ||= local || this.#local.has(key);
+      if (local) this.#local.set(key, pod);
+      else this.#local.delete(key);
+    }
+    this.#seen = snapshot.pods;
+    return changed;
+  }
+
+  #pods(own: Own, problems: Problem[], unbound: Set<string>): PodBinding[] {
     const scan = new Scan(own, this.#opts, this.#settled.values());
     const out: PodBinding[] = [];
     const taken = new Map<number, PodBinding>();
     const settled = new Map<string, View>();
-    const local = [...snapshot.pods.values()].filter((p) => isLocalPod(p, this.#opts.nodeName));
+    const local = [...this.#local.values()];
     for (const pod of local.sort((a, b) => (`${a.namespace}/${a.name}` < `${b.namespace}/${b.name}` ? -1 : 1))) {
       try {
         const view = this.#viewOf(pod, scan, own);
@@ -152,6 +171,8 @@ export class EndpointResolver {
       } catch (e) {
         if (!(e instanceof AgentError)) throw e;
         unbound.add(pod.uid);
+        // On its way, or on its way out: nothing to tell.
+        if (this.#opts.starting && (pod.ips.length === 0 || pod.terminating)) continue;
         const where = { object: `Pod ${pod.namespace}/${pod.name}`, ...e.where };
         problems.push({ severity: 'error', where, message: e.message, hint: e.hint });
       }
@@ -164,6 +185,8 @@ export class EndpointResolver {
     const field = `metadata.annotations["${NETNS_ANNOTATION}"]`;
     const settled = this.#settled.get(pod.uid);
     const before = settled && scan.holds(settled) ? settled : undefined;
+    const claimed = this.claims.netnsOf(pod);
+    if (claimed) return scan.view(claimed);
     const annotation = this.#opts.annotations === false ? undefined : pod.annotations[NETNS_ANNOTATION];
     if (annotation !== undefined) {
       const path = annotationPath(annotation, this.#opts.runDir);
@@ -236,6 +259,22 @@ export class EndpointResolver {
     return { bindings, final };
   }
 
+  /** An interface whose pod is not known yet. */
+  #startingVeth(link: Link): EndpointBinding {
+    const uid = `starting:${link.netnsid}:${link.ifindex}`;
+    return {
+      key: `${STARTING}/${link.name}`,
+      uid,
+      ifindex: link.ifindex,
+      ifname: link.name,
+      id: this.#id(uid),
+      mac: '',
+      ips: [],
+      kind: 'pod',
+      l3: false,
+    };
+  }
+
   #uplink(link: Link): EndpointBinding {
     return {
       key: `node/${link.name}`,
@@ -274,74 +313,5 @@ export class EndpointResolver {
       this.#ids.delete(key);
       this.#keys.delete(id);
     }
-  }
-}
-
-/** The namespaces at the other ends of our veths, looked into at most once, and not if it is known what is there. */
-class Scan {
-  readonly #own: Own;
-  readonly #opts: ResolverOptions;
-  readonly #views = new Map<string, View | AgentError>();
-  #all: Map<string, View[]> | undefined;
-
-  constructor(own: Own, opts: ResolverOptions, known: Iterable<View>) {
-    this.#own = own;
-    this.#opts = opts;
-    for (const view of known) if (this.holds(view)) this.#views.set(view.ns.id, view);
-  }
-
-  /**
-   * Whether the same veths still lead to the same namespace. Sure, although an inode
-   * and a namespace's id may be used again: an index of ours is not.
-   */
-  holds(view: View): boolean {
-    return view.pairs.length > 0 && pairsOf(this.#own, view.netnsid).join() === view.pairs.join();
-  }
-
-  /** Throws KERNEL or NETNS where the namespace cannot be entered or has gone meanwhile. */
-  view(ns: Netns): View {
-    const known = this.#views.get(ns.id);
-    if (known instanceof AgentError) throw known;
-    if (known) return known;
-    try {
-      const view = withNetlink(ns.path, (nl, nsFd): View => {
-        const netnsid = this.#own.nl.netnsid(nsFd as number);
-        return { ns, netnsid, pairs: pairsOf(this.#own, netnsid), links: nl.links(), addresses: nl.addresses() };
-      });
-      this.#views.set(ns.id, view);
-      return view;
-    } catch (e) {
-      const error = e instanceof AgentError ? e : new AgentError('NETNS', `${ns.path}: ${(e as Error).message}`);
-      this.#views.set(ns.id, error);
-      throw error;
-    }
-  }
-
-  /** The namespaces, each once, in which one of the addresses is. */
-  owners(ips: readonly string[]): View[] {
-    this.#all ??= this.#index();
-    const out = new Set<View>();
-    for (const ip of ips) for (const view of this.#all.get(ip) ?? []) out.add(view);
-    return [...out];
-  }
-
-  #index(): Map<string, View[]> {
-    const index = new Map<string, View[]>();
-    for (const ns of listNamespaces({ runDir: this.#opts.runDir, procDir: this.#opts.procDir })) {
-      if (ns.id === this.#own.ns.id) continue;
-      let view: View;
-      try {
-        view = this.view(ns);
-      } catch {
-        continue; // Of no pod that we know of, or gone meanwhile.
-      }
-      if (view.pairs.length === 0) continue;
-      for (const a of view.addresses) {
-        const list = index.get(a.address);
-        if (!list) index.set(a.address, [view]);
-        else if (!list.includes(view)) list.push(view);
-      }
-    }
-    return index;
   }
 }

@@ -3,7 +3,8 @@
 import { Command, Option } from 'commander';
 import { AgentError } from '../src/errors.js';
 import { makeLogger } from '../src/log.js';
-import { Agent, detach } from './agent.js';
+import { Agent } from './agent.js';
+import { detach } from './detach.js';
 import {
   type AgentOptions,
   ATTACH_MODES,
@@ -12,13 +13,19 @@ import {
   defaultNodeName,
   LOG_LEVELS,
   parseMapSize,
+  parseSeconds,
+  WHEN_DOWN,
 } from './options.js';
 import { VERSION } from './status.js';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
 
-interface Flags extends Omit<AgentOptions, 'uplinks' | 'mapSizes'> {
+interface Flags extends Omit<AgentOptions, 'uplinks' | 'mapSizes' | 'gate'> {
+  gateBinDir?: string;
+  gateConfDir?: string;
+  gateTimeout: number;
+  gateWhenDown: 'open' | 'closed';
   uplink?: string[];
   mapSize: Record<string, number>;
 }
@@ -37,7 +44,9 @@ const shared = (command: Command) =>
 
 shared(program.command('run', { isDefault: true }))
   .description('Enforce policies (the default command).')
-  .requiredOption('--manifests <dir>', 'directory of Kubernetes manifests to enforce and to follow')
+  .option('--manifests <dir>', 'enforce and follow a directory of Kubernetes manifests, in place of a cluster')
+  .option('--kubeconfig <file>', 'the cluster; by default $KUBECONFIG, ~/.kube/config or the service account')
+  .option('--context <name>', 'context of the kubeconfig')
   .option('--node-name <name>', 'pods of this node are judged, and pods without one', defaultNodeName())
   .addOption(
     new Option('--attach-mode <mode>', 'hooks to use; auto: tcx where the kernel has it')
@@ -50,19 +59,49 @@ shared(program.command('run', { isDefault: true }))
       .default(DEFAULTS.denyResponse),
   )
   .option('--uplink <device...>', "the node's uplinks; by default the devices of its default routes")
+  .option('--http-listen <address>', 'serve probes and /metrics, for example on 127.0.0.1:4246')
+  .option('--listen <address>', 'serve gRPC on TCP too, with mutual TLS, for example on :4245')
+  .option('--tls-dir <dir>', 'ca.crt, tls.crt and tls.key for --listen')
+  .option(
+    '--gate-bin-dir <dir>',
+    "the node's CNI programs: install the gate there, which holds a pod until it is judged",
+  )
+  .option('--gate-conf-dir <dir>', "the node's CNI configurations: the gate is chained into the one in force")
+  .option('--gate-timeout <seconds>', 'how long the gate holds a pod at most', parseSeconds, 10)
+  .addOption(
+    new Option('--gate-when-down <what>', 'start pods while no agent answers, or do not')
+      .choices(WHEN_DOWN)
+      .default('open'),
+  )
   .option('--map-size <name=entries>', 'room in a map, in place of its default; may be repeated', parseMapSize, {})
   .action(run);
 
 shared(program.command('detach'))
   .description('Remove every hook, map and file of an agent that is not running. Pods are not judged from then on.')
-  .action(async (flags: Pick<Flags, 'runDir' | 'pinDir' | 'logLevel'>) => {
-    await detach(flags, makeLogger(flags.logLevel));
+  .option('--gate-bin-dir <dir>', "the node's CNI programs: remove the gate from there too")
+  .option('--gate-conf-dir <dir>', "the node's CNI configurations: take the gate out of them")
+  .action(async (flags: Pick<Flags, 'runDir' | 'pinDir' | 'logLevel' | 'gateBinDir' | 'gateConfDir'>) => {
+    await detach({ ...flags, gate: gateDirs(flags) }, makeLogger(flags.logLevel));
   });
 
+/** Both directories, or none. @throws AgentError USAGE */
+function gateDirs({ gateBinDir, gateConfDir }: Pick<Flags, 'gateBinDir' | 'gateConfDir'>) {
+  if (gateBinDir === undefined && gateConfDir === undefined) return undefined;
+  if (gateBinDir === undefined || gateConfDir === undefined) {
+    throw new AgentError('USAGE', '--gate-bin-dir and --gate-conf-dir belong together');
+  }
+  return { binDir: gateBinDir, confDir: gateConfDir };
+}
+
 async function run(flags: Flags): Promise<void> {
-  const { uplink, mapSize, ...rest } = flags;
+  const { uplink, mapSize, gateTimeout, gateWhenDown, ...rest } = flags;
   const log = makeLogger(flags.logLevel);
-  const agent = await Agent.start({ ...rest, uplinks: uplink, mapSizes: mapSize }, log);
+  const dirs = gateDirs(flags);
+  const gate = dirs && { ...dirs, timeout: gateTimeout, whenDown: gateWhenDown };
+  if (rest.tlsDir !== undefined && rest.listen === undefined) {
+    throw new AgentError('USAGE', '--tls-dir needs --listen', { hint: 'for example --listen :4245' });
+  }
+  const agent = await Agent.start({ ...rest, uplinks: uplink, mapSizes: mapSize, gate }, log);
   let ending = false;
   const end = (signal: string) => {
     if (ending) return;

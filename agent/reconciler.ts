@@ -12,6 +12,7 @@ import type { DialectRegistry } from '../src/dialects/index.js';
 import type { Snapshot } from '../src/identity/snapshot.js';
 import type { ApplyResult, EndpointBinding } from '../src/image/store.js';
 import type { Image } from '../src/image/types.js';
+import { matchWorkload } from '../src/ir/match.js';
 import type { Ir } from '../src/ir/types.js';
 import type { Logger } from '../src/log.js';
 import type { Attacher, HookPrograms, HookState } from './attach.js';
@@ -19,7 +20,7 @@ import type { Bindings, EndpointResolver, PodBinding } from './endpoints.js';
 import type { KernelMapStore } from './map-store.js';
 
 export interface ReconcilerParts {
-  readonly source: { load(): Snapshot };
+  readonly source: { load(): Snapshot; readonly synced: boolean };
   readonly registry: DialectRegistry;
   readonly resolver: EndpointResolver;
   readonly compiler: Compiler;
@@ -58,6 +59,7 @@ export class Reconciler {
   private collector: NodeJS.Timeout | undefined;
   private failure: Problem | undefined;
   private closed = false;
+  private network = true;
 
   /** Since when passes fail, milliseconds since 1970; undefined while they succeed. */
   failingSince: number | undefined;
@@ -81,8 +83,9 @@ export class Reconciler {
     return [...(this.current?.problems ?? []), ...this.attachProblems, ...(this.failure ? [this.failure] : [])];
   }
 
-  /** Asks for a pass after what is going on now. */
-  schedule(): void {
+  /** Asks for a pass after what is going on now. @param network links, addresses or namespaces may be other ones */
+  schedule(network = true): void {
+    this.network ||= network;
     if (this.timer || this.closed) return;
     this.timer = setTimeout(() => {
       this.timer = undefined;
@@ -92,6 +95,8 @@ export class Reconciler {
 
   /** One pass, now. A fault is logged and shown in status; the last complete policy stays in force. */
   pass(): boolean {
+    // A cluster that is not known yet is no failure: what was in force before stays.
+    if (!this.parts.source.synced) return false;
     try {
       this.reconcile();
       if (this.failingSince !== undefined) this.parts.log.info('policies are applied again');
@@ -140,16 +145,24 @@ export class Reconciler {
   private reconcile(): void {
     const { source, registry, resolver, compiler, store, attacher, programs, seed } = this.parts;
     let snapshot = source.load();
-    const bindings = resolver.resolve(snapshot);
+    const network = this.network || this.failingSince !== undefined;
+    const bindings = resolver.resolve(snapshot, network);
+    this.network = false;
+    // Much of what a cluster tells changes nothing here.
+    if (!network && this.current?.snapshot === snapshot && this.current.bindings === bindings) return;
     if (bindings.ownIps.join() !== this.ownIps.value.join()) {
       // The node's own addresses are part of the snapshot: take them in before anything is judged by them.
       this.ownIps.value = bindings.ownIps;
       snapshot = source.load();
     }
     const { ir, problems } = registry.toIr(snapshot);
-    const endpoints = this.withUnseen(bindings);
-    const local = [...new Set(endpoints.filter((b) => b.kind === 'pod').map((b) => b.key))];
-    const image = compiler.compile(ir, snapshot, local);
+    const starting = isolatedAtStart(ir, snapshot, bindings);
+    const endpoints = [...this.withUnseen(bindings), ...starting];
+    const closed = starting.map((b) => b.key);
+    const local = [...new Set(endpoints.filter((b) => b.kind === 'pod').map((b) => b.key))].filter(
+      (key) => !closed.includes(key),
+    );
+    const image = compiler.compile(ir, snapshot, local, closed);
 
     const stale = attacher.detachStale({ ...bindings, all: endpoints });
     for (const ifindex of stale)
@@ -166,6 +179,13 @@ export class Reconciler {
         this.attached.add(attachKey(b));
         this.parts.log.info('attached', { endpoint: b.key, interface: b.ifname, mode: attacher.mode });
       }
+    }
+    for (const b of starting) {
+      if (this.attached.has(attachKey(b))) continue;
+      // Nothing is seeded: it is the first that this namespace sees of the network.
+      attacher.attachStarting(b, programs);
+      this.attached.add(attachKey(b));
+      this.parts.log.info('an interface is closed until its pod is known', { interface: b.ifname });
     }
     const refused = [...image.refused].map(
       ([key, reason]): Problem => ({
@@ -211,6 +231,18 @@ export class Reconciler {
     }
     this.shown = now;
   }
+}
+
+/**
+ * Interfaces whose pods are not known yet are closed while one of the pods that wait for theirs is isolated by a policy:
+ * it may be that one's.
+ */
+function isolatedAtStart(ir: Ir, snapshot: Snapshot, { starting, waiting }: Bindings): readonly EndpointBinding[] {
+  if (starting.length === 0) return [];
+  const isolated = waiting.some((pod) =>
+    ir.tiers.some((tier) => tier.policies.some((p) => !p.staged && matchWorkload(p.subject, pod, snapshot))),
+  );
+  return isolated ? starting : [];
 }
 
 function attachKey(b: EndpointBinding): string {

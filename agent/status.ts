@@ -7,17 +7,23 @@ import { REASONS } from '../src/flow/decode.js';
 import type { RawPolicy } from '../src/identity/snapshot.js';
 import { ENUMS } from '../src/image/layout.gen.js';
 import { tiersFor } from '../src/ir/evaluate.js';
-import type { AgentStatus, EndpointStatus, PolicyStatus } from '../src/rpc/view.js';
+import type { PolicyProblem } from '../src/kube/events.js';
+import type { ClusterSource } from '../src/kube/source.js';
+import type { AgentStatus, ClusterView, EndpointStatus, PolicyStatus } from '../src/rpc/view.js';
 import type { Attacher } from './attach.js';
 import type { FlowSweeper } from './flow-sweeper.js';
 import type { BpfMap } from './libbpf/map.js';
+import type { Gate } from './gate.js';
 import type { KernelMapStore } from './map-store.js';
+import type { PolicySource } from './source.js';
 import type { AgentOptions } from './options.js';
 import type { InForceState, Reconciler } from './reconciler.js';
 import type { RingReader } from './ring.js';
 
 export interface StatusParts {
   readonly options: AgentOptions;
+  readonly source: PolicySource;
+  gate?: Gate;
   readonly attacher: Attacher;
   readonly store: KernelMapStore;
   readonly reconciler: Reconciler;
@@ -42,7 +48,7 @@ export const VERSION: string = (() => {
 })();
 
 export function agentStatus(parts: StatusParts): AgentStatus {
-  const { options, attacher, store, reconciler, ring, sweeper, hub, startedAt } = parts;
+  const { options, source, attacher, store, reconciler, ring, sweeper, hub, startedAt } = parts;
   const state = reconciler.state;
   const stats = hub.stats();
   const policies = policyStatus(state, reconciler.problems);
@@ -51,8 +57,8 @@ export function agentStatus(parts: StatusParts): AgentStatus {
   return {
     version: VERSION,
     nodeName: options.nodeName,
-    mode: 'manifests',
-    source: options.manifests,
+    mode: source.mode,
+    source: source.name,
     pid: process.pid,
     startedAt,
     uptimeNs: (Date.now() - startedAt) * 1e6,
@@ -83,7 +89,29 @@ export function agentStatus(parts: StatusParts): AgentStatus {
         : { failingSince: reconciler.failingSince, lastError: lastError(reconciler.problems) }),
     },
     namespaces: state?.snapshot.namespaces.size ?? 0,
+    ...(source.cluster ? { cluster: clusterView(source.cluster) } : {}),
+    ...(parts.gate ? { gate: parts.gate.view() } : {}),
   };
+}
+
+function clusterView(cluster: ClusterSource): ClusterView {
+  return {
+    synced: cluster.synced,
+    staleSince: cluster.staleSince,
+    error: cluster.lastError,
+    kinds: cluster.kinds().map((k) => ({ ...k })),
+  };
+}
+
+/** What is wrong with policy objects, each with its object. */
+export function policyProblems({ snapshot, problems }: InForceState): PolicyProblem[] {
+  const concerned = problems.filter((p) => p.where.object !== undefined);
+  if (concerned.length === 0) return [];
+  const policies = new Map(snapshot.policies.map((p) => [objectName(p), p]));
+  return concerned.flatMap((problem) => {
+    const policy = policies.get(problem.where.object as string);
+    return policy ? [{ policy, problem }] : [];
+  });
 }
 
 function lastError(problems: readonly Problem[]): string {

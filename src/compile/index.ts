@@ -40,6 +40,21 @@ function keyOf(selections: readonly Selection[]): string {
   return key;
 }
 
+/** A pod that starts where a policy may isolate it: nothing passes until it is known which pod it is. */
+const NOT_KNOWN_YET: readonly Selection[] = [
+  {
+    tier: { name: 'start', order: 0, policies: [], defaultAction: 'deny', implicit: [] },
+    policies: [
+      {
+        ref: { dialect: 'egress-agent', kind: 'Starting', name: 'pod' },
+        subject: { namespaces: { names: [] }, pods: { op: 'true' } },
+        rules: [],
+        staged: false,
+      },
+    ],
+  },
+];
+
 /** What the sets in force amount to; the same object while they are the same. */
 interface Sum {
   readonly built: readonly BuiltSet[];
@@ -59,11 +74,12 @@ export class Compiler {
 
   /**
    * @param local `namespace/name` of the pods that this node enforces.
+   * @param closed endpoints whose pod is not known yet, and that may reach nothing until it is
    * @throws AgentError HASH_COLLISION, TOO_LARGE
    */
-  compile(ir: Ir, snapshot: Snapshot, local: readonly string[]): Image {
+  compile(ir: Ir, snapshot: Snapshot, local: readonly string[], closed: readonly string[] = []): Image {
     try {
-      return this.update(ir, snapshot, local);
+      return this.update(ir, snapshot, local, closed);
     } catch (e) {
       // Some tables have taken the change over, others have not: the next compilation begins from nothing.
       this.tables = makeTables();
@@ -72,7 +88,7 @@ export class Compiler {
     }
   }
 
-  private update(ir: Ir, snapshot: Snapshot, local: readonly string[]): Image {
+  private update(ir: Ir, snapshot: Snapshot, local: readonly string[], closed: readonly string[]): Image {
     const { world, members, destinations, services } = this.tables;
     const changes = world.update(snapshot);
     const endpoints = new Map<string, number>();
@@ -97,6 +113,12 @@ export class Compiler {
       }
       endpoints.set(key, built?.set.id ?? 0);
       if (built) used.add(built);
+    }
+    for (const key of closed) {
+      const built = this.build(NOT_KNOWN_YET, kept, changes);
+      if ('refused' in built) continue;
+      endpoints.set(key, built.set.id);
+      used.add(built);
     }
     this.sets = kept;
     for (const key of this.lastComplete.keys()) if (!endpoints.has(key)) this.lastComplete.delete(key);

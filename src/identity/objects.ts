@@ -70,6 +70,7 @@ export function readPod(root: Field, namespace: string, name: string): Pod {
     serviceAccount: spec.at('serviceAccountName').string() ?? spec.at('serviceAccount').string() ?? 'default',
     hostNetwork: spec.at('hostNetwork').boolean() ?? false,
     ended,
+    ...(metadata.at('deletionTimestamp').present ? { terminating: true as const } : {}),
     ports: readContainerPorts(spec),
     workload: readWorkload(metadata.at('ownerReferences'), labels),
   };

@@ -24,6 +24,8 @@ export interface Pod {
   hostNetwork: boolean;
   /** Succeeded or Failed: its addresses are no longer its own. */
   ended: boolean;
+  /** Being deleted: it may still run, and its interface may be gone already. */
+  terminating?: true;
   ports: readonly ContainerPort[];
   /** The top controller that the metadata shows: `{kind: 'Deployment', name: 'web'}`. */
   workload?: { kind: string; name: string };

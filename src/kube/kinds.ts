@@ -62,7 +62,13 @@ export const FURTHER: readonly Wanted[] = [
     'StagedGlobalNetworkPolicy',
     'StagedKubernetesNetworkPolicy',
   ),
-  ...further('cilium.io', ['v2', 'v2alpha1'], 'CiliumNetworkPolicy', 'CiliumClusterwideNetworkPolicy', 'CiliumCIDRGroup'),
+  ...further(
+    'cilium.io',
+    ['v2', 'v2alpha1'],
+    'CiliumNetworkPolicy',
+    'CiliumClusterwideNetworkPolicy',
+    'CiliumCIDRGroup',
+  ),
   ...further('networking.gke.io', ['v1', 'v1alpha3', 'v1alpha1'], 'FQDNNetworkPolicy'),
 ];
 

@@ -4,10 +4,12 @@ import { formatProblem, type Problem } from '../errors.js';
 import type { FlowHub } from '../flow/hub.js';
 import { timestamp, toRecord } from '../flow/hubble.js';
 import type {
+  ApiStatusMessage,
   ClusterStatusResponse,
   ExplainRequest,
   ExplainResponse,
   GetFlowsRequest,
+  GateStatusMessage,
   GetRecordsResponse,
   PoliciesResponse,
   ProblemMessage,
@@ -16,7 +18,7 @@ import type {
 } from './messages.js';
 import { lostMessage, unary } from './observer.js';
 import type { FlowStreams } from './streams.js';
-import type { AgentStatus, AgentView } from './view.js';
+import type { AgentStatus, AgentView, ClusterView, GateView } from './view.js';
 
 export function egressHandlers(
   { hub, view }: { hub: FlowHub; view: AgentView },
@@ -65,6 +67,35 @@ function millis(ms: number): Timestamp {
   return timestamp(BigInt(Math.round(ms)) * 1_000_000n);
 }
 
+function apiMessage(c: ClusterView): ApiStatusMessage {
+  const since = (ms: number | undefined) => (ms === undefined ? {} : { stale_since: millis(ms) });
+  const error = (text: string | undefined) => (text === undefined ? {} : { error: text });
+  return {
+    synced: c.synced,
+    ...since(c.staleSince),
+    ...error(c.error),
+    kinds: c.kinds.map((k) => ({
+      kind: k.kind,
+      objects: k.objects,
+      synced: k.synced,
+      ...since(k.staleSince),
+      ...error(k.error),
+    })),
+  };
+}
+
+function gateMessage(g: GateView): GateStatusMessage {
+  return {
+    installed: g.installed,
+    ...(g.file === undefined ? {} : { file: g.file }),
+    ...(g.error === undefined ? {} : { error: g.error }),
+    pending: g.pending,
+    passed: g.passed,
+    refused: g.refused,
+    timed_out: g.timedOut,
+  };
+}
+
 function statusMessage(s: AgentStatus): StatusResponse {
   return {
     version: s.version,
@@ -91,6 +122,8 @@ function statusMessage(s: AgentStatus): StatusResponse {
     lost_in_ring: s.lost.ring,
     lost_in_queues: s.lost.queue,
     drops: s.drops,
+    ...(s.cluster === undefined ? {} : { api: apiMessage(s.cluster) }),
+    ...(s.gate === undefined ? {} : { gate: gateMessage(s.gate) }),
     applied_at: millis(s.staleness.appliedAt),
     ...(s.staleness.failingSince === undefined ? {} : { failing_since: millis(s.staleness.failingSince) }),
     ...(s.staleness.lastError === undefined ? {} : { last_error: s.staleness.lastError }),

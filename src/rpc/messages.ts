@@ -206,6 +206,23 @@ export interface ProblemMessage {
   text: string;
 }
 
+export interface ApiStatusMessage {
+  synced?: boolean;
+  stale_since?: Timestamp;
+  error?: string;
+  kinds?: { kind: string; objects?: number | string; synced?: boolean; stale_since?: Timestamp; error?: string }[];
+}
+
+export interface GateStatusMessage {
+  installed?: boolean;
+  file?: string;
+  error?: string;
+  pending?: number;
+  passed?: number | string;
+  refused?: number | string;
+  timed_out?: number | string;
+}
+
 export interface StatusResponse {
   version: string;
   node_name: string;
@@ -244,6 +261,8 @@ export interface StatusResponse {
   failing_since?: Timestamp;
   last_error?: string;
   namespaces?: number;
+  api?: ApiStatusMessage;
+  gate?: GateStatusMessage;
 }
 
 /** One node of several, and what its agent says of itself, if it answered. */

@@ -32,7 +32,7 @@ export interface AgentStatus {
   version: string;
   nodeName: string;
   /** Where the policies come from. */
-  mode: 'manifests';
+  mode: 'manifests' | 'cluster';
   source: string;
   pid: number;
   /** Milliseconds since 1970. */
@@ -54,6 +54,37 @@ export interface AgentStatus {
   /** Since when (milliseconds since 1970) the policies in force are in force; whether later ones could not be applied. */
   staleness: { appliedAt: number; failingSince?: number; lastError?: string };
   namespaces: number;
+  /** How the API server is followed; in a cluster. */
+  cluster?: ClusterView;
+  /** Where the CNI gate is used. */
+  gate?: GateView;
+}
+
+export interface ClusterView {
+  /** Every kind has been listed. */
+  synced: boolean;
+  /** Milliseconds since 1970; undefined while every kind is followed. */
+  staleSince: number | undefined;
+  error: string | undefined;
+  kinds: {
+    kind: string;
+    objects: number;
+    synced: boolean;
+    staleSince: number | undefined;
+    error: string | undefined;
+  }[];
+}
+
+export interface GateView {
+  installed: boolean;
+  file?: string | undefined;
+  error?: string | undefined;
+  /** Pods held now. */
+  pending: number;
+  /** What became of those before. */
+  passed: number;
+  refused: number;
+  timedOut: number;
 }
 
 export interface ExplainQuery {

@@ -1,0 +1,81 @@
+/**
+ * Probes and metrics over HTTP, only where asked for:
+ *
+ *   /startupz  programs loaded, uplinks attached
+ *   /readyz    the cluster is known, and what follows from it is in the maps
+ *   /livez     the event loop turns: an API server that is away is no reason for a restart
+ *   /metrics   Prometheus
+ */
+import { createServer, type Server, type ServerResponse } from 'node:http';
+import { AgentError } from '../src/errors.js';
+
+export interface HttpAnswers {
+  /** Why not yet; undefined: started. */
+  readonly starting: () => string | undefined;
+  /** Why not; undefined: ready. */
+  readonly notReady: () => string | undefined;
+  readonly metrics: () => Promise<{ type: string; text: string }>;
+}
+
+const REQUEST_MS = 5000;
+
+/** `127.0.0.1:4246`, `:4246`, `[::1]:4246`. @throws AgentError USAGE */
+export function parseListen(value: string): { host: string | undefined; port: number } {
+  const [, v6, plain, digits] = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(value) ?? [];
+  const port = Number(digits);
+  if (digits === undefined || port > 65535) {
+    throw new AgentError('USAGE', `${value} is not an address to listen on`, { hint: 'for example 127.0.0.1:4246' });
+  }
+  return { host: v6 ?? (plain === '' ? undefined : plain), port };
+}
+
+export class HttpServer {
+  readonly #server: Server;
+
+  constructor(answers: HttpAnswers) {
+    this.#server = createServer({ requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS }, (req, res) => {
+      const path = req.url?.split('?')[0];
+      if (req.method !== 'GET' && req.method !== 'HEAD') return say(res, 405, 'only GET\n');
+      if (path === '/livez') return say(res, 200, 'ok\n');
+      if (path === '/startupz') return verdict(res, answers.starting());
+      if (path === '/readyz') return verdict(res, answers.notReady());
+      if (path !== '/metrics') return say(res, 404, 'there are /startupz, /readyz, /livez and /metrics\n');
+      answers.metrics().then(
+        ({ type, text }) => say(res, 200, text, type),
+        (e: Error) => say(res, 500, `${e.message}\n`),
+      );
+    });
+    this.#server.maxConnections = 64;
+    // Nothing of it may keep an ending agent alive.
+    this.#server.unref();
+  }
+
+  /** @throws AgentError AGENT where the address cannot be had */
+  listen(address: string): Promise<void> {
+    const { host, port } = parseListen(address);
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', (e) => reject(new AgentError('AGENT', `cannot listen on ${address}: ${e.message}`)));
+      this.#server.listen({ port, ...(host === undefined ? {} : { host }) }, () => resolve());
+    });
+  }
+
+  /** The port in use, where any was asked for. */
+  get port(): number {
+    const address = this.#server.address();
+    return typeof address === 'object' && address ? address.port : 0;
+  }
+
+  close(): void {
+    this.#server.close();
+    this.#server.closeAllConnections();
+  }
+}
+
+function verdict(res: ServerResponse, why: string | undefined): void {
+  say(res, why === undefined ? 200 : 503, `${why ?? 'ok'}\n`);
+}
+
+function say(res: ServerResponse, status: number, text: string, type = 'text/plain; charset=utf-8'): void {
+  res.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' });
+  res.end(text);
+}

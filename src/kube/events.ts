@@ -1,0 +1,133 @@
+/**
+ * Problems of policy objects as Events on them, where their authors look: `kubectl describe`. Every node's agent finds the
+ * same problem; the Event's name says which problem it is, so that the API server keeps one and answers 409 to the others.
+ */
+import { createHash } from 'node:crypto';
+import { formatProblem, type Problem } from '../errors.js';
+import { isRecord } from '../identity/fields.js';
+import type { RawPolicy } from '../identity/snapshot.js';
+import type { Logger } from '../log.js';
+import type { KubeClient } from './client.js';
+import { KubeError } from './list-errors.js';
+
+export interface PolicyProblem {
+  readonly policy: RawPolicy;
+  readonly problem: Problem;
+}
+
+export interface EventOptions {
+  readonly client: Pick<KubeClient, 'request'>;
+  readonly nodeName: string;
+  readonly log: Logger;
+  readonly random?: () => number;
+  /** Longest wait before the first attempt, milliseconds: not all nodes at the same moment. */
+  readonly spreadMs?: number;
+}
+
+const SPREAD_MS = 5000;
+/** Events are deleted after an hour (kube-apiserver --event-ttl); one whose problem stands is told again. */
+const AGAIN_MS = 65 * 60_000;
+/** Between two Events. */
+const PACE_MS = 200;
+/** More at once is a flood that helps nobody. */
+const MOST = 200;
+const LONGEST = 1000;
+
+export class PolicyEvents {
+  /** Name of the Event → when it was told. */
+  readonly #told = new Map<string, number>();
+  readonly #queue = new Map<string, PolicyProblem>();
+  #timer: NodeJS.Timeout | undefined;
+  #complained = false;
+
+  constructor(private readonly options: EventOptions) {}
+
+  /** What is wrong now, complete. Returns at once; what cannot be told is logged and forgotten. */
+  report(problems: readonly PolicyProblem[]): void {
+    const names = new Set<string>();
+    for (const item of problems.slice(0, MOST)) {
+      const name = eventName(item);
+      names.add(name);
+      if (Date.now() - (this.#told.get(name) ?? 0) > AGAIN_MS) this.#queue.set(name, item);
+    }
+    for (const name of this.#told.keys()) if (!names.has(name)) this.#told.delete(name);
+    for (const name of this.#queue.keys()) if (!names.has(name)) this.#queue.delete(name);
+    if (this.#queue.size > 0) this.#in((this.options.spreadMs ?? SPREAD_MS) * (this.options.random ?? Math.random)());
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+    this.#queue.clear();
+  }
+
+  #in(ms: number): void {
+    if (this.#timer) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      void this.#next();
+    }, ms);
+    this.#timer.unref();
+  }
+
+  async #next(): Promise<void> {
+    const [first] = this.#queue;
+    if (!first) return;
+    const [name, item] = first;
+    this.#queue.delete(name);
+    this.#told.set(name, Date.now());
+    const { client, nodeName, log } = this.options;
+    const event = makeEvent(name, item, nodeName);
+    try {
+      await client.request('POST', `/api/v1/namespaces/${event.metadata.namespace}/events`, { body: event });
+    } catch (e) {
+      const status = e instanceof KubeError ? e.status : 0;
+      // 409: another node's agent was first. 404 and 403 (terminating): the namespace goes, and the policy with it.
+      if (status !== 409 && status !== 404 && !this.#complained) {
+        this.#complained = true;
+        log.warn(`an Event about a policy could not be written: ${(e as Error).message}`);
+      }
+    }
+    if (this.#queue.size > 0) this.#in(PACE_MS);
+  }
+}
+
+function uidOf({ object }: RawPolicy): string {
+  const metadata = isRecord(object.metadata) ? object.metadata : {};
+  return typeof metadata.uid === 'string' ? metadata.uid : '';
+}
+
+function eventName({ policy, problem }: PolicyProblem): string {
+  const text = JSON.stringify([uidOf(policy), problem.where.field, problem.message]);
+  // RFC 1123 subdomain, 253 characters: the object's own name is one already.
+  return `${policy.name.slice(0, 200)}.${createHash('sha256').update(text).digest('hex').slice(0, 16)}`;
+}
+
+function makeEvent(name: string, { policy, problem }: PolicyProblem, nodeName: string) {
+  const now = new Date().toISOString().replace(/\.\d+Z$/, 'Z');
+  // Events of cluster-wide objects live in `default`.
+  const namespace = policy.namespace ?? 'default';
+  const { field, ...where } = problem.where;
+  const message = formatProblem({ ...problem, where: { ...(field === undefined ? {} : { field }) } });
+  return {
+    apiVersion: 'v1',
+    kind: 'Event',
+    metadata: { name, namespace },
+    involvedObject: {
+      apiVersion: policy.apiVersion,
+      kind: policy.kind,
+      ...(policy.namespace === undefined ? {} : { namespace: policy.namespace }),
+      name: policy.name,
+      uid: uidOf(policy),
+      ...(field === undefined ? {} : { fieldPath: field }),
+    },
+    type: problem.severity === 'error' ? 'Warning' : 'Normal',
+    reason: problem.severity === 'error' ? 'PolicyRefused' : 'PolicyQuestionable',
+    message: message.length > LONGEST ? `${message.slice(0, LONGEST)}…` : message || (where.object ?? ''),
+    source: { component: 'egress-agent', host: nodeName },
+    reportingComponent: 'egress-agent.io/egress-agent',
+    reportingInstance: nodeName,
+    firstTimestamp: now,
+    lastTimestamp: now,
+    count: 1,
+  };
+}
