@@ -29,12 +29,17 @@ import { AGENT_SERVER_NAME, type TlsFiles } from './tls.js';
 const DEADLINE_MS = 10_000;
 const MAX_RESPONSE_BYTES = 64 << 20;
 
+/** Nobody answers. */
+export class UnreachableError extends AgentError {}
+
 /** A server on TCP. */
 export interface Remote {
   /** `ADDRESS:PORT` */
   address: string;
   /** What messages call it, e.g. the node's name. */
   name: string;
+  /** What messages say in place of the address, where that tells nothing. */
+  shown?: string | undefined;
   /** Without it: in the clear. */
   tls?: TlsFiles | undefined;
   /** The name that its certificate must carry. */
@@ -108,8 +113,8 @@ export class AgentClient {
     return this.#call<ServerStatusResponse>(OBSERVER.ServerStatus as Method, {}, deadlineMs);
   }
 
-  nodes(): Promise<GetNodesResponse> {
-    return this.#call<GetNodesResponse>(OBSERVER.GetNodes as Method, {});
+  nodes(deadlineMs?: number): Promise<GetNodesResponse> {
+    return this.#call<GetNodesResponse>(OBSERVER.GetNodes as Method, {}, deadlineMs);
   }
 
   namespaces(deadlineMs?: number): Promise<GetNamespacesResponse> {
@@ -162,16 +167,16 @@ export class AgentClient {
       return new AgentError('AGENT', `the agent says: ${details}`);
     }
     if (typeof this.#target !== 'string') {
-      const { name, address } = this.#target;
-      return new AgentError('AGENT', `${name} (${address}) cannot be reached: ${reasonOf(details)}`);
+      const { name, address, shown = address } = this.#target;
+      return new UnreachableError('AGENT', `${name} (${shown}) cannot be reached: ${reasonOf(details)}`);
     }
     if (/EACCES|EPERM/.test(details)) {
-      return new AgentError('AGENT', `no permission to use ${this.#target}`, {
+      return new UnreachableError('AGENT', `no permission to use ${this.#target}`, {
         hint: 'run this as root, or with sudo',
       });
     }
     const missing = !existsSync(this.#target);
-    return new AgentError(
+    return new UnreachableError(
       'AGENT',
       missing ? `no agent is running: there is no ${this.#target}` : `no agent answers on ${this.#target}`,
       {

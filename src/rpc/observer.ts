@@ -36,11 +36,11 @@ export function lostMessage(item: Extract<HubItem, { lost: unknown }>): LostEven
 }
 
 /** Answers a unary call; a fault becomes its status. */
-export function unary<Q, A>(answer: (request: Q) => A): handleUnaryCall<Q, A> {
-  return (call, callback) => {
+export function unary<Q, A>(answer: (request: Q) => A | Promise<A>): handleUnaryCall<Q, A> {
+  return async (call, callback) => {
     let response: A;
     try {
-      response = answer(call.request);
+      response = await answer(call.request);
     } catch (e) {
       callback(serviceError(e), null);
       return;

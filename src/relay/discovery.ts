@@ -1,0 +1,82 @@
+/** Where the agents are: pods with their label, through the API. */
+import type { KubeClient, KubeObject } from '../kube/client.js';
+import { Reflector } from '../kube/reflector.js';
+import type { Logger } from '../log.js';
+import type { AgentPlace, Agents } from './agents.js';
+
+export const AGENT_NAMESPACE = 'egress-system';
+export const AGENT_SELECTOR = 'app.kubernetes.io/name=egress-agent';
+export const AGENT_PORT = 4245;
+
+export interface AgentPod {
+  namespace: string;
+  name: string;
+  uid: string;
+  /** Empty: not scheduled. */
+  node: string;
+  /** Empty: none yet. */
+  ip: string;
+  phase: string;
+}
+
+/** What the server says is text, or is taken for empty. */
+export function readAgentPod(object: KubeObject): AgentPod {
+  const { metadata, spec, status } = object as KubeObject & {
+    spec?: Record<string, unknown>;
+    status?: Record<string, unknown>;
+  };
+  const text = (value: unknown) => (typeof value === 'string' ? value : '');
+  return {
+    namespace: text(metadata?.namespace),
+    name: text(metadata?.name),
+    uid: text(metadata?.uid),
+    node: text(spec?.nodeName),
+    ip: text(status?.podIP),
+    phase: text(status?.phase),
+  };
+}
+
+export function podsPath(namespace: string): string {
+  return `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods`;
+}
+
+/** `ADDRESS:PORT` of an address of either family. */
+export function hostPort(ip: string, port: number): string {
+  return ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`;
+}
+
+function placeOf(pod: AgentPod, port: number): AgentPlace {
+  return { id: pod.uid, name: pod.node || pod.name, address: hostPort(pod.ip, port) };
+}
+
+/** Keeps `agents` equal to the pods that run. @returns what ends it */
+export function followAgents(
+  agents: Agents,
+  opts: { client: KubeClient; namespace: string; port: number; log: Logger },
+): { close(): void } {
+  const pods = new Map<string, AgentPod>();
+  const reflector: Reflector<AgentPod> = new Reflector<AgentPod>({
+    client: opts.client,
+    path: podsPath(opts.namespace),
+    query: { labelSelector: AGENT_SELECTOR },
+    read: readAgentPod,
+    log: opts.log,
+    onChange: () => {
+      const changes = reflector.take();
+      if ('all' in changes) {
+        pods.clear();
+        for (const [key, pod] of changes.all) pods.set(key, pod);
+      } else {
+        for (const [key, pod] of changes.changed) {
+          if (pod) pods.set(key, pod);
+          else pods.delete(key);
+        }
+      }
+      const running = [...pods.values()].filter((p) => p.ip !== '' && p.phase === 'Running');
+      agents.set(running.map((p) => placeOf(p, opts.port)));
+      opts.log.info('agents', { running: running.length, pods: pods.size });
+    },
+  });
+  reflector.start();
+  return reflector;
+}

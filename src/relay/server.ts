@@ -1,0 +1,115 @@
+/** The relay's gRPC server: the agents' services, for the whole cluster. */
+import { type ServerWritableStream, status, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import { AgentError } from '../errors.js';
+import { applyFieldMask } from '../flow/hubble.js';
+import type { Logger } from '../log.js';
+import { BaseServer } from '../rpc/base.js';
+import type {
+  ClusterStatusResponse,
+  ExplainRequest,
+  GetFlowsRequest,
+  GetFlowsResponse,
+  GetRecordsResponse,
+} from '../rpc/messages.js';
+import { unary } from '../rpc/observer.js';
+import { EGRESS, OBSERVER, PEER } from '../rpc/proto.js';
+import { FlowStreams } from '../rpc/streams.js';
+import { AGENT_SERVER_NAME } from '../rpc/tls.js';
+import type { AgentNode, Agents } from './agents.js';
+import {
+  clusterExplain,
+  clusterNamespaces,
+  clusterNodes,
+  clusterPolicies,
+  clusterStatus,
+  serverStatus,
+} from './cluster.js';
+import { type MergedFlowsOptions, mergedFlows } from './flows.js';
+
+export interface RelayOptions {
+  agents: Agents;
+  version: string;
+  /** Whether agents are reached over TLS. */
+  tls: boolean;
+  log: Logger;
+  flows?: MergedFlowsOptions;
+}
+
+export class RelayServer extends BaseServer {
+  readonly #streams: FlowStreams<GetRecordsResponse>;
+
+  constructor(opts: RelayOptions) {
+    super(opts.log);
+    const { agents } = opts;
+    this.#streams = new FlowStreams({ read: (req, signal) => mergedFlows(agents, req, signal, opts.flows) });
+    this.add(OBSERVER, observer(opts, this.#streams));
+    this.add(PEER, peer(opts));
+    this.add(EGRESS, egress(opts, this.#streams));
+  }
+
+  protected override endStreams(): void {
+    this.#streams.close();
+  }
+}
+
+function observer(opts: RelayOptions, streams: FlowStreams<GetRecordsResponse>): UntypedServiceImplementation {
+  const { agents } = opts;
+  const version = `egress-relay v${opts.version}`;
+  const started = process.hrtime.bigint();
+  const unsupported = (what: string) => (call: ServerWritableStream<unknown, unknown>) => {
+    call.emit('error', { code: status.UNIMPLEMENTED, details: `the agents have no ${what}` });
+  };
+  return {
+    GetFlows: (call: ServerWritableStream<GetFlowsRequest, GetFlowsResponse>) => {
+      const paths = call.request.field_mask?.paths ?? [];
+      return streams.serve(call, ({ record, ...rest }): GetFlowsResponse => {
+        if (!record) return rest;
+        return { ...rest, flow: paths.length === 0 ? record.flow : applyFieldMask(record.flow, paths) };
+      });
+    },
+    GetAgentEvents: unsupported('agent events'),
+    GetDebugEvents: unsupported('debug events'),
+    ServerStatus: unary(() => serverStatus(agents, version, Number(process.hrtime.bigint() - started))),
+    GetNodes: unary(() => clusterNodes(agents, opts.tls)),
+    GetNamespaces: unary(() => clusterNamespaces(agents)),
+  };
+}
+
+/** The agents, as they come and go. */
+function peer({ agents, tls }: RelayOptions): UntypedServiceImplementation {
+  return {
+    Notify: (call: ServerWritableStream<unknown, unknown>) => {
+      let told = new Map<string, AgentNode>();
+      const tell = (node: AgentNode, type: string) =>
+        call.write({
+          name: node.name,
+          address: node.address,
+          type,
+          ...(tls ? { tls: { server_name: AGENT_SERVER_NAME } } : {}),
+        });
+      const look = () => {
+        const now = new Map(agents.list().map((node) => [node.id, node]));
+        for (const [id, node] of told) if (!now.has(id)) tell(node, 'PEER_DELETED');
+        for (const [id, node] of now) if (!told.has(id)) tell(node, 'PEER_ADDED');
+        told = now;
+      };
+      look();
+      const stop = agents.onChange(look);
+      call.on('cancelled', stop);
+      call.on('close', stop);
+      call.on('error', stop);
+    },
+  };
+}
+
+function egress({ agents }: RelayOptions, streams: FlowStreams<GetRecordsResponse>): UntypedServiceImplementation {
+  return {
+    GetFlows: (call: ServerWritableStream<GetFlowsRequest, GetRecordsResponse>) => streams.serve(call, (item) => item),
+    Status: unary(() => {
+      throw new AgentError('AGENT', 'the relay has no state of its own', { hint: 'ask ClusterStatus' });
+    }),
+    ClusterStatus: unary(async (): Promise<ClusterStatusResponse> => ({ nodes: await clusterStatus(agents) })),
+    Explain: unary((request: ExplainRequest) => clusterExplain(agents, request)),
+    Policies: unary(() => clusterPolicies(agents)),
+  };
+}
