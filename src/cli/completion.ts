@@ -19,7 +19,7 @@ const VALUES: Readonly<Record<string, readonly string[]>> = {
   '--ip-version': ['4', '6'],
   '--reply': ['true', 'false'],
 };
-const FILES: ReadonlySet<string> = new Set(['--socket', '--manifests']);
+const FILES: ReadonlySet<string> = new Set(['--socket', '--kubeconfig', '--manifests']);
 
 export function completionCommand(program: Command): void {
   program

@@ -7,9 +7,10 @@ import { type ExplainedRule, type ExplainedTarget, type Explanation, explain } f
 import { tryCanonicalAddr } from '../net/addr.js';
 import { hasPorts, parseProtocol, protocolName } from '../net/protocol.js';
 import { AgentClient } from '../rpc/client.js';
+import { Cluster } from './cluster.js';
 import { EXIT } from './exit.js';
 import { fit, line, type Paint, painter, safe, toJson } from './output.js';
-import type { Globals } from './program.js';
+import { type Globals, isCluster } from './program.js';
 
 interface ExplainFlags extends Globals {
   from: string;
@@ -95,11 +96,24 @@ export function parseTarget(value: string): Target {
 }
 
 async function ask(flags: ExplainFlags, target: Target): Promise<Explanation> {
+  if (isCluster(flags)) return askCluster(flags, target);
   const client = new AgentClient(flags.socket);
   try {
     return JSON.parse((await client.explain({ from: flags.from, ...target })).json) as Explanation;
   } finally {
     client.close();
+  }
+}
+
+/** The agent that judges the pod's packets answers. */
+async function askCluster(flags: ExplainFlags, target: Target): Promise<Explanation> {
+  const cluster = await Cluster.open(flags);
+  try {
+    const agent = await cluster.agentOf(flags.from);
+    const { json } = await agent.ask((client) => client.explain({ from: flags.from, ...target }));
+    return JSON.parse(json) as Explanation;
+  } finally {
+    cluster.close();
   }
 }
 

@@ -2,10 +2,11 @@
 import { type Command, Option } from 'commander';
 import { AgentClient } from '../rpc/client.js';
 import type { FlowRecord, GetFlowsRequest, GetRecordsResponse, Timestamp } from '../rpc/messages.js';
+import { clusterFlows } from './cluster-flows.js';
 import { compact, dict, FLOW_FORMATS, type FlowFormat, json, jsonpb, table } from './flow-format.js';
 import { DEFAULT_LAST, FilterOptions, parseCount, parseTime, rawFilters } from './flow-options.js';
 import { line, painter } from './output.js';
-import type { Globals } from './program.js';
+import { type Globals, isCluster } from './program.js';
 
 interface FlowFlags extends Globals {
   follow?: boolean;
@@ -36,6 +37,7 @@ export function flowsCommand(program: Command): void {
     .addOption(new Option('--until <time>', 'flows until: the same').argParser((v) => parseTime(v)))
     .addOption(new Option('-o, --output <format>', 'how to print').choices(FLOW_FORMATS).default('compact'));
   filters.declare(command);
+  command.option('-A, --all-namespaces', 'flows of every namespace: what is shown anyway unless -n is given');
   command.option('--print-raw-filters', 'print the filters as --allowlist and --denylist take them, and end');
   command.addHelpText(
     'after',
@@ -73,18 +75,18 @@ function range(flags: FlowFlags): GetFlowsRequest {
 }
 
 async function flows(flags: FlowFlags, request: GetFlowsRequest): Promise<void> {
-  const client = new AgentClient(flags.socket);
   const print = printer(flags);
   const kept: FlowRecord[] = [];
+  const client = isCluster(flags) ? undefined : new AgentClient(flags.socket);
   try {
-    for await (const response of client.getRecords(request)) {
+    for await (const response of client ? client.getRecords(request) : clusterFlows(flags, request)) {
       // A table's widths are known at its end: following, flows are printed as they come.
       if (flags.output === 'table' && !flags.follow && response.record) kept.push(response.record);
       else await print(response);
     }
     if (kept.length > 0) await line(table(kept));
   } finally {
-    client.close();
+    client?.close();
   }
 }
 

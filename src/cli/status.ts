@@ -3,9 +3,10 @@ import Table from 'cli-table3';
 import { type Command, Option } from 'commander';
 import { AgentClient } from '../rpc/client.js';
 import type { StatusResponse } from '../rpc/messages.js';
+import { askCluster, nodesTable } from './cluster-status.js';
 import { millisOf, PLAIN } from './flow-format.js';
 import { duration, line, type Paint, painter, safe, toJson } from './output.js';
-import type { Globals } from './program.js';
+import { type Globals, isCluster } from './program.js';
 
 /** A map fuller than this is worth a colour. */
 const NEARLY_FULL = 0.8;
@@ -17,6 +18,10 @@ export function statusCommand(program: Command): void {
     .addOption(new Option('-o, --output <format>', 'how to print').choices(['text', 'json']).default('text'));
   command.action(async () => {
     const flags = command.optsWithGlobals<Globals & { output: string }>();
+    if (isCluster(flags)) {
+      await clusterText(flags);
+      return;
+    }
     const client = new AgentClient(flags.socket);
     try {
       const status = await client.status();
@@ -25,6 +30,15 @@ export function statusCommand(program: Command): void {
       client.close();
     }
   });
+}
+
+/** Of one node everything, of several a line each. */
+async function clusterText(flags: Globals & { output: string }): Promise<void> {
+  const nodes = await askCluster(flags);
+  const paint = painter(flags.color);
+  const only = flags.node === undefined ? undefined : nodes.find((n) => n.status)?.status;
+  if (flags.output === 'json') await line(toJson({ nodes }, 2));
+  else await line(only ? statusText(only, paint) : nodesTable(nodes, paint));
 }
 
 export function statusText(s: StatusResponse, paint: Paint, now: number = Date.now()): string {
@@ -64,6 +78,27 @@ export function statusText(s: StatusResponse, paint: Paint, now: number = Date.n
         .join(', ') || 'none',
     ],
   ];
+  const { api, gate } = s;
+  if (api) {
+    const kinds = api.kinds ?? [];
+    const objects = kinds.reduce((n, k) => n + Number(k.objects ?? 0), 0);
+    const followed = `${objects} objects of ${kinds.length} kinds`;
+    const why = api.error === undefined ? '' : `: ${safe(api.error)}`;
+    rows.splice(2, 0, [
+      'API server',
+      api.stale_since
+        ? paint('red', `not followed since ${ago(millisOf(api.stale_since))}${why}`)
+        : api.synced
+          ? `followed, ${followed}`
+          : paint('red', `not known yet${why}`),
+    ]);
+  }
+  if (gate) {
+    const { passed = 0, refused = 0, timed_out: timedOut = 0, pending = 0 } = gate;
+    const where = gate.installed ? `installed in ${safe(gate.file ?? '')}` : 'not installed';
+    const text = gate.error === undefined ? where : paint('red', `${where}: ${safe(gate.error)}`);
+    rows.push(['CNI gate', `${text}; ${passed} pods passed, ${refused} refused, ${timedOut} gave up, ${pending} wait`]);
+  }
   if (s.failing_since) {
     rows.push([
       'Stale',

@@ -1,0 +1,205 @@
+/** The agents of a cluster, as egressctl reaches them: found through the API, each behind a forwarded port. */
+import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { basename, join } from 'node:path';
+import type { KubeConfig } from '@kubernetes/client-node';
+import { AgentError } from '../errors.js';
+import { KubeClient, KubeError, type KubeObject, loadKubeConfig } from '../kube/client.js';
+import { type AgentNode, type AgentPlace, Agents } from '../relay/agents.js';
+import { AGENT_PORT, AGENT_SELECTOR, type AgentPod, podsPath, readAgentPod } from '../relay/discovery.js';
+import { readSecret, SECRETS } from '../relay/secrets.js';
+import type { TlsFiles } from '../rpc/tls.js';
+import { Forward } from './forward.js';
+import { safe } from './output.js';
+
+/** What chooses a cluster, and says where in it. */
+export interface ClusterFlags {
+  kubeconfig?: string;
+  context?: string;
+  namespaceOfAgents: string;
+  node?: string;
+}
+
+/** How often the agents are looked for again while following. */
+const LOOK_MS = 10_000;
+/** More agents than any cluster has nodes are not the answer to our question. */
+const MAX_PODS = 20_000;
+const PAGE = 500;
+
+/**
+ * The cluster is meant where it is named, where this is `kubectl egress`, and where no agent runs here but a kubeconfig
+ * is there.
+ * @param socket the agent's; undefined: the default one, which nobody has named
+ */
+export function isClusterMeant(flags: Partial<ClusterFlags>, socket: string | undefined, fallback: string): boolean {
+  if (flags.kubeconfig !== undefined || flags.context !== undefined || flags.node !== undefined) return true;
+  if (socket !== undefined) return false;
+  if (basename(process.argv[1] ?? '').startsWith('kubectl-egress')) return true;
+  const hasConfig =
+    Boolean(process.env.KUBECONFIG) || existsSync(join(process.env.HOME || homedir(), '.kube', 'config'));
+  return !existsSync(fallback) && hasConfig;
+}
+
+export class Cluster {
+  readonly agents: Agents;
+  readonly #config: KubeConfig;
+  readonly #client: KubeClient;
+  readonly #namespace: string;
+  readonly #only: string | undefined;
+  readonly #forwards = new Map<string, Forward>();
+  /** Agents that cannot be asked, and why. */
+  #absent: { node: string; why: string }[] = [];
+  #timer: NodeJS.Timeout | undefined;
+
+  /** @throws AgentError USAGE, AGENT */
+  static async open(flags: ClusterFlags): Promise<Cluster> {
+    const config = loadKubeConfig({ kubeconfig: flags.kubeconfig, context: flags.context });
+    const client = new KubeClient(config, { userAgent: 'egressctl' });
+    try {
+      const tls = await clientTls(client, flags.namespaceOfAgents);
+      const cluster = new Cluster(config, client, tls, flags);
+      await cluster.#look();
+      if (flags.node !== undefined && cluster.#count === 0) {
+        cluster.close();
+        throw new AgentError('USAGE', `there is no agent on a node ${flags.node}`, {
+          hint: 'egressctl status lists the nodes',
+        });
+      }
+      if (cluster.#count === 0) {
+        cluster.close();
+        throw new AgentError('AGENT', `there are no agents in namespace ${flags.namespaceOfAgents}`, {
+          hint: 'they are pods with the label app.kubernetes.io/name=egress-agent; see --namespace-of-agents',
+        });
+      }
+      return cluster;
+    } catch (e) {
+      client.close();
+      throw e;
+    }
+  }
+
+  private constructor(config: KubeConfig, client: KubeClient, tls: TlsFiles, flags: ClusterFlags) {
+    this.#config = config;
+    this.#client = client;
+    this.#namespace = flags.namespaceOfAgents;
+    this.#only = flags.node;
+    this.agents = new Agents(() => tls);
+  }
+
+  get absent(): readonly { node: string; why: string }[] {
+    return this.#absent;
+  }
+
+  get #count(): number {
+    return this.agents.list().length + this.#absent.length;
+  }
+
+  /** Agents come and go while their flows are followed. */
+  keepLooking(): void {
+    this.#timer ??= setInterval(() => void this.#look().catch(() => {}), LOOK_MS);
+    this.#timer.unref();
+  }
+
+  /** The agent of the node on which a pod runs. @param pod `namespace/name` @throws AgentError USAGE, AGENT */
+  async agentOf(pod: string): Promise<AgentNode> {
+    const [namespace = '', name = ''] = pod.split('/');
+    const path = `${podsPath(namespace)}/${encodeURIComponent(name)}`;
+    let node: string;
+    try {
+      node = readAgentPod(await this.#client.request<KubeObject>('GET', path)).node;
+    } catch (e) {
+      if (e instanceof KubeError && e.status === 404) throw new AgentError('USAGE', `there is no pod ${pod}`);
+      throw apiError(e);
+    }
+    if (node === '') throw new AgentError('USAGE', `pod ${pod} runs on no node yet`);
+    const agent = this.agents.list().find((a) => a.name === node);
+    if (agent) return agent;
+    const why = this.#absent.find((a) => a.node === node)?.why ?? 'there is no agent on it';
+    throw new AgentError('AGENT', `pod ${pod} runs on node ${node}: ${why}`);
+  }
+
+  /** Names on standard error what cannot be asked at all. */
+  tellAbsent(): void {
+    for (const { node, why } of this.#absent) process.stderr.write(`egressctl: ${safe(node)}: ${safe(why)}\n`);
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+    this.agents.close();
+    for (const forward of this.#forwards.values()) forward.close();
+    this.#client.close();
+  }
+
+  async #look(): Promise<void> {
+    const places: AgentPlace[] = [];
+    const absent: { node: string; why: string }[] = [];
+    for (const pod of await this.#pods()) {
+      const node = pod.node || pod.name;
+      if (this.#only !== undefined && node !== this.#only) continue;
+      if (pod.phase !== 'Running') {
+        absent.push({ node, why: `its agent, pod ${pod.namespace}/${pod.name}, is ${pod.phase || 'not running'}` });
+        continue;
+      }
+      const forward = this.#forwards.get(pod.uid) ?? (await Forward.open(this.#config, pod, AGENT_PORT));
+      this.#forwards.set(pod.uid, forward);
+      places.push({
+        id: pod.uid,
+        name: node,
+        address: forward.address,
+        shown: `pod ${pod.namespace}/${pod.name}`,
+        why: () => forward.lastError,
+      });
+    }
+    this.#absent = absent;
+    this.agents.set(places);
+    for (const [uid, forward] of this.#forwards) {
+      if (places.some((p) => p.id === uid)) continue;
+      forward.close();
+      this.#forwards.delete(uid);
+    }
+  }
+
+  async #pods(): Promise<AgentPod[]> {
+    const pods: AgentPod[] = [];
+    let more = '';
+    do {
+      const query = { labelSelector: AGENT_SELECTOR, limit: String(PAGE), ...(more === '' ? {} : { continue: more }) };
+      try {
+        const list = await this.#client.request<{ items?: unknown; metadata?: { continue?: unknown } }>(
+          'GET',
+          podsPath(this.#namespace),
+          { query },
+        );
+        const items = Array.isArray(list.items) ? (list.items as KubeObject[]) : [];
+        pods.push(...items.map(readAgentPod));
+        more = typeof list.metadata?.continue === 'string' ? list.metadata.continue : '';
+      } catch (e) {
+        throw apiError(e);
+      }
+    } while (more !== '' && pods.length < MAX_PODS);
+    return pods;
+  }
+}
+
+async function clientTls(client: KubeClient, namespace: string): Promise<TlsFiles> {
+  try {
+    return await readSecret(client, namespace, SECRETS.client);
+  } catch (e) {
+    if (!(e instanceof KubeError) || (e.status !== 404 && e.status !== 403)) throw apiError(e);
+    const what = `Secret ${namespace}/${SECRETS.client}, with which agents are asked, ${e.status === 404 ? 'is not there' : 'may not be read'}`;
+    throw new AgentError('AGENT', what, {
+      hint:
+        e.status === 404
+          ? 'is egress-agent installed here? Its Job egress-certs makes it; see --namespace-of-agents too'
+          : `get on it and on pods/portforward in ${namespace} is what egressctl needs`,
+    });
+  }
+}
+
+function apiError(e: unknown): Error {
+  if (!(e instanceof KubeError)) return e as Error;
+  return new AgentError('AGENT', `the API server: ${e.message}`, {
+    ...(e.status === 0 ? { hint: 'see --kubeconfig and --context' } : {}),
+    cause: e,
+  });
+}
