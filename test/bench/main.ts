@@ -1,5 +1,6 @@
 /** npm run bench: the groups, one after the other, as a table or as JSON. */
 import Table from 'cli-table3';
+import { cluster } from './cluster.js';
 import { events } from './events.js';
 import { load } from './load.js';
 import { packets } from './packet.js';
@@ -7,7 +8,14 @@ import { progress, type Result } from './result.js';
 import { tcp } from './tcp.js';
 import { update } from './update.js';
 
-const GROUPS: Readonly<Record<string, () => Promise<Result[]>>> = { packet: packets, events, load, update, tcp };
+const GROUPS: Readonly<Record<string, () => Promise<Result[]>>> = {
+  packet: packets,
+  events,
+  load,
+  update,
+  cluster,
+  tcp,
+};
 
 const words = process.argv.slice(2).filter((a) => a !== '--json');
 const json = process.argv.includes('--json');
