@@ -78,19 +78,19 @@ export async function serverStatus(agents: Agents, version: string, uptimeNs: nu
 }
 
 export async function clusterNodes(agents: Agents, tls: boolean): Promise<GetNodesResponse> {
-  const answers = await askAll(agents, (node) => node.ask((c) => c.nodes(ANSWER_MS)));
+  const answers = await askAll(agents, async (node) => {
+    const own = (await node.ask((c) => c.nodes(ANSWER_MS))).nodes?.[0];
+    if (own?.name) node.name = own.name;
+    return own;
+  });
   return {
-    nodes: answers.map((a) => {
-      const own = a.answer?.nodes?.[0];
-      if (own?.name) a.node.name = own.name;
-      return {
-        ...own,
-        name: a.node.name,
-        address: a.node.address,
-        state: stateOf(a),
-        tls: tls ? { enabled: true, server_name: AGENT_SERVER_NAME } : { enabled: false },
-      };
-    }),
+    nodes: answers.map((a) => ({
+      ...a.answer,
+      name: a.node.name,
+      address: a.node.address,
+      state: stateOf(a),
+      tls: tls ? { enabled: true, server_name: AGENT_SERVER_NAME } : { enabled: false },
+    })),
   };
 }
 
