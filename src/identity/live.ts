@@ -51,6 +51,8 @@ export class LiveSnapshot {
     const nodes: Change<Node>[] = [];
     for (const [key, entry] of list) {
       const before = held.get(key);
+      // It came and went between two looks.
+      if (!before && !entry) continue;
       // Most updates of a pod tell what no policy looks at.
       if (before && entry && isDeepStrictEqual(before.value, entry.value) && sameProblems(before, entry)) continue;
       this.current = undefined;

@@ -26,6 +26,10 @@ export class EntryReader {
       problems: entry.problems.length === 0 ? NO_PROBLEMS : entry.problems,
     };
     const { value } = entry;
+    if (value?.section === 'policies') {
+      const { status: _, ...rest } = value.value.object;
+      return { ...slim, value: { section: 'policies', value: { ...value.value, object: rest } } };
+    }
     if (value?.section !== 'pods') return { ...slim, value };
     // Readiness is told by the slices; here it would make a change out of each probe.
     return { ...slim, value: { section: 'pods', value: this.pod(value.value), ready: true } };
@@ -63,10 +67,13 @@ export class EntryReader {
   }
 }
 
-/** Without what nobody reads: managed fields are half of an object, annotations may be a quarter of a megabyte. */
+/**
+ * Without what nobody reads: managed fields are half of an object, annotations may be a quarter of a megabyte. And without
+ * the versions: with them each update of a policy's status would make another policy of it.
+ */
 function trimmed(object: KubeObject): KubeObject {
   if (!isRecord(object.metadata)) return object;
-  const { managedFields: _, annotations, ...metadata } = object.metadata as Record<string, unknown>;
+  const { managedFields: _, resourceVersion: _v, generation: _g, annotations, ...metadata } = object.metadata;
   const ours = isRecord(annotations)
     ? Object.fromEntries(Object.entries(annotations).filter(([key]) => key.startsWith(OURS)))
     : {};

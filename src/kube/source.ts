@@ -78,19 +78,21 @@ export class ClusterSource {
     void this.discover();
   }
 
-  /** Every kind that the cluster has has been listed once. */
+  /** Every kind that matters and that the cluster has has been listed once. */
   get synced(): boolean {
-    return this.discovered && [...this.followed.values()].every((f) => f.reflector.synced);
+    return this.discovered && this.understood().every((f) => f.reflector.synced);
   }
 
   /** Since when some kind cannot be followed, milliseconds since 1970. */
   get staleSince(): number | undefined {
-    const times = [...this.followed.values()].map((f) => f.reflector.staleSince).filter((t) => t !== undefined);
+    const times = this.understood()
+      .map((f) => f.reflector.staleSince)
+      .filter((t) => t !== undefined);
     return times.length === 0 ? undefined : Math.min(...times);
   }
 
   get lastError(): string | undefined {
-    const failing = [...this.followed.values()].find((f) => f.reflector.staleSince !== undefined);
+    const failing = this.understood().find((f) => f.reflector.staleSince !== undefined);
     return failing?.reflector.lastError ?? this.discoveryError?.message;
   }
 
@@ -224,7 +226,10 @@ export class ClusterSource {
           else known.set(key, state);
           matters = true;
         }
-        if (matters) this.discoverIn(CRD_QUIET_MS);
+        if (!matters) return;
+        // One that is under way may have asked already; when it ends, it begins again.
+        if (this.discovering) this.askedAgain = true;
+        else this.discoverIn(CRD_QUIET_MS);
       },
       log,
     });
@@ -232,11 +237,16 @@ export class ClusterSource {
     crds.start();
   }
 
+  /** A kind that has no effect here may be forbidden or broken: enforcement of the others does not wait for it. */
+  private understood(): Followed[] {
+    return [...this.followed.values()].filter((f) => !f.foreign);
+  }
+
   private missing(): string {
     if (!this.discovered) return this.discoveryError ? this.discoveryError.message : 'asking for its API versions';
-    const waiting = this.kinds().filter((k) => !k.synced);
-    const error = waiting.find((k) => k.error !== undefined)?.error;
-    return `waiting for ${waiting.map((k) => k.kind).join(', ')}${error === undefined ? '' : ` (${error})`}`;
+    const waiting = this.understood().filter((f) => !f.reflector.synced);
+    const error = waiting.find((f) => f.reflector.lastError !== undefined)?.reflector.lastError;
+    return `waiting for ${waiting.map((f) => nameOf(f.resource)).join(', ')}${error === undefined ? '' : ` (${error})`}`;
   }
 
   private problems(): Problem[] {
