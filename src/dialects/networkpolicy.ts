@@ -3,8 +3,8 @@
  *
  * All policies stand in one tier, `default`: a pod that one of them selects is isolated, and
  * each rule of each of them adds to what it may reach. What is wrong with an object
- * closes, never opens: a rule that cannot be read allows nothing, a podSelector that
- * cannot be read selects every pod of the namespace.
+ * closes, never opens: a rule that cannot be read allows nothing, a policy whose podSelector
+ * cannot be read isolates every pod of the namespace and allows nothing.
  */
 import { cidrCovers, tryParseCidr } from '../net/addr.js';
 import { parseProtocol, TCP } from '../net/protocol.js';
@@ -91,7 +91,9 @@ function understand(raw: RawPolicy): Understood {
     name: raw.name,
     labels: policyLabels(object),
   };
-  const rules = concerns ? readRules(spec, ref, namespace, sound, faults) : [];
+  const read = concerns ? readRules(spec, ref, namespace, sound, faults) : [];
+  // What was meant for some pods must not open those that another policy isolates.
+  const rules = subjectBroken ? [] : read;
   const good = !faults.some((f) => f.severity === 'error');
   const subject = { namespaces: { names: [namespace] }, pods: subjectBroken ? ({ op: 'true' } as const) : pods };
   return {
@@ -112,7 +114,7 @@ function withEffect(f: Fault, namespace: string, concerns: boolean): Fault {
   if (!concerns) return f;
   if (rule) return { ...f, effect: `${rule[0]} allows nothing` };
   if (f.field === 'spec' || within(f.field, 'spec.podSelector'))
-    return { ...f, effect: `it isolates every pod of namespace ${namespace}` };
+    return { ...f, effect: `it isolates every pod of namespace ${namespace} and allows nothing` };
   if (within(f.field, 'spec.egress'))
     return { ...f, effect: 'the pods that it selects may reach nothing by this policy' };
   return f;

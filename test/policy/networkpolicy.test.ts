@@ -253,7 +253,8 @@ t.test('what is wrong closes, and only what is wrong', async (t) => {
   }
   t.equal(
     judge({ podSelector: { matchLabels: { app: 5 } }, policyTypes: ['Egress'], egress: [good] }),
-    'allow deny allow',
+    'deny deny deny',
+    'rules meant for some pods are not for all of them',
   );
   const everyPod = judgeOf(
     WORLD + policy('default/p', { podSelector: { matchLabel: {} }, policyTypes: ['Egress'], egress: [good] }),
