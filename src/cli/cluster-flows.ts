@@ -2,8 +2,9 @@
 import { AgentError } from '../errors.js';
 import { mergedFlows } from '../relay/flows.js';
 import type { GetFlowsRequest, GetRecordsResponse, NodeStatusEvent } from '../rpc/messages.js';
-import { Cluster, type ClusterFlags } from './cluster.js';
+import { Cluster } from './cluster.js';
 import { safe } from './output.js';
+import type { ClusterFlags } from './target.js';
 
 /** @throws AgentError AGENT where no node can be reached, USAGE */
 export async function* clusterFlows(flags: ClusterFlags, request: GetFlowsRequest): AsyncGenerator<GetRecordsResponse> {

@@ -3,9 +3,10 @@ import Table from 'cli-table3';
 import { AgentError } from '../errors.js';
 import { clusterStatus } from '../relay/cluster.js';
 import type { ClusterNode, StatusResponse } from '../rpc/messages.js';
-import { Cluster, type ClusterFlags } from './cluster.js';
+import { Cluster } from './cluster.js';
 import { PLAIN } from './flow-format.js';
 import { type Paint, safe } from './output.js';
+import type { ClusterFlags } from './target.js';
 
 /**
  * Asks every node. Those that cannot be reached are named on standard error.

@@ -1,44 +1,21 @@
 /** The agents of a cluster, as egressctl reaches them: found through the API, each behind a forwarded port. */
-import { existsSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { basename, join } from 'node:path';
 import type { KubeConfig } from '@kubernetes/client-node';
 import { AgentError } from '../errors.js';
 import { KubeClient, KubeError, type KubeObject, loadKubeConfig } from '../kube/client.js';
 import { type AgentNode, type AgentPlace, Agents } from '../relay/agents.js';
-import { AGENT_PORT, AGENT_SELECTOR, type AgentPod, podsPath, readAgentPod } from '../relay/discovery.js';
+import { type AgentPod, podsPath, readAgentPod } from '../relay/discovery.js';
+import { AGENT_PORT, AGENT_SELECTOR } from '../relay/names.js';
 import { readSecret, SECRETS } from '../relay/secrets.js';
 import type { TlsFiles } from '../rpc/tls.js';
 import { Forward } from './forward.js';
 import { safe } from './output.js';
-
-/** What chooses a cluster, and says where in it. */
-export interface ClusterFlags {
-  kubeconfig?: string;
-  context?: string;
-  namespaceOfAgents: string;
-  node?: string;
-}
+import type { ClusterFlags } from './target.js';
 
 /** How often the agents are looked for again while following. */
 const LOOK_MS = 10_000;
 /** More agents than any cluster has nodes are not the answer to our question. */
 const MAX_PODS = 20_000;
 const PAGE = 500;
-
-/**
- * The cluster is meant where it is named, where this is `kubectl egress`, and where no agent runs here but a kubeconfig
- * is there.
- * @param socket the agent's; undefined: the default one, which nobody has named
- */
-export function isClusterMeant(flags: Partial<ClusterFlags>, socket: string | undefined, fallback: string): boolean {
-  if (flags.kubeconfig !== undefined || flags.context !== undefined || flags.node !== undefined) return true;
-  if (socket !== undefined) return false;
-  if (basename(process.argv[1] ?? '').startsWith('kubectl-egress')) return true;
-  const hasConfig =
-    Boolean(process.env.KUBECONFIG) || existsSync(join(process.env.HOME || homedir(), '.kube', 'config'));
-  return !existsSync(fallback) && hasConfig;
-}
 
 export class Cluster {
   readonly agents: Agents;

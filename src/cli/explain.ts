@@ -7,7 +7,6 @@ import { type ExplainedRule, type ExplainedTarget, type Explanation, explain } f
 import { tryCanonicalAddr } from '../net/addr.js';
 import { hasPorts, parseProtocol, protocolName } from '../net/protocol.js';
 import { AgentClient } from '../rpc/client.js';
-import { Cluster } from './cluster.js';
 import { EXIT } from './exit.js';
 import { fit, line, type Paint, painter, safe, toJson } from './output.js';
 import { type Globals, isCluster } from './program.js';
@@ -107,6 +106,7 @@ async function ask(flags: ExplainFlags, target: Target): Promise<Explanation> {
 
 /** The agent that judges the pod's packets answers. */
 async function askCluster(flags: ExplainFlags, target: Target): Promise<Explanation> {
+  const { Cluster } = await import('./cluster.js');
   const cluster = await Cluster.open(flags);
   try {
     const agent = await cluster.agentOf(flags.from);

@@ -2,7 +2,6 @@
 import { type Command, Option } from 'commander';
 import { AgentClient } from '../rpc/client.js';
 import type { FlowRecord, GetFlowsRequest, GetRecordsResponse, Timestamp } from '../rpc/messages.js';
-import { clusterFlows } from './cluster-flows.js';
 import { compact, dict, FLOW_FORMATS, type FlowFormat, json, jsonpb, table } from './flow-format.js';
 import { DEFAULT_LAST, FilterOptions, parseCount, parseTime, rawFilters } from './flow-options.js';
 import { line, painter } from './output.js';
@@ -79,7 +78,7 @@ async function flows(flags: FlowFlags, request: GetFlowsRequest): Promise<void> 
   const kept: FlowRecord[] = [];
   const client = isCluster(flags) ? undefined : new AgentClient(flags.socket);
   try {
-    for await (const response of client ? client.getRecords(request) : clusterFlows(flags, request)) {
+    for await (const response of client ? client.getRecords(request) : await ofCluster(flags, request)) {
       // A table's widths are known at its end: following, flows are printed as they come.
       if (flags.output === 'table' && !flags.follow && response.record) kept.push(response.record);
       else await print(response);
@@ -88,6 +87,11 @@ async function flows(flags: FlowFlags, request: GetFlowsRequest): Promise<void> 
   } finally {
     client?.close();
   }
+}
+
+async function ofCluster(flags: FlowFlags, request: GetFlowsRequest): Promise<AsyncIterable<GetRecordsResponse>> {
+  const { clusterFlows } = await import('./cluster-flows.js');
+  return clusterFlows(flags, request);
 }
 
 /** Prints one response: what is for people goes without the losses, which are told on standard error. */

@@ -70,8 +70,9 @@ export class Forward {
         this.#lastError = e.message;
         socket.destroy();
       });
-      socket.on('close', () => stream.close());
-      if (socket.destroyed) stream.close();
+      // Not close(): it would wait for the other side's word, and the program with it.
+      socket.on('close', () => stream.terminate());
+      if (socket.destroyed) stream.terminate();
     } catch (e) {
       // The library rejects with the event of a WebSocket: https://websockets.spec.whatwg.org has no reason in it.
       const { message, error } = e as { message?: string; error?: Error };

@@ -1,19 +1,16 @@
 /** The commands of egressctl. */
 import { Command, Option } from 'commander';
-import { AGENT_NAMESPACE } from '../relay/discovery.js';
+import { AGENT_NAMESPACE } from '../relay/names.js';
 import { AgentClient } from '../rpc/client.js';
-import { type ClusterFlags, isClusterMeant } from './cluster.js';
-import { askCluster } from './cluster-status.js';
 import { completionCommand } from './completion.js';
 import { doctorCommand } from './doctor.js';
 import { explainCommand } from './explain.js';
 import { flowsCommand } from './flows.js';
 import { type ColorMode, line, safe, toJson } from './output.js';
 import { statusCommand } from './status.js';
+import { type ClusterFlags, DEFAULT_SOCKET, isClusterMeant } from './target.js';
 import { validateCommand } from './validate.js';
 import { VERSION } from './version.js';
-
-export const DEFAULT_SOCKET = '/run/egress-agent/agent.sock';
 
 /** Options that each command has. */
 export interface Globals extends ClusterFlags {
@@ -73,6 +70,7 @@ function versionCommand(program: Command): void {
 }
 
 async function clusterVersions(flags: Globals & { output: string }): Promise<void> {
+  const { askCluster } = await import('./cluster-status.js');
   const nodes = await askCluster(flags);
   const agents = Object.fromEntries(nodes.map((n) => [n.name, n.status?.version ?? null]));
   if (flags.output === 'json') {

@@ -3,7 +3,6 @@ import Table from 'cli-table3';
 import { type Command, Option } from 'commander';
 import { AgentClient } from '../rpc/client.js';
 import type { StatusResponse } from '../rpc/messages.js';
-import { askCluster, nodesTable } from './cluster-status.js';
 import { millisOf, PLAIN } from './flow-format.js';
 import { duration, line, type Paint, painter, safe, toJson } from './output.js';
 import { type Globals, isCluster } from './program.js';
@@ -34,6 +33,8 @@ export function statusCommand(program: Command): void {
 
 /** Of one node everything, of several a line each. */
 async function clusterText(flags: Globals & { output: string }): Promise<void> {
+  // The client of the Kubernetes API takes longer to load than all the rest: only where it is used.
+  const { askCluster, nodesTable } = await import('./cluster-status.js');
   const nodes = await askCluster(flags);
   const paint = painter(flags.color);
   const only = flags.node === undefined ? undefined : nodes.find((n) => n.status)?.status;

@@ -4,8 +4,8 @@ import { Command, Option } from 'commander';
 import { VERSION } from '../cli/version.js';
 import { KubeClient, loadKubeConfig } from '../kube/client.js';
 import { LOG_LEVELS, type LogLevel, makeLogger } from '../log.js';
-import { AGENT_NAMESPACE } from './discovery.js';
 import { endOnFault } from './exit.js';
+import { AGENT_NAMESPACE } from './names.js';
 import { ensureCertificates } from './secrets.js';
 
 interface Flags {

@@ -3,10 +3,7 @@ import type { KubeClient, KubeObject } from '../kube/client.js';
 import { Reflector } from '../kube/reflector.js';
 import type { Logger } from '../log.js';
 import type { AgentPlace, Agents } from './agents.js';
-
-export const AGENT_NAMESPACE = 'egress-system';
-export const AGENT_SELECTOR = 'app.kubernetes.io/name=egress-agent';
-export const AGENT_PORT = 4245;
+import { AGENT_SELECTOR } from './names.js';
 
 export interface AgentPod {
   namespace: string;

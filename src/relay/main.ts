@@ -7,8 +7,9 @@ import { KubeClient, loadKubeConfig } from '../kube/client.js';
 import { LOG_LEVELS, type LogLevel, makeLogger } from '../log.js';
 import { checkListen, parseListen, readTls } from '../rpc/tls.js';
 import { type AgentPlace, Agents } from './agents.js';
-import { AGENT_NAMESPACE, AGENT_PORT, followAgents } from './discovery.js';
+import { followAgents } from './discovery.js';
 import { endOnFault, parsePort } from './exit.js';
+import { AGENT_NAMESPACE, AGENT_PORT } from './names.js';
 import { RelayServer } from './server.js';
 
 interface Flags {
