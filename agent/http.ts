@@ -6,7 +6,7 @@
  *   /livez     the event loop turns: an API server that is away is no reason for a restart
  *   /metrics   Prometheus
  */
-import { createServer, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { AgentError } from '../src/errors.js';
 
 export interface HttpAnswers {
@@ -34,16 +34,8 @@ export class HttpServer {
 
   constructor(answers: HttpAnswers) {
     this.#server = createServer({ requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS }, (req, res) => {
-      const path = req.url?.split('?')[0];
-      if (req.method !== 'GET' && req.method !== 'HEAD') return say(res, 405, 'only GET\n');
-      if (path === '/livez') return say(res, 200, 'ok\n');
-      if (path === '/startupz') return verdict(res, answers.starting());
-      if (path === '/readyz') return verdict(res, answers.notReady());
-      if (path !== '/metrics') return say(res, 404, 'there are /startupz, /readyz, /livez and /metrics\n');
-      answers.metrics().then(
-        ({ type, text }) => say(res, 200, text, type),
-        (e: Error) => say(res, 500, `${e.message}\n`),
-      );
+      // A fault in an answer is that answer's alone.
+      reply(answers, req, res).catch((e: Error) => say(res, 500, `${e.message}\n`));
     });
     this.#server.maxConnections = 64;
     // Nothing of it may keep an ending agent alive.
@@ -54,7 +46,8 @@ export class HttpServer {
   listen(address: string): Promise<void> {
     const { host, port } = parseListen(address);
     return new Promise((resolve, reject) => {
-      this.#server.once('error', (e) => reject(new AgentError('AGENT', `cannot listen on ${address}: ${e.message}`)));
+      // It stays: an error later on must not end the agent.
+      this.#server.on('error', (e) => reject(new AgentError('AGENT', `cannot listen on ${address}: ${e.message}`)));
       this.#server.listen({ port, ...(host === undefined ? {} : { host }) }, () => resolve());
     });
   }
@@ -69,6 +62,17 @@ export class HttpServer {
     this.#server.close();
     this.#server.closeAllConnections();
   }
+}
+
+async function reply(answers: HttpAnswers, { method, url }: IncomingMessage, res: ServerResponse): Promise<void> {
+  const path = url?.split('?')[0];
+  if (method !== 'GET' && method !== 'HEAD') return say(res, 405, 'only GET\n');
+  if (path === '/livez') return say(res, 200, 'ok\n');
+  if (path === '/startupz') return verdict(res, answers.starting());
+  if (path === '/readyz') return verdict(res, answers.notReady());
+  if (path !== '/metrics') return say(res, 404, 'there are /startupz, /readyz, /livez and /metrics\n');
+  const { type, text } = await answers.metrics();
+  say(res, 200, text, type);
 }
 
 function verdict(res: ServerResponse, why: string | undefined): void {

@@ -22,11 +22,14 @@ export interface EventOptions {
   readonly random?: () => number;
   /** Longest wait before the first attempt, milliseconds: not all nodes at the same moment. */
   readonly spreadMs?: number;
+  readonly now?: () => number;
 }
 
 const SPREAD_MS = 5000;
 /** Events are deleted after an hour (kube-apiserver --event-ttl); one whose problem stands is told again. */
 const AGAIN_MS = 65 * 60_000;
+/** One that the API server could not take is told again so much later at the earliest. */
+const RETRY_MS = 60_000;
 /** Between two Events. */
 const PACE_MS = 200;
 /** More at once is a flood that helps nobody. */
@@ -42,13 +45,13 @@ export class PolicyEvents {
 
   constructor(private readonly options: EventOptions) {}
 
-  /** What is wrong now, complete. Returns at once; what cannot be told is logged and forgotten. */
+  /** What is wrong now, complete. Returns at once; what cannot be told is logged. */
   report(problems: readonly PolicyProblem[]): void {
     const names = new Set<string>();
     for (const item of problems.slice(0, MOST)) {
       const name = eventName(item);
       names.add(name);
-      if (Date.now() - (this.#told.get(name) ?? 0) > AGAIN_MS) this.#queue.set(name, item);
+      if (this.#now() - (this.#told.get(name) ?? 0) > AGAIN_MS) this.#queue.set(name, item);
     }
     for (const name of this.#told.keys()) if (!names.has(name)) this.#told.delete(name);
     for (const name of this.#queue.keys()) if (!names.has(name)) this.#queue.delete(name);
@@ -58,6 +61,10 @@ export class PolicyEvents {
   close(): void {
     clearTimeout(this.#timer);
     this.#queue.clear();
+  }
+
+  #now(): number {
+    return (this.options.now ?? Date.now)();
   }
 
   #in(ms: number): void {
@@ -74,21 +81,27 @@ export class PolicyEvents {
     if (!first) return;
     const [name, item] = first;
     this.#queue.delete(name);
-    this.#told.set(name, Date.now());
+    this.#told.set(name, this.#now());
     const { client, nodeName, log } = this.options;
     const event = makeEvent(name, item, nodeName);
     try {
       await client.request('POST', `/api/v1/namespaces/${event.metadata.namespace}/events`, { body: event });
     } catch (e) {
       const status = e instanceof KubeError ? e.status : 0;
-      // 409: another node's agent was first. 404 and 403 (terminating): the namespace goes, and the policy with it.
-      if (status !== 409 && status !== 404 && !this.#complained) {
+      if (status === 0 || status === 429 || status >= 500) this.#told.set(name, this.#now() - AGAIN_MS + RETRY_MS);
+      if (!expected(e) && !this.#complained) {
         this.#complained = true;
         log.warn(`an Event about a policy could not be written: ${(e as Error).message}`);
       }
     }
     if (this.#queue.size > 0) this.#in(PACE_MS);
   }
+}
+
+/** 409: another node's agent was first. 404, and 403 that says so: the namespace goes, and the policy with it. */
+function expected(e: unknown): boolean {
+  if (!(e instanceof KubeError)) return false;
+  return e.status === 409 || e.status === 404 || (e.status === 403 && /being terminated/.test(e.message));
 }
 
 function uidOf({ object }: RawPolicy): string {
@@ -98,8 +111,8 @@ function uidOf({ object }: RawPolicy): string {
 
 function eventName({ policy, problem }: PolicyProblem): string {
   const text = JSON.stringify([uidOf(policy), problem.where.field, problem.message]);
-  // RFC 1123 subdomain, 253 characters: the object's own name is one already.
-  return `${policy.name.slice(0, 200)}.${createHash('sha256').update(text).digest('hex').slice(0, 16)}`;
+  // RFC 1123 subdomain, 253 characters: the object's own name is one already, and so is what ends in no sign.
+  return `${policy.name.slice(0, 200).replace(/[-.]+$/, '')}.${createHash('sha256').update(text).digest('hex').slice(0, 16)}`;
 }
 
 function makeEvent(name: string, { policy, problem }: PolicyProblem, nodeName: string) {
