@@ -28,30 +28,47 @@ export class Claims {
   /** By `namespace/name`. */
   readonly #held = new Map<string, Held>();
 
-  /** @returns whether there is a network namespace at that path */
-  add(claim: Claim): boolean {
-    const ns = netnsAt(claim.netns) ?? netnsAt(claim.netns.replace(/^\/var\/run\//, '/run/'));
-    if (!ns) return false;
-    this.#held.set(`${claim.namespace}/${claim.name}`, { ...claim, ns });
-    return true;
+  get size(): number {
+    return this.#held.size;
   }
 
+  /** @returns the network namespace at that path; undefined: there is none, and nothing is held */
+  add(claim: Claim): Netns | undefined {
+    const ns = netnsAt(claim.netns) ?? netnsAt(plain(claim.netns));
+    // Whose end was never told: an agent that was down then, or a runtime that forgot.
+    for (const [key, held] of this.#held) if (!isThere(held)) this.#held.delete(key);
+    if (ns) this.#held.set(`${claim.namespace}/${claim.name}`, { ...claim, ns });
+    return ns;
+  }
+
+  /** @param claim its `netns` is empty where the runtime has taken the namespace away already */
   remove(claim: { namespace: string; name: string; netns: string }): void {
     const key = `${claim.namespace}/${claim.name}`;
+    const held = this.#held.get(key);
     // A new pod of that name may have claimed already.
-    if (this.#held.get(key)?.netns === claim.netns) this.#held.delete(key);
+    if (held && (plain(held.netns) === plain(claim.netns) || !isThere(held))) this.#held.delete(key);
   }
 
-  netnsOf(pod: Pod): Netns | undefined {
+  /** @returns `sure`: claimed for this pod, and not only for one of its name */
+  netnsOf(pod: Pod): { ns: Netns; sure: boolean } | undefined {
     const key = `${pod.namespace}/${pod.name}`;
     const held = this.#held.get(key);
     if (!held) return undefined;
     // Its successor's claim, heard of before the successor itself.
     if (held.uid !== undefined && held.uid !== pod.uid) return undefined;
-    if (netnsAt(held.ns.path)?.id === held.ns.id) return held.ns;
+    if (isThere(held)) return { ns: held.ns, sure: held.uid !== undefined };
     this.#held.delete(key);
     return undefined;
   }
+}
+
+function isThere({ ns }: Held): boolean {
+  return netnsAt(ns.path)?.id === ns.id;
+}
+
+/** /var/run is a link to /run. */
+function plain(path: string): string {
+  return path.replace(/^\/var\/run\//, '/run/');
 }
 
 /** Interfaces that came while the agent ran. What was there before it belongs to pods it can find, or to nobody's pods. */

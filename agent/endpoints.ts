@@ -37,6 +37,8 @@ export interface Bindings {
   readonly all: readonly EndpointBinding[];
   /** Global addresses of the agent's own namespace, canonical and sorted. */
   readonly ownIps: readonly string[];
+  /** Indices of all devices that are there. */
+  readonly present: ReadonlySet<number>;
   /** UIDs of local pods that are not bound: their hooks, if they have any, are to stay. */
   readonly unbound: ReadonlySet<string>;
   /** Pods that could not be bound, wholly or in part, and why. */
@@ -124,7 +126,8 @@ export class EndpointResolver {
       const starting = unclaimed.map((l) => this.#startingVeth(l));
       this.#forgetIds([...pods, ...uplinks, ...starting]);
       const ownIps = ownAddresses(addresses, links);
-      return { pods, uplinks, starting, waiting, all: [...pods, ...uplinks], ownIps, unbound, problems };
+      const present = new Set(own.links.keys());
+      return { pods, uplinks, starting, waiting, all: [...pods, ...uplinks], ownIps, present, unbound, problems };
     });
     this.#last = bindings;
     return bindings;
@@ -186,7 +189,12 @@ export class EndpointResolver {
     const settled = this.#settled.get(pod.uid);
     const before = settled && scan.holds(settled) ? settled : undefined;
     const claimed = this.claims.netnsOf(pod);
-    if (claimed) return scan.view(claimed);
+    if (claimed) {
+      const view = scan.view(claimed.ns);
+      // Without a UID it may be the namespace of this pod's successor, which has the same name.
+      const own = pod.ips.length === 0 || view.addresses.some((a) => pod.ips.includes(a.address));
+      if (claimed.sure || own) return view;
+    }
     const annotation = this.#opts.annotations === false ? undefined : pod.annotations[NETNS_ANNOTATION];
     if (annotation !== undefined) {
       const path = annotationPath(annotation, this.#opts.runDir);

@@ -11,6 +11,7 @@ import type { InForceState } from './reconciler.js';
 
 interface Waiting {
   readonly key: string;
+  /** Netns.id: the namespace may be known by another of its files. */
   readonly netns: string;
   readonly resolve: () => void;
 }
@@ -35,7 +36,8 @@ export class PodGate implements GateHandler {
     // Not a pod's: other users of the same CNI configuration are none of our business.
     if (!request.pod) return Promise.resolve();
     const { namespace, name, uid } = request.pod;
-    if (!this.#parts.claims.add({ namespace, name, uid, netns: request.netns })) {
+    const ns = this.#parts.claims.add({ namespace, name, uid, netns: request.netns });
+    if (!ns) {
       const hint = 'mount the directory of the network namespaces into the agent';
       return Promise.reject(
         new AgentError('NETNS', `there is no network namespace at ${request.netns}`, {
@@ -47,17 +49,19 @@ export class PodGate implements GateHandler {
     return new Promise((resolve, reject) => {
       const waiting: Waiting = {
         key: `${namespace}/${name}`,
-        netns: request.netns,
+        netns: ns.id,
         resolve: () => {
           this.#waiting.delete(waiting);
           resolve();
         },
       };
-      this.#waiting.add(waiting);
-      signal.addEventListener('abort', () => {
+      const withdrawn = () => {
         this.#waiting.delete(waiting);
         reject(new AgentError('AGENT', 'the question was withdrawn'));
-      });
+      };
+      if (signal.aborted) return withdrawn();
+      this.#waiting.add(waiting);
+      signal.addEventListener('abort', withdrawn, { once: true });
       this.#parts.schedule();
     });
   }
@@ -69,15 +73,9 @@ export class PodGate implements GateHandler {
   /** After each pass: whose pod is judged now may start. */
   passed({ bindings }: InForceState): void {
     for (const waiting of [...this.#waiting]) {
-      const there = bindings.pods.filter((b) => b.key === waiting.key && sameFile(b.netns.path, waiting.netns));
+      const there = bindings.pods.filter((b) => b.key === waiting.key && b.netns.id === waiting.netns);
       const judged = there.every((b) => this.#parts.attacher.hooked(b.ifindex, 'ingress'));
       if (there.length > 0 && judged) waiting.resolve();
     }
   }
-}
-
-/** /var/run is a link to /run. */
-function sameFile(a: string, b: string): boolean {
-  const plain = (path: string) => path.replace(/^\/var\/run\//, '/run/');
-  return plain(a) === plain(b);
 }
