@@ -103,8 +103,8 @@ export class Agents implements FlowNodes {
     return () => this.#watchers.delete(tell);
   }
 
-  /** These are all of them. Connections to agents that stay, stay. */
-  set(places: readonly AgentPlace[]): void {
+  /** These are all of them. Connections to agents that stay, stay. @returns whether any came or went */
+  set(places: readonly AgentPlace[]): boolean {
     let changed = false;
     const ids = new Set(places.map((p) => p.id));
     for (const [id, node] of this.#nodes) {
@@ -119,6 +119,7 @@ export class Agents implements FlowNodes {
       changed = true;
     }
     if (changed) for (const tell of this.#watchers) tell();
+    return changed;
   }
 
   close(): void {

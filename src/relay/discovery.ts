@@ -70,7 +70,7 @@ export function followAgents(
         }
       }
       const running = [...pods.values()].filter((p) => p.ip !== '' && p.phase === 'Running');
-      agents.set(running.map((p) => placeOf(p, opts.port)));
+      if (!agents.set(running.map((p) => placeOf(p, opts.port)))) return;
       opts.log.info('agents', { running: running.length, pods: pods.size });
     },
   });
