@@ -2,8 +2,8 @@
  * The compiled object → programs and maps in the kernel, through libbpf. Maps are pinned by
  * name and found again: flows, policy and counters outlive the agent.
  */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { existsSync, mkdirSync, readFileSync, statfsSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { AgentError } from '../src/errors.js';
 import { ENUMS, STRUCTS } from '../src/image/layout.gen.js';
 import { readLayouts } from '../src/net/btf.js';
@@ -14,6 +14,9 @@ import { BpfProgram } from './libbpf/program.js';
 import { kernelError, sys } from './libbpf/sys.js';
 
 const OBJ_GET = 7;
+
+/** linux/magic.h */
+const BPF_FS_MAGIC = 0xcafe4a11;
 
 export interface LoadOptions {
   objectPath: string;
@@ -52,6 +55,7 @@ export interface Programs {
 export function load(opts: LoadOptions): Programs {
   const bytes = readFileSync(opts.objectPath);
   checkLayouts(bytes, opts.objectPath);
+  if (opts.pinDir !== undefined) checkBpffs(opts.pinDir);
   const object = new BpfObject(bytes, opts.objectPath);
   try {
     setSizes(object, opts.sizes ?? {});
@@ -64,6 +68,17 @@ export function load(opts: LoadOptions): Programs {
     object.close();
     throw e;
   }
+}
+
+/** @throws AgentError KERNEL where what is pinned would be pinned to an ordinary directory */
+function checkBpffs(pinDir: string): void {
+  let dir = pinDir;
+  while (!existsSync(dir) && dir !== dirname(dir)) dir = dirname(dir);
+  if (statfsSync(dir).type === BPF_FS_MAGIC) return;
+  throw new AgentError('KERNEL', `${pinDir} is not on a BPF file system`, {
+    errno: 'EINVAL',
+    hint: 'on the node: mount -t bpf bpf /sys/fs/bpf',
+  });
 }
 
 /**

@@ -15,9 +15,16 @@ import { probeTcx } from './tcx.js';
 const BPFFS = '/sys/fs/bpf';
 const BPF_FS_MAGIC = 0xcafe4a11;
 const SHIPPED = fileURLToPath(new URL('../bpf/egress.bpf.o', import.meta.url));
-/** linux/capability.h; SYS_ADMIN stands for all of them. */
-const CAPABILITIES: Readonly<Record<string, number>> = { NET_ADMIN: 12, BPF: 39, PERFMON: 38 };
+/** linux/capability.h. SYS_ADMIN, which entering namespaces needs, includes BPF and PERFMON. */
 const SYS_ADMIN = 21;
+const CAPABILITIES: Readonly<Record<string, number>> = {
+  NET_ADMIN: 12,
+  NET_BROADCAST: 11,
+  SYS_ADMIN,
+  BPF: 39,
+  PERFMON: 38,
+};
+const IN_SYS_ADMIN = ['BPF', 'PERFMON'];
 const CLONE_NEWNET = 0x40000000;
 /** The first device of every network namespace. */
 const LOOPBACK = { ifindex: 1, ifname: 'lo' };
@@ -76,7 +83,7 @@ function capabilities(): Result {
   const effective = BigInt(`0x${hex}`);
   const has = (bit: number) => ((effective >> BigInt(bit)) & 1n) === 1n;
   const missing = Object.entries(CAPABILITIES)
-    .filter(([name, bit]) => !has(bit) && !(name !== 'NET_ADMIN' && has(SYS_ADMIN)))
+    .filter(([name, bit]) => !has(bit) && !(IN_SYS_ADMIN.includes(name) && has(SYS_ADMIN)))
     .map(([name]) => name);
   if (missing.length > 0)
     return fail(`missing: ${missing.join(', ')}`, 'run as root, or give the container these capabilities');

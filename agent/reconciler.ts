@@ -196,10 +196,13 @@ export class Reconciler {
       }),
     );
     const all = [...snapshot.problems, ...problems, ...bindings.problems, ...refused];
+    const before = this.current;
+    const onlyPods = before?.ir === ir && before.bindings === bindings && before.image.sets === image.sets;
     this.current = { snapshot, ir, image, bindings, endpoints, problems: all, lastApply, appliedAt: Date.now() };
     this.report([...all, ...this.attachProblems]);
     if (lastApply.written + lastApply.deleted > 0) {
-      this.parts.log.info('policies applied', {
+      // Pods of other nodes come and go all the time: only what else changed is news.
+      this.parts.log[onlyPods ? 'debug' : 'info']('policies applied', {
         pods: local.length,
         sets: image.sets.size,
         destinations: image.destinations4.keys.length + image.destinations6.keys.length,
@@ -214,10 +217,12 @@ export class Reconciler {
     this.onApplied(this.current);
   }
 
-  /** A pod that is there but cannot be bound just now keeps its hooks, and so its entry and its set. */
+  /** A pod that is there but cannot be bound just now keeps its hooks, and so its entry and its set; not its interface's ghost. */
   private withUnseen(bindings: Bindings): EndpointBinding[] {
     const seen = new Set(bindings.all.map((b) => b.ifindex));
-    const unseen = (this.current?.endpoints ?? []).filter((b) => bindings.unbound.has(b.uid) && !seen.has(b.ifindex));
+    const unseen = (this.current?.endpoints ?? []).filter(
+      (b) => bindings.unbound.has(b.uid) && !seen.has(b.ifindex) && bindings.present.has(b.ifindex),
+    );
     return [...bindings.all, ...unseen];
   }
 

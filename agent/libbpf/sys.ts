@@ -65,7 +65,7 @@ export function kernelError(what: string, errno: number, hint?: string): AgentEr
 
 function hintFor(errno: string): string | undefined {
   if (errno === 'EPERM' || errno === 'EACCES')
-    return 'the agent needs root, or the capabilities BPF, NET_ADMIN, PERFMON and SYS_ADMIN';
+    return 'the agent needs root, or the capabilities BPF, NET_ADMIN, NET_BROADCAST, PERFMON and SYS_ADMIN';
   return undefined;
 }
 

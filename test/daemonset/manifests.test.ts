@@ -108,7 +108,7 @@ t.test('rights: reading, and Events; Secrets for the job alone', async (t) => {
       else if (resources.includes('secrets')) {
         t.equal(`${role.kind}/${role.metadata.name}`, 'Role/egress-certs', `${what}: in this namespace`);
         t.ok(
-          verbs.every((v: string) => ['create', 'get'].includes(v)),
+          verbs.every((v: string) => ['create', 'get', 'update'].includes(v)),
           what,
         );
       } else

@@ -48,7 +48,11 @@ export async function apiGoes(t: Test, cluster: Cluster, { ip }: World): Promise
     );
     t.match(told, /API.*ago/, 'status says since when the API server cannot be followed');
     await new Promise((resolve) => setTimeout(resolve, 10_000));
-    t.match(await ctl('flows', '--last', '20'), /steady-bad/, 'flows are told meanwhile');
+    t.match(
+      await ctl('flows', '--last', '20', '--from-pod', `${SHOP}/steady-bad`),
+      /steady-bad/,
+      'flows are told meanwhile',
+    );
   } finally {
     start?.();
   }

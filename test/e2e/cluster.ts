@@ -113,7 +113,12 @@ export class Cluster {
 
   /** Applies an overlay of daemonset/overlays and waits until every agent is ready. */
   async install(overlay: string): Promise<void> {
+    await this.kubectl('-n', SYSTEM, 'delete', 'job/egress-certs', '--ignore-not-found').catch(() => undefined);
+    const running = await this.kubectl('-n', SYSTEM, 'get', 'ds/egress-agent').catch(() => '');
     await this.kubectl('apply', '-k', this.overlay(overlay));
+    // The tag is the same, what it names may not be.
+    const all = overlay === 'dev' ? ['deploy/egress-relay'] : [];
+    if (running !== '') await this.kubectl('-n', SYSTEM, 'rollout', 'restart', 'ds/egress-agent', ...all);
     await this.kubectl('-n', SYSTEM, 'rollout', 'status', 'ds/egress-agent', '--timeout=180s');
   }
 

@@ -15,6 +15,7 @@ import { churn } from './churn.js';
 import { deployment } from './deployment.js';
 import { firstPacket } from './first-packet.js';
 import { policies } from './policies.js';
+import { readers } from './readers.js';
 import { makeWorld } from './world.js';
 
 const { values } = parseArgs({
@@ -41,6 +42,7 @@ for (const cni of values.cni ? [values.cni as 'ptp' | 'bridge'] : (['ptp', 'brid
     await t.test('the DaemonSet', (t) => deployment(t, cluster));
     const world = await makeWorld(cluster);
     if (wanted('policies')) await t.test('policies', (t) => policies(t, cluster, world));
+    if (wanted('readers')) await t.test('egressctl and the relay', (t) => readers(t, cluster, world));
     if (wanted('first'))
       await t.test('the first packet of a new pod', (t) => firstPacket(t, cluster, world, again || values.short));
     if (wanted('agent')) await t.test('the agent goes and comes', (t) => agentGoes(t, cluster, world));

@@ -1,0 +1,72 @@
+/** egressctl from outside of the cluster, over port-forwards; and the relay, as Hubble's clients ask it. */
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import { AgentClient } from '../../src/rpc/client.js';
+import { compiled, run, until } from '../netns/shell.js';
+import { type Cluster, SYSTEM } from './cluster.js';
+import { byName, policy } from './objects.js';
+import { SHOP, settled, type World } from './world.js';
+
+const PORT = 14245;
+
+export async function readers(t: Test, cluster: Cluster, { client, ip }: World): Promise<void> {
+  await cluster.apply(policy(SHOP, 'main', { matchLabels: { name: 'client' } }, [{ to: [byName('web-1')] }]));
+  await settled('the policy', 'timeout', () => client.tcp(ip('db'), 8080, 700));
+  const main = join(compiled, 'src/cli/main.js');
+  const ctl = (...args: string[]) =>
+    run(process.execPath, [main, '--kubeconfig', cluster.place.kubeconfig, ...args], { check: false });
+
+  const status = await ctl('status');
+  t.equal(status.status, 0, status.stderr);
+  const nodes = (await cluster.kubectl('get', 'nodes', '-o', 'name')).trim().split('\n');
+  for (const node of nodes) t.match(status.stdout, node.replace('node/', ''), `${node} stands in status`);
+
+  const flows = await ctl('flows', '--last', '50', '--from-pod', `${SHOP}/client`, '--verdict', 'DENIED');
+  t.equal(flows.status, 0, flows.stderr);
+  t.match(flows.stdout, /client.*db.*DENIED\s+np\/egress-e2e-shop\/main#default/, 'flows name the rule');
+
+  const denied = await ctl('explain', '--from', `${SHOP}/client`, '--to', `${SHOP}/db:8080`);
+  t.equal(denied.status, 3, 'explain: denied is exit code 3');
+  const allowed = await ctl('explain', '--from', `${SHOP}/client`, '--to', `${SHOP}/web-1:8080`);
+  t.equal(allowed.status, 0, 'explain: allowed is exit code 0');
+
+  // The relay, with the certificate that its callers need.
+  const secret = await cluster.json<{ data: Record<string, string> }>(
+    '-n',
+    SYSTEM,
+    'get',
+    'secret',
+    'egress-client-tls',
+  );
+  const file = (name: string) => Buffer.from(secret.data[name] ?? '', 'base64');
+  const forward = spawn(
+    cluster.place.kubectl,
+    ['--kubeconfig', cluster.place.kubeconfig, '-n', SYSTEM, 'port-forward', 'svc/egress-relay', `${PORT}:4245`],
+    { stdio: 'ignore' },
+  );
+  const relay = new AgentClient({
+    name: 'relay',
+    address: `127.0.0.1:${PORT}`,
+    tls: { ca: file('ca.crt'), cert: file('tls.crt'), key: file('tls.key') },
+    serverName: 'egress-relay.egress-system.svc',
+  });
+  try {
+    const seen = await until(
+      'the relay answers',
+      async () => {
+        const { nodes: all = [] } = await relay.nodes();
+        return all.length === nodes.length && all.every((n) => n.state === 'NODE_CONNECTED') && all;
+      },
+      60_000,
+    );
+    t.same(seen.map((n) => `node/${n.name}`).sort(), [...nodes].sort(), 'the relay is connected to every node');
+    let count = 0;
+    for await (const { flow } of relay.getFlows({ number: 20 })) if (flow) count++;
+    t.equal(count, 20, 'and hands out the flows of all');
+  } finally {
+    relay.close();
+    forward.kill();
+  }
+  await cluster.kubectl('-n', SHOP, 'delete', 'networkpolicy', 'main');
+}
