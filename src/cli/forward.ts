@@ -55,7 +55,7 @@ export class Forward {
       write: (chunk: Buffer, _encoding, done) => {
         const text = chunk.toString('utf8').trim();
         if (text !== '') {
-          this.#lastError = text.slice(0, MAX_ERROR);
+          this.#lastError = plain(text, port);
           socket.destroy();
         }
         done();
@@ -80,4 +80,10 @@ export class Forward {
       socket.destroy();
     }
   }
+}
+
+/** kubelet's words, or what they mean. */
+function plain(text: string, port: number): string {
+  if (!/connection refused/i.test(text)) return text.slice(0, MAX_ERROR);
+  return `nothing listens on its port ${port}; after an installation its certificates take a minute to arrive, and without the part tls there are none`;
 }

@@ -17,6 +17,12 @@ export async function readers(t: Test, cluster: Cluster, { client, ip }: World):
   const ctl = (...args: string[]) =>
     run(process.execPath, [main, '--kubeconfig', cluster.place.kubeconfig, ...args], { check: false });
 
+  // A Secret that was made after the agents started reaches their files when kubelet looks again.
+  await until(
+    'the agents listen',
+    async () => (await ctl('version')).status === 0 && (await ctl('status')).status === 0,
+    150_000,
+  );
   const status = await ctl('status');
   t.equal(status.status, 0, status.stderr);
   const nodes = (await cluster.kubectl('get', 'nodes', '-o', 'name')).trim().split('\n');
