@@ -1,84 +1,25 @@
 /** A cluster's source over real HTTP: complete views only, and what is away, forbidden, new or gone. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import t, { type Test } from 'tap';
-import { DialectRegistry } from '../../src/dialects/index.js';
+import t from 'tap';
 import { formatProblem } from '../../src/errors.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
-import { evaluate } from '../../src/ir/evaluate.js';
-import { type ClusterOptions, ClusterSource } from '../../src/kube/source.js';
-import { makeLogger } from '../../src/log.js';
-import { FakeCluster } from './fake-cluster.js';
+import {
+  bed,
+  CILIUM,
+  CLOSED,
+  ENDPOINTS,
+  NAMESPACES,
+  namespace,
+  PODS,
+  POLICIES,
+  pod,
+  policy,
+  SERVICES,
+  SLICES,
+  seen,
+  synced,
+} from './source-bed.js';
 import { until } from './viewer.js';
-
-const PODS = 'v1 Pod';
-const NAMESPACES = 'v1 Namespace';
-const POLICIES = 'networking.k8s.io/v1 NetworkPolicy';
-const SLICES = 'discovery.k8s.io/v1 EndpointSlice';
-const ENDPOINTS = 'v1 Endpoints';
-const SERVICES = 'v1 Service';
-const CILIUM = 'cilium.io/v2 CiliumNetworkPolicy ciliumnetworkpolicies';
-
-interface Bed {
-  readonly server: FakeCluster;
-  readonly source: ClusterSource;
-  readonly log: string[];
-  changes: number;
-}
-
-async function bed(t: Test, kinds?: readonly string[], more: Partial<ClusterOptions> = {}, watch = true): Promise<Bed> {
-  const server = await new FakeCluster().start(kinds);
-  const log: string[] = [];
-  const source = new ClusterSource({
-    client: server.client(),
-    nodeName: 'n1',
-    ownNodeIps: () => ['192.168.0.1'],
-    log: makeLogger('debug', (line) => log.push(line)),
-    ...more,
-  });
-  const it = { server, source, log, changes: 0 };
-  t.teardown(async () => {
-    source.close();
-    await server.stop();
-  });
-  if (watch) source.watch(() => it.changes++);
-  return it;
-}
-
-async function synced(b: Bed): Promise<Snapshot> {
-  await until(() => b.source.synced);
-  return b.source.load();
-}
-
-/** Loads until the snapshot is as wanted. */
-async function seen(b: Bed, wanted: (s: Snapshot) => boolean): Promise<Snapshot> {
-  let snapshot = b.source.load();
-  await until(() => {
-    if (b.source.synced) snapshot = b.source.load();
-    return wanted(snapshot);
-  });
-  return snapshot;
-}
-
-function pod(key: string, ip: string, more: { labels?: object; meta?: object; status?: object } = {}) {
-  const [namespace, name] = key.split('/') as [string, string];
-  return {
-    metadata: { namespace, name, labels: more.labels ?? {}, ...more.meta },
-    spec: { nodeName: 'n1', containers: [{ name: 'c', ports: [{ name: 'http', containerPort: 80 }] }] },
-    status: { phase: 'Running', podIP: ip, podIPs: [{ ip }], ...more.status },
-  };
-}
-
-const namespace = (name: string, more: { meta?: object; status?: object } = {}) => ({
-  metadata: { name, labels: { env: 'test' }, ...more.meta },
-  status: { phase: 'Active', ...more.status },
-});
-
-function policy(key: string, spec: unknown, meta = {}) {
-  const [ns, name] = key.split('/') as [string, string];
-  return { metadata: { namespace: ns, name, ...meta }, spec };
-}
-
-const CLOSED = { podSelector: {}, policyTypes: ['Egress'], egress: [] };
 
 t.test('nothing before everything; then all of it', async (t) => {
   const b = await bed(t, undefined, {}, false);
@@ -325,101 +266,6 @@ t.test('a start without an API server: it is waited for', async (t) => {
   await b.server.listen();
   await until(() => b.source.synced, 20_000);
   t.ok(b.changes > 0);
-});
-
-t.test('policies of a namespace that ends hold until its pods are gone', async (t) => {
-  const b = await bed(t);
-  const { server } = b;
-  const registry = new DialectRegistry();
-  server.put(NAMESPACES, namespace('a'));
-  server.put(PODS, pod('a/p', '10.0.0.1'));
-  server.put(POLICIES, policy('a/closed', CLOSED));
-  await synced(b);
-  const judged = (s: Snapshot) =>
-    evaluate(registry.toIr(s).ir, s, { from: 'a/p', to: '203.0.113.1', protocol: 6, port: 443 }).verdict;
-  t.equal(
-    judged(await seen(b, (s) => s.policies.length === 1 && s.pods.size === 1 && s.namespaces.size === 1)),
-    'deny',
-  );
-  const deletionTimestamp = '2026-01-01T00:00:00Z';
-  server.put(NAMESPACES, namespace('a', { meta: { deletionTimestamp }, status: { phase: 'Terminating' } }));
-  await seen(b, (s) => s.namespaces.get('a')?.terminating === true);
-  registry.toIr(b.source.load());
-  server.delete(POLICIES, 'a/closed');
-  const gone = await seen(b, (s) => s.policies.length === 0);
-  t.equal(judged(gone), 'deny', 'its policy is gone, its pod is not');
-  server.put(PODS, pod('a/p', '10.0.0.1', { meta: { deletionTimestamp } }));
-  const ending = await seen(b, (s) => s.pods.get('a/p')?.terminating === true);
-  t.equal(judged(ending), 'deny', 'it ends');
-  server.delete(PODS, 'a/p');
-  const { ir } = registry.toIr(await seen(b, (s) => s.pods.size === 0));
-  t.same(ir.tiers[0]?.policies, [], 'and then it is lifted');
-});
-
-t.test('what is wrong with a policy closes, and names object and field', async (t) => {
-  const b = await bed(t);
-  const { server } = b;
-  server.put(NAMESPACES, namespace('a'));
-  server.put(PODS, pod('a/p', '10.0.0.1'));
-  await synced(b);
-  const to = { to: [{ ipBlock: { cidr: '0.0.0.0/0' } }] };
-  const spec = (more: object) => ({ podSelector: {}, policyTypes: ['Egress'], egress: [to], ...more });
-  const broken: [name: string, spec: unknown, field: RegExp][] = [
-    ['unknown-field', spec({ egress: [{ ...to, tos: [] }] }), /^spec\.egress\[0\]\.tos$/],
-    ['misspelt', { podSelector: {}, policyTypes: ['Egress'], egres: [to] }, /^spec\.egres$/],
-    [
-      'operator',
-      spec({ podSelector: { matchExpressions: [{ key: 'x', operator: 'Near', values: ['y'] }] } }),
-      /^spec\.podSelector\.matchExpressions\[0\]\.operator$/,
-    ],
-    ['key', spec({ podSelector: { matchLabels: { 'a b': 'c' } } }), /^spec\.podSelector\.matchLabels/],
-    ['block', spec({ egress: [{ to: [{ ipBlock: { cidr: '10.0.0.0/33' } }] }] }), /ipBlock\.cidr$/],
-    [
-      'except',
-      spec({ egress: [{ to: [{ ipBlock: { cidr: '10.0.0.0/8', except: ['11.0.0.0/16'] } }] }] }),
-      /ipBlock\.except\[0\]$/,
-    ],
-    ['port', spec({ egress: [{ ...to, ports: [{ port: 99999 }] }] }), /ports\[0\]\.port$/],
-    ['no-spec', 'what', /^spec$/],
-    ['null-peer', spec({ egress: [{ to: [null] }] }), /^spec\.egress\[0\]\.to\[0\]/],
-  ];
-  for (const [name, text, field] of broken) {
-    server.put(POLICIES, policy(`a/${name}`, text));
-    const s = await seen(b, (n) => n.policies.length === 1);
-    const { ir, problems } = new DialectRegistry().toIr(s);
-    const errors = problems.filter((p) => p.severity === 'error');
-    t.ok(errors.length > 0, `${name}: told`);
-    t.ok(
-      errors.some((p) => p.where.object === `NetworkPolicy a/${name}` && field.test(p.where.field ?? '')),
-      `${name}: where: ${JSON.stringify(errors.map((p) => p.where))}`,
-    );
-    const { verdict } = evaluate(ir, s, { from: 'a/p', to: '203.0.113.1', protocol: 6, port: 443 });
-    t.equal(verdict, 'deny', `${name}: closed`);
-    server.delete(POLICIES, `a/${name}`);
-    await seen(b, (n) => n.policies.length === 0);
-  }
-});
-
-t.test('what was good stays in force while its object is broken', async (t) => {
-  const b = await bed(t);
-  const { server } = b;
-  const registry = new DialectRegistry();
-  server.put(PODS, pod('a/p', '10.0.0.1'));
-  const open = {
-    podSelector: {},
-    policyTypes: ['Egress'],
-    egress: [{ to: [{ ipBlock: { cidr: '203.0.113.0/24' } }] }],
-  };
-  server.put(POLICIES, policy('a/np', open));
-  await synced(b);
-  const judged = (s: Snapshot, to: string) =>
-    evaluate(registry.toIr(s).ir, s, { from: 'a/p', to, protocol: 6, port: 443 }).verdict;
-  const good = await seen(b, (s) => s.policies.length === 1 && s.pods.size === 1);
-  t.same([judged(good, '203.0.113.1'), judged(good, '198.51.100.1')], ['allow', 'deny']);
-  server.put(POLICIES, policy('a/np', { ...open, egress: [{ to: [{ ipBlock: { cidr: 'everywhere' } }] }] }));
-  const bad = await seen(b, (s) => s !== good);
-  t.same([judged(bad, '203.0.113.1'), judged(bad, '198.51.100.1')], ['allow', 'deny']);
-  t.match(registry.toIr(bad).problems.map(formatProblem), [/NetworkPolicy a\/np: .*everywhere.*last good version/]);
 });
 
 t.test('closed: nothing is asked, nobody is told', async (t) => {
