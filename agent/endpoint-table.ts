@@ -64,9 +64,13 @@ export class EndpointTable {
 
   /** Makes the entry of an interface; where it stands already with the same identity, only the set is flipped. */
   put(binding: EndpointBinding, set: bigint): void {
-    const image = this.encode(binding);
     const old = this.placed.get(binding.ifindex);
-    if (old && old.set === set && old.image.equals(image)) return;
+    if (old && old.set === set && old.binding === binding) return;
+    const image = this.encode(binding);
+    if (old && old.set === set && old.image.equals(image)) {
+      old.binding = binding;
+      return;
+    }
     if (!old?.image.equals(image)) this.writeSources(binding);
     const holder = this.slotIfindex(binding.ifindex);
     if (holder !== 0 && holder !== binding.ifindex) {

@@ -16,7 +16,8 @@
  * The whole need of room is known before the first write: TOO_LARGE changes nothing.
  */
 import { AgentError } from '../src/errors.js';
-import { planDestinations } from '../src/image/plan.js';
+import { type Plan, planDestinations } from '../src/image/plan.js';
+import { changedKeys } from '../src/identity/shared-map.js';
 import { classRow, fixedRows, portEntries } from '../src/image/rows.js';
 import type { Image, ImageService, PolicySet } from '../src/image/types.js';
 import type { ApplyResult, EndpointBinding, MapFill, MapStore } from '../src/image/store.js';
@@ -45,6 +46,9 @@ export class KernelMapStore implements MapStore {
   private inMaps: Recovered;
   private current: Image | undefined;
   private trusted = true;
+  /** Classes that the Image in force may not name any more; undefined: any may be one. */
+  private maybeDead: Set<number> | undefined;
+  private rulesOf: Image['rules'] | undefined;
 
   constructor(
     private readonly maps: Maps,
@@ -86,10 +90,13 @@ export class KernelMapStore implements MapStore {
     const wanted = new Map(bindings.map((b) => [b, refOf(image, b)]));
     const flips = bindings.some((b) => this.endpoints.setOf(b) !== wanted.get(b));
     const plan = planDestinations(this.inMaps, image, flips);
-    const batch = this.prepare(image, plan.transitional);
-    this.checkRoom(image, batch, plan.destinations4.before.length, plan.destinations6.before.length);
-    this.remember(image, plan.transitional, batch);
-    const settled = this.trusted && this.current !== undefined;
+    const services = diffServices(this.inMaps.services, image.services);
+    // What an apply before this one left is as its Image says: what differs from that is all there is to do.
+    const before = this.trusted ? this.current : undefined;
+    const changed = before ? changedKeys(before.classes, image.classes) : [...image.classes.keys()];
+    const batch = this.prepare(image, changed, plan.transitional);
+    this.checkRoom(batch, plan, services.added);
+    this.remember(image, batch);
     this.trusted = false;
 
     // Phase 1: write.
@@ -99,12 +106,11 @@ export class KernelMapStore implements MapStore {
     // Phase 2: flip. Destinations first: a new set must find its atoms.
     written += this.writer.writeDestinations4(plan.destinations4.before);
     written += this.writer.writeDestinations6(plan.destinations6.before);
-    const services = diffServices(this.inMaps.services, image.services);
     written += this.writer.writeServices(services.changed);
     for (const [binding, ref] of wanted) this.endpoints.put(binding, ref);
 
     // Phase 3: epoch. Also where an earlier apply, or an agent before this one, may have died ahead of its own.
-    if (written > 0 || flips || services.removed.length > 0 || !settled) this.bumpEpoch();
+    if (written > 0 || flips || services.removed.length > 0 || !before) this.bumpEpoch();
 
     // Phase 4: collect.
     const narrowed = plan.destinations4.settle.length + plan.destinations6.settle.length;
@@ -122,6 +128,8 @@ export class KernelMapStore implements MapStore {
     this.inMaps.destinations6 = image.destinations6;
     this.inMaps.services = image.services;
     this.current = image;
+    if (!before) this.maybeDead = undefined;
+    for (const id of [...changed, ...plan.transitional.keys()]) if (!image.classes.has(id)) this.maybeDead?.add(id);
     return { written, deleted, millis: performance.now() - start };
   }
 
@@ -141,24 +149,26 @@ export class KernelMapStore implements MapStore {
     if (!image) return 0;
     let deleted = 0;
     const dead = [...this.inMaps.sets.values()].filter((s) => !image.sets.has(s.id));
-    const deadClasses = [...this.inMaps.classes.keys()].filter((c) => !image.classes.has(c));
+    const deadClasses = [...(this.maybeDead ?? this.inMaps.classes.keys())].filter(
+      (c) => this.inMaps.classes.has(c) && !image.classes.has(c),
+    );
+    this.maybeDead = new Set();
     if (dead.length === 0 && deadClasses.length === 0 && this.inMaps.strangers.length === 0) return 0;
     for (const set of dead) {
       deleted += this.writer.removeSet(set, this.inMaps.rows.get(set.id) ?? new Set());
       this.inMaps.sets.delete(set.id);
       this.inMaps.rows.delete(set.id);
     }
-    const gone = new Set(deadClasses);
     for (const [id, classes] of this.inMaps.rows) {
       const set = this.inMaps.sets.get(id) as PolicySet;
-      const old = [...classes].filter((c) => gone.has(c));
+      const old = deadClasses.filter((c) => classes.has(c));
       deleted += this.writer.removeClassRows(set, old);
       for (const c of old) classes.delete(c);
     }
     for (const c of deadClasses) this.inMaps.classes.delete(c);
     for (const stranger of this.inMaps.strangers) if (!image.sets.has(stranger.set)) deleted += stranger.remove();
     this.inMaps.strangers = [];
-    this.inMaps.rules = new Map(image.rules);
+    this.takeRules(image);
     this.journal?.keep(image.sets, this.inMaps.classes);
     return deleted;
   }
@@ -170,35 +180,11 @@ export class KernelMapStore implements MapStore {
   }
 
   fill(): MapFill[] {
-    const sets = [...this.inMaps.sets.values()];
-    const total = (large: boolean, of: (s: PolicySet) => number) =>
-      sets.filter((s) => s.large === large).reduce((n, s) => n + of(s), 0);
-    const rows = (s: PolicySet) => (this.inMaps.rows.get(s.id)?.size ?? 0) + fixedRows(s).length;
-    const fill = (name: string, entries: number): MapFill => ({
+    return Object.entries(this.counts()).map(([name, entries]) => ({
       name,
-      entries,
-      max: encode.map(this.maps, name).maxEntries,
-    });
-    return [
-      fill('endpoints', this.endpoints.size),
-      fill('destinations4', this.inMaps.destinations4.keys.length),
-      fill('destinations6', this.inMaps.destinations6.keys.length),
-      fill('class_rules', total(false, rows)),
-      fill('class_rules_large', total(true, rows)),
-      fill(
-        'port_rules',
-        total(false, (s) => portEntries(s).length),
-      ),
-      fill(
-        'port_rules_large',
-        total(true, (s) => portEntries(s).length),
-      ),
-      fill(
-        'rules',
-        sets.reduce((n, s) => n + s.rules.length, 0),
-      ),
-      fill('services', this.inMaps.services.size),
-    ];
+      entries: entries(),
+      max: this.maxOf(name),
+    }));
   }
 
   close(): void {
@@ -209,10 +195,45 @@ export class KernelMapStore implements MapStore {
     Atomics.add(this.state, encode.EPOCH_WORD, 1);
   }
 
-  /** New sets, and the rows that old and new sets need for old, new and transitional classes. */
-  private prepare(image: Image, transitional: ReadonlyMap<number, readonly number[]>): Batch {
+  private maxOf(name: string): number {
+    return encode.map(this.maps, name).maxEntries;
+  }
+
+  /** Entries that each map holds. */
+  private counts(): Record<string, () => number> {
+    const total = (large: boolean, of: (s: PolicySet) => number) => {
+      let n = 0;
+      for (const s of this.inMaps.sets.values()) if (s.large === large) n += of(s);
+      return n;
+    };
+    const rows = (s: PolicySet) => (this.inMaps.rows.get(s.id)?.size ?? 0) + fixedRows(s).length;
+    const ports = (s: PolicySet) => portEntries(s).length;
+    const rules = (s: PolicySet) => s.rules.length;
+    return {
+      endpoints: () => this.endpoints.size,
+      destinations4: () => this.inMaps.destinations4.keys.length,
+      destinations6: () => this.inMaps.destinations6.keys.length,
+      class_rules: () => total(false, rows),
+      class_rules_large: () => total(true, rows),
+      port_rules: () => total(false, ports),
+      port_rules_large: () => total(true, ports),
+      rules: () => total(false, rules) + total(true, rules),
+      services: () => this.inMaps.services.size,
+    };
+  }
+
+  /**
+   * New sets, and the rows that old and new sets need for old, new and transitional classes.
+   * @param changed classes that may be new
+   */
+  private prepare(image: Image, changed: readonly number[], transitional: Plan['transitional']): Batch {
     const sets = [...image.sets.values()].filter((s) => !this.inMaps.sets.has(s.id));
-    const fresh = new Map([...image.classes, ...transitional].filter(([id]) => !this.inMaps.classes.has(id)));
+    const fresh = new Map<number, readonly number[]>();
+    for (const id of changed) {
+      const atoms = image.classes.get(id);
+      if (atoms && !this.inMaps.classes.has(id)) fresh.set(id, atoms);
+    }
+    for (const [id, atoms] of transitional) if (!this.inMaps.classes.has(id)) fresh.set(id, atoms);
     const rows: Batch['rows'] = [];
     const add = (set: PolicySet, classes: Iterable<readonly [number, readonly number[]]>) => {
       const have = this.inMaps.rows.get(set.id);
@@ -222,31 +243,34 @@ export class KernelMapStore implements MapStore {
         if (row) rows.push({ set, classId, row });
       }
     };
-    for (const set of this.inMaps.sets.values()) add(set, fresh);
+    if (fresh.size > 0) for (const set of this.inMaps.sets.values()) add(set, fresh);
     for (const set of sets) {
       add(set, this.inMaps.classes);
       add(set, fresh);
     }
-    return { sets, rows };
+    return { sets, classes: fresh, rows };
   }
 
-  private checkRoom(image: Image, batch: Batch, new4: number, new6: number): void {
+  private checkRoom(batch: Batch, plan: Plan, services: number): void {
     const count = (large: boolean, of: (s: PolicySet) => number) =>
       batch.sets.filter((s) => s.large === large).reduce((n, s) => n + of(s), 0);
     const rows = (large: boolean) =>
       batch.rows.filter((r) => r.set.large === large).length + count(large, (s) => fixedRows(s).length);
     const more: Record<string, number> = {
-      destinations4: new4,
-      destinations6: new6,
+      destinations4: plan.destinations4.before.length,
+      destinations6: plan.destinations6.before.length,
       class_rules: rows(false),
       class_rules_large: rows(true),
       port_rules: count(false, (s) => portEntries(s).length),
       port_rules_large: count(true, (s) => portEntries(s).length),
       rules: batch.sets.reduce((n, s) => n + s.rules.length, 0),
-      services: [...image.services.keys()].filter((k) => !this.inMaps.services.has(k)).length,
+      services,
     };
-    for (const { name, entries, max } of this.fill()) {
-      const need = entries + (more[name] ?? 0);
+    const entries = this.counts();
+    for (const [name, added] of Object.entries(more)) {
+      if (added === 0) continue;
+      const need = (entries[name]?.() ?? 0) + added;
+      const max = this.maxOf(name);
       if (need <= max) continue;
       throw new AgentError(
         'TOO_LARGE',
@@ -259,22 +283,32 @@ export class KernelMapStore implements MapStore {
   }
 
   /** Takes the new content into the books, on disk first: whoever comes after a crash must know what may be there. */
-  private remember(image: Image, transitional: ReadonlyMap<number, readonly number[]>, batch: Batch): void {
+  private remember(image: Image, batch: Batch): void {
     const { sets, classes, rows } = this.inMaps;
-    const fresh = [...image.classes, ...transitional].filter(([id]) => !classes.has(id));
-    this.journal?.add(batch.sets, fresh, image.rules);
+    this.journal?.add(batch.sets, [...batch.classes], image.rules);
     for (const set of batch.sets) {
       sets.set(set.id, set);
       rows.set(set.id, new Set());
     }
-    for (const [id, atoms] of fresh) classes.set(id, atoms);
+    for (const [id, atoms] of batch.classes) classes.set(id, atoms);
     for (const { set, classId } of batch.rows) (rows.get(set.id) as Set<number>).add(classId);
+    if (image.rules === this.rulesOf) return;
     for (const [id, ref] of image.rules) this.inMaps.rules.set(id, ref);
+    this.rulesOf = undefined;
+  }
+
+  /** Forgets the names of rules that are not in the maps any more. */
+  private takeRules(image: Image): void {
+    if (image.rules === this.rulesOf) return;
+    this.inMaps.rules = new Map(image.rules);
+    this.rulesOf = image.rules;
   }
 }
 
 interface Batch {
   sets: PolicySet[];
+  /** New ones, with their atoms. */
+  classes: ReadonlyMap<number, readonly number[]>;
   rows: { set: PolicySet; classId: number; row: Uint32Array }[];
 }
 
@@ -288,11 +322,14 @@ function refOf(image: Image, binding: EndpointBinding): bigint {
 function diffServices(
   now: ReadonlyMap<string, ImageService>,
   next: ReadonlyMap<string, ImageService>,
-): { changed: ImageService[]; removed: ImageService[] } {
-  const same = (a: ImageService | undefined, b: ImageService) =>
-    a !== undefined && JSON.stringify(a) === JSON.stringify(b);
-  return {
-    changed: [...next].filter(([k, s]) => !same(now.get(k), s)).map(([, s]) => s),
-    removed: [...now].filter(([k]) => !next.has(k)).map(([, s]) => s),
-  };
+): { changed: ImageService[]; removed: ImageService[]; added: number } {
+  const out = { changed: [] as ImageService[], removed: [] as ImageService[], added: 0 };
+  for (const key of changedKeys(now, next)) {
+    const [before, after] = [now.get(key), next.get(key)];
+    if (before && !after) out.removed.push(before);
+    if (!after || (before && JSON.stringify(before) === JSON.stringify(after))) continue;
+    out.changed.push(after);
+    if (!before) out.added++;
+  }
+  return out;
 }

@@ -10,6 +10,7 @@ interface Counted {
 export class ClassTable {
   private readonly classes = new Map<number, Counted>();
   private readonly ids = new Map<string, number>();
+  private readonly changed = new Set<number>();
 
   /** The class of these atoms (ascending), counted once more. @throws AgentError HASH_COLLISION */
   take(atoms: readonly number[]): number {
@@ -26,7 +27,10 @@ export class ClassTable {
     }
     const entry = this.classes.get(id);
     if (entry) entry.count++;
-    else this.classes.set(id, { atoms, count: 1 });
+    else {
+      this.classes.set(id, { atoms, count: 1 });
+      this.changed.add(id);
+    }
     return id;
   }
 
@@ -35,7 +39,15 @@ export class ClassTable {
     if (!entry) return;
     if (--entry.count > 0) return;
     this.classes.delete(id);
+    this.changed.add(id);
     this.ids.delete(entry.atoms.join(','));
+  }
+
+  /** Classes that came or went since this was asked last; undefined: gone. */
+  takeChanges(): (readonly [id: number, atoms: readonly number[] | undefined])[] {
+    const out = [...this.changed].map((id) => [id, this.classes.get(id)?.atoms] as const);
+    this.changed.clear();
+    return out;
   }
 
   *[Symbol.iterator](): Generator<readonly [number, readonly number[]]> {

@@ -3,17 +3,19 @@
  * single addresses of pods and nodes, each by itself. An address that changes costs one look-up below it and one
  * place in the sorted result.
  */
+import { SharedMap } from '../identity/shared-map.js';
+import { noteEdits } from '../image/edits.js';
 import { classLookup } from '../image/lookup.js';
 import type { Destinations4, Destinations6 } from '../image/types.js';
 import { type Atom, atomPrefix } from './atoms.js';
 import { ClassTable } from './classes.js';
 import type { Members } from './members.js';
-import { type Classes, key6, sweep } from './sweep.js';
+import { key6, sweep } from './sweep.js';
 
 export interface Swept {
   readonly destinations4: Destinations4;
   readonly destinations6: Destinations6;
-  readonly classes: Classes;
+  readonly classes: ReadonlyMap<number, readonly number[]>;
 }
 
 interface Host {
@@ -78,10 +80,19 @@ export class DestinationTable {
       this.result = {
         destinations4: edit4(from.destinations4, edits4, this.fixed.destinations4),
         destinations6: edit6(from.destinations6, edits6, this.fixed.destinations6),
-        classes: new Map([...this.fixed.classes, ...this.hostClasses]),
+        classes: this.classes(all),
       };
     }
     return { swept: this.result, all };
+  }
+
+  /** Of blocks and of single addresses. */
+  private classes(all: boolean): Swept['classes'] {
+    const changes = this.hostClasses.takeChanges();
+    if (all || !(this.result.classes instanceof SharedMap)) {
+      return SharedMap.of<readonly number[], number>(new Map([...this.fixed.classes, ...this.hostClasses]));
+    }
+    return this.result.classes.with(changes.map(([id, atoms]) => [id, atoms ?? this.fixed.classes.get(id)]));
   }
 
   /** What an address becomes, its class counted; undefined where no predicate holds it. */
@@ -128,6 +139,20 @@ function edit4(
 ): Destinations4 {
   if (edits.size === 0) return from;
   const sorted = [...edits].sort(([a], [b]) => a - b);
+  const next = edited4(from, sorted, fixed);
+  noteEdits(
+    next,
+    from,
+    sorted.map(([key]) => key),
+  );
+  return next;
+}
+
+function edited4(
+  from: Destinations4,
+  sorted: readonly [number, number | undefined][],
+  fixed: Destinations4,
+): Destinations4 {
   const keys = new Float64Array(from.keys.length + sorted.length);
   const classes = new Float64Array(keys.length);
   let out = 0;
@@ -174,5 +199,11 @@ function edit6(
     classes.push(classId);
   }
   copy(from.keys.length);
-  return { keys, classes: Float64Array.from(classes) };
+  const next = { keys, classes: Float64Array.from(classes) };
+  noteEdits(
+    next,
+    from,
+    sorted.map(([key]) => key),
+  );
+  return next;
 }

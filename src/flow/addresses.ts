@@ -1,4 +1,5 @@
 /** Who an address belongs to: the snapshot's pods, nodes and Services by address, and the pods that had it before. */
+import { changedKeys } from '../identity/shared-map.js';
 import type { Pod, Service, Snapshot } from '../identity/snapshot.js';
 import type { Party } from './types.js';
 
@@ -28,7 +29,7 @@ export class AddressBook {
   #services: Snapshot['services'] | undefined;
   #ownNode: Snapshot['ownNode'] | undefined;
   #changedAt = 0;
-  #podIps = new Map<string, Who>();
+  #podIps = new Map<string, Pod>();
   readonly #nodeIps = new Map<string, Who>();
   readonly #serviceIps = new Map<string, Service[]>();
   readonly #serviceWho = new Map<string, Who>();
@@ -49,7 +50,8 @@ export class AddressBook {
     this.#sync();
     const former = this.#former.size === 0 ? undefined : this.#former.get(ip);
     if (former && began < former.at - SETTLED_NS) return former.who;
-    const who = this.#podIps.get(ip) ?? this.#nodeIps.get(ip) ?? this.#serviceWho.get(ip);
+    const pod = this.#podIps.get(ip);
+    const who = pod ? whoIs(pod) : (this.#nodeIps.get(ip) ?? this.#serviceWho.get(ip));
     if (who) return who;
     return former && began <= former.at + GRACE_NS ? former.who : WORLD;
   }
@@ -77,33 +79,34 @@ export class AddressBook {
   /** Touches what changed alone: most of a cluster's pods stay the same, most of the time. */
   #syncPods(pods: Snapshot['pods']): void {
     const before = this.#disputed ? new Map<string, Pod>() : this.#pods;
-    const lost = new Map<string, Who>();
+    const lost = new Map<string, Pod>();
     if (this.#disputed) {
-      for (const [ip, who] of this.#podIps) lost.set(ip, who);
+      for (const [ip, pod] of this.#podIps) lost.set(ip, pod);
       this.#podIps = new Map();
       this.#disputed = false;
     }
-    for (const [key, pod] of before) {
-      if (pods.get(key) === pod) continue;
-      for (const ip of addresses(pod)) {
-        const who = this.#podIps.get(ip);
-        if (!who) continue;
-        lost.set(ip, who);
+    const changed = changedKeys(before, pods);
+    for (const key of changed) {
+      const pod = before.get(key);
+      for (const ip of pod ? addresses(pod) : []) {
+        const had = this.#podIps.get(ip);
+        if (!had) continue;
+        lost.set(ip, had);
         this.#podIps.delete(ip);
       }
     }
-    for (const [key, pod] of pods) {
-      if (before.get(key) === pod) continue;
-      const who = whoIs(pod);
+    for (const key of changed) {
+      const pod = pods.get(key);
+      if (!pod) continue;
       for (const ip of addresses(pod)) {
         if (this.#podIps.has(ip)) this.#disputed = true;
-        this.#podIps.set(ip, who);
+        this.#podIps.set(ip, pod);
       }
     }
-    for (const [ip, who] of lost) {
+    for (const [ip, pod] of lost) {
       const now = this.#podIps.get(ip);
-      if (now && now.pod === who.pod && now.namespace === who.namespace) continue;
-      remember(this.#former, ip, { who, at: this.#changedAt }, REMEMBERED);
+      if (now && now.name === pod.name && now.namespace === pod.namespace) continue;
+      remember(this.#former, ip, { who: whoIs(pod), at: this.#changedAt }, REMEMBERED);
     }
     this.#pods = pods;
   }
@@ -143,7 +146,16 @@ function addresses(pod: Pod): readonly string[] {
   return pod.hostNetwork || pod.ended ? [] : pod.ips;
 }
 
+const whos = new WeakMap<Pod, Who>();
+
+/** The same value for the same pod: made for those that somebody asks for. */
 export function whoIs(pod: Pod): Who {
+  let who = whos.get(pod);
+  if (!who) whos.set(pod, (who = makeWho(pod)));
+  return who;
+}
+
+function makeWho(pod: Pod): Who {
   return {
     kind: 'pod',
     namespace: pod.namespace,

@@ -4,35 +4,35 @@
  */
 
 /** What a key was given last; `undefined` takes it away. */
-export type Change<V> = readonly [key: string, value: V | undefined];
+export type Change<V, K = string> = readonly [key: K, value: V | undefined];
 
 /** Changes are carried along until they are this many, or more than this share of the base: then a new base is made. */
 const FEW = 64;
 const SHARE = 128;
 
-export class SharedMap<V> implements ReadonlyMap<string, V> {
-  readonly #base: ReadonlyMap<string, V>;
-  readonly #delta: ReadonlyMap<string, V | undefined>;
+export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
+  readonly #base: ReadonlyMap<K, V>;
+  readonly #delta: ReadonlyMap<K, V | undefined>;
   /** What this base was made from, so that a comparison over that step is cheap too. */
-  #from: { base: ReadonlyMap<string, unknown>; delta: ReadonlyMap<string, unknown> } | undefined;
+  #from: { base: ReadonlyMap<K, unknown>; delta: ReadonlyMap<K, unknown> } | undefined;
   readonly size: number;
 
-  private constructor(base: ReadonlyMap<string, V>, delta: ReadonlyMap<string, V | undefined>, size: number) {
+  private constructor(base: ReadonlyMap<K, V>, delta: ReadonlyMap<K, V | undefined>, size: number) {
     this.#base = base;
     this.#delta = delta;
     this.size = size;
   }
 
   /** @param base must not be written from here on */
-  static of<V>(base: ReadonlyMap<string, V> = new Map()): SharedMap<V> {
+  static of<V, K = string>(base: ReadonlyMap<K, V> = new Map()): SharedMap<V, K> {
     return new SharedMap(base, new Map(), base.size);
   }
 
   /** The same map where nothing changes. */
-  with(changes: Iterable<Change<V>>): SharedMap<V> {
-    let delta: Map<string, V | undefined> | undefined;
+  with(changes: Iterable<Change<V, K>>): SharedMap<V, K> {
+    let delta: Map<K, V | undefined> | undefined;
     let size = this.size;
-    const has = (key: string) => (delta?.has(key) ? delta.get(key) !== undefined : this.has(key));
+    const has = (key: K) => (delta?.has(key) ? delta.get(key) !== undefined : this.has(key));
     for (const [key, value] of changes) {
       if (value === (delta?.has(key) ? delta.get(key) : this.get(key))) continue;
       const before = has(key);
@@ -47,22 +47,22 @@ export class SharedMap<V> implements ReadonlyMap<string, V> {
       if (value === undefined) base.delete(key);
       else base.set(key, value);
     }
-    const next = new SharedMap<V>(base, new Map(), base.size);
+    const next = new SharedMap<V, K>(base, new Map(), base.size);
     next.#from = { base: this.#base, delta };
     return next;
   }
 
-  get(key: string): V | undefined {
+  get(key: K): V | undefined {
     if (this.#delta.size > 0 && this.#delta.has(key)) return this.#delta.get(key);
     return this.#base.get(key);
   }
 
-  has(key: string): boolean {
+  has(key: K): boolean {
     if (this.#delta.size > 0 && this.#delta.has(key)) return this.#delta.get(key) !== undefined;
     return this.#base.has(key);
   }
 
-  *entries(): MapIterator<[string, V]> {
+  *entries(): MapIterator<[K, V]> {
     if (this.#delta.size === 0) {
       yield* this.#base.entries();
       return;
@@ -71,7 +71,7 @@ export class SharedMap<V> implements ReadonlyMap<string, V> {
     for (const [key, value] of this.#delta) if (value !== undefined) yield [key, value];
   }
 
-  *keys(): MapIterator<string> {
+  *keys(): MapIterator<K> {
     for (const [key] of this.entries()) yield key;
   }
 
@@ -79,16 +79,16 @@ export class SharedMap<V> implements ReadonlyMap<string, V> {
     for (const [, value] of this.entries()) yield value;
   }
 
-  [Symbol.iterator](): MapIterator<[string, V]> {
+  [Symbol.iterator](): MapIterator<[K, V]> {
     return this.entries();
   }
 
-  forEach(call: (value: V, key: string, map: ReadonlyMap<string, V>) => void): void {
+  forEach(call: (value: V, key: K, map: ReadonlyMap<K, V>) => void): void {
     for (const [key, value] of this.entries()) call(value, key, this);
   }
 
   /** Keys that may differ, found without looking at what both share; undefined where they share nothing. */
-  static candidates(a: SharedMap<unknown>, b: SharedMap<unknown>): Iterable<string> | undefined {
+  static candidates<K>(a: SharedMap<unknown, K>, b: SharedMap<unknown, K>): Iterable<K> | undefined {
     if (a.#base === b.#base) return new Set([...a.#delta.keys(), ...b.#delta.keys()]);
     const from = b.#from;
     if (from && from.base === a.#base) return new Set([...a.#delta.keys(), ...from.delta.keys(), ...b.#delta.keys()]);
@@ -97,11 +97,11 @@ export class SharedMap<V> implements ReadonlyMap<string, V> {
 }
 
 /** Keys whose values (by identity) are not the same in both. Costs as much as changed, where one map was made from the other. */
-export function changedKeys<V>(before: ReadonlyMap<string, V>, after: ReadonlyMap<string, V>): string[] {
+export function changedKeys<V, K = string>(before: ReadonlyMap<K, V>, after: ReadonlyMap<K, V>): K[] {
   if (before === after) return [];
   const some =
     before instanceof SharedMap && after instanceof SharedMap ? SharedMap.candidates(before, after) : undefined;
-  const out: string[] = [];
+  const out: K[] = [];
   if (some) {
     for (const key of some) if (before.get(key) !== after.get(key)) out.push(key);
     return out;

@@ -7,6 +7,7 @@
  * old and new atoms: the old set finds its atoms in it, and so does the new one.
  * Only when no packet reads an old set any more does it settle to the new class.
  */
+import { editsOf } from './edits.js';
 import { contentId } from './ids.js';
 import type { Destinations4, Destinations6, Image } from './types.js';
 
@@ -69,6 +70,7 @@ export function planDestinations(now: InForce, next: Image, flips: boolean): Pla
       },
       { covers: covers4, around: around4 },
       union,
+      editsOf(now.destinations4, next.destinations4),
     ),
     destinations6: merge(
       {
@@ -83,6 +85,7 @@ export function planDestinations(now: InForce, next: Image, flips: boolean): Pla
       },
       { covers: covers6, around: around6 },
       union,
+      editsOf(now.destinations6, next.destinations6),
     ),
     transitional,
   };
@@ -103,7 +106,9 @@ function merge<K extends number | string>(
   next: Sorted<K>,
   coversKey: { covers(outer: K, inner: K): boolean; around(key: K): Iterable<K> },
   union: (from: number, to: number) => number,
+  edits: readonly K[] | undefined,
 ): DestinationPlan<K> {
+  if (edits) return mergeHosts(now, next, coversKey.around, union, edits);
   const { covers } = coversKey;
   const plan: DestinationPlan<K> = { before: [], settle: [], remove: [] };
   const equal = (i: number, j: number) => now.key(i) === next.key(j) && now.classId(i) === next.classId(j);
@@ -155,6 +160,35 @@ function merge<K extends number | string>(
       nextStack.push({ key, classId: to });
       j++;
     }
+  }
+  return plan;
+}
+
+/** The same where single addresses alone differ, and it is known which: they cover nothing, so that each stands for itself. */
+function mergeHosts<K extends number | string>(
+  now: Sorted<K>,
+  next: Sorted<K>,
+  around: (key: K) => Iterable<K>,
+  union: (from: number, to: number) => number,
+  edits: readonly K[],
+): DestinationPlan<K> {
+  const plan: DestinationPlan<K> = { before: [], settle: [], remove: [] };
+  const read = (list: Sorted<K>, key: K, at: number): number => {
+    if (at >= 0) return list.classId(at);
+    for (const outer of [...around(key)].reverse()) {
+      const found = find(list, outer, list.size);
+      if (found >= 0) return list.classId(found);
+    }
+    return 0;
+  };
+  for (const key of edits) {
+    const [i, j] = [find(now, key, now.size), find(next, key, next.size)];
+    if (i < 0 && j < 0) continue;
+    const [from, to] = [read(now, key, i), read(next, key, j)];
+    const between = union(from, to);
+    if (i < 0 || between !== from) plan.before.push({ key, classId: between });
+    if (j >= 0 && between !== to) plan.settle.push({ key, classId: to });
+    if (j < 0) plan.remove.push(key);
   }
   return plan;
 }
