@@ -121,7 +121,7 @@ export function podObject(index: number, version: number, state: PodState = {}):
         ready: running,
         restartCount: state.restarts ?? 0,
         image: `registry.example.com/${spec.workload}/${name}:1.2.3`,
-        imageID: `registry.example.com/${spec.workload}/${name}@sha256:${hash.repeat(8)}`,
+        imageID: `registry.example.com/${name}@sha256:${hash.repeat(8)}`,
         containerID: `containerd://${spec.uid.replaceAll('-', '').repeat(2)}`,
         started: running,
       })),
@@ -135,20 +135,12 @@ function container(name: string, image: string, port: number): Json {
     name,
     image: `registry.example.com/${image}/${name}:1.2.3`,
     ports: [{ name: name === 'main' ? 'http' : 'metrics', containerPort: port, protocol: 'TCP' }],
-    env: ['POD_NAME', 'POD_NAMESPACE', 'LOG_LEVEL'].map((env, i) =>
-      i < 2
-        ? {
-            name: env,
-            valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: i ? 'metadata.namespace' : 'metadata.name' } },
-          }
-        : { name: env, value: 'info' },
-    ),
+    env: [{ name: 'POD_NAME', valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: 'metadata.name' } } }],
     resources: { limits: { memory: '256Mi' }, requests: { cpu: '50m', memory: '128Mi' } },
     volumeMounts: [
       { name: 'config', readOnly: true, mountPath: '/etc/app' },
       { name: 'kube-api-access-x7k2p', readOnly: true, mountPath: '/var/run/secrets/kubernetes.io/serviceaccount' },
     ],
-    livenessProbe: probe('/livez', port),
     readinessProbe: probe('/readyz', port),
     terminationMessagePath: '/dev/termination-log',
     terminationMessagePolicy: 'File',

@@ -102,7 +102,7 @@ export async function cluster(): Promise<Result[]> {
 }
 
 /** Pods elsewhere that policies in force here allow: each goes, comes again under another name, and becomes another tier's. */
-async function changes(node: BenchNode, server: ApiServer, round: number): Promise<number[]> {
+export async function changes(node: BenchNode, server: ApiServer, round: number): Promise<number[]> {
   const maps = new Changes(node);
   const took: number[] = [];
   try {
@@ -127,7 +127,7 @@ async function changes(node: BenchNode, server: ApiServer, round: number): Promi
 }
 
 /** Pods that come and go as they do in a cluster that is in use. */
-async function churn(server: ApiServer): Promise<void> {
+export async function churn(server: ApiServer): Promise<void> {
   const start = performance.now();
   const life = (index: number, generation: number) => {
     const next = generation + 1;
