@@ -8,7 +8,7 @@
  * 4. Disjoint destination classes: CIDR blocks, single addresses above  (sweep.ts, destinations.ts)
  * 5. Services as one backend for each kind of backend                   (services.ts)
  */
-import type { Ir, IrPolicy, RuleRef } from '../ir/types.js';
+import type { Ir, IrPolicy, RuleRef, Tier } from '../ir/types.js';
 import type { Snapshot } from '../identity/snapshot.js';
 import type { Image, PolicySet } from '../image/types.js';
 import type { Atom } from './atoms.js';
@@ -19,22 +19,27 @@ import { ServiceTable } from './services.js';
 import { type BuiltSet, buildSet, type Selection } from './sets.js';
 import { World, type WorldChanges } from './world.js';
 
-const policyNumbers = new WeakMap<IrPolicy, number>();
-let nextPolicyNumber = 1;
+const numbers = new WeakMap<object, number>();
+let nextNumber = 1;
 
-function policyNumber(policy: IrPolicy): number {
-  let n = policyNumbers.get(policy);
-  if (n === undefined) policyNumbers.set(policy, (n = nextPolicyNumber++));
+/** Of a policy, or of a tier's implicit rules: dialects keep the identity of what is unchanged. */
+function numberOf(it: IrPolicy | Tier['implicit']): number {
+  let n = numbers.get(it);
+  if (n === undefined) numbers.set(it, (n = nextNumber++));
   return n;
 }
 
 const keys = new WeakMap<readonly Selection[], string>();
 
-/** Names a list of policies: the same list, the same text. */
+/** Names a list of policies, with what their tiers add: the same list, the same text. */
 function keyOf(selections: readonly Selection[]): string {
   let key = keys.get(selections);
   if (key === undefined) {
-    key = selections.map((s) => s.policies.map(policyNumber).join(',')).join(';');
+    const parts = selections.map(({ tier, policies }) => [
+      ...[tier.name, tier.defaultAction, numberOf(tier.implicit)],
+      ...policies.map(numberOf),
+    ]);
+    key = JSON.stringify(parts);
     keys.set(selections, key);
   }
   return key;

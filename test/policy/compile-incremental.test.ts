@@ -10,11 +10,11 @@ import { LiveSnapshot } from '../../src/identity/live.js';
 import type { Pod, Snapshot } from '../../src/identity/snapshot.js';
 import { planDestinations } from '../../src/image/plan.js';
 import type { Image } from '../../src/image/types.js';
-import type { Ir, IrPolicy } from '../../src/ir/types.js';
+import type { Ir, IrPolicy, Tier } from '../../src/ir/types.js';
 import { Random, seeded } from '../fuzz/random.js';
 import { Churn } from './churn.js';
 import { walkPlan } from './plan-model.js';
-import { NODE, NODE_IP } from './world.js';
+import { NODE, NODE_IP, pod, policy, snapshotOf } from './world.js';
 
 const SEEDS = Number(process.env.FUZZ_SEQUENCES ?? 6);
 const STEPS = 350;
@@ -126,7 +126,28 @@ t.test(`a compiler with a past and one without, FUZZ_SEED=${random.seed}`, async
   t.pass(`${SEEDS} sequences of ${STEPS} steps, ${states} states of the tables between them`);
 });
 
-/** An IR whose policy `index` cannot be looked at. */
+t.test('the same policies in a tier that is another', async (t) => {
+  const snapshot = snapshotOf(pod('a/p', '10.244.0.1') + policy('a/np', { podSelector: {}, policyTypes: ['Egress'] }));
+  const { ir } = new DialectRegistry().toIr(snapshot);
+  const [tier] = ir.tiers as [Tier];
+  const compiler = new Compiler();
+  const tiers: Tier[] = [
+    tier,
+    { ...tier },
+    { ...tier, defaultAction: 'pass' },
+    { ...tier, name: 'other' },
+    { ...tier, implicit: [] },
+    tier,
+  ];
+  const ids = tiers.map((it) => {
+    const image = compiler.compile({ tiers: [it] }, snapshot, ['a/p']);
+    t.same(plain(image), plain(new Compiler().compile({ tiers: [it] }, snapshot, ['a/p'])));
+    return image.endpoints.get('a/p');
+  });
+  t.equal(new Set(ids).size, 4, 'a set for each');
+});
+
+/** An IR whose rules cannot be looked at. */
 function broken(ir: Ir, error: Error): Ir {
   const tiers = ir.tiers.map((tier) => {
     const policies = tier.policies.map((policy): IrPolicy => {
