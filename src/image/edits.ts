@@ -10,6 +10,8 @@ const notes = new WeakMap<object, { from: object; keys: readonly (number | strin
 
 /** @param keys of all that differs, ascending: of addresses by themselves (/32, /128) only */
 export function noteEdits<D extends Destinations4 | Destinations6>(next: D, from: D, keys: Keys<D>): void {
+  // Or each would keep all that were before it.
+  notes.delete(from);
   notes.set(next, { from, keys });
 }
 

@@ -1,4 +1,5 @@
 /** Watches the kernel's maps from outside of the agent: when does a destination say something else? */
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { EPOCH_WORD, writeDest4 } from '../../agent/encode.js';
 import { BpfMap } from '../../agent/libbpf/map.js';
@@ -51,7 +52,8 @@ export class Changes {
 }
 
 function open(node: BenchNode, name: string): BpfMap {
-  const path = join(node.pinDir, 'maps', name);
+  const shapes = join(node.pinDir, 'maps');
+  const path = join(shapes, readdirSync(shapes)[0] as string, name);
   const fd = openPinned(path);
   if (fd === undefined) throw new Error(`there is no ${path}`);
   return new BpfMap(fd, name);
