@@ -68,6 +68,7 @@ export class Agent implements AgentView {
   private lostBefore: number[] = [];
   private started = false;
   private strangersGone = false;
+  private tookOver = false;
 
   private constructor(
     private readonly options: AgentOptions,
@@ -124,7 +125,7 @@ export class Agent implements AgentView {
       reject: options.denyResponse === 'reject',
     });
     const recovered = new Map(store.recoveredRules);
-    const attacher = new Attacher({ mode: options.attachMode, pinDir: options.pinDir });
+    const attacher = new Attacher({ mode: options.attachMode, pinDir: options.pinDir, fresh: programs.fresh });
     const seedMaps = { flows: map('flows'), accepted: map('accepted') };
     const inCluster = source.mode === 'cluster';
     const resolver = new EndpointResolver({
@@ -158,6 +159,8 @@ export class Agent implements AgentView {
         );
         const rules = recovered.size > 0 ? new Map([...recovered, ...state.image.rules]) : state.image.rules;
         enricher.update({ snapshot: state.snapshot, rules, endpoints });
+        if (!this.tookOver) programs.dropOthers();
+        this.tookOver = true;
         podGate.passed(state);
         events?.report(policyProblems(state));
         this.forgetStrangers(state);

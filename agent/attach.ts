@@ -29,6 +29,8 @@ export interface AttachOptions {
   mode?: AttachMode;
   /** Directory on a bpffs; undefined: links live and end with this object (tests). */
   pinDir?: string;
+  /** What an earlier agent's hooks know is in maps that this one does not use: every pod is seeded again. */
+  fresh?: boolean;
 }
 
 /** One hook as check() found it. */
@@ -49,6 +51,7 @@ export interface HookState {
 export class Attacher {
   /** What is used for new hooks; hooks of the other kind are replaced as they are met. */
   readonly mode: 'tcx' | 'tc';
+  readonly #fresh: boolean;
   readonly #tcx: HookKind;
   readonly #clsact: HookKind;
   readonly #hooks = new Map<string, Hook>();
@@ -64,6 +67,7 @@ export class Attacher {
     else if (probeTcx()) this.mode = 'tcx';
     else if (mode === 'auto') this.mode = 'tc';
     else throw new AgentError('KERNEL', 'this kernel has no tcx', { errno: 'EINVAL', hint: 'use mode auto or tc' });
+    this.#fresh = opts.fresh ?? false;
     this.#tcx = new TcxHooks(opts.pinDir);
     this.#clsact = new ClsactHooks(opts.pinDir);
   }
@@ -107,7 +111,7 @@ export class Attacher {
     //  3. judging (tc ingress, from_pod): whatever it sees now and does not know was opened by the pod.
     // Judging first would drop replies; seeding first would miss what is opened meanwhile.
     const known = this.#pods.get(pod.ifindex);
-    const seeded = known ? known.id === pod.id : this.has(pod.ifindex, 'ingress');
+    const seeded = known ? known.id === pod.id : !this.#fresh && this.has(pod.ifindex, 'ingress');
     this.attach(pod, 'egress', programs.toPod);
     if (!seeded) seed();
     this.attach(pod, 'ingress', programs.fromPod);

@@ -2,7 +2,8 @@
  * The compiled object → programs and maps in the kernel, through libbpf. Maps are pinned by
  * name and found again: flows, policy and counters outlive the agent.
  */
-import { existsSync, mkdirSync, readFileSync, statfsSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { AgentError } from '../src/errors.js';
 import { ENUMS, STRUCTS } from '../src/image/layout.gen.js';
@@ -20,7 +21,7 @@ const BPF_FS_MAGIC = 0xcafe4a11;
 
 export interface LoadOptions {
   objectPath: string;
-  /** On a bpffs; maps go to `<pinDir>/maps`. undefined: nothing is pinned (tests). */
+  /** On a bpffs; maps go to `<pinDir>/maps/<shape>`. undefined: nothing is pinned (tests). */
   pinDir?: string;
   /** Entries by map name, instead of the object's own. */
   sizes?: Readonly<Record<string, number>>;
@@ -42,6 +43,10 @@ export interface Programs {
     /** Not a hook: run by hand, it tells the kernel's jiffies. */
     readonly clock: BpfProgram;
   };
+  /** The maps were made just now: none of this shape was pinned, whatever another version left. */
+  readonly fresh: boolean;
+  /** Unpins the maps of other shapes: to be called when every hook has a program of these. */
+  dropOthers(): void;
   /** By the name in the object. */
   readonly all: Readonly<Record<string, BpfProgram>>;
   /** Closes the descriptors; what is pinned or attached stays. */
@@ -59,11 +64,14 @@ export function load(opts: LoadOptions): Programs {
   const object = new BpfObject(bytes, opts.objectPath);
   try {
     setSizes(object, opts.sizes ?? {});
-    setPins(object, opts.pinDir);
+    const dir = opts.pinDir === undefined ? undefined : join(opts.pinDir, 'maps', shapeOf(object, bytes));
+    const fresh = dir === undefined || !existsSync(dir);
+    setPins(object, dir);
     for (const name of opts.without ?? []) object.leaveOut(name);
     const status = object.load();
     if (status < 0) throw loadError(object, status, opts);
-    return handles(object, opts.objectPath);
+    const dropOthers = () => dir !== undefined && dropSiblings(dir);
+    return { ...handles(object, opts.objectPath), fresh, dropOthers };
   } catch (e) {
     object.close();
     throw e;
@@ -104,7 +112,25 @@ export function checkLayouts(object: Buffer, path: string): void {
   compare('enum', found.enums, ENUMS);
 }
 
-function handles(object: BpfObject, path: string): Programs {
+/**
+ * Names what is in the maps: their sizes, and the structs that their bytes are. A version with other ones has maps of its own,
+ * beside those that the hooks of the version before still judge by, until it takes the hooks over one by one.
+ */
+function shapeOf(object: BpfObject, bytes: Buffer): string {
+  const maps = object.mapNames.map((name) => object.declaration(name)).sort((a, b) => (a.name < b.name ? -1 : 1));
+  const text = JSON.stringify([maps, readLayouts(bytes, 'ea_')]);
+  return createHash('sha256').update(text).digest('hex').slice(0, 12);
+}
+
+/** Programs hold the maps that they use: those of hooks that could not be taken over go on. */
+function dropSiblings(dir: string): void {
+  const parent = dirname(dir);
+  for (const name of readdirSync(parent)) {
+    if (name !== basename(dir)) rmSync(join(parent, name), { recursive: true, force: true });
+  }
+}
+
+function handles(object: BpfObject, path: string): Omit<Programs, 'fresh' | 'dropOthers'> {
   const cpus = possibleCpus(readFileSync('/sys/devices/system/cpu/possible', 'utf8'));
   const maps = Object.fromEntries(object.mapNames.map((name) => [name, new BpfMap(object.mapFd(name), name, cpus)]));
   const all = Object.fromEntries(
@@ -146,8 +172,7 @@ function setSizes(object: BpfObject, sizes: Readonly<Record<string, number>>): v
   }
 }
 
-function setPins(object: BpfObject, pinDir: string | undefined): void {
-  const dir = pinDir === undefined ? undefined : join(pinDir, 'maps');
+function setPins(object: BpfObject, dir: string | undefined): void {
   if (dir !== undefined) makePinDir(dir);
   for (const name of object.mapNames) {
     const path = dir === undefined ? undefined : join(dir, name);
@@ -167,7 +192,7 @@ function makePinDir(dir: string): void {
   }
 }
 
-/** A map of another shape holds state that would be lost by making it anew: the user decides. */
+/** The directory's name says otherwise: somebody put another map there. */
 function checkPinned(path: string, wanted: MapDeclaration): void {
   const attr = Buffer.alloc(24);
   const text = Buffer.from(`${path}\0`);
@@ -187,10 +212,7 @@ function checkPinned(path: string, wanted: MapDeclaration): void {
         'LAYOUT',
         `map ${wanted.name} is pinned with ${what} ${pinned[field]}, not ${wanted[field]}`,
         {
-          hint:
-            field === 'maxEntries'
-              ? `give --map-size ${wanted.name}=${pinned[field]}; or egress-agent detach, which removes it with the policy in force`
-              : 'it is from another version; egress-agent detach removes it, with the policy in force',
+          hint: 'egress-agent detach removes it, with the policy in force',
         },
       );
     }

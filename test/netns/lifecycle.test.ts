@@ -50,6 +50,22 @@ for (const mode of ['tcx', 'tc'] as const) {
       t.same(Object.keys(denied), ['timeout'], `denied: ${JSON.stringify(denied)}`);
     });
 
+    await t.test('another version, with maps of another shape', async (t) => {
+      await pod.host.listen('0.0.0.0', 8080, 'tcp', 'pod');
+      const inbound = await world.internet.open(pod.ip4, 8080);
+      t.equal((await inbound.say('before')).text, 'before');
+      const good = await pod.host.load(servers.one.ip4, 80, { timeout: 3 });
+      const bad = await pod.host.load(servers.two.ip4, 80, { timeout: 0.05 });
+      for (const flows of [4096, 262144]) {
+        await agent.stop();
+        agent = await Agent.start(world, { mode, args: ['--map-size', `flows=${flows}`] });
+        t.equal((await inbound.say(`${flows}`)).text, `${flows}`, 'what was opened to the pod is answered');
+      }
+      const [allowed, denied] = [await good.stop(), await bad.stop()];
+      t.same(Object.keys(allowed), ['ok'], `allowed: ${JSON.stringify(allowed)}`);
+      t.same(Object.keys(denied), ['timeout'], `denied: ${JSON.stringify(denied)}`);
+    });
+
     await t.test('SIGTERM leaves enforcement in place', async (t) => {
       t.equal(await agent.stop(), 0, 'ends cleanly');
       t.equal((await pod.host.request(servers.one.ip4, 80)).result, 'ok');
