@@ -52,6 +52,8 @@ const SWEEP_MS = 250;
 const CHECK_MS = 30_000;
 const VERIFY_MS = 300_000;
 const LOSS_MS = 1000;
+/** What a namespace's own watch may lag behind that of its policies. */
+const DELETION_HOLD_MS = 300;
 
 /** Where the sources of the BPF programs and the built object are, in a checkout and in a build. */
 function paths(): { bpfDir: string; shipped: string } {
@@ -140,7 +142,7 @@ export class Agent implements AgentView {
     const reconciler: Reconciler = new Reconciler(
       {
         source,
-        registry: new DialectRegistry(),
+        registry: new DialectRegistry(inCluster ? { holdMs: DELETION_HOLD_MS } : {}),
         resolver,
         compiler: new Compiler(),
         store,

@@ -56,6 +56,7 @@ export class Reconciler {
   private attachProblems: readonly Problem[] = [];
   private shown = new Set<string>();
   private timer: NodeJS.Timeout | undefined;
+  private again: NodeJS.Timeout | undefined;
   private collector: NodeJS.Timeout | undefined;
   private failure: Problem | undefined;
   private closed = false;
@@ -139,6 +140,7 @@ export class Reconciler {
   close(): void {
     this.closed = true;
     clearTimeout(this.timer);
+    clearTimeout(this.again);
     clearTimeout(this.collector);
   }
 
@@ -155,7 +157,9 @@ export class Reconciler {
       this.ownIps.value = bindings.ownIps;
       snapshot = source.load();
     }
-    const { ir, problems } = registry.toIr(snapshot);
+    const { ir, problems, againMs } = registry.toIr(snapshot);
+    clearTimeout(this.again);
+    if (againMs !== undefined) this.again = setTimeout(() => this.schedule(), againMs + 1);
     const starting = isolatedAtStart(ir, snapshot, bindings);
     const endpoints = [...this.withUnseen(bindings), ...starting];
     const closed = starting.map((b) => b.key);

@@ -10,6 +10,18 @@ const DIALECTS: readonly Dialect[] = [networkPolicy];
 export interface IrResult {
   readonly ir: Ir;
   readonly problems: readonly Problem[];
+  /** Ask again after so many milliseconds: something is held for a moment. */
+  readonly againMs?: number;
+}
+
+export interface RegistryOptions {
+  /**
+   * In a cluster: milliseconds for which a policy that was deleted goes on. Each kind has a watch of its own, and that a namespace
+   * ends may be heard of after its first policy went.
+   */
+  readonly holdMs?: number;
+  /** Milliseconds; for tests. */
+  readonly now?: () => number;
 }
 
 /** What was made of a raw object; holds for as long as the object is the same. */
@@ -27,6 +39,8 @@ interface Slot {
   problems: readonly Problem[];
   /** Its object is gone while its namespace ends. */
   held: boolean;
+  /** Since when its object is gone, while that is not believed yet. */
+  absentSince: number | undefined;
   /** The snapshot that had it last. */
   round: number;
 }
@@ -43,13 +57,17 @@ export class DialectRegistry {
   private order: readonly Slot[] | undefined = [];
   private ir: Ir = makeIr([]);
   private round = 0;
+  private againMs: number | undefined;
   /** The last answer, while it depends on the policies alone. */
   private last: { readonly policies: Snapshot['policies']; readonly result: IrResult } | undefined;
+
+  constructor(private readonly options: RegistryOptions = {}) {}
 
   toIr(snapshot: Snapshot): IrResult {
     if (this.last?.policies === snapshot.policies) return this.last.result;
     const problems: Problem[] = [];
     this.round++;
+    this.againMs = undefined;
     let changed = false;
     let present = 0;
     for (const raw of snapshot.policies) {
@@ -61,12 +79,17 @@ export class DialectRegistry {
       }
       slot.round = this.round;
       slot.held = false;
+      slot.absentSince = undefined;
       present++;
       if (slot.problems.length > 0) problems.push(...slot.problems);
     }
     if (present !== this.slots.size) this.settleAbsent(snapshot);
     if (changed || !this.order) this.assemble();
-    const result = { ir: this.ir, problems };
+    const result: IrResult = {
+      ir: this.ir,
+      problems,
+      ...(this.againMs === undefined ? {} : { againMs: this.againMs }),
+    };
     // What is held although it is gone depends on namespaces and pods too.
     this.last = present === this.slots.size ? { policies: snapshot.policies, result } : undefined;
     return result;
@@ -78,7 +101,14 @@ export class DialectRegistry {
     const key = [raw.namespace ?? '', raw.name, raw.kind].join('\0');
     let slot = this.slots.get(key);
     if (!slot) {
-      const fresh = { lastGood: undefined, policy: undefined, problems: [], held: false, round: 0 };
+      const fresh = {
+        lastGood: undefined,
+        policy: undefined,
+        problems: [],
+        held: false,
+        absentSince: undefined,
+        round: 0,
+      };
       slot = { key, namespace: raw.namespace, raw, ...fresh };
       this.slots.set(key, slot);
       this.order = undefined;
@@ -99,9 +129,7 @@ export class DialectRegistry {
     let populated: Set<string> | undefined;
     for (const slot of this.slots.values()) {
       if (slot.round === this.round) continue;
-      const namespace = slot.namespace === undefined ? undefined : snapshot.namespaces.get(slot.namespace);
-      const ending = namespace ? namespace.terminating : slot.held;
-      if (ending && slot.policy && slot.namespace !== undefined) {
+      if (slot.policy && slot.namespace !== undefined && this.goesOn(slot, slot.namespace, snapshot)) {
         populated ??= new Set([...snapshot.pods.values()].filter((p) => !p.ended).map((p) => p.namespace));
         slot.held = populated.has(slot.namespace);
         slot.problems = [];
@@ -110,6 +138,21 @@ export class DialectRegistry {
       this.slots.delete(slot.key);
       this.order = undefined;
     }
+  }
+
+  /** Its object is gone: does it hold all the same? */
+  private goesOn(slot: Slot, name: string, snapshot: Snapshot): boolean {
+    const { holdMs, now = () => performance.now() } = this.options;
+    const namespace = snapshot.namespaces.get(name);
+    if (namespace?.terminating) return true;
+    // Manifests need not say that a namespace exists; in a cluster one that is gone had lost its pods before.
+    if (!namespace) return slot.held || holdMs !== undefined;
+    if (holdMs === undefined) return false;
+    slot.absentSince ??= now();
+    const left = slot.absentSince + holdMs - now();
+    if (left <= 0) return false;
+    this.againMs = Math.min(this.againMs ?? left, left);
+    return true;
   }
 
   /** The same Ir object while the same policies are in force. */

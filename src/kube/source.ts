@@ -49,6 +49,7 @@ const CRD_QUIET_MS = 500;
 const DISCOVERY_MS = 5 * 60_000;
 /** While the API server does not answer. */
 const RETRY_MS = 2000;
+const LATER_MS = 30_000;
 /** A kind that vanished is believed at the second look. */
 const UNSURE_MS = 11_000;
 
@@ -172,7 +173,7 @@ export class ClusterSource {
     } catch (e) {
       this.discoveryError ??= { message: '', since: Date.now() };
       this.discoveryError.message = (e as Error).message;
-      if (!this.discovered) again = RETRY_MS;
+      again = this.discovered ? LATER_MS : RETRY_MS;
     } finally {
       this.discovering = false;
     }

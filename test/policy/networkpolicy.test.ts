@@ -342,6 +342,37 @@ t.test('policies of a namespace that ends hold until its pods are gone', async (
   t.equal(at(live + pods), 'allow', 'a new namespace of that name starts afresh');
 });
 
+t.test('in a cluster a deletion waits for what the namespaces’ own watch may still say', async (t) => {
+  const isolated = namespace('a') + pod('a/web', '10.1.0.1', {});
+  const closed = policy('a/p', { podSelector: {}, policyTypes: ['Egress'] });
+  const denies = (ir: ReturnType<typeof toIr>['ir'], s: Snapshot) =>
+    evaluate(ir, s, { from: 'a/web', to: '8.8.8.8', protocol: 17, port: 53 }).verdict === 'deny';
+  const step = (registry: DialectRegistry, text: string) => {
+    const snapshot = snapshotOf(text);
+    const { ir, againMs } = registry.toIr(snapshot);
+    return { denied: denies(ir, snapshot), againMs };
+  };
+  let now = 1000;
+  const registry = new DialectRegistry({ holdMs: 300, now: () => now });
+  t.equal(step(registry, isolated + closed).denied, true);
+  now += 50;
+  t.same(step(registry, isolated), { denied: true, againMs: 300 }, 'held for a moment');
+  now += 200;
+  t.same(step(registry, isolated), { denied: true, againMs: 100 });
+  now += 101;
+  t.same(step(registry, isolated), { denied: false, againMs: undefined }, 'it was a deletion');
+
+  t.equal(step(registry, isolated + closed).denied, true);
+  now += 50;
+  t.equal(step(registry, isolated).denied, true, 'held');
+  const ending = namespace('a', {}, { phase: 'Terminating' }) + pod('a/web', '10.1.0.1', {});
+  now += 100;
+  t.same(step(registry, ending), { denied: true, againMs: undefined }, 'the namespace ends: as long as there are pods');
+  now += 10_000;
+  t.equal(step(registry, ending).denied, true);
+  t.equal(step(registry, pod('a/web', '10.1.0.1', {})).denied, true, 'gone but for what is still seen of its pods');
+});
+
 t.test('the same objects give the same IR, and only what changed is new', async (t) => {
   const snapshot = snapshotOf(web([{}]) + policy('default/q', { podSelector: {}, egress: [{}] }));
   const registry = new DialectRegistry();
