@@ -2,9 +2,11 @@
  * What is known of a pod's interface before the API server says it: the container runtime told it (the gate), or an
  * interface is simply there.
  */
+import { closeSync, openSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Pod } from '../src/identity/snapshot.js';
-import type { Link } from './netlink.js';
-import { type Netns, netnsAt } from './netns.js';
+import type { Link, NetlinkSocket } from './netlink.js';
+import { type Netns, netnsAt, RUN_NETNS } from './netns.js';
 
 /** Stands for the namespace of an endpoint whose pod is not known yet; no namespace is called so. */
 export const STARTING = '(starting)';
@@ -71,14 +73,52 @@ function plain(path: string): string {
   return path.replace(/^\/var\/run\//, '/run/');
 }
 
-/** Interfaces that came while the agent ran. What was there before it belongs to pods it can find, or to nobody's pods. */
+/** How containerd (`cni-` and a UUID) and CRI-O (a UUID) name the namespaces that they make. */
+const RUNTIME_NAME = /^(cni-)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/** Ids of the namespaces below a directory that a container runtime made. */
+export function runtimeNamespaces(nl: NetlinkSocket, dir = RUN_NETNS): Set<number> {
+  const ids = new Set<number>();
+  let names: string[] = [];
+  try {
+    names = readdirSync(dir).filter((name) => RUNTIME_NAME.test(name));
+  } catch {
+    // No such directory: no such namespaces.
+  }
+  for (const name of names) {
+    let fd: number | undefined;
+    try {
+      fd = openSync(join(dir, name), 'r');
+      const id = nl.netnsid(fd);
+      if (id !== undefined) ids.add(id);
+    } catch {
+      // Gone meanwhile.
+    } finally {
+      if (fd !== undefined) closeSync(fd);
+    }
+  }
+  return ids;
+}
+
+/** Interfaces that came while the agent ran, or just before. What was there longer belongs to pods it can find, or to nobody's pods. */
 export class StartingVeths {
   #old: Set<number> | undefined;
 
-  /** @param veths ours, by the namespace of their peers. @param taken indices that are bound */
-  unclaimed(veths: ReadonlyMap<number, readonly Link[]>, taken: ReadonlySet<number>): Link[] {
+  /**
+   * @param veths ours, by the namespace of their peers. @param taken indices that are bound
+   * @param runtimes asked once: ids of the namespaces that a container runtime made for pods. One of those that is not bound when the
+   *   agent comes belongs to a pod that started just then.
+   */
+  unclaimed(
+    veths: ReadonlyMap<number, readonly Link[]>,
+    taken: ReadonlySet<number>,
+    runtimes: () => ReadonlySet<number>,
+  ): Link[] {
     const all = [...veths.values()].flat();
-    this.#old ??= new Set(all.map((l) => l.ifindex));
+    if (!this.#old) {
+      const young = all.every((l) => taken.has(l.ifindex)) ? new Set<number>() : runtimes();
+      this.#old = new Set(all.filter((l) => l.netnsid === undefined || !young.has(l.netnsid)).map((l) => l.ifindex));
+    }
     // Once a pod's, it is no stranger when the pod has gone.
     for (const ifindex of taken) this.#old.add(ifindex);
     const there = new Set(all.map((l) => l.ifindex));

@@ -8,7 +8,7 @@ import { AgentError, type Problem } from '../src/errors.js';
 import type { Pod, Snapshot } from '../src/identity/snapshot.js';
 import type { EndpointBinding } from '../src/image/store.js';
 import { changedKeys } from '../src/identity/shared-map.js';
-import { Claims, STARTING, StartingVeths } from './claims.js';
+import { Claims, runtimeNamespaces, STARTING, StartingVeths } from './claims.js';
 import { IFF_LOOPBACK, type Link, withNetlink } from './netlink.js';
 import { type Own, Scan, type View } from './namespace-scan.js';
 import { annotationPath, type Netns, netnsAt, ownNetns } from './netns.js';
@@ -121,7 +121,7 @@ export class EndpointResolver {
       const pods = this.#pods(own, problems, unbound);
       const uplinks = found.uplinks.map((l) => this.#uplink(l));
       const taken = new Set([...pods, ...uplinks].map((b) => b.ifindex));
-      const unclaimed = this.#starting?.unclaimed(veths, taken) ?? [];
+      const unclaimed = this.#starting?.unclaimed(veths, taken, () => runtimeNamespaces(nl, this.#opts.runDir)) ?? [];
       const waiting = [...this.#local.values()].filter((p) => p.ips.length === 0 && unbound.has(p.uid));
       const starting = unclaimed.map((l) => this.#startingVeth(l));
       this.#forgetIds([...pods, ...uplinks, ...starting]);

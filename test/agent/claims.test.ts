@@ -1,7 +1,7 @@
 import { existsSync, symlinkSync } from 'node:fs';
 import t from 'tap';
-import { Claims, StartingVeths } from '../../agent/claims.js';
-import type { Link } from '../../agent/netlink.js';
+import { Claims, runtimeNamespaces, StartingVeths } from '../../agent/claims.js';
+import { type Link, withNetlink } from '../../agent/netlink.js';
 import { netnsAt } from '../../agent/netns.js';
 import { Bed, pod, sh } from '../netns/attach-bed.js';
 
@@ -91,7 +91,7 @@ t.test('interfaces that come while the agent runs', async (t) => {
   const link = (ifindex: number) => ({ ifindex, name: `veth${ifindex}`, netnsid: 1 }) as Link;
   const all = (...numbers: number[]) => new Map([[1, numbers.map(link)]]);
   const of = (veths: StartingVeths, there: Map<number, Link[]>, ...taken: number[]) =>
-    veths.unclaimed(there, new Set(taken)).map((l) => l.ifindex);
+    veths.unclaimed(there, new Set(taken), () => new Set([7])).map((l) => l.ifindex);
   const veths = new StartingVeths();
   t.same(of(veths, all(1, 2)), [], 'what was there before it');
   t.same(of(veths, all(1, 2, 3)), [3]);
@@ -100,4 +100,37 @@ t.test('interfaces that come while the agent runs', async (t) => {
   t.same(of(veths, all(4)), [4]);
   t.same(of(veths, all(1, 4)), [1, 4], 'an index that went and came is another interface');
   t.same(of(veths, new Map()), []);
+});
+
+t.test('interfaces of pods that started just before the agent', async (t) => {
+  const link = (ifindex: number, netnsid: number) => ({ ifindex, name: `veth${ifindex}`, netnsid }) as Link;
+  const there = new Map([1, 2, 3].map((n) => [n, [link(n * 10, n)]]));
+  const veths = new StartingVeths();
+  const runtimes = () => new Set([2, 3]);
+  t.same(
+    veths.unclaimed(there, new Set([30]), runtimes).map((l) => l.ifindex),
+    [20],
+    'of a namespace that a runtime made, and not bound',
+  );
+});
+
+t.test('namespaces that container runtimes made', async (t) => {
+  const names = ['cni-0b3c1d2e-1111-2222-3333-444455556666', '9f3c1d2e-1111-2222-3333-444455556666'];
+  for (const [i, name] of names.entries()) {
+    sh(`ip netns add ${name}`);
+    t.teardown(() => sh(`ip netns del ${name}`));
+    sh(`ip link add eaw-rt${i} type veth peer name eth0 netns ${name}`);
+    t.teardown(() => sh(`ip link del eaw-rt${i} 2>/dev/null || true`));
+  }
+  const ids = withNetlink(undefined, (nl) => runtimeNamespaces(nl));
+  const links = withNetlink(undefined, (nl) => nl.links());
+  for (const i of [0, 1]) {
+    const { netnsid } = links.find((l) => l.name === `eaw-rt${i}`) as Link;
+    t.ok(netnsid !== undefined && ids.has(netnsid), `${names[i]}`);
+  }
+  bed.veth('a', 'eth0', ['10.98.60.2/24']);
+  const other = withNetlink(undefined, (nl) => nl.links()).find(
+    (l) => l.name.startsWith('eaw') && !/rt\d$/.test(l.name),
+  );
+  if (other?.netnsid !== undefined) t.notOk(ids.has(other.netnsid), 'others are not');
 });
