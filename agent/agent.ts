@@ -11,9 +11,10 @@ import { Compiler } from '../src/compile/index.js';
 import { DialectRegistry } from '../src/dialects/index.js';
 import { AgentError } from '../src/errors.js';
 import { decodeFlowEnd } from '../src/flow/decode.js';
-import { Enricher } from '../src/flow/enrich.js';
+import { Enricher, type Known } from '../src/flow/enrich.js';
 import { FlowHub } from '../src/flow/hub.js';
 import type { Snapshot } from '../src/identity/snapshot.js';
+import type { EndpointBinding } from '../src/image/store.js';
 import { PolicyEvents } from '../src/kube/events.js';
 import { explain, type Explanation } from '../src/ir/explain.js';
 import type { Logger } from '../src/log.js';
@@ -139,6 +140,7 @@ export class Agent implements AgentView {
     });
     const podGate = new PodGate({ claims: resolver.claims, attacher, schedule: () => reconciler.schedule() });
     const events = source.client && new PolicyEvents({ client: source.client, nodeName: options.nodeName, log });
+    let placed: { of: readonly EndpointBinding[]; endpoints: Known['endpoints'] } = { of: [], endpoints: new Map() };
     const reconciler: Reconciler = new Reconciler(
       {
         source,
@@ -156,9 +158,11 @@ export class Agent implements AgentView {
       },
       ownIps,
       (state) => {
-        const endpoints = new Map(
-          state.endpoints.map((b) => [b.id, { pod: b.kind === 'pod' ? b.key : '', uid: b.uid }]),
-        );
+        if (state.endpoints !== placed.of) {
+          const known = state.endpoints.map((b) => [b.id, { pod: b.kind === 'pod' ? b.key : '', uid: b.uid }] as const);
+          placed = { of: state.endpoints, endpoints: new Map(known) };
+        }
+        const { endpoints } = placed;
         const rules = recovered.size > 0 ? new Map([...recovered, ...state.image.rules]) : state.image.rules;
         enricher.update({ snapshot: state.snapshot, rules, endpoints });
         if (!this.tookOver) programs.dropOthers();

@@ -16,6 +16,7 @@
  * The whole need of room is known before the first write: TOO_LARGE changes nothing.
  */
 import { AgentError } from '../src/errors.js';
+import { sizeOf } from '../src/image/edited.js';
 import { type Plan, planDestinations } from '../src/image/plan.js';
 import { changedKeys } from '../src/identity/shared-map.js';
 import { classRow, fixedRows, portEntries } from '../src/image/rows.js';
@@ -45,6 +46,7 @@ export class KernelMapStore implements MapStore {
   private readonly journal: Journal | undefined;
   private inMaps: Recovered;
   private current: Image | undefined;
+  private bindings: readonly EndpointBinding[] = [];
   private trusted = true;
   /** Classes that the Image in force may not name any more; undefined: any may be one. */
   private maybeDead: Set<number> | undefined;
@@ -87,12 +89,13 @@ export class KernelMapStore implements MapStore {
       if (image.classes.has(id)) this.inMaps.classes.delete(id);
     }
     this.inMaps.unknownClasses.clear();
-    const wanted = new Map(bindings.map((b) => [b, refOf(image, b)]));
-    const flips = bindings.some((b) => this.endpoints.setOf(b) !== wanted.get(b));
+    const before = this.trusted ? this.current : undefined;
+    const settled = before?.endpoints === image.endpoints && before.sets === image.sets && bindings === this.bindings;
+    const wanted = settled ? [] : bindings.map((b) => [b, refOf(image, b)] as const);
+    const flips = wanted.some(([b, ref]) => this.endpoints.setOf(b) !== ref);
     const plan = planDestinations(this.inMaps, image, flips);
     const services = diffServices(this.inMaps.services, image.services);
     // What an apply before this one left is as its Image says: what differs from that is all there is to do.
-    const before = this.trusted ? this.current : undefined;
     const changed = before ? changedKeys(before.classes, image.classes) : [...image.classes.keys()];
     const batch = this.prepare(image, changed, plan.transitional);
     this.checkRoom(batch, plan, services.added);
@@ -119,7 +122,8 @@ export class KernelMapStore implements MapStore {
     let deleted = this.writer.removeDestinations4(plan.destinations4.remove);
     deleted += this.writer.removeDestinations6(plan.destinations6.remove);
     deleted += this.writer.removeServices(services.removed);
-    deleted += this.endpoints.retain(bindings);
+    if (!settled) deleted += this.endpoints.retain(bindings);
+    this.bindings = bindings;
     // Flows judged while destinations still showed their old atoms are judged once more.
     if (narrowed + deleted > 0) this.bumpEpoch();
 
@@ -211,8 +215,8 @@ export class KernelMapStore implements MapStore {
     const rules = (s: PolicySet) => s.rules.length;
     return {
       endpoints: () => this.endpoints.size,
-      destinations4: () => this.inMaps.destinations4.keys.length,
-      destinations6: () => this.inMaps.destinations6.keys.length,
+      destinations4: () => sizeOf(this.inMaps.destinations4),
+      destinations6: () => sizeOf(this.inMaps.destinations6),
       class_rules: () => total(false, rows),
       class_rules_large: () => total(true, rows),
       port_rules: () => total(false, ports),

@@ -10,6 +10,7 @@ import { type AgentError, formatProblem, type Problem } from '../src/errors.js';
 import type { Compiler } from '../src/compile/index.js';
 import type { DialectRegistry } from '../src/dialects/index.js';
 import type { Snapshot } from '../src/identity/snapshot.js';
+import { sizeOf } from '../src/image/edited.js';
 import type { ApplyResult, EndpointBinding } from '../src/image/store.js';
 import type { Image } from '../src/image/types.js';
 import { matchWorkload } from '../src/ir/match.js';
@@ -46,6 +47,16 @@ export interface InForceState {
   readonly appliedAt: number;
 }
 
+interface Placed {
+  readonly bindings: Bindings;
+  /** Interfaces that are closed until their pods are known. */
+  readonly starting: readonly EndpointBinding[];
+  readonly endpoints: readonly EndpointBinding[];
+  /** `namespace/name` of the pods to judge. */
+  readonly local: readonly string[];
+  readonly closed: readonly string[];
+}
+
 /** Rows that nothing names are deleted this long after the flip: packets in flight are gone by then. */
 const COLLECT_AFTER_MS = 100;
 
@@ -61,6 +72,7 @@ export class Reconciler {
   private failure: Problem | undefined;
   private closed = false;
   private network = true;
+  private last: Placed | undefined;
 
   /** Since when passes fail, milliseconds since 1970; undefined while they succeed. */
   failingSince: number | undefined;
@@ -160,12 +172,7 @@ export class Reconciler {
     const { ir, problems, againMs } = registry.toIr(snapshot);
     clearTimeout(this.again);
     if (againMs !== undefined) this.again = setTimeout(() => this.schedule(), againMs + 1);
-    const starting = isolatedAtStart(ir, snapshot, bindings);
-    const endpoints = [...this.withUnseen(bindings), ...starting];
-    const closed = starting.map((b) => b.key);
-    const local = [...new Set(endpoints.filter((b) => b.kind === 'pod').map((b) => b.key))].filter(
-      (key) => !closed.includes(key),
-    );
+    const { starting, endpoints, local, closed } = this.placed(ir, snapshot, bindings);
     const image = compiler.compile(ir, snapshot, local, closed);
 
     const stale = attacher.detachStale({ ...bindings, all: endpoints });
@@ -209,7 +216,7 @@ export class Reconciler {
       this.parts.log[onlyPods ? 'debug' : 'info']('policies applied', {
         pods: local.length,
         sets: image.sets.size,
-        destinations: image.destinations4.keys.length + image.destinations6.keys.length,
+        destinations: sizeOf(image.destinations4) + sizeOf(image.destinations6),
         written: lastApply.written,
         deleted: lastApply.deleted,
         ms: Math.round(lastApply.millis),
@@ -219,6 +226,19 @@ export class Reconciler {
     this.collector = setTimeout(() => store.collect(), COLLECT_AFTER_MS);
     this.collector.unref();
     this.onApplied(this.current);
+  }
+
+  /** What is to be judged where; the same while the bindings are, and nothing waits for its pod. */
+  private placed(ir: Ir, snapshot: Snapshot, bindings: Bindings): Placed {
+    if (this.last?.bindings === bindings && bindings.starting.length === 0) return this.last;
+    const starting = isolatedAtStart(ir, snapshot, bindings);
+    const endpoints = [...this.withUnseen(bindings), ...starting];
+    const closed = starting.map((b) => b.key);
+    const local = [...new Set(endpoints.filter((b) => b.kind === 'pod').map((b) => b.key))].filter(
+      (key) => !closed.includes(key),
+    );
+    this.last = { bindings, starting, endpoints, local, closed };
+    return this.last;
   }
 
   /** A pod that is there but cannot be bound just now keeps its hooks, and so its entry and its set; not its interface's ghost. */
@@ -254,6 +274,10 @@ function isolatedAtStart(ir: Ir, snapshot: Snapshot, { starting, waiting }: Bind
   return isolated ? starting : [];
 }
 
+const attachKeys = new WeakMap<EndpointBinding, string>();
+
 function attachKey(b: EndpointBinding): string {
-  return `${b.ifindex}/${b.uid}/${b.id}`;
+  let key = attachKeys.get(b);
+  if (key === undefined) attachKeys.set(b, (key = `${b.ifindex}/${b.uid}/${b.id}`));
+  return key;
 }

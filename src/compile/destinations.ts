@@ -4,7 +4,7 @@
  * place in the sorted result.
  */
 import { SharedMap } from '../identity/shared-map.js';
-import { noteEdits } from '../image/edits.js';
+import { classAt, edited4, edited6, type Edits } from '../image/edited.js';
 import { classLookup } from '../image/lookup.js';
 import type { Destinations4, Destinations6 } from '../image/types.js';
 import { type Atom, atomPrefix } from './atoms.js';
@@ -27,6 +27,7 @@ interface Host {
 const NOTHING: Destinations4 = { keys: new Float64Array(0), classes: new Float64Array(0) };
 
 export class DestinationTable {
+  private atoms: readonly Atom[] = [];
   private blocks = '';
   private fixed: Swept = {
     destinations4: NOTHING,
@@ -49,16 +50,10 @@ export class DestinationTable {
    * @returns the result, and whether what lies below the single addresses changed
    */
   update(atoms: readonly Atom[], members: Members, touched: ReadonlySet<string>): { swept: Swept; all: boolean } {
-    const blocks = atoms.filter((a) => !a.select);
-    const content = blocks.map((a) => a.id).join();
-    const all = content !== this.blocks;
-    if (all) {
-      this.fixed = sweep(blocks);
-      this.below = classLookup(this.fixed);
-      this.blocks = content;
-    }
-    const edits4 = new Map<number, number | undefined>();
-    const edits6 = new Map<string, number | undefined>();
+    const all = atoms !== this.atoms && this.sweep(atoms);
+    this.atoms = atoms;
+    const hosts4 = new Map<number, number | undefined>();
+    const hosts6 = new Map<string, number | undefined>();
     let changed = all;
     for (const ip of all ? new Set([...members.ips(), ...touched]) : touched) {
       const before = this.hosts.get(ip);
@@ -72,18 +67,29 @@ export class DestinationTable {
       if (now) this.hosts.set(ip, now);
       else this.hosts.delete(ip);
       const key = (now ?? before)?.key;
-      if (typeof key === 'number') edits4.set(key, now?.classId);
-      else if (key !== undefined) edits6.set(key, now?.classId);
+      if (typeof key === 'number') hosts4.set(key, now?.classId);
+      else if (key !== undefined) hosts6.set(key, now?.classId);
     }
     if (changed) {
       const from = all ? this.fixed : this.result;
       this.result = {
-        destinations4: edit4(from.destinations4, edits4, this.fixed.destinations4),
-        destinations6: edit6(from.destinations6, edits6, this.fixed.destinations6),
+        destinations4: edited4(from.destinations4, edits4(hosts4, this.fixed.destinations4)),
+        destinations6: edited6(from.destinations6, edits6(hosts6, this.fixed.destinations6)),
         classes: this.classes(all),
       };
     }
     return { swept: this.result, all };
+  }
+
+  /** Makes what CIDR blocks say anew; false where they say the same. */
+  private sweep(atoms: readonly Atom[]): boolean {
+    const blocks = atoms.filter((a) => !a.select);
+    const content = blocks.map((a) => a.id).join();
+    if (content === this.blocks) return false;
+    this.fixed = sweep(blocks);
+    this.below = classLookup(this.fixed);
+    this.blocks = content;
+    return true;
   }
 
   /** Of blocks and of single addresses. */
@@ -111,99 +117,11 @@ function hostKey(ip: string): number | string {
   return p.family === 4 ? p.addr4 * 64 + 32 : key6(p);
 }
 
-/** Index of the first key that is not less. */
-function lowerBound<K>(keys: { readonly [i: number]: K; readonly length: number }, key: K): number {
-  let lo = 0;
-  let hi = keys.length;
-  while (lo < hi) {
-    const mid = (lo + hi) >>> 1;
-    if ((keys[mid] as K) < key) lo = mid + 1;
-    else hi = mid;
-  }
-  return lo;
+/** Ascending; what stands at a key once its host is gone is the block of the same length, if there is one. */
+function edits4(edits: ReadonlyMap<number, number | undefined>, fixed: Destinations4): Edits<number> {
+  return [...edits].sort(([a], [b]) => a - b).map(([key, classId]) => [key, classId ?? classAt(fixed, key)]);
 }
 
-/** What stands at a key once its host is gone: the block of the same length, if there is one. */
-function restored<K>(
-  fixed: { keys: { readonly [i: number]: K; readonly length: number }; classes: Float64Array },
-  key: K,
-) {
-  const at = lowerBound(fixed.keys, key);
-  return at < fixed.keys.length && fixed.keys[at] === key ? fixed.classes[at] : undefined;
-}
-
-function edit4(
-  from: Destinations4,
-  edits: ReadonlyMap<number, number | undefined>,
-  fixed: Destinations4,
-): Destinations4 {
-  if (edits.size === 0) return from;
-  const sorted = [...edits].sort(([a], [b]) => a - b);
-  const next = edited4(from, sorted, fixed);
-  noteEdits(
-    next,
-    from,
-    sorted.map(([key]) => key),
-  );
-  return next;
-}
-
-function edited4(
-  from: Destinations4,
-  sorted: readonly [number, number | undefined][],
-  fixed: Destinations4,
-): Destinations4 {
-  const keys = new Float64Array(from.keys.length + sorted.length);
-  const classes = new Float64Array(keys.length);
-  let out = 0;
-  let at = 0;
-  for (const [key, wanted] of sorted) {
-    const until = lowerBound(from.keys, key);
-    keys.set(from.keys.subarray(at, until), out);
-    classes.set(from.classes.subarray(at, until), out);
-    out += until - at;
-    at = until < from.keys.length && from.keys[until] === key ? until + 1 : until;
-    const classId = wanted ?? restored(fixed, key);
-    if (classId === undefined) continue;
-    keys[out] = key;
-    classes[out++] = classId;
-  }
-  keys.set(from.keys.subarray(at), out);
-  classes.set(from.classes.subarray(at), out);
-  out += from.keys.length - at;
-  return { keys: keys.subarray(0, out), classes: classes.subarray(0, out) };
-}
-
-function edit6(
-  from: Destinations6,
-  edits: ReadonlyMap<string, number | undefined>,
-  fixed: Destinations6,
-): Destinations6 {
-  if (edits.size === 0) return from;
-  const sorted = [...edits].sort(([a], [b]) => (a < b ? -1 : 1));
-  const keys: string[] = [];
-  const classes: number[] = [];
-  let at = 0;
-  const copy = (until: number) => {
-    for (; at < until; at++) {
-      keys.push(from.keys[at] as string);
-      classes.push(from.classes[at] as number);
-    }
-  };
-  for (const [key, wanted] of sorted) {
-    copy(lowerBound(from.keys, key));
-    if (at < from.keys.length && from.keys[at] === key) at++;
-    const classId = wanted ?? restored(fixed, key);
-    if (classId === undefined) continue;
-    keys.push(key);
-    classes.push(classId);
-  }
-  copy(from.keys.length);
-  const next = { keys, classes: Float64Array.from(classes) };
-  noteEdits(
-    next,
-    from,
-    sorted.map(([key]) => key),
-  );
-  return next;
+function edits6(edits: ReadonlyMap<string, number | undefined>, fixed: Destinations6): Edits<string> {
+  return [...edits].sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, classId]) => [key, classId ?? classAt(fixed, key)]);
 }

@@ -69,12 +69,23 @@ interface Sum {
   readonly predicates: ReadonlyMap<number, Atom>;
 }
 
+/** Which set each local pod has: the same object while nothing that decides it has changed. */
+interface Chosen {
+  readonly ir: Ir;
+  readonly local: readonly string[];
+  readonly closed: readonly string[];
+  readonly keys: ReadonlySet<string>;
+  readonly endpoints: ReadonlyMap<string, number>;
+  readonly refused: ReadonlyMap<string, string>;
+}
+
 /** Remembers between compilations, also what a refused pod had before. */
 export class Compiler {
   private readonly selector = new Selector();
   private tables = makeTables();
   private sets = new Map<string, BuiltSet>();
   private sum: Sum = summed([]);
+  private chosen: Chosen | undefined;
   private readonly lastComplete = new Map<string, readonly Selection[]>();
 
   /**
@@ -89,6 +100,7 @@ export class Compiler {
       // Some tables have taken the change over, others have not: the next compilation begins from nothing.
       this.tables = makeTables();
       this.sets = new Map();
+      this.chosen = undefined;
       throw e;
     }
   }
@@ -96,11 +108,43 @@ export class Compiler {
   private update(ir: Ir, snapshot: Snapshot, local: readonly string[], closed: readonly string[]): Image {
     const { world, members, destinations, services } = this.tables;
     const changes = world.update(snapshot);
+    const before = this.chosen;
+    const { endpoints, refused } = this.choose(ir, snapshot, local, closed, changes);
+    const same = this.chosen === before;
+    const touched = members.update(world, changes, this.sum.predicates);
+    const { swept, all } = destinations.update(this.sum.atoms, members, touched);
+    const classOf = (ip: string) => destinations.classOf(ip);
+    return {
+      sets: this.sum.sets,
+      rules: this.sum.rules,
+      ...swept,
+      services: services.update({ snapshot, classOf, touched, all, local, moved: !same || changes.nodes }),
+      endpoints,
+      refused,
+    };
+  }
+
+  /** The sets of the local pods; of all of them together, this.sum. */
+  private choose(
+    ir: Ir,
+    snapshot: Snapshot,
+    local: readonly string[],
+    closed: readonly string[],
+    changes: WorldChanges,
+  ): Chosen {
+    const last = this.chosen;
+    const holds =
+      last?.ir === ir &&
+      sameList(last.local, local) &&
+      sameList(last.closed, closed) &&
+      !changes.namespaces &&
+      changes.portNames.size === 0 &&
+      !changes.pods.some((key) => last.keys.has(key));
+    if (holds) return last;
     const endpoints = new Map<string, number>();
     const refused = new Map<string, string>();
     const kept = new Map<string, BuiltSet>();
     const used = new Set<BuiltSet>();
-
     for (const [key, selections] of this.selector.select(ir, snapshot, [...local].sort())) {
       if (selections.length === 0) {
         endpoints.set(key, 0);
@@ -127,21 +171,10 @@ export class Compiler {
     }
     this.sets = kept;
     for (const key of this.lastComplete.keys()) if (!endpoints.has(key)) this.lastComplete.delete(key);
-
     const built = [...used];
-    if (built.length !== this.sum.built.length || built.some((b, i) => b !== this.sum.built[i]))
-      this.sum = summed(built);
-    const touched = members.update(world, changes, this.sum.predicates);
-    const { swept, all } = destinations.update(this.sum.atoms, members, touched);
-    const classOf = (ip: string) => destinations.classOf(ip);
-    return {
-      sets: this.sum.sets,
-      rules: this.sum.rules,
-      ...swept,
-      services: services.update({ snapshot, classOf, touched, all, local }),
-      endpoints,
-      refused,
-    };
+    if (!sameList(built, this.sum.built)) this.sum = summed(built);
+    this.chosen = { ir, local: [...local], closed: [...closed], keys: new Set(local), endpoints, refused };
+    return this.chosen;
   }
 
   private build(
@@ -181,6 +214,10 @@ export class Compiler {
     }
     return undefined;
   }
+}
+
+function sameList<T>(a: readonly T[], b: readonly T[]): boolean {
+  return a === b || (a.length === b.length && a.every((x, i) => x === b[i]));
 }
 
 function makeTables() {

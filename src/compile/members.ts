@@ -8,6 +8,7 @@ import type { World, WorldChanges } from './world.js';
 export class Members {
   /** Predicate atoms in force, by id. */
   private readonly atoms = new Map<number, Atom>();
+  private wanted: ReadonlyMap<number, Atom> | undefined;
   private readonly ipsOf = new Map<number, Set<string>>();
   /** Atoms' ids by address, ascending; a list is replaced, never written. */
   private readonly atomsOf = new Map<string, readonly number[]>();
@@ -24,13 +25,15 @@ export class Members {
   /** Takes over changes, and other atoms; returns the addresses that belong to other atoms than before. */
   update(world: World, changes: WorldChanges, wanted: ReadonlyMap<number, Atom>): Set<string> {
     const touched = new Set<string>();
-    for (const id of [...this.atoms.keys()]) {
+    const same = wanted === this.wanted && !changes.nodes;
+    this.wanted = wanted;
+    for (const id of same ? [] : [...this.atoms.keys()]) {
       const atom = wanted.get(id);
       const ofNodes = changes.nodes && (atom?.select?.of === 'nodes' || atom?.select?.nodes === true);
       if (!atom || ofNodes) this.drop(id, touched);
     }
     for (const ip of changes.ips) this.lookAgain(ip, world, touched);
-    for (const [id, atom] of wanted) if (atom.select && !this.atoms.has(id)) this.take(atom, world, touched);
+    if (!same) for (const [id, atom] of wanted) if (atom.select && !this.atoms.has(id)) this.take(atom, world, touched);
     return touched;
   }
 

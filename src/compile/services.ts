@@ -17,6 +17,8 @@ export interface ServiceWorld {
   readonly all: boolean;
   /** `namespace/name` of the pods that this node enforces. */
   readonly local: readonly string[];
+  /** Local pods, or nodes' addresses, may be other ones than last time. */
+  readonly moved: boolean;
 }
 
 /**
@@ -59,17 +61,20 @@ export class ServiceTable {
     return this.result;
   }
 
-  private dirty({ snapshot, touched, all, local }: ServiceWorld): Set<string> {
+  private dirty({ snapshot, touched, all, local, moved }: ServiceWorld): Set<string> {
     const dirty = new Set(changedKeys(this.services, snapshot.services));
     this.services = snapshot.services;
+    const add = (ip: string) => {
+      for (const key of this.behind.get(ip) ?? []) dirty.add(key);
+    };
+    for (const ip of touched) add(ip);
+    if (all) for (const key of this.services.keys()) dirty.add(key);
+    if (!moved) return dirty;
     const localIps = new Set(local.flatMap((key) => snapshot.pods.get(key)?.ips ?? []));
     const nodeIps = [...ownNodeIps(snapshot)].sort();
-    const others = new Set([...touched, ...localIps, ...this.localIps]);
-    for (const ip of others) {
-      if (!touched.has(ip) && localIps.has(ip) === this.localIps.has(ip)) continue;
-      for (const key of this.behind.get(ip) ?? []) dirty.add(key);
-    }
-    if (all || nodeIps.join() !== this.nodeIps.join()) for (const key of this.services.keys()) dirty.add(key);
+    for (const ip of localIps) if (!this.localIps.has(ip)) add(ip);
+    for (const ip of this.localIps) if (!localIps.has(ip)) add(ip);
+    if (nodeIps.join() !== this.nodeIps.join()) for (const key of this.services.keys()) dirty.add(key);
     this.localIps = localIps;
     this.nodeIps = nodeIps;
     return dirty;

@@ -7,6 +7,10 @@ import type { Pod, Snapshot } from '../identity/snapshot.js';
 
 /** What an update found to differ. */
 export interface WorldChanges {
+  /** `namespace/name` of pods that are another object, or gone. */
+  readonly pods: readonly string[];
+  /** A namespace is another object, or gone. */
+  readonly namespaces: boolean;
   /** Addresses whose pods, or whose pods' namespaces, are not what they were. */
   readonly ips: ReadonlySet<string>;
   /** Nodes, or the addresses of the own one. */
@@ -41,7 +45,8 @@ export class World {
     this.snapshot = snapshot;
     const ips = new Set<string>();
     const portNames = new Set<string>();
-    for (const key of changedKeys(before.pods, snapshot.pods)) {
+    const pods = changedKeys(before.pods, snapshot.pods);
+    for (const key of pods) {
       const [old, now] = [before.pods.get(key), snapshot.pods.get(key)];
       if (old && now && sameForPolicies(old, now)) {
         this.replace(old, now);
@@ -50,7 +55,8 @@ export class World {
       if (old) this.remove(old, ips, portNames);
       if (now) this.add(now, ips, portNames);
     }
-    for (const name of changedKeys(before.namespaces, snapshot.namespaces)) {
+    const namespaces = changedKeys(before.namespaces, snapshot.namespaces);
+    for (const name of namespaces) {
       const [old, now] = [before.namespaces.get(name), snapshot.namespaces.get(name)];
       if (old && now && sameRecord(old.labels, now.labels)) continue;
       for (const pod of this.podsOf(name)) for (const ip of pod.ips) ips.add(ip);
@@ -59,7 +65,7 @@ export class World {
       changedKeys(before.nodes, snapshot.nodes).length > 0 ||
       before.ownNode.name !== snapshot.ownNode.name ||
       before.ownNode.ips.join() !== snapshot.ownNode.ips.join();
-    return { ips, nodes, portNames };
+    return { pods, namespaces: namespaces.length > 0, ips, nodes, portNames };
   }
 
   podsAt(ip: string): readonly Pod[] {

@@ -3,7 +3,8 @@
  * tables that are made when the first event after a change needs them.
  */
 import { randomBytes } from 'node:crypto';
-import type { Snapshot } from '../identity/snapshot.js';
+import { changedKeys } from '../identity/shared-map.js';
+import type { Node, Snapshot } from '../identity/snapshot.js';
 import type { RuleRef } from '../ir/types.js';
 import { hasPorts } from '../net/protocol.js';
 import { AddressBook, nodeWho, remember, type Who, whoIs } from './addresses.js';
@@ -94,6 +95,9 @@ export class Enricher {
   readonly #seenRules = new Map<number, RuleRef>();
   #formerRules: { rules: ReadonlyMap<number, RuleRef>; until: number }[] = [];
   readonly #endpoints = new Map<number, Endpoint>();
+  #seen:
+    | { endpoints: Known['endpoints']; pods: Snapshot['pods']; own: Node | undefined; keys: ReadonlySet<string> }
+    | undefined;
   #offset = 0n;
   #offsetAt = Number.NEGATIVE_INFINITY;
 
@@ -106,7 +110,10 @@ export class Enricher {
     this.#common = { nodeName: opts.nodeName, uuidHead };
   }
 
-  /** Takes over what is known now. Costs as much as this node has endpoints; the rest waits for the next event. */
+  /**
+   * Takes over what is known now. Costs as much as this node has endpoints, and nothing while they are the same (`endpoints`
+   * too); the rest waits for the next event.
+   */
   update({ snapshot, rules, endpoints }: Known): void {
     const now = this.#monoNs();
     if (rules !== this.#rules) {
@@ -114,6 +121,8 @@ export class Enricher {
       if (this.#formerRules.length > FORMER_RULES) this.#formerRules.pop();
       this.#rules = rules;
     }
+    this.#addresses.update(snapshot, now);
+    if (!this.#endpointsMayDiffer(snapshot, endpoints)) return;
     const { nodeName } = this.#common;
     this.#node = nodeWho(nodeName, snapshot.nodes.get(nodeName)?.labels);
     for (const [id, { pod: key, uid }] of endpoints) {
@@ -125,7 +134,16 @@ export class Enricher {
       // To the end: those that went away come first, and go first.
       remember(this.#endpoints, id, { uid, who }, endpoints.size + GONE_ENDPOINTS);
     }
-    this.#addresses.update(snapshot, now);
+  }
+
+  /** Most of what happens in a cluster happens elsewhere. */
+  #endpointsMayDiffer({ pods, nodes }: Snapshot, endpoints: Known['endpoints']): boolean {
+    const before = this.#seen;
+    const own = nodes.get(this.#common.nodeName);
+    const same = before?.endpoints === endpoints && before.own === own;
+    const keys = same ? before.keys : new Set([...endpoints.values()].map((e) => e.pod));
+    this.#seen = { endpoints, pods, own, keys };
+    return !same || changedKeys(before.pods, pods).some((key) => keys.has(key));
   }
 
   enrich(event: FlowEvent): Flow {

@@ -7,7 +7,7 @@
  * old and new atoms: the old set finds its atoms in it, and so does the new one.
  * Only when no packet reads an old set any more does it settle to the new class.
  */
-import { editsOf } from './edits.js';
+import { classAt, type Destinations, stepBetween } from './edited.js';
 import { contentId } from './ids.js';
 import type { Destinations4, Destinations6, Image } from './types.js';
 
@@ -57,36 +57,8 @@ export function planDestinations(now: InForce, next: Image, flips: boolean): Pla
     return id;
   };
   return {
-    destinations4: merge(
-      {
-        size: now.destinations4.keys.length,
-        key: (i) => now.destinations4.keys[i] as number,
-        classId: (i) => now.destinations4.classes[i] as number,
-      },
-      {
-        size: next.destinations4.keys.length,
-        key: (i) => next.destinations4.keys[i] as number,
-        classId: (i) => next.destinations4.classes[i] as number,
-      },
-      { covers: covers4, around: around4 },
-      union,
-      editsOf(now.destinations4, next.destinations4),
-    ),
-    destinations6: merge(
-      {
-        size: now.destinations6.keys.length,
-        key: (i) => now.destinations6.keys[i] as string,
-        classId: (i) => now.destinations6.classes[i] as number,
-      },
-      {
-        size: next.destinations6.keys.length,
-        key: (i) => next.destinations6.keys[i] as string,
-        classId: (i) => next.destinations6.classes[i] as number,
-      },
-      { covers: covers6, around: around6 },
-      union,
-      editsOf(now.destinations6, next.destinations6),
-    ),
+    destinations4: planFamily(now.destinations4, next.destinations4, IPV4, union),
+    destinations6: planFamily(now.destinations6, next.destinations6, IPV6, union),
     transitional,
   };
 }
@@ -97,6 +69,31 @@ interface Sorted<K> {
   classId(i: number): number;
 }
 
+/** How keys of a family relate. */
+interface Family<K> {
+  covers(outer: K, inner: K): boolean;
+  /** Every prefix that covers a key and stands before it, shortest first. */
+  around(key: K): Iterable<K>;
+}
+
+/** The class through which an address goes over from one to another. */
+type Union = (from: number, to: number) => number;
+
+function planFamily<K extends number | string>(
+  now: Destinations<K>,
+  next: Destinations<K>,
+  family: Family<K>,
+  union: Union,
+): DestinationPlan<K> {
+  const step = stepBetween(now, next);
+  if (step) return planHosts(now, next, family, union, step);
+  const listed = (d: Destinations<K>): Sorted<K> => {
+    const { keys, classes } = d as { keys: ArrayLike<number | string>; classes: Float64Array };
+    return { size: keys.length, key: (i) => keys[i] as K, classId: (i) => classes[i] as number };
+  };
+  return merge(listed(now), listed(next), family, union);
+}
+
 /**
  * One pass over what differs of both sorted lists, with the stack of covering prefixes of each. Entries that both
  * have before the first difference, and behind the last, ask for nothing.
@@ -104,12 +101,10 @@ interface Sorted<K> {
 function merge<K extends number | string>(
   now: Sorted<K>,
   next: Sorted<K>,
-  coversKey: { covers(outer: K, inner: K): boolean; around(key: K): Iterable<K> },
-  union: (from: number, to: number) => number,
-  edits: readonly K[] | undefined,
+  family: Family<K>,
+  union: Union,
 ): DestinationPlan<K> {
-  if (edits) return mergeHosts(now, next, coversKey.around, union, edits);
-  const { covers } = coversKey;
+  const { covers } = family;
   const plan: DestinationPlan<K> = { before: [], settle: [], remove: [] };
   const equal = (i: number, j: number) => now.key(i) === next.key(j) && now.classId(i) === next.classId(j);
   const least = Math.min(now.size, next.size);
@@ -124,7 +119,7 @@ function merge<K extends number | string>(
     .reduce((a, b) => (a < b ? a : b));
   const stackAt = (list: Sorted<K>) => {
     const stack: { key: K; classId: number }[] = [];
-    for (const key of start === 0 ? [] : coversKey.around(first)) {
+    for (const key of start === 0 ? [] : family.around(first)) {
       const at = find(list, key, start);
       if (at >= 0) stack.push({ key, classId: list.classId(at) });
     }
@@ -165,30 +160,28 @@ function merge<K extends number | string>(
 }
 
 /** The same where single addresses alone differ, and it is known which: they cover nothing, so that each stands for itself. */
-function mergeHosts<K extends number | string>(
-  now: Sorted<K>,
-  next: Sorted<K>,
-  around: (key: K) => Iterable<K>,
-  union: (from: number, to: number) => number,
-  edits: readonly K[],
+function planHosts<K extends number | string>(
+  now: Destinations<K>,
+  next: Destinations<K>,
+  { around }: Family<K>,
+  union: Union,
+  keys: readonly K[],
 ): DestinationPlan<K> {
   const plan: DestinationPlan<K> = { before: [], settle: [], remove: [] };
-  const read = (list: Sorted<K>, key: K, at: number): number => {
-    if (at >= 0) return list.classId(at);
-    for (const outer of [...around(key)].reverse()) {
-      const found = find(list, outer, list.size);
-      if (found >= 0) return list.classId(found);
-    }
-    return 0;
+  const covering = (d: Destinations<K>, key: K): number => {
+    let classId = 0;
+    for (const outer of around(key)) classId = classAt(d, outer) ?? classId;
+    return classId;
   };
-  for (const key of edits) {
-    const [i, j] = [find(now, key, now.size), find(next, key, next.size)];
-    if (i < 0 && j < 0) continue;
-    const [from, to] = [read(now, key, i), read(next, key, j)];
+  for (const key of keys) {
+    const [old, wanted] = [classAt(now, key), classAt(next, key)];
+    if (old === undefined && wanted === undefined) continue;
+    const from = old ?? covering(now, key);
+    const to = wanted ?? covering(next, key);
     const between = union(from, to);
-    if (i < 0 || between !== from) plan.before.push({ key, classId: between });
-    if (j >= 0 && between !== to) plan.settle.push({ key, classId: to });
-    if (j < 0) plan.remove.push(key);
+    if (old === undefined || between !== from) plan.before.push({ key, classId: between });
+    if (wanted !== undefined && between !== to) plan.settle.push({ key, classId: to });
+    if (wanted === undefined) plan.remove.push(key);
   }
   return plan;
 }
@@ -207,7 +200,6 @@ function find<K extends number | string>(list: Sorted<K>, key: K, end: number): 
   return -1;
 }
 
-/** Every prefix that covers a key and stands before it, shortest first. */
 function* around4(key: number): Generator<number> {
   const addr = Math.floor(key / 64);
   for (let length = 0; length < key % 64; length++) {
@@ -242,3 +234,6 @@ export function covers6(outer: string, inner: string): boolean {
   const bits = (key: string) => (shift === 4 ? 0 : Number.parseInt(key.charAt(digits), 16) >> shift);
   return bits(outer) === bits(inner);
 }
+
+const IPV4: Family<number> = { covers: covers4, around: around4 };
+const IPV6: Family<string> = { covers: covers6, around: around6 };
