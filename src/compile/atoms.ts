@@ -8,7 +8,9 @@
  */
 import { parseCidr } from '../net/addr.js';
 import { contentId } from '../image/ids.js';
-import { matchLabels, matchNamespace, matchWorkload } from '../ir/match.js';
+import { AgentError } from '../errors.js';
+import type { AtomExpr } from '../image/types.js';
+import { matchLabels, matchNamespace, matchService, matchWorkload } from '../ir/match.js';
 import type { Peer } from '../ir/peers.js';
 import type { Rule } from '../ir/types.js';
 import type { Pod } from '../identity/snapshot.js';
@@ -48,12 +50,16 @@ export type Select =
       /** Its answer depends on nodes' addresses too. */
       readonly nodes: boolean;
     }
-  | { readonly of: 'nodes'; readonly members: (world: World) => Iterable<string> };
+  | { readonly of: 'nodes' | 'services'; readonly members: (world: World) => Iterable<string> };
 
-/** What a rule's peers become: atoms, and whether the endpoint's own addresses match. */
+/** What a rule's peers become: atoms, expressions over atoms, and whether the endpoint's own addresses match. */
 export interface PeerAtoms {
-  /** null: any destination. */
+  /** Any of these; null: any destination. */
   readonly atoms: readonly Atom[] | null;
+  /** Or any of these. */
+  readonly exprs: readonly AtomExpr[];
+  /** Every atom that the expressions name. */
+  readonly named: readonly Atom[];
   readonly self: boolean;
 }
 
@@ -67,23 +73,63 @@ export function peerAtoms(rule: Rule): PeerAtoms {
 }
 
 function buildAtoms(peers: readonly Peer[] | null): PeerAtoms {
-  if (peers === null) return { atoms: null, self: true };
+  if (peers === null) return { atoms: null, exprs: [], named: [], self: true };
   const atoms: Atom[] = [];
-  const blocks: Extract<Peer, { kind: 'cidr' }>[] = [];
+  const exprs: AtomExpr[] = [];
+  const named: Atom[] = [];
+  const blocks: Block[] = [];
   let self = false;
   for (const peer of peers) {
     if (peer.kind === 'cidr') blocks.push(peer);
     else if (peer.kind === 'self') self = true;
-    else atoms.push(predicateAtom(peer));
+    else if (isPredicate(peer)) atoms.push(predicateAtom(peer));
+    else exprs.push(expression(peer, named));
   }
   atoms.push(...cidrAtoms(blocks));
-  return { atoms, self };
+  return { atoms, exprs, named, self };
 }
 
-type Predicate = Extract<Peer, { kind: 'pods' | 'own-node' | 'nodes' }>;
+/** @param named takes every atom that the expression is made of */
+function expression(peer: Peer, named: Atom[]): AtomExpr {
+  switch (peer.kind) {
+    case 'any':
+      return { all: [] };
+    case 'all':
+      return { all: peer.of.map((p) => expression(p, named)) };
+    case 'some':
+      return { some: peer.of.map((p) => expression(p, named)) };
+    case 'not':
+      return { not: expression(peer.of, named) };
+    case 'cidr': {
+      const atoms = cidrAtoms([peer]);
+      named.push(...atoms);
+      return { some: atoms.map((a) => a.id) };
+    }
+    case 'self':
+      throw new AgentError('INTERNAL', 'a pod itself cannot be a part of a combined peer');
+    case 'pods':
+    case 'own-node':
+    case 'nodes':
+    case 'services': {
+      const atom = predicateAtom(peer);
+      named.push(atom);
+      return atom.id;
+    }
+    default:
+      return peer satisfies never;
+  }
+}
+
+type Predicate = Extract<Peer, { kind: 'pods' | 'own-node' | 'nodes' | 'services' }>;
+
+function isPredicate(peer: Peer): peer is Predicate {
+  return peer.kind === 'pods' || peer.kind === 'own-node' || peer.kind === 'nodes' || peer.kind === 'services';
+}
 
 function predicateAtom(peer: Predicate): Atom {
   const id = contentId(`atom|${JSON.stringify(peer)}`);
+  if (peer.kind === 'services')
+    return { id, select: { of: 'services', members: (world) => serviceMembers(peer, world) } };
   if (peer.kind !== 'pods') return { id, select: { of: 'nodes', members: (world) => nodeMembers(peer, world) } };
   const matches = (pod: Pod, _ip: string, world: World) => matchWorkload(peer, pod, world.snapshot);
   return { id, select: { of: 'pods', candidates: (world) => candidatePods(peer, world), matches, nodes: false } };
@@ -95,6 +141,14 @@ function* nodeMembers(peer: Extract<Peer, { kind: 'own-node' | 'nodes' }>, world
     return;
   }
   for (const node of world.snapshot.nodes.values()) if (matchLabels(peer.labels, node.labels)) yield* node.ips;
+}
+
+function* serviceMembers(peer: Extract<Peer, { kind: 'services' }>, world: World): Generator<string> {
+  const { snapshot } = world;
+  for (const service of snapshot.services.values()) {
+    if (!matchService(peer, service, snapshot)) continue;
+    for (const port of service.ports) for (const backend of port.backends) yield backend.ip;
+  }
 }
 
 /** Only the pods of the namespaces that match: a cluster's other pods cost nothing. */
@@ -206,15 +260,32 @@ export function namedPortAtom(rule: Rule, named: string, protocol: number, numbe
       matches: (pod, ip, world) =>
         pod.ports.some((p) => p.name === named && p.protocol === protocol && p.port === number) &&
         podMatchesPeers(rule.peers, pod, ip, world),
-      nodes: (rule.peers ?? []).some((p) => p.kind === 'own-node' || p.kind === 'nodes'),
+      nodes: (rule.peers ?? []).some(looksBeyondPods),
     },
   };
 }
 
+/** Its answer may change although no pod does. */
+function looksBeyondPods(peer: Peer): boolean {
+  if (peer.kind === 'all' || peer.kind === 'some') return peer.of.some(looksBeyondPods);
+  if (peer.kind === 'not') return looksBeyondPods(peer.of);
+  return peer.kind === 'own-node' || peer.kind === 'nodes' || peer.kind === 'services';
+}
+
 function podMatchesPeers(peers: readonly Peer[] | null, pod: Pod, ip: string, world: World): boolean {
   if (peers === null) return true;
-  return peers.some((peer) => {
+  return peers.some((peer): boolean => {
     switch (peer.kind) {
+      case 'any':
+        return true;
+      case 'all':
+        return peer.of.every((p) => podMatchesPeers([p], pod, ip, world));
+      case 'some':
+        return podMatchesPeers(peer.of, pod, ip, world);
+      case 'not':
+        return !podMatchesPeers([peer.of], pod, ip, world);
+      case 'services':
+        return [...serviceMembers(peer, world)].includes(ip);
       case 'pods':
         return matchWorkload(peer, pod, world.snapshot);
       case 'cidr':

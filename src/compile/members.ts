@@ -25,12 +25,15 @@ export class Members {
   /** Takes over changes, and other atoms; returns the addresses that belong to other atoms than before. */
   update(world: World, changes: WorldChanges, wanted: ReadonlyMap<number, Atom>): Set<string> {
     const touched = new Set<string>();
-    const same = wanted === this.wanted && !changes.nodes;
+    const stale = ({ select }: Atom) =>
+      select !== undefined &&
+      ((changes.nodes && (select.of === 'nodes' || (select.of === 'pods' && select.nodes))) ||
+        (changes.services && (select.of === 'services' || (select.of === 'pods' && select.nodes))));
+    const same = wanted === this.wanted && ![...this.atoms.values()].some(stale);
     this.wanted = wanted;
     for (const id of same ? [] : [...this.atoms.keys()]) {
       const atom = wanted.get(id);
-      const ofNodes = changes.nodes && (atom?.select?.of === 'nodes' || atom?.select?.nodes === true);
-      if (!atom || ofNodes) this.drop(id, touched);
+      if (!atom || stale(atom)) this.drop(id, touched);
     }
     for (const ip of changes.ips) this.lookAgain(ip, world, touched);
     if (!same) for (const [id, atom] of wanted) if (atom.select && !this.atoms.has(id)) this.take(atom, world, touched);

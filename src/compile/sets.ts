@@ -44,8 +44,7 @@ export function buildSet(selections: readonly Selection[], world: World): BuiltS
   const portNames = new Set<string>();
   let staged = false;
   for (const { tier, policies } of selections) {
-    const stagedOnly = policies.every((p) => p.staged);
-    staged ||= stagedOnly || policies.some((p) => p.staged && p.rules.length > 0);
+    staged ||= policies.some((p) => p.staged && p.rules.length > 0);
     const bits: Bit[] = [];
     const add = (rule: Rule, asStaged: boolean) => {
       const ref = rule.ref.staged === asStaged ? rule.ref : { ...rule.ref, staged: asStaged };
@@ -56,8 +55,13 @@ export function buildSet(selections: readonly Selection[], world: World): BuiltS
       for (const bit of built.bits) bits.push(bit);
     };
     for (const policy of policies) for (const rule of policy.rules) add(rule, policy.staged);
-    for (const rule of tier.implicit) add(rule, stagedOnly);
-    add(defaultRule(tier, policies, stagedOnly), stagedOnly);
+    const isolating = policies.filter((p) => p.isolates !== false);
+    if (isolating.length > 0) {
+      const asStaged = isolating.every((p) => p.staged);
+      staged ||= asStaged;
+      for (const rule of tier.implicit) add(rule, asStaged);
+      add(defaultRule(tier, isolating, asStaged), asStaged);
+    }
     const tierEnd = rules.length + bits.length;
     for (const { content, ...bit } of bits) {
       rules.push({ ...bit, tierEnd });
@@ -97,18 +101,19 @@ function ruleBits(rule: Rule, ref: RuleRef, staged: boolean, world: World): Rule
   if (cached) return cached;
   const id = ruleId(ref);
   const common = { id, action: rule.action, staged, log: rule.log ?? false };
-  const { atoms, self } = peerAtoms(rule);
+  const { atoms, exprs, named, self } = peerAtoms(rule);
   const used: Atom[] = [];
   const bits: Bit[] = [];
   const ports = rule.ports === null ? null : rule.ports.filter((p) => p.named === undefined).flatMap(portRanges);
   const names = (rule.ports ?? []).filter((p) => p.named !== undefined);
-  const matchesSomewhere = atoms === null || atoms.length > 0 || self;
+  const matchesSomewhere = atoms === null || atoms.length > 0 || exprs.length > 0 || self;
   if ((ports === null || ports.length > 0) && matchesSomewhere) {
-    used.push(...(atoms ?? []));
+    used.push(...(atoms ?? []), ...named);
     bits.push(
       makeBit({
         ...common,
         atoms: atoms?.map((a) => a.id).sort((a, b) => a - b) ?? null,
+        ...(exprs.length > 0 ? { exprs } : {}),
         self: self && atoms !== null,
         ports,
       }),
@@ -151,7 +156,7 @@ function byRange(a: { range: PortRange }, b: { range: PortRange }): number {
 function makeBit(rule: Omit<SetRule, 'tierEnd'>): Bit {
   const content = String(
     contentId(
-      `bit|${JSON.stringify([rule.id, rule.action, rule.staged, rule.log, rule.atoms, rule.self, rule.ports])}`,
+      `bit|${JSON.stringify([rule.id, rule.action, rule.staged, rule.log, rule.atoms, rule.self, rule.ports, rule.exprs])}`,
     ),
   );
   return { ...rule, content };

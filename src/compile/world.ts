@@ -15,6 +15,8 @@ export interface WorldChanges {
   readonly ips: ReadonlySet<string>;
   /** Nodes, or the addresses of the own one. */
   readonly nodes: boolean;
+  /** Services, or namespaces, which they may be selected by. */
+  readonly services: boolean;
   /** `name|protocol` of port names that now stand for other numbers. */
   readonly portNames: ReadonlySet<string>;
 }
@@ -65,7 +67,8 @@ export class World {
       changedKeys(before.nodes, snapshot.nodes).length > 0 ||
       before.ownNode.name !== snapshot.ownNode.name ||
       before.ownNode.ips.join() !== snapshot.ownNode.ips.join();
-    return { pods, namespaces: namespaces.length > 0, ips, nodes, portNames };
+    const services = namespaces.length > 0 || changedKeys(before.services, snapshot.services).length > 0;
+    return { pods, namespaces: namespaces.length > 0, ips, nodes, services, portNames };
   }
 
   podsAt(ip: string): readonly Pod[] {

@@ -3,7 +3,7 @@
  * port, leaves in play. What is computed here is what the maps hold; simulate()
  * reads the same rows.
  */
-import type { PolicySet } from './types.js';
+import type { AtomExpr, PolicySet } from './types.js';
 
 /** Rule n is bit n % 32 of word n / 32: little endian, the same bytes as the kernel's __u64 words. */
 export type Row = Uint32Array;
@@ -24,6 +24,10 @@ function setBit(row: Row, bit: number): void {
   row[bit >> 5] = (row[bit >> 5] as number) | (1 << (bit & 31));
 }
 
+function clearBit(row: Row, bit: number): void {
+  row[bit >> 5] = (row[bit >> 5] as number) & ~(1 << (bit & 31));
+}
+
 export function testBit(row: Row, bit: number): boolean {
   return (((row[bit >> 5] as number) >>> (bit & 31)) & 1) === 1;
 }
@@ -38,6 +42,8 @@ interface SetIndex {
   readonly self: Row | undefined;
   readonly staged: Row | undefined;
   readonly byAtom: ReadonlyMap<number, readonly number[]>;
+  /** Rules that must be asked for each class. */
+  readonly asked: readonly { readonly bit: number; readonly exprs: readonly AtomExpr[] }[];
 }
 
 const indices = new WeakMap<PolicySet, SetIndex>();
@@ -50,6 +56,7 @@ export function setIndex(set: PolicySet): SetIndex {
   const staged = emptyRow(set);
   let hasSelf = false;
   const byAtom = new Map<number, number[]>();
+  const asked: { bit: number; exprs: readonly AtomExpr[] }[] = [];
   set.rules.forEach((rule, bit) => {
     if (rule.atoms === null) setBit(any, bit);
     for (const atom of rule.atoms ?? []) {
@@ -57,11 +64,21 @@ export function setIndex(set: PolicySet): SetIndex {
       if (bits) bits.push(bit);
       else byAtom.set(atom, [bit]);
     }
+    if (rule.exprs) {
+      asked.push({ bit, exprs: rule.exprs });
+      if (rule.exprs.some((e) => holds(e, NO_ATOMS))) setBit(any, bit);
+    }
     if (rule.self) setBit(self, bit);
     hasSelf ||= rule.self;
     if (rule.staged) setBit(staged, bit);
   });
-  const index: SetIndex = { any, self: hasSelf ? self : undefined, staged: set.staged ? staged : undefined, byAtom };
+  const index: SetIndex = {
+    any,
+    self: hasSelf ? self : undefined,
+    staged: set.staged ? staged : undefined,
+    byAtom,
+    asked,
+  };
   indices.set(set, index);
   return index;
 }
@@ -75,10 +92,27 @@ export function fixedRows(set: PolicySet): (readonly [number, Row])[] {
   return rows;
 }
 
+const NO_ATOMS: ReadonlySet<number> = new Set();
+
+function holds(expr: AtomExpr, atoms: ReadonlySet<number>): boolean {
+  if (typeof expr === 'number') return atoms.has(expr);
+  if ('all' in expr) return expr.all.every((e) => holds(e, atoms));
+  if ('some' in expr) return expr.some.some((e) => holds(e, atoms));
+  return !holds(expr.not, atoms);
+}
+
 /** Row of a class; undefined where it is that of CLASS_NONE, which the kernel falls back to. */
 export function classRow(set: PolicySet, atoms: readonly number[]): Row | undefined {
-  const { any, byAtom } = setIndex(set);
+  const { any, byAtom, asked } = setIndex(set);
   let row: Row | undefined;
+  const has = asked.length > 0 ? new Set(atoms) : NO_ATOMS;
+  for (const { bit, exprs } of asked) {
+    const wanted = exprs.some((e) => holds(e, has));
+    if (wanted === testBit(any, bit)) continue;
+    row ??= any.slice();
+    if (wanted) setBit(row, bit);
+    else clearBit(row, bit);
+  }
   for (const atom of atoms) {
     for (const bit of byAtom.get(atom) ?? []) {
       row ??= any.slice();

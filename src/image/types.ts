@@ -18,11 +18,20 @@ export interface SetRule {
   readonly log: boolean;
   /** Atoms (ids) of which a destination class must have one; null: any destination. */
   readonly atoms: readonly number[] | null;
+  /** Or destination classes of which one of these says yes; absent: none. */
+  readonly exprs?: readonly AtomExpr[];
   /** Matches the endpoint's own addresses too. */
   readonly self: boolean;
   /** null: every protocol and port. `lo`..`hi` inclusive; protocol null: any. */
   readonly ports: readonly PortRange[] | null;
 }
+
+/** A predicate on a class: it has this atom; all, one, none of these hold. */
+export type AtomExpr =
+  | number
+  | { readonly all: readonly AtomExpr[] }
+  | { readonly some: readonly AtomExpr[] }
+  | { readonly not: AtomExpr };
 
 export interface PortRange {
   readonly protocol: number | null;

@@ -14,7 +14,7 @@ import type { Pod, Service, ServicePort, Snapshot } from '../identity/snapshot.j
 import type { Packet, Verdict } from '../image/types.js';
 import { cidrContains, parseAddr, parseCidr } from '../net/addr.js';
 import { hasPorts } from '../net/protocol.js';
-import { matchLabels, matchWorkload } from './match.js';
+import { matchLabels, matchService, matchWorkload } from './match.js';
 import { ruleId } from './names.js';
 import type { Peer } from './peers.js';
 import { DEFAULT_RULE, type Ir, type IrPolicy, type PortMatch, type Rule, type Tier } from './types.js';
@@ -64,25 +64,23 @@ export function tiersFor(ir: Ir, snapshot: Snapshot, sender: Pod): TierView[] {
   for (const tier of ir.tiers) {
     const selecting = tier.policies.filter((policy) => matchWorkload(policy.subject, sender, snapshot));
     if (selecting.length === 0) continue;
-    // A tier that only staged policies select is staged as a whole: in force it would not count.
-    const staged = selecting.every((policy) => policy.staged);
     const stagedAs = (rule: Rule, value: boolean): Rule => ({ ...rule, ref: { ...rule.ref, staged: value } });
-    views.push({
-      tier,
-      selecting,
-      rules: [
-        ...selecting.flatMap((policy) => policy.rules.map((rule) => stagedAs(rule, policy.staged))),
-        ...tier.implicit.map((rule) => stagedAs(rule, staged)),
-        tierDefault(tier, selecting, staged),
-      ],
-    });
+    const rules = selecting.flatMap((policy) => policy.rules.map((rule) => stagedAs(rule, policy.staged)));
+    const isolating = selecting.filter((policy) => policy.isolates !== false);
+    if (isolating.length > 0) {
+      // A tier that only staged policies bring into force is staged as a whole: in force it would not count.
+      const staged = isolating.every((policy) => policy.staged);
+      for (const rule of tier.implicit) rules.push(stagedAs(rule, staged));
+      rules.push(tierDefault(tier, isolating, staged));
+    }
+    views.push({ tier, selecting, rules });
   }
   return views;
 }
 
 /** The catch-all that ends a tier, named after the first of the policies that bring it into force. */
-function tierDefault(tier: Tier, selecting: readonly IrPolicy[], staged: boolean): Rule {
-  const first = selecting.find((policy) => policy.staged === staged) as IrPolicy;
+function tierDefault(tier: Tier, isolating: readonly IrPolicy[], staged: boolean): Rule {
+  const first = isolating.find((policy) => policy.staged === staged) as IrPolicy;
   const action = tier.defaultAction;
   return {
     ref: { policy: first.ref, index: DEFAULT_RULE, tier: tier.name, staged, action },
@@ -123,8 +121,22 @@ export function ruleMatches(rule: Rule, snapshot: Snapshot, judged: Judged): boo
   return toPeer && toPort;
 }
 
-export function peerMatches(peer: Peer, snapshot: Snapshot, { sender, to }: Judged): boolean {
+export function peerMatches(peer: Peer, snapshot: Snapshot, judged: Judged): boolean {
+  const { sender, to } = judged;
   switch (peer.kind) {
+    case 'any':
+      return true;
+    case 'all':
+      return peer.of.every((p) => peerMatches(p, snapshot, judged));
+    case 'some':
+      return peer.of.some((p) => peerMatches(p, snapshot, judged));
+    case 'not':
+      return !peerMatches(peer.of, snapshot, judged);
+    case 'services':
+      return [...snapshot.services.values()].some(
+        (service) =>
+          matchService(peer, service, snapshot) && service.ports.some((p) => p.backends.some((b) => b.ip === to)),
+      );
     case 'cidr': {
       const address = parseAddr(to);
       const inside = (cidr: string) => cidrContains(parseCidr(cidr), address);

@@ -211,6 +211,18 @@ function describeRule(rule: Rule): string {
 
 function describePeer(peer: Peer): string {
   switch (peer.kind) {
+    case 'any':
+      return 'anywhere';
+    case 'all':
+      return peer.of.map(describePart).join(' and ') || 'anywhere';
+    case 'some':
+      return peer.of.map(describePart).join(' or ') || 'nothing';
+    case 'not':
+      return `not ${describePart(peer.of)}`;
+    case 'services':
+      return peer.name === undefined
+        ? `what is behind Services with ${describeLabels(peer.labels)} ${describeNamespaces(peer.namespaces)}`
+        : `what is behind Service ${peer.name} ${describeNamespaces(peer.namespaces)}`;
     case 'cidr':
       return peer.except.length === 0 ? peer.cidr : `${peer.cidr} except ${peer.except.join(', ')}`;
     case 'pods':
@@ -224,6 +236,11 @@ function describePeer(peer: Peer): string {
     default:
       return peer satisfies never;
   }
+}
+
+function describePart(peer: Peer): string {
+  const text = describePeer(peer);
+  return (peer.kind === 'all' || peer.kind === 'some') && peer.of.length > 1 ? `(${text})` : text;
 }
 
 function describeWorkload(match: WorkloadMatch): string {
@@ -246,6 +263,12 @@ function describeLabels(expr: LabelExpr): string {
       return expr.values.length === 1
         ? `${expr.key}!=${expr.values[0]}`
         : `${expr.key} notin (${expr.values.join(',')})`;
+    case 'contains':
+      return `${expr.key} contains ${expr.value}`;
+    case 'starts':
+      return `${expr.key} starts with ${expr.value}`;
+    case 'ends':
+      return `${expr.key} ends with ${expr.value}`;
     case 'exists':
       return expr.key;
     case 'notexists':

@@ -1,32 +1,43 @@
 /** Do these labels, this pod, this namespace match? The leaves that evaluate() and compile() share. */
-import type { Namespace, Pod, Snapshot } from '../identity/snapshot.js';
-import type { LabelExpr, NamespaceMatch, WorkloadMatch } from './peers.js';
+import type { Namespace, Pod, Service, Snapshot } from '../identity/snapshot.js';
+import { type LabelExpr, type NamespaceMatch, type ServiceMatch, VIRTUAL, type WorkloadMatch } from './peers.js';
 
 type Labels = Readonly<Record<string, string>>;
 
 /** Kubernetes' rules (apimachinery labels.Requirement): NotIn and DoesNotExist match a missing key. */
 export function matchLabels(expr: LabelExpr, labels: Labels): boolean {
+  return matchExpr(expr, (key) => own(labels, key));
+}
+
+/** @param value of a key; undefined where there is none */
+function matchExpr(expr: LabelExpr, value: (key: string) => string | undefined): boolean {
   switch (expr.op) {
     case 'true':
       return true;
     case 'in': {
-      const value = own(labels, expr.key);
-      return value !== undefined && expr.values.includes(value);
+      const v = value(expr.key);
+      return v !== undefined && expr.values.includes(v);
     }
     case 'notin': {
-      const value = own(labels, expr.key);
-      return value === undefined || !expr.values.includes(value);
+      const v = value(expr.key);
+      return v === undefined || !expr.values.includes(v);
     }
+    case 'contains':
+      return value(expr.key)?.includes(expr.value) ?? false;
+    case 'starts':
+      return value(expr.key)?.startsWith(expr.value) ?? false;
+    case 'ends':
+      return value(expr.key)?.endsWith(expr.value) ?? false;
     case 'exists':
-      return own(labels, expr.key) !== undefined;
+      return value(expr.key) !== undefined;
     case 'notexists':
-      return own(labels, expr.key) === undefined;
+      return value(expr.key) === undefined;
     case 'and':
-      return expr.of.every((e) => matchLabels(e, labels));
+      return expr.of.every((e) => matchExpr(e, value));
     case 'or':
-      return expr.of.some((e) => matchLabels(e, labels));
+      return expr.of.some((e) => matchExpr(e, value));
     case 'not':
-      return !matchLabels(expr.of, labels);
+      return !matchExpr(expr.of, value);
     default:
       return expr satisfies never;
   }
@@ -48,6 +59,27 @@ export function matchWorkload(match: WorkloadMatch, pod: Pod, snapshot: Pick<Sna
   if (pod.hostNetwork || pod.ended) return false;
   return (
     matchNamespace(match.namespaces, pod.namespace, snapshot.namespaces.get(pod.namespace)) &&
-    matchLabels(match.pods, pod.labels)
+    matchExpr(match.pods, (key) => podValue(key, pod, snapshot))
+  );
+}
+
+/** A pod's label, or what stands for one. */
+function podValue(key: string, pod: Pod, snapshot: Pick<Snapshot, 'namespaces'>): string | undefined {
+  if (!key.startsWith('@')) return own(pod.labels, key);
+  if (key === VIRTUAL.name) return pod.name;
+  if (key === VIRTUAL.namespace) return pod.namespace;
+  if (key === VIRTUAL.account) return pod.serviceAccount;
+  if (!key.startsWith(VIRTUAL.ofNamespace)) return undefined;
+  const label = key.slice(VIRTUAL.ofNamespace.length);
+  const labels = snapshot.namespaces.get(pod.namespace)?.labels ?? { 'kubernetes.io/metadata.name': pod.namespace };
+  return own(labels, label);
+}
+
+/** Services of these namespaces, by name or by labels. */
+export function matchService(match: ServiceMatch, service: Service, snapshot: Pick<Snapshot, 'namespaces'>): boolean {
+  return (
+    matchNamespace(match.namespaces, service.namespace, snapshot.namespaces.get(service.namespace)) &&
+    (match.name === undefined || match.name === service.name) &&
+    matchLabels(match.labels, service.labels)
   );
 }

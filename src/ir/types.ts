@@ -64,6 +64,8 @@ export interface IrPolicy {
   /** Which local workloads it governs. */
   readonly subject: WorkloadMatch;
   readonly rules: readonly Rule[];
+  /** Brings its tier's default into force for the pods that it selects; without it only its rules count. Default: true. */
+  readonly isolates?: boolean;
   /** Staged: computed beside the real verdict, never in force. */
   readonly staged: boolean;
 }

@@ -2,7 +2,7 @@
 import { toIr } from '../../src/dialects/index.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
 import type { Packet } from '../../src/image/types.js';
-import type { Peer } from '../../src/ir/peers.js';
+import type { LabelExpr, Peer } from '../../src/ir/peers.js';
 import type { Action, Ir, IrPolicy, PolicyRef, PortMatch, Rule, Tier } from '../../src/ir/types.js';
 import type { World } from '../engines/engine.js';
 import { namespace, pod, policy, snapshotOf } from '../policy/world.js';
@@ -209,6 +209,7 @@ function randomIr(r: Random): Ir {
           return {
             ref,
             staged,
+            ...(r.chance(25) ? { isolates: false } : {}),
             subject: {
               namespaces: r.chance(70) ? { labels: { op: 'true' } } : { names: [r.pick(['default', 'other'])] },
               pods: r.chance(60) ? { op: 'true' } : { op: 'in', key: 'app', values: [r.pick(APPS)] },
@@ -234,8 +235,34 @@ function randomRule(r: Random, policy: PolicyRef, index: number, tier: string, s
   };
 }
 
-function randomPeer(r: Random): Peer {
-  switch (r.below(8)) {
+function randomPeer(r: Random, depth = 0): Peer {
+  if (depth < 2 && r.chance(depth === 0 ? 20 : 35)) {
+    const some = () => Array.from({ length: r.below(3) }, () => randomPeer(r, depth + 1));
+    return r.chance(45) ? { kind: 'not', of: randomPeer(r, depth + 1) } : { kind: r.pick(['all', 'some']), of: some() };
+  }
+  switch (r.below(depth > 0 ? 10 : 9)) {
+    case 9:
+      return { kind: 'any' };
+    case 8:
+      return {
+        kind: 'services',
+        namespaces: r.chance(50) ? { labels: { op: 'true' } } : { names: ['default'] },
+        ...(r.chance(50) ? { name: r.pick(['web', 's0', 's1']) } : {}),
+        labels: { op: 'true' },
+      };
+    case 3:
+      return {
+        kind: 'pods',
+        namespaces: { labels: { op: 'true' } },
+        pods: r.pick<LabelExpr>([
+          { op: 'starts', key: 'app', value: 'w' },
+          { op: 'ends', key: 'app', value: 'b' },
+          { op: 'contains', key: 'app', value: 'p' },
+          { op: 'in', key: '@namespace', values: ['default'] },
+          { op: 'not', of: { op: 'in', key: '@serviceaccount', values: ['default'] } },
+          { op: 'exists', key: '@ns/team' },
+        ]),
+      };
     case 0:
       return {
         kind: 'pods',
