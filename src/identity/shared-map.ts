@@ -15,6 +15,10 @@ export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
   readonly #delta: ReadonlyMap<K, V | undefined>;
   /** What this base was made from, so that a comparison over that step is cheap too. */
   #from: { base: ReadonlyMap<K, unknown>; delta: ReadonlyMap<K, unknown> } | undefined;
+  /** Stands for this map, so that what is made from it can tell without keeping it. */
+  readonly #token = {};
+  /** The last step: from which map, and by which keys. */
+  #step: { from: object; keys: readonly K[] } | undefined;
   readonly size: number;
 
   private constructor(base: ReadonlyMap<K, V>, delta: ReadonlyMap<K, V | undefined>, size: number) {
@@ -31,6 +35,7 @@ export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
   /** The same map where nothing changes. */
   with(changes: Iterable<Change<V, K>>): SharedMap<V, K> {
     let delta: Map<K, V | undefined> | undefined;
+    const step = new Set<K>();
     let size = this.size;
     const has = (key: K) => (delta?.has(key) ? delta.get(key) !== undefined : this.has(key));
     for (const [key, value] of changes) {
@@ -38,9 +43,16 @@ export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
       const before = has(key);
       delta ??= new Map(this.#delta);
       delta.set(key, value);
+      step.add(key);
       if (before !== (value !== undefined)) size += before ? -1 : 1;
     }
     if (!delta) return this;
+    const next = this.#next(delta, size);
+    next.#step = { from: this.#token, keys: [...step] };
+    return next;
+  }
+
+  #next(delta: ReadonlyMap<K, V | undefined>, size: number): SharedMap<V, K> {
     if (delta.size <= FEW + this.#base.size / SHARE) return new SharedMap(this.#base, delta, size);
     const base = new Map(this.#base);
     for (const [key, value] of delta) {
@@ -89,6 +101,7 @@ export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
 
   /** Keys that may differ, found without looking at what both share; undefined where they share nothing. */
   static candidates<K>(a: SharedMap<unknown, K>, b: SharedMap<unknown, K>): Iterable<K> | undefined {
+    if (b.#step?.from === a.#token) return b.#step.keys;
     if (a.#base === b.#base) return new Set([...a.#delta.keys(), ...b.#delta.keys()]);
     const from = b.#from;
     if (from && from.base === a.#base) return new Set([...a.#delta.keys(), ...from.delta.keys(), ...b.#delta.keys()]);
