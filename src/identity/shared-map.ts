@@ -9,6 +9,8 @@ export type Change<V, K = string> = readonly [key: K, value: V | undefined];
 /** Changes are carried along until they are this many, or more than this share of the base: then a new base is made. */
 const FEW = 64;
 const SHARE = 128;
+/** So many steps back it is known what each changed: those who look are never far behind. */
+const STEPS = 16;
 
 export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
   readonly #base: ReadonlyMap<K, V>;
@@ -17,8 +19,8 @@ export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
   #from: { base: ReadonlyMap<K, unknown>; delta: ReadonlyMap<K, unknown> } | undefined;
   /** Stands for this map, so that what is made from it can tell without keeping it. */
   readonly #token = {};
-  /** The last step: from which map, and by which keys. */
-  #step: { from: object; keys: readonly K[] } | undefined;
+  /** The last steps, the newest first: from which map, and by which keys. */
+  #steps: readonly { readonly from: object; readonly keys: readonly K[] }[] = [];
   readonly size: number;
 
   private constructor(base: ReadonlyMap<K, V>, delta: ReadonlyMap<K, V | undefined>, size: number) {
@@ -48,7 +50,7 @@ export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
     }
     if (!delta) return this;
     const next = this.#next(delta, size);
-    next.#step = { from: this.#token, keys: [...step] };
+    if (step.size <= FEW) next.#steps = [{ from: this.#token, keys: [...step] }, ...this.#steps.slice(0, STEPS - 1)];
     return next;
   }
 
@@ -101,7 +103,9 @@ export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
 
   /** Keys that may differ, found without looking at what both share; undefined where they share nothing. */
   static candidates<K>(a: SharedMap<unknown, K>, b: SharedMap<unknown, K>): Iterable<K> | undefined {
-    if (b.#step?.from === a.#token) return b.#step.keys;
+    const at = b.#steps.findIndex((s) => s.from === a.#token);
+    if (at === 0) return b.#steps[0]?.keys;
+    if (at > 0) return new Set(b.#steps.slice(0, at + 1).flatMap((s) => s.keys));
     if (a.#base === b.#base) return new Set([...a.#delta.keys(), ...b.#delta.keys()]);
     const from = b.#from;
     if (from && from.base === a.#base) return new Set([...a.#delta.keys(), ...from.delta.keys(), ...b.#delta.keys()]);
