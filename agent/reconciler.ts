@@ -8,6 +8,7 @@
  */
 import { type AgentError, formatProblem, type Problem } from '../src/errors.js';
 import type { Compiler } from '../src/compile/index.js';
+import { sameToPolicies } from '../src/compile/world.js';
 import type { DialectRegistry } from '../src/dialects/index.js';
 import type { Snapshot } from '../src/identity/snapshot.js';
 import { sizeOf } from '../src/image/edited.js';
@@ -73,6 +74,8 @@ export class Reconciler {
   private closed = false;
   private network = true;
   private last: Placed | undefined;
+  /** All of this has its hooks, and nothing else has. */
+  private hooked: Placed | undefined;
 
   /** Since when passes fail, milliseconds since 1970; undefined while they succeed. */
   failingSince: number | undefined;
@@ -136,8 +139,7 @@ export class Reconciler {
       const fields = { interface: h.ifname, hook: h.direction, error: h.error };
       if (h.state === 'restored') this.parts.log.warn('a hook was gone and is back', fields);
       if (h.state === 'failed') this.parts.log.error('a hook is gone and cannot be put back', fields);
-      if (h.state === 'gone')
-        for (const key of this.attached) if (key.startsWith(`${h.ifindex}/`)) this.attached.delete(key);
+      if (h.state === 'gone') this.forgetHooks(h.ifindex);
       const ahead = h.ahead.join(', ');
       if (ahead !== '' && before.get(`${h.ifindex}/${h.direction}`)?.ahead.join(', ') !== ahead) {
         this.parts.log.warn('programs of others run before ours: what they let pass is not judged', {
@@ -172,14 +174,20 @@ export class Reconciler {
     const { ir, problems, againMs } = registry.toIr(snapshot);
     clearTimeout(this.again);
     if (againMs !== undefined) this.again = setTimeout(() => this.schedule(), againMs + 1);
-    const { starting, endpoints, local, closed } = this.placed(ir, snapshot, bindings);
+    const placed = this.placed(ir, snapshot, bindings);
+    const { starting, endpoints, local, closed } = placed;
+    const hooked = this.hooked === placed;
+    // Most of what becomes of a pod elsewhere is told before it has its address.
+    if (!network && hooked && this.current?.ir === ir && sameToPolicies(this.current.snapshot, snapshot)) {
+      this.current = { ...this.current, snapshot };
+      return;
+    }
     const image = compiler.compile(ir, snapshot, local, closed);
 
-    const stale = attacher.detachStale({ ...bindings, all: endpoints });
-    for (const ifindex of stale)
-      for (const key of this.attached) if (key.startsWith(`${ifindex}/`)) this.attached.delete(key);
+    const stale = hooked ? [] : attacher.detachStale({ ...bindings, all: endpoints });
+    for (const ifindex of stale) this.forgetHooks(ifindex);
     const lastApply = store.apply(image, endpoints);
-    const isNew = (b: EndpointBinding) => !this.attached.has(attachKey(b));
+    const isNew = (b: EndpointBinding) => !hooked && !this.attached.has(attachKey(b));
     const fresh = { ...bindings, pods: bindings.pods.filter(isNew), uplinks: bindings.uplinks.filter(isNew) };
     if (fresh.pods.length + fresh.uplinks.length > 0) {
       this.attachProblems = attacher.attachAll(fresh, programs, seed);
@@ -198,6 +206,7 @@ export class Reconciler {
       this.attached.add(attachKey(b));
       this.parts.log.info('an interface is closed until its pod is known', { interface: b.ifname });
     }
+    this.hooked = this.attachProblems.length === 0 ? placed : undefined;
     const refused = [...image.refused].map(
       ([key, reason]): Problem => ({
         severity: 'error',
@@ -226,6 +235,11 @@ export class Reconciler {
     this.collector = setTimeout(() => store.collect(), COLLECT_AFTER_MS);
     this.collector.unref();
     this.onApplied(this.current);
+  }
+
+  private forgetHooks(ifindex: number): void {
+    for (const key of this.attached) if (key.startsWith(`${ifindex}/`)) this.attached.delete(key);
+    this.hooked = undefined;
   }
 
   /** What is to be judged where; the same while the bindings are, and nothing waits for its pod. */

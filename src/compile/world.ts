@@ -148,6 +148,27 @@ export class World {
   }
 }
 
+/**
+ * Whether two snapshots are the same to every policy and Service: what differs are pods that nothing can be sent to, before and
+ * after, or what no rule looks at. (Pods of this node matter in other ways too.)
+ */
+export function sameToPolicies(a: Snapshot, b: Snapshot): boolean {
+  const same =
+    a.namespaces === b.namespaces &&
+    a.nodes === b.nodes &&
+    a.services === b.services &&
+    a.policies === b.policies &&
+    a.problems.length + b.problems.length === 0 &&
+    a.ownNode.name === b.ownNode.name &&
+    a.ownNode.ips.join() === b.ownNode.ips.join();
+  return same && changedKeys(a.pods, b.pods).every((key) => samePod(a.pods.get(key), b.pods.get(key)));
+}
+
+function samePod(a: Pod | undefined, b: Pod | undefined): boolean {
+  if (a && b && sameForPolicies(a, b)) return true;
+  return !(a && counts(a)) && !(b && counts(b));
+}
+
 /** hostNetwork pods have their node's addresses, ended pods none that are still theirs. */
 function counts(pod: Pod): boolean {
   return !pod.hostNetwork && !pod.ended && pod.ips.length > 0;

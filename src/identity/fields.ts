@@ -11,17 +11,32 @@ export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+/** What all fields of an object share. */
+interface Root {
+  readonly where: Where;
+  readonly problems: Problem[];
+}
+
 /** What stands at a path of an object. Absent and null are the same, as for the API server. */
 export class Field {
-  constructor(
+  private constructor(
     readonly value: unknown,
-    readonly path: string,
-    private readonly where: Where,
-    private readonly problems: Problem[],
+    private readonly parent: Field | Root,
+    private readonly key: string | number,
   ) {}
 
   static root(parsed: ParsedObject, object: string, problems: Problem[]): Field {
-    return new Field(parsed.object, '', { ...parsed.where, object }, problems);
+    return new Field(parsed.object, { where: { ...parsed.where, object }, problems }, '');
+  }
+
+  /** `spec.ports[0].name`: put together for those who ask, since most fields are as they should be. */
+  get path(): string {
+    const { parent, key } = this;
+    if (!(parent instanceof Field)) return '';
+    const before = parent.path;
+    if (typeof key === 'number') return `${before}[${key}]`;
+    if (!/^[A-Za-z_][\w-]*$/.test(key)) return `${before}[${JSON.stringify(key)}]`;
+    return before === '' ? key : `${before}.${key}`;
   }
 
   get present(): boolean {
@@ -29,18 +44,15 @@ export class Field {
   }
 
   problem(message: string, hint?: string): undefined {
-    this.problems.push({ severity: 'error', where: { ...this.where, field: this.path }, message, hint });
+    let root: Field | Root = this.parent;
+    while (root instanceof Field) root = root.parent;
+    root.problems.push({ severity: 'error', where: { ...root.where, field: this.path }, message, hint });
     return undefined;
   }
 
   at(key: string): Field {
-    const path = /^[A-Za-z_][\w-]*$/.test(key)
-      ? this.path
-        ? `${this.path}.${key}`
-        : key
-      : `${this.path}[${JSON.stringify(key)}]`;
     const inside = isRecord(this.value) && Object.hasOwn(this.value, key) ? this.value[key] : undefined;
-    return new Field(inside, path, this.where, this.problems);
+    return new Field(inside, this, key);
   }
 
   /** Elements of a list; none if absent. */
@@ -50,7 +62,7 @@ export class Field {
       this.problem('must be a list');
       return [];
     }
-    return this.value.map((v, i) => new Field(v, `${this.path}[${i}]`, this.where, this.problems));
+    return this.value.map((v, i) => new Field(v, this, i));
   }
 
   string(): string | undefined {

@@ -9,12 +9,18 @@ export type Change<V, K = string> = readonly [key: K, value: V | undefined];
 /** Changes are carried along until they are this many, or more than this share of the base: then a new base is made. */
 const FEW = 64;
 const SHARE = 128;
+/** So many steps back it is known what each changed: those who look are never far behind. */
+const STEPS = 16;
 
 export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
   readonly #base: ReadonlyMap<K, V>;
   readonly #delta: ReadonlyMap<K, V | undefined>;
   /** What this base was made from, so that a comparison over that step is cheap too. */
   #from: { base: ReadonlyMap<K, unknown>; delta: ReadonlyMap<K, unknown> } | undefined;
+  /** Stands for this map, so that what is made from it can tell without keeping it. */
+  readonly #token = {};
+  /** The last steps, the newest first: from which map, and by which keys. */
+  #steps: readonly { readonly from: object; readonly keys: readonly K[] }[] = [];
   readonly size: number;
 
   private constructor(base: ReadonlyMap<K, V>, delta: ReadonlyMap<K, V | undefined>, size: number) {
@@ -31,6 +37,7 @@ export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
   /** The same map where nothing changes. */
   with(changes: Iterable<Change<V, K>>): SharedMap<V, K> {
     let delta: Map<K, V | undefined> | undefined;
+    const step = new Set<K>();
     let size = this.size;
     const has = (key: K) => (delta?.has(key) ? delta.get(key) !== undefined : this.has(key));
     for (const [key, value] of changes) {
@@ -38,9 +45,16 @@ export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
       const before = has(key);
       delta ??= new Map(this.#delta);
       delta.set(key, value);
+      step.add(key);
       if (before !== (value !== undefined)) size += before ? -1 : 1;
     }
     if (!delta) return this;
+    const next = this.#next(delta, size);
+    if (step.size <= FEW) next.#steps = [{ from: this.#token, keys: [...step] }, ...this.#steps.slice(0, STEPS - 1)];
+    return next;
+  }
+
+  #next(delta: ReadonlyMap<K, V | undefined>, size: number): SharedMap<V, K> {
     if (delta.size <= FEW + this.#base.size / SHARE) return new SharedMap(this.#base, delta, size);
     const base = new Map(this.#base);
     for (const [key, value] of delta) {
@@ -89,6 +103,9 @@ export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
 
   /** Keys that may differ, found without looking at what both share; undefined where they share nothing. */
   static candidates<K>(a: SharedMap<unknown, K>, b: SharedMap<unknown, K>): Iterable<K> | undefined {
+    const at = b.#steps.findIndex((s) => s.from === a.#token);
+    if (at === 0) return b.#steps[0]?.keys;
+    if (at > 0) return new Set(b.#steps.slice(0, at + 1).flatMap((s) => s.keys));
     if (a.#base === b.#base) return new Set([...a.#delta.keys(), ...b.#delta.keys()]);
     const from = b.#from;
     if (from && from.base === a.#base) return new Set([...a.#delta.keys(), ...from.delta.keys(), ...b.#delta.keys()]);
