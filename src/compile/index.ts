@@ -22,8 +22,8 @@ import { World, type WorldChanges } from './world.js';
 const numbers = new WeakMap<object, number>();
 let nextNumber = 1;
 
-/** Of a policy, or of a tier's implicit rules: dialects keep the identity of what is unchanged. */
-function numberOf(it: IrPolicy | Tier['implicit']): number {
+/** Dialects keep the identity of what is unchanged. */
+function numberOf(it: IrPolicy): number {
   let n = numbers.get(it);
   if (n === undefined) numbers.set(it, (n = nextNumber++));
   return n;
@@ -36,7 +36,7 @@ function keyOf(selections: readonly Selection[]): string {
   let key = keys.get(selections);
   if (key === undefined) {
     const parts = selections.map(({ tier, policies }) => [
-      ...[tier.name, tier.defaultAction, numberOf(tier.implicit)],
+      ...[tier.name, tier.defaultAction],
       ...policies.map(numberOf),
     ]);
     key = JSON.stringify(parts);
@@ -48,7 +48,7 @@ function keyOf(selections: readonly Selection[]): string {
 /** A pod that starts where a policy may isolate it: nothing passes until it is known which pod it is. */
 const NOT_KNOWN_YET: readonly Selection[] = [
   {
-    tier: { name: 'start', order: 0, policies: [], defaultAction: 'deny', implicit: [] },
+    tier: { name: 'start', order: 0, policies: [], defaultAction: 'deny' },
     policies: [
       {
         ref: { dialect: 'egress-agent', kind: 'Starting', name: 'pod' },

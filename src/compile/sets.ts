@@ -2,7 +2,15 @@
 import { contentId } from '../image/ids.js';
 import type { PolicySet, PortRange, SetRule } from '../image/types.js';
 import { ruleId } from '../ir/names.js';
-import { DEFAULT_RULE, type IrPolicy, type PortMatch, type Rule, type RuleRef, type Tier } from '../ir/types.js';
+import {
+  DEFAULT_RULE,
+  implicitRules,
+  type IrPolicy,
+  type PortMatch,
+  type Rule,
+  type RuleRef,
+  type Tier,
+} from '../ir/types.js';
 import { type Atom, namedPortAtom, peerAtoms } from './atoms.js';
 import type { World } from './world.js';
 
@@ -59,7 +67,7 @@ export function buildSet(selections: readonly Selection[], world: World): BuiltS
     if (isolating.length > 0) {
       const asStaged = isolating.every((p) => p.staged);
       staged ||= asStaged;
-      for (const rule of tier.implicit) add(rule, asStaged);
+      for (const rule of implicitRules(isolating)) add(rule, asStaged);
       add(defaultRule(tier, isolating, asStaged), asStaged);
     }
     const tierEnd = rules.length + bits.length;

@@ -14,10 +14,25 @@ export interface Fault {
   readonly effect?: string;
 }
 
+/** The tier that a policy stands in. Policies of several objects, and of several languages, may name the same one. */
+export interface TierPlace {
+  readonly name: string;
+  readonly order: number;
+  readonly defaultAction: 'deny' | 'pass';
+}
+
+/** A policy and its place. */
+export interface Placed {
+  readonly tier: TierPlace;
+  /** Among the tier's policies: compared one by one, the smaller first; then by kind, namespace, name. */
+  readonly order: readonly number[];
+  readonly policy: IrPolicy;
+}
+
 /** A policy object as its dialect understood it. */
 export interface Understood {
-  /** Fails closed where there are errors; undefined if the policy does not concern egress. */
-  readonly policy: IrPolicy | undefined;
+  /** Fails closed where there are errors; none if the policy does not concern egress. */
+  readonly policies: readonly Placed[];
   readonly faults: readonly Fault[];
   /** No errors: may serve as the last good state. */
   readonly good: boolean;
@@ -25,8 +40,33 @@ export interface Understood {
 
 export interface Dialect {
   readonly name: string;
-  /** Is this object one of the dialect's? */
+  /** Is this object one of the dialect's policies? */
   claims(raw: RawPolicy): boolean;
-  /** Pure: depends on the object's kind, namespace, name and content only. */
-  understand(raw: RawPolicy): Understood;
+  /** Objects that its policies refer to (tiers, network sets): no policies themselves. */
+  supports?(raw: RawPolicy): boolean;
+  /** Faults of a supporting object. */
+  check?(raw: RawPolicy): readonly Fault[];
+  /**
+   * Pure: depends on the object's apiVersion, kind, namespace, name and content, and on the supporting objects.
+   * @param supporting all that supports() says yes to, by kind, namespace and name
+   */
+  understand(raw: RawPolicy, supporting: readonly RawPolicy[]): Understood;
 }
+
+/**
+ * The lattice of tiers: Calico's, in which every language has its place. Smaller orders are judged first. A tier of a user's own may
+ * stand anywhere between.
+ */
+export const TIERS = {
+  /** ClusterNetworkPolicy tier Admin, AdminNetworkPolicy. */
+  admin: { name: 'kube-admin', order: 1000, defaultAction: 'pass' },
+  /** Cilium's egressDeny: it wins over every allow, in whichever language. */
+  deny: { name: 'deny', order: 999_999, defaultAction: 'pass' },
+  /** NetworkPolicy, CiliumNetworkPolicy, FQDNNetworkPolicy, Calico's policies that name no tier. */
+  default: { name: 'default', order: 1_000_000, defaultAction: 'deny' },
+  /** ClusterNetworkPolicy tier Baseline, BaselineAdminNetworkPolicy. */
+  baseline: { name: 'kube-baseline', order: 10_000_000, defaultAction: 'pass' },
+} as const satisfies Record<string, TierPlace>;
+
+/** A NetworkPolicy's place among Calico's policies of the default tier. */
+export const NETWORK_POLICY_ORDER = 1000;

@@ -1,11 +1,15 @@
 /** All dialects → one IR. */
 import type { Problem } from '../errors.js';
+import { apiGroup } from '../identity/kinds.js';
 import type { RawPolicy, Snapshot } from '../identity/snapshot.js';
 import type { Ir, IrPolicy, Tier } from '../ir/types.js';
-import type { Dialect, Fault, Understood } from './dialect.js';
-import { DEFAULT_TIER, IMPLICIT, networkPolicy } from './networkpolicy.js';
+import type { Dialect, Fault, Placed, Understood } from './dialect.js';
+import { networkPolicy } from './networkpolicy.js';
 
 const DIALECTS: readonly Dialect[] = [networkPolicy];
+
+/** Objects that policies refer to, by dialect. */
+type Supporting = Map<Dialect, readonly RawPolicy[]>;
 
 export interface IrResult {
   readonly ir: Ir;
@@ -24,18 +28,20 @@ export interface RegistryOptions {
   readonly now?: () => number;
 }
 
-/** What was made of a raw object; holds for as long as the object is the same. */
-const understood = new WeakMap<object, { raw: RawPolicy; result: Understood }>();
+/** What was made of a raw object; holds for as long as it and the supporting objects are the same. */
+const understood = new WeakMap<object, { raw: RawPolicy; supporting: readonly RawPolicy[]; result: Understood }>();
+
+const NONE: readonly RawPolicy[] = [];
 
 /** A policy by its name, from one snapshot to the next. */
 interface Slot {
   readonly key: string;
   readonly namespace: string | undefined;
   raw: RawPolicy;
-  /** Of the object's last state without errors; its policy is undefined if it did not concern egress then. */
-  lastGood: { readonly policy: IrPolicy | undefined } | undefined;
+  /** Of the object's last state without errors; empty if it did not concern egress then. */
+  lastGood: readonly Placed[] | undefined;
   /** In force now. */
-  policy: IrPolicy | undefined;
+  policies: readonly Placed[];
   problems: readonly Problem[];
   /** Its object is gone while its namespace ends. */
   held: boolean;
@@ -56,6 +62,8 @@ export class DialectRegistry {
   /** All slots in order of precedence; undefined when one came or went. */
   private order: readonly Slot[] | undefined = [];
   private ir: Ir = makeIr([]);
+  private placed: readonly Placed[] = [];
+  private readonly supporting: Supporting = new Map();
   private round = 0;
   private againMs: number | undefined;
   /** The last answer, while it depends on the policies alone. */
@@ -63,9 +71,27 @@ export class DialectRegistry {
 
   constructor(private readonly options: RegistryOptions = {}) {}
 
+  /** @returns problems of supporting objects; notes which of them there are, the same list while they are the same */
+  private takeSupporting(policies: Snapshot['policies']): Problem[] {
+    const problems: Problem[] = [];
+    for (const dialect of DIALECTS) {
+      const { supports, check } = dialect;
+      if (!supports) continue;
+      const now = policies.filter((raw) => supports(raw)).sort((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1));
+      const before = this.supporting.get(dialect) ?? NONE;
+      if (now.length !== before.length || now.some((raw, i) => raw !== before[i])) {
+        this.supporting.set(dialect, now);
+        // Every policy of the dialect may mean something else now.
+        for (const slot of this.slots.values()) if (dialect.claims(slot.raw)) this.byRaw.delete(slot.raw);
+      }
+      for (const raw of now) for (const fault of check?.(raw) ?? []) problems.push(toProblem(fault, raw, false));
+    }
+    return problems;
+  }
+
   toIr(snapshot: Snapshot): IrResult {
     if (this.last?.policies === snapshot.policies) return this.last.result;
-    const problems: Problem[] = [];
+    const problems: Problem[] = this.takeSupporting(snapshot.policies);
     this.round++;
     this.againMs = undefined;
     let changed = false;
@@ -96,14 +122,14 @@ export class DialectRegistry {
   }
 
   private update(raw: RawPolicy): Slot | undefined {
-    const result = understand(raw);
+    const result = understand(raw, this.supporting);
     if (!result) return undefined;
-    const key = [raw.namespace ?? '', raw.name, raw.kind].join('\0');
+    const key = nameOf(raw);
     let slot = this.slots.get(key);
     if (!slot) {
       const fresh = {
         lastGood: undefined,
-        policy: undefined,
+        policies: [],
         problems: [],
         held: false,
         absentSince: undefined,
@@ -114,9 +140,9 @@ export class DialectRegistry {
       this.order = undefined;
     }
     this.byRaw.set(raw, slot);
-    if (result.good) slot.lastGood = { policy: result.policy };
+    if (result.good) slot.lastGood = result.policies;
     slot.raw = raw;
-    slot.policy = (slot.lastGood ?? result).policy;
+    slot.policies = slot.lastGood ?? result.policies;
     slot.problems = faultProblems(result, raw, slot.lastGood !== undefined);
     return slot;
   }
@@ -129,7 +155,7 @@ export class DialectRegistry {
     let populated: Set<string> | undefined;
     for (const slot of this.slots.values()) {
       if (slot.round === this.round) continue;
-      if (slot.policy && slot.namespace !== undefined && this.goesOn(slot, slot.namespace, snapshot)) {
+      if (slot.policies.length > 0 && slot.namespace !== undefined && this.goesOn(slot, slot.namespace, snapshot)) {
         populated ??= new Set([...snapshot.pods.values()].filter((p) => !p.ended).map((p) => p.namespace));
         slot.held = populated.has(slot.namespace);
         slot.problems = [];
@@ -157,19 +183,50 @@ export class DialectRegistry {
 
   /** The same Ir object while the same policies are in force. */
   private assemble(): void {
-    // Order within a tier has no meaning for NetworkPolicy but decides which rule is named: the same everywhere.
+    // Where order has no meaning it still decides which rule is named: the same everywhere.
     this.order ??= [...this.slots.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
-    const policies: IrPolicy[] = [];
-    for (const { policy } of this.order) if (policy) policies.push(policy);
-    const before = this.ir.tiers[0]?.policies ?? [];
-    if (before.length === policies.length && policies.every((p, i) => p === before[i])) return;
-    this.ir = makeIr(policies);
+    const placed: Placed[] = [];
+    for (const { policies } of this.order) placed.push(...policies);
+    if (placed.length === this.placed.length && placed.every((p, i) => p === this.placed[i])) return;
+    this.placed = placed;
+    this.ir = makeIr(placed);
   }
 }
 
-function makeIr(policies: IrPolicy[]): Ir {
-  const tier: Tier = Object.freeze({ ...DEFAULT_TIER, policies: Object.freeze(policies), implicit: IMPLICIT });
-  return Object.freeze({ tiers: Object.freeze([tier]) });
+/** API groups have kinds of the same name: Calico's NetworkPolicy is not Kubernetes'. */
+function nameOf({ namespace, name, kind, apiVersion }: RawPolicy): string {
+  return [namespace ?? '', name, kind, apiGroup(apiVersion)].join('\0');
+}
+
+function makeIr(placed: readonly Placed[]): Ir {
+  const tiers = new Map<string, { place: Placed['tier']; placed: Placed[] }>();
+  for (const p of placed) {
+    const { name, order, defaultAction } = p.tier;
+    const key = JSON.stringify([name, order, defaultAction]);
+    const tier = tiers.get(key);
+    if (tier) tier.placed.push(p);
+    else tiers.set(key, { place: p.tier, placed: [p] });
+  }
+  const sorted = [...tiers].sort(([a, x], [b, y]) => x.place.order - y.place.order || (a < b ? -1 : 1));
+  return Object.freeze({
+    tiers: Object.freeze(
+      sorted.map(([, tier]): Tier => {
+        // Stable: those of one order stay as they stand.
+        const policies: IrPolicy[] = tier.placed.sort((a, b) => compare(a.order, b.order)).map((p) => p.policy);
+        const { name, order, defaultAction } = tier.place;
+        return Object.freeze({ name, order, defaultAction, policies: Object.freeze(policies) });
+      }),
+    ),
+  });
+}
+
+function compare(a: readonly number[], b: readonly number[]): number {
+  for (let i = 0; i < Math.max(a.length, b.length); i++) {
+    const [x = 0, y = 0] = [a[i], b[i]];
+    // Infinities are equal; their difference is not a number.
+    if (x !== y) return x < y ? -1 : 1;
+  }
+  return 0;
 }
 
 /** IR of one snapshot by itself, without memory of earlier ones. */
@@ -177,13 +234,23 @@ export function toIr(snapshot: Snapshot): IrResult {
   return new DialectRegistry().toIr(snapshot);
 }
 
-function understand(raw: RawPolicy): Understood | undefined {
-  const cached = understood.get(raw.object);
-  if (cached && cached.raw.namespace === raw.namespace && cached.raw.name === raw.name) return cached.result;
+function understand(raw: RawPolicy, supporting: Supporting): Understood | undefined {
   const dialect = DIALECTS.find((d) => d.claims(raw));
   if (!dialect) return undefined;
-  const result = dialect.understand(raw);
-  understood.set(raw.object, { raw, result });
+  const objects = supporting.get(dialect) ?? NONE;
+  const cached = understood.get(raw.object);
+  const { apiVersion, kind, namespace, name } = raw;
+  if (
+    cached?.supporting === objects &&
+    cached.raw.apiVersion === apiVersion &&
+    cached.raw.kind === kind &&
+    cached.raw.namespace === namespace &&
+    cached.raw.name === name
+  ) {
+    return cached.result;
+  }
+  const result = dialect.understand(raw, objects);
+  understood.set(raw.object, { raw, supporting: objects, result });
   return result;
 }
 

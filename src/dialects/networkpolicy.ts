@@ -9,25 +9,23 @@
 import { cidrCovers, tryParseCidr } from '../net/addr.js';
 import { parseProtocol, TCP } from '../net/protocol.js';
 import { isRecord } from '../identity/fields.js';
+import { apiGroup } from '../identity/kinds.js';
 import type { RawPolicy } from '../identity/snapshot.js';
 import type { LabelExpr, Peer } from '../ir/peers.js';
 import { IMPLICIT_RULE, type PolicyRef, type PortMatch, type Rule } from '../ir/types.js';
-import type { Dialect, Fault, Understood } from './dialect.js';
+import { type Dialect, type Fault, NETWORK_POLICY_ORDER, TIERS, type Understood } from './dialect.js';
 import { networkPolicySchema } from './networkpolicy.schema.js';
 import { compileSchema, shapeFaults, withoutNulls } from './schema.js';
 import { type LabelSelector, labelSelector } from './selectors.js';
 
-/** Calico's lattice of tiers: NetworkPolicies stand between kube-admin (1000) and kube-baseline (10,000,000). */
-export const DEFAULT_TIER = { name: 'default', order: 1_000_000, defaultAction: 'deny' } as const;
-
 /** What no NetworkPolicy can take away: a pod reaches itself and its own node. */
-export const IMPLICIT: readonly Rule[] = Object.freeze([
+const IMPLICIT: readonly Rule[] = Object.freeze([
   Object.freeze<Rule>({
     ref: {
       policy: { dialect: 'networkpolicy', kind: 'NetworkPolicy', name: '*' },
       index: IMPLICIT_RULE,
       name: 'a pod always reaches itself and its own node',
-      tier: DEFAULT_TIER.name,
+      tier: TIERS.default.name,
       staged: false,
       action: 'allow',
     },
@@ -54,11 +52,15 @@ interface EgressSpec {
 
 const NONE: readonly string[] = [];
 
+/** The second: before Kubernetes 1.7, the same shape. */
+const GROUPS = ['networking.k8s.io', 'extensions'];
+
 const validate = compileSchema(networkPolicySchema);
 
 export const networkPolicy: Dialect = {
   name: 'networkpolicy',
-  claims: (raw) => raw.kind === 'NetworkPolicy',
+  // Calico has a kind of this name too.
+  claims: ({ apiVersion, kind }) => kind === 'NetworkPolicy' && GROUPS.includes(apiGroup(apiVersion)),
   understand,
 };
 
@@ -97,7 +99,15 @@ function understand(raw: RawPolicy): Understood {
   const good = !faults.some((f) => f.severity === 'error');
   const subject = { namespaces: { names: [namespace] }, pods: subjectBroken ? ({ op: 'true' } as const) : pods };
   return {
-    policy: concerns ? Object.freeze({ ref, subject, rules, staged: false }) : undefined,
+    policies: concerns
+      ? [
+          {
+            tier: TIERS.default,
+            order: [NETWORK_POLICY_ORDER],
+            policy: Object.freeze({ ref, subject, rules, implicit: IMPLICIT, staged: false }),
+          },
+        ]
+      : [],
     faults: faults.map((f) => withEffect(f, namespace, concerns)),
     good,
   };
@@ -186,7 +196,7 @@ function readRules(
   if (!Array.isArray(spec.egress)) return [];
   return spec.egress.map((entry: unknown, index): Rule => {
     const path = `spec.egress[${index}]`;
-    const ref = { policy, index, tier: DEFAULT_TIER.name, staged: false, action: 'allow' } as const;
+    const ref = { policy, index, tier: TIERS.default.name, staged: false, action: 'allow' } as const;
     const closed: Rule = { ref, action: 'allow', peers: [], ports: [] };
     if (!sound(path)) return Object.freeze(closed);
     const { to = [], ports = [] } = entry as EgressSpec;

@@ -17,7 +17,7 @@ import { hasPorts } from '../net/protocol.js';
 import { matchLabels, matchService, matchWorkload } from './match.js';
 import { ruleId } from './names.js';
 import type { Peer } from './peers.js';
-import { DEFAULT_RULE, type Ir, type IrPolicy, type PortMatch, type Rule, type Tier } from './types.js';
+import { DEFAULT_RULE, implicitRules, type Ir, type IrPolicy, type PortMatch, type Rule, type Tier } from './types.js';
 
 /** A tier as one sender meets it: the policies that select it, and its rules in the order they are judged. */
 export interface TierView {
@@ -70,7 +70,7 @@ export function tiersFor(ir: Ir, snapshot: Snapshot, sender: Pod): TierView[] {
     if (isolating.length > 0) {
       // A tier that only staged policies bring into force is staged as a whole: in force it would not count.
       const staged = isolating.every((policy) => policy.staged);
-      for (const rule of tier.implicit) rules.push(stagedAs(rule, staged));
+      for (const rule of implicitRules(isolating)) rules.push(stagedAs(rule, staged));
       rules.push(tierDefault(tier, isolating, staged));
     }
     views.push({ tier, selecting, rules });

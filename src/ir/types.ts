@@ -66,6 +66,8 @@ export interface IrPolicy {
   readonly rules: readonly Rule[];
   /** Brings its tier's default into force for the pods that it selects; without it only its rules count. Default: true. */
   readonly isolates?: boolean;
+  /** What its language always allows where it isolates: judged after the rules of all policies, before the tier's default. */
+  readonly implicit?: readonly Rule[];
   /** Staged: computed beside the real verdict, never in force. */
   readonly staged: boolean;
 }
@@ -77,8 +79,11 @@ export interface Tier {
   readonly policies: readonly IrPolicy[];
   /** For endpoints that one of the tier's policies selects, after all of their rules. */
   readonly defaultAction: 'deny' | 'pass';
-  /** Judged between the policies' rules and the default, for selected endpoints. */
-  readonly implicit: readonly Rule[];
+}
+
+/** Implicit rules of the policies that isolate, each once. */
+export function implicitRules(isolating: readonly IrPolicy[]): ReadonlySet<Rule> {
+  return new Set(isolating.flatMap((policy) => policy.implicit ?? []));
 }
 
 /** Tiers in order of precedence. */

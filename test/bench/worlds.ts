@@ -44,7 +44,6 @@ export function world(policies: number, cidrs: number): World {
     name: 'default',
     order: 0,
     defaultAction: 'deny' as const,
-    implicit: [],
     policies: Array.from({ length: policies }, (_, p): IrPolicy => {
       const ref = { dialect: 'networkpolicy', kind: 'NetworkPolicy', namespace: 'default', name: `p${p}` };
       const peers: Peer[] = [];

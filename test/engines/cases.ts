@@ -17,7 +17,17 @@ import { parseManifest } from '../../src/identity/yaml.js';
 import type { Packet, Verdict } from '../../src/image/types.js';
 import { formatRule, ruleId } from '../../src/ir/names.js';
 import type { Peer } from '../../src/ir/peers.js';
-import type { Action, Ir, IrPolicy, PolicyRef, PortMatch, Rule, RuleRef, Tier } from '../../src/ir/types.js';
+import {
+  implicitRules,
+  type Action,
+  type Ir,
+  type IrPolicy,
+  type PolicyRef,
+  type PortMatch,
+  type Rule,
+  type RuleRef,
+  type Tier,
+} from '../../src/ir/types.js';
 import { parseProtocol } from '../../src/net/protocol.js';
 import { root } from '../netns/shell.js';
 
@@ -108,7 +118,7 @@ export function printer(ir: Ir): (v: Verdict, packet: Packet) => string {
     for (const staged of [false, true]) names.set(ruleId({ ...ref, staged }), formatRule(ref));
   };
   for (const tier of ir.tiers) {
-    for (const rule of tier.implicit) add(rule.ref);
+    for (const rule of implicitRules(tier.policies)) add(rule.ref);
     for (const policy of tier.policies) {
       for (const rule of policy.rules) add(rule.ref);
       add({ policy: policy.ref, index: -1, tier: tier.name, staged: false, action: tier.defaultAction });
@@ -138,7 +148,6 @@ function parseTier(t: TierText, order: number): Tier {
     name: t.name,
     order,
     defaultAction: t.default ?? 'pass',
-    implicit: [],
     policies: t.policies.map((p): IrPolicy => {
       const ref: PolicyRef = { dialect: 'test', kind: 'Test', name: p.name };
       const staged = p.staged ?? false;

@@ -87,7 +87,6 @@ function randomIr(): Ir {
     name,
     order,
     defaultAction,
-    implicit: [],
     policies: [
       {
         ref: { dialect: 'test', kind: 'Test', name: `p-${name}` },

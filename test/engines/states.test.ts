@@ -31,7 +31,7 @@ function world(allow: readonly Partial<Rule>[]): World {
   };
   return {
     snapshot: snapshot(),
-    ir: { tiers: [{ name: 't', order: 0, defaultAction: 'deny', implicit: [], policies: [policy] }] },
+    ir: { tiers: [{ name: 't', order: 0, defaultAction: 'deny', policies: [policy] }] },
   };
 }
 

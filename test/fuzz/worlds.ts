@@ -202,7 +202,6 @@ function randomIr(r: Random): Ir {
         name,
         order,
         defaultAction: r.pick(['deny', 'pass']),
-        implicit: [],
         policies: Array.from({ length: r.below(3) + 1 }, (_, n): IrPolicy => {
           const ref: PolicyRef = { dialect: 'test', kind: 'Test', name: `${name}-p${n}` };
           const staged = r.chance(20);

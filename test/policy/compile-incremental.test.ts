@@ -136,7 +136,7 @@ t.test('the same policies in a tier that is another', async (t) => {
     { ...tier },
     { ...tier, defaultAction: 'pass' },
     { ...tier, name: 'other' },
-    { ...tier, implicit: [] },
+    { ...tier, policies: tier.policies.map((p) => ({ ...p, implicit: [] })) },
     tier,
   ];
   const ids = tiers.map((it) => {

@@ -43,7 +43,7 @@ function makeTier(
   defaultAction: 'deny' | 'pass',
   implicit: Rule[] = [],
 ): Tier {
-  return { name, order, policies, defaultAction, implicit };
+  return { name, order, policies: policies.map((p) => ({ ...p, implicit })), defaultAction };
 }
 
 const WORLD = pod('default/web', '10.1.0.1', { app: 'web' }) + pod('default/db', '10.1.0.2', { app: 'db' });

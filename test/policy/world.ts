@@ -7,7 +7,7 @@ import { parseManifest } from '../../src/identity/yaml.js';
 import type { Packet, Verdict } from '../../src/image/types.js';
 import { evaluate } from '../../src/ir/evaluate.js';
 import { formatRule, ruleId } from '../../src/ir/names.js';
-import type { Ir, RuleRef } from '../../src/ir/types.js';
+import { implicitRules, type Ir, type RuleRef } from '../../src/ir/types.js';
 import { parseProtocol } from '../../src/net/protocol.js';
 
 export const NODE = 'node-a';
@@ -43,7 +43,7 @@ function ruleNames(ir: Ir): Map<number, string> {
     for (const staged of [false, true]) names.set(ruleId({ ...ref, staged }), formatRule(ref));
   };
   for (const tier of ir.tiers) {
-    for (const rule of tier.implicit) add(rule.ref);
+    for (const rule of implicitRules(tier.policies)) add(rule.ref);
     for (const policy of tier.policies) {
       for (const rule of policy.rules) add(rule.ref);
       add({ policy: policy.ref, index: -1, tier: tier.name, staged: false, action: tier.defaultAction });
