@@ -3,10 +3,12 @@ import type { Problem } from '../errors.js';
 import { apiGroup } from '../identity/kinds.js';
 import type { RawPolicy, Snapshot } from '../identity/snapshot.js';
 import type { Ir, IrPolicy, Tier } from '../ir/types.js';
+import { adminNetworkPolicy } from './adminnetworkpolicy.js';
+import { clusterNetworkPolicy } from './clusternetworkpolicy.js';
 import type { Dialect, Fault, Placed, Understood } from './dialect.js';
 import { networkPolicy } from './networkpolicy.js';
 
-const DIALECTS: readonly Dialect[] = [networkPolicy];
+const DIALECTS: readonly Dialect[] = [networkPolicy, clusterNetworkPolicy, adminNetworkPolicy];
 
 /** Objects that policies refer to, by dialect. */
 type Supporting = Map<Dialect, readonly RawPolicy[]>;

@@ -2,7 +2,8 @@
 
 const string = { type: 'string' };
 
-const labelSelector = {
+/** metav1.LabelSelector. */
+export const labelSelector = {
   type: 'object',
   additionalProperties: false,
   properties: {

@@ -18,6 +18,11 @@ const KINDS: ReadonlyMap<string, KindInfo> = new Map(
     'networking.k8s.io/NetworkPolicy': { section: 'policies', namespaced: true },
     // The group it had before Kubernetes 1.7; the shape is the same, the dialect says so to the user.
     'extensions/NetworkPolicy': { section: 'policies', namespaced: true },
+    'policy.networking.k8s.io/ClusterNetworkPolicy': { section: 'policies', namespaced: false },
+    'policy.networking.k8s.io/AdminNetworkPolicy': { section: 'policies', namespaced: false },
+    'policy.networking.k8s.io/BaselineAdminNetworkPolicy': { section: 'policies', namespaced: false },
+    'networking.k8s.aws/ClusterNetworkPolicy': { section: 'policies', namespaced: false },
+    'networking.x-k8s.io/ClusterNetworkPolicy': { section: 'policies', namespaced: false },
   } satisfies Record<string, KindInfo>),
 );
 
