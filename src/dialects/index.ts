@@ -1,14 +1,26 @@
 /** All dialects → one IR. */
 import type { Problem } from '../errors.js';
+import { isRecord } from '../identity/fields.js';
 import { apiGroup } from '../identity/kinds.js';
+import { changedKeys } from '../identity/shared-map.js';
 import type { RawPolicy, Snapshot } from '../identity/snapshot.js';
 import type { Ir, IrPolicy, Tier } from '../ir/types.js';
 import { adminNetworkPolicy } from './adminnetworkpolicy.js';
 import { clusterNetworkPolicy } from './clusternetworkpolicy.js';
+import { cilium } from './cilium/index.js';
+import { calico } from './calico/index.js';
 import type { Dialect, Fault, Placed, Understood } from './dialect.js';
+import { fqdnNetworkPolicy } from './fqdn.js';
 import { networkPolicy } from './networkpolicy.js';
 
-const DIALECTS: readonly Dialect[] = [networkPolicy, clusterNetworkPolicy, adminNetworkPolicy];
+const DIALECTS: readonly Dialect[] = [
+  networkPolicy,
+  clusterNetworkPolicy,
+  adminNetworkPolicy,
+  cilium,
+  fqdnNetworkPolicy,
+  calico,
+];
 
 /** Objects that policies refer to, by dialect. */
 type Supporting = Map<Dialect, readonly RawPolicy[]>;
@@ -66,12 +78,31 @@ export class DialectRegistry {
   private ir: Ir = makeIr([]);
   private placed: readonly Placed[] = [];
   private readonly supporting: Supporting = new Map();
+  private namespaces: Snapshot['namespaces'] = new Map();
+  /** Namespaces whose policies are only watched. */
+  private readonly audited = new Set<string>();
   private round = 0;
   private againMs: number | undefined;
   /** The last answer, while it depends on the policies alone. */
   private last: { readonly policies: Snapshot['policies']; readonly result: IrResult } | undefined;
 
   constructor(private readonly options: RegistryOptions = {}) {}
+
+  /** Notes in which namespaces policies are only to be watched; those that changed are understood anew. */
+  private takeAudits(namespaces: Snapshot['namespaces']): void {
+    const changed = new Set<string>();
+    for (const name of changedKeys(this.namespaces, namespaces)) {
+      const now = isAudit(namespaces.get(name)?.annotations);
+      if (now === this.audited.has(name)) continue;
+      changed.add(name);
+      if (now) this.audited.add(name);
+      else this.audited.delete(name);
+    }
+    this.namespaces = namespaces;
+    if (changed.size === 0) return;
+    this.last = undefined;
+    for (const slot of this.slots.values()) if (changed.has(slot.namespace ?? '')) this.byRaw.delete(slot.raw);
+  }
 
   /** @returns problems of supporting objects; notes which of them there are, the same list while they are the same */
   private takeSupporting(policies: Snapshot['policies']): Problem[] {
@@ -92,6 +123,7 @@ export class DialectRegistry {
   }
 
   toIr(snapshot: Snapshot): IrResult {
+    this.takeAudits(snapshot.namespaces);
     if (this.last?.policies === snapshot.policies) return this.last.result;
     const problems: Problem[] = this.takeSupporting(snapshot.policies);
     this.round++;
@@ -144,8 +176,9 @@ export class DialectRegistry {
     this.byRaw.set(raw, slot);
     if (result.good) slot.lastGood = result.policies;
     slot.raw = raw;
-    slot.policies = slot.lastGood ?? result.policies;
-    slot.problems = faultProblems(result, raw, slot.lastGood !== undefined);
+    const audited = isAudit(annotationsOf(raw)) || this.audited.has(raw.namespace ?? '');
+    slot.policies = (slot.lastGood ?? result.policies).map((p) => (audited ? staged(p) : p));
+    slot.problems = [...faultProblems(result, raw, slot.lastGood !== undefined), ...enforcementProblems(raw)];
     return slot;
   }
 
@@ -193,6 +226,31 @@ export class DialectRegistry {
     this.placed = placed;
     this.ir = makeIr(placed);
   }
+}
+
+/** On a policy, or on a namespace for all of its policies: verdicts are computed and told, and not in force. */
+const ENFORCEMENT = 'egress-agent.io/enforcement';
+
+function isAudit(annotations: Readonly<Record<string, unknown>> | undefined): boolean {
+  return annotations !== undefined && Object.hasOwn(annotations, ENFORCEMENT) && annotations[ENFORCEMENT] === 'audit';
+}
+
+/** A misspelt wish to watch is not one to watch: the policy is in force, and its author is told. */
+function enforcementProblems(raw: RawPolicy): Problem[] {
+  const value = annotationsOf(raw)?.[ENFORCEMENT];
+  if (value === undefined || value === 'audit' || value === 'enforce') return [];
+  const where = { ...raw.where, field: `metadata.annotations["${ENFORCEMENT}"]` };
+  const message = `${JSON.stringify(value)} is not a way of enforcement: the policy is in force`;
+  return [{ severity: 'warning', where, message, hint: 'write audit, or enforce' }];
+}
+
+function annotationsOf({ object }: RawPolicy): Readonly<Record<string, unknown>> | undefined {
+  const annotations = isRecord(object.metadata) ? object.metadata.annotations : undefined;
+  return isRecord(annotations) ? annotations : undefined;
+}
+
+function staged(placed: Placed): Placed {
+  return { ...placed, policy: Object.freeze({ ...placed.policy, staged: true }) };
 }
 
 /** API groups have kinds of the same name: Calico's NetworkPolicy is not Kubernetes'. */
