@@ -96,8 +96,13 @@ function expression(peer: Peer, named: Atom[]): AtomExpr {
       return { all: [] };
     case 'all':
       return { all: peer.of.map((p) => expression(p, named)) };
-    case 'some':
-      return { some: peer.of.map((p) => expression(p, named)) };
+    case 'some': {
+      // A list of blocks may be long here too: it goes into buckets, as in a rule.
+      const blocks = cidrAtoms(peer.of.filter((p) => p.kind === 'cidr'));
+      named.push(...blocks);
+      const others = peer.of.filter((p) => p.kind !== 'cidr');
+      return { some: [...blocks.map((a) => a.id), ...others.map((p) => expression(p, named))] };
+    }
     case 'not':
       return { not: expression(peer.of, named) };
     case 'cidr': {

@@ -23,6 +23,10 @@ const KINDS: ReadonlyMap<string, KindInfo> = new Map(
     'policy.networking.k8s.io/BaselineAdminNetworkPolicy': { section: 'policies', namespaced: false },
     'networking.k8s.aws/ClusterNetworkPolicy': { section: 'policies', namespaced: false },
     'networking.x-k8s.io/ClusterNetworkPolicy': { section: 'policies', namespaced: false },
+    'cilium.io/CiliumNetworkPolicy': { section: 'policies', namespaced: true },
+    'cilium.io/CiliumClusterwideNetworkPolicy': { section: 'policies', namespaced: false },
+    'cilium.io/CiliumCIDRGroup': { section: 'policies', namespaced: false },
+    'networking.gke.io/FQDNNetworkPolicy': { section: 'policies', namespaced: true },
   } satisfies Record<string, KindInfo>),
 );
 

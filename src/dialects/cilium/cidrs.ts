@@ -1,0 +1,164 @@
+/** toCIDR, toCIDRSet and CiliumCIDRGroup. */
+import { isRecord } from '../../identity/fields.js';
+import type { RawPolicy } from '../../identity/snapshot.js';
+import { matchLabels } from '../../ir/match.js';
+import type { Peer } from '../../ir/peers.js';
+import { type Cidr, cidrContains, cidrCovers, tryParseCidr } from '../../net/addr.js';
+import type { Fault } from '../dialect.js';
+import { compileSchema, shapeFaults, withoutNulls } from '../schema.js';
+import type { LabelSelector } from '../selectors.js';
+import { type Context, OUTSIDE } from './entities.js';
+import { plainExpr } from './labels.js';
+import { cidrGroupSchema } from './schema.js';
+
+export interface CidrRule {
+  readonly cidr?: string;
+  readonly cidrGroupRef?: string;
+  readonly cidrGroupSelector?: LabelSelector;
+  readonly except?: readonly string[];
+}
+
+const NONE: readonly string[] = [];
+
+/** Addresses outside of the cluster in one of these. */
+function outside(of: readonly Peer[]): Peer[] {
+  return of.length === 0 ? [] : [{ kind: 'all', of: [{ kind: 'some', of }, OUTSIDE] }];
+}
+
+/** toCIDR: blocks, or single addresses. */
+export function cidrPeers(texts: readonly string[], path: string, { report }: Context): Peer[] {
+  return outside(
+    texts.flatMap((text, i): Peer[] => {
+      const cidr = read(text, `${path}[${i}]`, true, report);
+      return cidr ? [{ kind: 'cidr', cidr: cidr.text, except: NONE }] : [];
+    }),
+  );
+}
+
+export function cidrSetPeers(rules: readonly CidrRule[], path: string, context: Context): Peer[] {
+  return outside(rules.flatMap((rule, i) => cidrRulePeer(rule, `${path}[${i}]`, context)));
+}
+
+function cidrRulePeer(rule: CidrRule, path: string, context: Context): Peer[] {
+  const { report } = context;
+  const ways = (['cidr', 'cidrGroupRef', 'cidrGroupSelector'] as const).filter((key) => rule[key] !== undefined);
+  if (ways.length !== 1) {
+    const message = ways.length === 0 ? 'names no addresses' : `has ${ways.join(' and ')}`;
+    report({
+      severity: 'error',
+      field: path,
+      message,
+      hint: 'give it exactly one of cidr, cidrGroupRef, cidrGroupSelector',
+    });
+    return [];
+  }
+  const except = (rule.except ?? NONE).flatMap((text, i) => {
+    const cidr = read(text, `${path}.except[${i}]`, false, report);
+    return cidr ? [{ cidr, field: `${path}.except[${i}]` }] : [];
+  });
+  if (rule.cidr !== undefined) return blockPeer(rule.cidr, except, path, report);
+  const blocks = groupsOf(rule, path, context).flatMap((group) => groupBlocks(group));
+  const of = blocks.map((cidr): Peer => ({ kind: 'cidr', cidr: cidr.text, except: NONE }));
+  if (except.length === 0) return of;
+  const but = except.map(({ cidr }): Peer => ({ kind: 'cidr', cidr: cidr.text, except: NONE }));
+  return [
+    {
+      kind: 'all',
+      of: [
+        { kind: 'some', of },
+        { kind: 'not', of: { kind: 'some', of: but } },
+      ],
+    },
+  ];
+}
+
+interface Except {
+  readonly cidr: Cidr;
+  readonly field: string;
+}
+
+function blockPeer(text: string, except: readonly Except[], path: string, report: Context['report']): Peer[] {
+  const cidr = read(text, `${path}.cidr`, false, report);
+  if (!cidr) return [];
+  for (const { cidr: inner, field } of except) {
+    // CIDRRule.sanitize: its first address must lie in the block.
+    if (cidrContains(cidr, inner)) continue;
+    const message = `${inner.text} is not a part of ${cidr.text}`;
+    report({ severity: 'error', field, message, hint: 'an exception must lie inside the block' });
+  }
+  if (except.some((inner) => cidrCovers(inner.cidr, cidr))) return [];
+  return [{ kind: 'cidr', cidr: cidr.text, except: except.map((e) => e.cidr.text) }];
+}
+
+/** The groups that a rule means. One that is not there (yet) has no addresses, as for Cilium. */
+function groupsOf(rule: CidrRule, path: string, { groups, report }: Context): RawPolicy[] {
+  const broken = (group: RawPolicy, field: string) => {
+    if (groupFaults(group).every((f) => f.severity !== 'error')) return;
+    const message = `CiliumCIDRGroup ${group.name} cannot be read`;
+    report({ severity: 'error', field, message, hint: 'see its own problems' });
+  };
+  if (rule.cidrGroupRef !== undefined) {
+    const field = `${path}.cidrGroupRef`;
+    const found = groups.find((group) => group.name === rule.cidrGroupRef);
+    if (!found) {
+      const message = `there is no CiliumCIDRGroup ${rule.cidrGroupRef}: it matches nothing`;
+      report({ severity: 'warning', field, message, hint: 'create it, or correct the name' });
+      return [];
+    }
+    broken(found, field);
+    return [found];
+  }
+  const field = `${path}.cidrGroupSelector`;
+  const expr = plainExpr(rule.cidrGroupSelector as LabelSelector, field, report);
+  const found = groups.filter((group) => matchLabels(expr, labelsOf(group)));
+  for (const group of found) broken(group, field);
+  return found;
+}
+
+function labelsOf({ object }: RawPolicy): Record<string, string> {
+  const labels = isRecord(object.metadata) ? object.metadata.labels : undefined;
+  if (!isRecord(labels)) return {};
+  return Object.fromEntries(Object.entries(labels).filter((e): e is [string, string] => typeof e[1] === 'string'));
+}
+
+const validateGroup = compileSchema(cidrGroupSchema);
+
+/** Read once for each object: groups may be long, and many policies may name one. */
+const groupCache = new WeakMap<object, { readonly blocks: readonly Cidr[]; readonly faults: readonly Fault[] }>();
+
+function readGroup({ object }: RawPolicy) {
+  const known = groupCache.get(object);
+  if (known) return known;
+  const plain = withoutNulls(object);
+  const faults = shapeFaults(validateGroup, plain);
+  const spec = isRecord(plain) && isRecord(plain.spec) ? plain.spec : {};
+  const list: readonly unknown[] = Array.isArray(spec.externalCIDRs) ? spec.externalCIDRs : [];
+  const blocks = list.flatMap((text, i) => {
+    if (typeof text !== 'string') return [];
+    const cidr = read(text, `spec.externalCIDRs[${i}]`, true, (f) => faults.push(f));
+    return cidr ? [cidr] : [];
+  });
+  const made = { blocks, faults };
+  groupCache.set(object, made);
+  return made;
+}
+
+function groupBlocks(group: RawPolicy): readonly Cidr[] {
+  return readGroup(group).blocks;
+}
+
+export function groupFaults(group: RawPolicy): readonly Fault[] {
+  return readGroup(group).faults;
+}
+
+/** @param bare an address without a prefix length is one too */
+function read(text: string, field: string, bare: boolean, report: Context['report']): Cidr | undefined {
+  const cidr = bare || text.includes('/') ? tryParseCidr(text) : undefined;
+  if (!cidr) {
+    const hint = tryParseCidr(text)
+      ? 'add the prefix length: /32, or /128 for IPv6'
+      : 'write it as address/prefix length, without leading zeros';
+    report({ severity: 'error', field, message: `${JSON.stringify(text)} is not a CIDR`, hint });
+  }
+  return cidr;
+}

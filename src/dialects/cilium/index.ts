@@ -1,0 +1,255 @@
+/**
+ * CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy (cilium.io/v2), their egress half → IR.
+ *
+ * What egress allows stands in the tier `default`, beside NetworkPolicies: they unite. What egressDeny says stands in a tier before it, since
+ * it wins over every allow, in whichever language. Both isolate, unless enableDefaultDeny says otherwise.
+ *
+ * What is wrong with an object closes, never opens: an allow rule that cannot be read allows nothing, a deny rule that cannot be
+ * read denies everything, a policy whose selector cannot be read isolates all that it could select and allows nothing.
+ */
+import { isRecord } from '../../identity/fields.js';
+import { apiGroup } from '../../identity/kinds.js';
+import type { RawPolicy } from '../../identity/snapshot.js';
+import type { LabelExpr } from '../../ir/peers.js';
+import { IMPLICIT_RULE, type PolicyRef, type Rule } from '../../ir/types.js';
+import { type Dialect, type Fault, NETWORK_POLICY_ORDER, type Placed, TIERS, type Understood } from '../dialect.js';
+import { compileSchema, shapeFaults, withoutNulls } from '../schema.js';
+import type { LabelSelector } from '../selectors.js';
+import { groupFaults } from './cidrs.js';
+import { subjectExpr } from './labels.js';
+import { type EgressRule, readRule } from './rules.js';
+import { policySchema, ruleSpec } from './schema.js';
+
+/**
+ * A pod that comes back to itself through a Service is not judged by Cilium (`loopback` in bpf/bpf_lxc.c). Its own node, unlike with
+ * NetworkPolicy, is: that is the entity `host`.
+ */
+function toItself(tier: string, action: 'allow' | 'pass'): Rule {
+  const policy = { dialect: 'cilium', kind: 'CiliumNetworkPolicy', name: '*' };
+  const name = 'a pod always reaches itself';
+  const ref = { policy, index: IMPLICIT_RULE, name, tier, staged: false, action };
+  return Object.freeze<Rule>({ ref, action, peers: [{ kind: 'self' }], ports: null });
+}
+
+const IMPLICIT: readonly Rule[] = Object.freeze([toItself(TIERS.default.name, 'allow')]);
+const BEFORE_DENY = toItself(TIERS.deny.name, 'pass');
+
+const KINDS: ReadonlySet<string> = new Set(['CiliumNetworkPolicy', 'CiliumClusterwideNetworkPolicy']);
+const validate = compileSchema(policySchema);
+
+export const cilium: Dialect = {
+  name: 'cilium',
+  claims: ({ apiVersion, kind }) => KINDS.has(kind) && apiGroup(apiVersion) === 'cilium.io',
+  supports: ({ apiVersion, kind }) => kind === 'CiliumCIDRGroup' && apiGroup(apiVersion) === 'cilium.io',
+  check: groupFaults,
+  understand,
+};
+
+/** The object that specs are read from. */
+interface Source {
+  readonly ref: PolicyRef;
+  /** undefined: clusterwide. */
+  readonly namespace: string | undefined;
+  readonly groups: readonly RawPolicy[];
+  /** Are there several specs? Then rules are named by their path. */
+  readonly several: boolean;
+  readonly faults: Fault[];
+  /** Is the part at this path free of errors of shape? */
+  readonly sound: (path: string) => boolean;
+  /** Rules so far, in all specs: each has a number of its own. */
+  readonly counted: { egress: number; egressDeny: number };
+}
+
+function understand(raw: RawPolicy, groups: readonly RawPolicy[]): Understood {
+  const clusterwide = raw.kind === 'CiliumClusterwideNetworkPolicy';
+  const namespace = clusterwide ? undefined : (raw.namespace ?? 'default');
+  const object = withoutNulls(raw.object) as Record<string, unknown>;
+  const faults = shapeFaults(validate, object);
+  const broken = faults.filter((f) => f.severity === 'error').map((f) => f.field);
+  if (raw.apiVersion !== 'cilium.io/v2') {
+    const message = `${raw.apiVersion} has no such kind; it is read as cilium.io/v2`;
+    faults.push({ severity: 'warning', field: 'apiVersion', message, hint: 'write cilium.io/v2' });
+  }
+  const ref: PolicyRef = {
+    dialect: 'cilium',
+    kind: raw.kind,
+    ...(namespace === undefined ? {} : { namespace }),
+    name: raw.name,
+    labels: policyLabels(object),
+  };
+  const specs = specsOf(object);
+  if (specs.length === 0) {
+    const hint = 'say which pods it selects and what they may reach';
+    faults.push({ severity: 'warning', field: 'spec', message: 'is missing: the policy has no effect', hint });
+  }
+  const source: Source = {
+    ref,
+    namespace,
+    groups,
+    several: specs.length > 1,
+    faults,
+    sound: (path) => !broken.some((field) => within(field, path)),
+    counted: { egress: 0, egressDeny: 0 },
+  };
+  const placed = specs.flatMap(({ path, spec }) => readSpec(spec, path, source));
+  const concerns = placed.length > 0;
+  return {
+    policies: placed,
+    faults: faults.map((f) => withEffect(f, concerns, namespace)),
+    good: !faults.some((f) => f.severity === 'error'),
+  };
+}
+
+/** `spec`, then `specs`: both count (CiliumNetworkPolicy.Parse). */
+function specsOf(object: Record<string, unknown>): { path: string; spec: unknown }[] {
+  const { spec, specs } = object;
+  const several: { path: string; spec: unknown }[] = Array.isArray(specs)
+    ? specs.map((one: unknown, i) => ({ path: `specs[${i}]`, spec: one }))
+    : specs === undefined
+      ? []
+      : [{ path: 'specs', spec: specs }];
+  return [...(spec === undefined ? [] : [{ path: 'spec', spec }]), ...several];
+}
+
+function readSpec(given: unknown, path: string, source: Source): Placed[] {
+  const spec = isRecord(given) ? given : {};
+  const subject = readSubject(spec, isRecord(given), path, source);
+  if (subject === 'nodes') return [];
+  if (!concernsEgress(spec, isRecord(given), path, source)) return [];
+  const { pods, broken } = subject;
+  const { ref, namespace } = source;
+  const namespaces = namespace === undefined ? ({ labels: { op: 'true' } } as const) : { names: [namespace] };
+  const common = { ref, subject: { namespaces, pods }, staged: false };
+  const allow = readRules(spec, 'egress', path, source);
+  const deny = readRules(spec, 'egressDeny', path, source);
+  const isolates = broken || isolatesEgress(spec, path, source);
+  const placed: Placed[] = [];
+  if (!broken && deny.length > 0) {
+    const policy = Object.freeze({ ...common, rules: [BEFORE_DENY, ...deny], isolates: false });
+    placed.push({ tier: TIERS.deny, order: [0], policy });
+  }
+  // What was meant for some pods must not open those that another policy isolates.
+  const rules = broken ? [] : allow;
+  if (isolates || rules.length > 0) {
+    const policy = Object.freeze({ ...common, rules, isolates, implicit: IMPLICIT });
+    placed.push({ tier: TIERS.default, order: [NETWORK_POLICY_ORDER], policy });
+  }
+  return placed;
+}
+
+/** @returns which pods; or that it is about nodes */
+function readSubject(
+  spec: Record<string, unknown>,
+  readable: boolean,
+  path: string,
+  { namespace, faults, sound }: Source,
+): { readonly pods: LabelExpr; readonly broken: boolean } | 'nodes' {
+  const all = { pods: { op: 'true' }, broken: true } as const;
+  const error = (field: string, message: string, hint: string) =>
+    faults.push({ severity: 'error', field, message, hint });
+  if (!readable) return all;
+  const { endpointSelector, nodeSelector } = spec;
+  if (nodeSelector !== undefined) {
+    error(`${path}.nodeSelector`, 'policies for nodes are not enforced yet', 'use endpointSelector to govern pods');
+    if (endpointSelector === undefined) return 'nodes';
+  } else if (endpointSelector === undefined) {
+    error(`${path}.endpointSelector`, 'is missing', 'say which pods are meant; {} is every pod');
+  }
+  const field = `${path}.endpointSelector`;
+  if (!isRecord(endpointSelector) || !sound(field)) return all;
+  let broken = nodeSelector !== undefined;
+  const pods = subjectExpr(endpointSelector as LabelSelector, namespace, field, (f) => {
+    broken ||= f.severity === 'error';
+    faults.push(f);
+  });
+  // Of several requirements those that could be read still say which pods were meant, but less may be said than was.
+  return broken && nodeSelector === undefined ? all : { pods, broken };
+}
+
+/** Are there rules of egress, or what may be some: unknown fields, a default that was asked for? */
+function concernsEgress(spec: Record<string, unknown>, readable: boolean, path: string, { sound }: Source): boolean {
+  if (!readable || spec.egress !== undefined || spec.egressDeny !== undefined) return true;
+  if (!sound(`${path}.enableDefaultDeny`)) return true;
+  if (isRecord(spec.enableDefaultDeny) && spec.enableDefaultDeny.egress === true) return true;
+  return Object.keys(spec).some((key) => !Object.hasOwn(ruleSpec.properties, key));
+}
+
+function isolatesEgress(spec: Record<string, unknown>, path: string, { faults, sound }: Source): boolean {
+  if (!sound(`${path}.enableDefaultDeny`)) return true;
+  const said = isRecord(spec.enableDefaultDeny) ? spec.enableDefaultDeny.egress : undefined;
+  if (typeof said === 'boolean') return said;
+  const lists = [spec.egress, spec.egressDeny];
+  if (lists.every((list) => list === undefined || (Array.isArray(list) && list.length === 0))) {
+    const field = `${path}.${spec.egress === undefined ? 'egressDeny' : 'egress'}`;
+    if (lists.some((list) => list !== undefined)) {
+      // Rule.Sanitize looks at the lengths of the lists; who writes an empty one means to close.
+      const message = 'is empty: Cilium would not isolate the pods, here they are isolated';
+      faults.push({ severity: 'warning', field, message, hint: 'write egress: [{}] to close, or remove the list' });
+    }
+  }
+  return true;
+}
+
+function readRules(
+  spec: Record<string, unknown>,
+  section: 'egress' | 'egressDeny',
+  path: string,
+  source: Source,
+): Rule[] {
+  const { ref: policy, namespace, groups, several, faults, sound, counted } = source;
+  const deny = section === 'egressDeny';
+  const action = deny ? 'deny' : 'allow';
+  const tier = deny ? TIERS.deny.name : TIERS.default.name;
+  /** Of what cannot be read as a whole. */
+  const closed = deny ? { peers: null, ports: null } : { peers: [], ports: [] };
+  const label = isRecord(spec.log) && typeof spec.log.value === 'string' ? spec.log.value : '';
+  const list = spec[section];
+  const entries: readonly unknown[] = Array.isArray(list) ? list : list === undefined ? [] : [list];
+  return entries.map((entry, i): Rule => {
+    const place = Array.isArray(list) ? `${section}[${i}]` : section;
+    const at = `${path}.${place}`;
+    const name = [...(several ? [at] : deny ? [place] : []), ...(label === '' ? [] : [label])].join(' ');
+    const index = counted[section]++;
+    const ref = { policy, index, ...(name === '' ? {} : { name }), tier, staged: false, action } as const;
+    if (!sound(at)) return Object.freeze({ ref, action, ...closed });
+    let errors = false;
+    const report = (fault: Fault) => {
+      errors ||= fault.severity === 'error';
+      faults.push(fault);
+    };
+    const meaning = readRule(entry as EgressRule, at, { namespace, deny, groups, report });
+    return Object.freeze({ ref, action, ...(errors ? closed : meaning) });
+  });
+}
+
+/** Does a field path lie at or below another? */
+function within(field: string, path: string): boolean {
+  return field === path || (field.startsWith(path) && (field[path.length] === '.' || field[path.length] === '['));
+}
+
+/** What the fault means while it stands: said in its Problem. */
+function withEffect(f: Fault, concerns: boolean, namespace: string | undefined): Fault {
+  if (f.severity !== 'error') return f;
+  if (/^specs?(\[\d+\])?\.nodeSelector/.test(f.field)) {
+    const alone = 'what nodes themselves send is not judged';
+    return { ...f, effect: concerns ? `${alone}, and the pods of an endpointSelector beside it reach nothing` : alone };
+  }
+  if (!concerns) return f;
+  const rule = /^specs?(\[\d+\])?\.(egressDeny|egress)(\[\d+\])?/.exec(f.field);
+  if (rule) {
+    return { ...f, effect: `${rule[0]} ${rule[2] === 'egress' ? 'allows nothing' : 'denies everything'}` };
+  }
+  if (/^specs?(\[\d+\])?($|\.endpointSelector)/.test(f.field)) {
+    const where = namespace === undefined ? 'every namespace' : `namespace ${namespace}`;
+    return { ...f, effect: `it isolates every pod of ${where} and allows nothing` };
+  }
+  return f;
+}
+
+function policyLabels(object: Record<string, unknown>): PolicyRef['labels'] {
+  const labels = isRecord(object.metadata) ? object.metadata.labels : undefined;
+  if (!isRecord(labels)) return undefined;
+  return Object.fromEntries(
+    Object.entries(labels).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+  );
+}

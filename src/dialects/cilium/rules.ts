@@ -1,0 +1,154 @@
+/** One rule of egress or egressDeny → its peers and ports. */
+import type { Peer } from '../../ir/peers.js';
+import type { PortMatch } from '../../ir/types.js';
+import type { Fault } from '../dialect.js';
+import type { LabelSelector } from '../selectors.js';
+import { type CidrRule, cidrPeers, cidrSetPeers } from './cidrs.js';
+import { type Context, entityPeer } from './entities.js';
+import { endpointPeer, plainExpr } from './labels.js';
+import { type IcmpRule, icmpMatches, type PortRule, portMatches } from './ports.js';
+
+interface ServiceSpec {
+  readonly k8sService?: { readonly serviceName?: string; readonly namespace?: string };
+  readonly k8sServiceSelector?: { readonly selector: LabelSelector; readonly namespace?: string };
+}
+
+/** EgressRule and EgressDenyRule (pkg/policy/api/egress.go); its shape already checked. */
+export interface EgressRule {
+  readonly toEndpoints?: readonly LabelSelector[];
+  readonly toRequires?: readonly LabelSelector[];
+  readonly toNodes?: readonly LabelSelector[];
+  readonly toCIDR?: readonly string[];
+  readonly toCIDRSet?: readonly CidrRule[];
+  readonly toEntities?: readonly string[];
+  readonly toServices?: readonly ServiceSpec[];
+  readonly toGroups?: readonly object[];
+  readonly toFQDNs?: readonly { readonly matchName?: string; readonly matchPattern?: string }[];
+  readonly toPorts?: readonly PortRule[];
+  readonly icmps?: readonly IcmpRule[];
+  readonly authentication?: { readonly mode: string };
+}
+
+/** The fields of layer 3: a rule has one of them at most. */
+const PLACES = [
+  'toEndpoints',
+  'toCIDR',
+  'toCIDRSet',
+  'toEntities',
+  'toServices',
+  'toNodes',
+  'toFQDNs',
+  'toGroups',
+] as const satisfies readonly (keyof EgressRule)[];
+
+export interface Meaning {
+  readonly peers: readonly Peer[] | null;
+  readonly ports: readonly PortMatch[] | null;
+}
+
+/** Faults go to the context's report: with an error among them, the meaning does not count. */
+export function readRule(rule: EgressRule, path: string, context: Context): Meaning {
+  const { report } = context;
+  const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
+  const { toPorts = [], icmps = [] } = rule;
+  if (toPorts.length > 0 && icmps.length > 0) {
+    error(`${path}.icmps`, 'cannot stand beside toPorts', 'make two rules of it');
+  }
+  if ((rule.toRequires ?? []).length > 0) {
+    const hint = 'add the labels to each selector of toEndpoints';
+    error(`${path}.toRequires`, 'is not enforced: it would narrow the rules of every other policy', hint);
+  }
+  const { authentication } = rule;
+  if (authentication !== undefined && authentication.mode !== 'disabled') {
+    const hint = 'remove it to allow connections that are not authenticated';
+    error(`${path}.authentication`, 'is not enforced: who answers is not asked for a certificate', hint);
+  }
+  const ports = [...portMatches(toPorts, `${path}.toPorts`, context), ...icmpMatches(icmps, `${path}.icmps`, context)];
+  const anyPort = toPorts.length === 0 && icmps.length === 0;
+  const peers = readPlaces(rule, path, context);
+  if (peers === null && anyPort) {
+    // mergeEgress (pkg/policy/rule.go): without layer 3 and 4 nothing is added; `egress: [{}]` is how Cilium's guide denies all.
+    if (context.deny) {
+      const hint = 'to deny everything write toEntities: [all]';
+      report({
+        severity: 'warning',
+        field: path,
+        message: 'names neither destinations nor ports: it denies nothing',
+        hint,
+      });
+    }
+    return { peers: [], ports: [] };
+  }
+  return { peers, ports: anyPort ? null : ports };
+}
+
+/** null: no field of layer 3. An empty list of one selects nothing. */
+function readPlaces(rule: EgressRule, path: string, context: Context): Peer[] | null {
+  const { report } = context;
+  const present = PLACES.filter((key) => rule[key] !== undefined);
+  if (present.length === 0) return null;
+  const filled = present.filter((key) => rule[key]?.length !== 0);
+  if (filled.length > 1) {
+    const hint = 'make a rule of each of them';
+    report({ severity: 'error', field: path, message: `has ${filled.join(' and ')}: they cannot be combined`, hint });
+    return [];
+  }
+  return [
+    ...(rule.toEndpoints ?? []).map((s, i) => endpointPeer(s, `${path}.toEndpoints[${i}]`, context)),
+    ...cidrPeers(rule.toCIDR ?? [], `${path}.toCIDR`, context),
+    ...cidrSetPeers(rule.toCIDRSet ?? [], `${path}.toCIDRSet`, context),
+    ...(rule.toEntities ?? []).map((e, i) => entityPeer(e, `${path}.toEntities[${i}]`, context)),
+    ...(rule.toServices ?? []).map((s, i) => servicePeer(s, `${path}.toServices[${i}]`, report)),
+    ...(rule.toNodes ?? []).map((s, i): Peer => {
+      return { kind: 'nodes', labels: plainExpr(s, `${path}.toNodes[${i}]`, report) };
+    }),
+    ...refused(rule, path, report),
+  ];
+}
+
+function refused({ toFQDNs = [], toGroups = [] }: EgressRule, path: string, report: Context['report']): Peer[] {
+  const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
+  toFQDNs.forEach(({ matchName, matchPattern }, i) => {
+    const field = `${path}.toFQDNs[${i}]`;
+    if (matchName === undefined && matchPattern === undefined) {
+      error(field, 'names nothing', 'give it a matchName or a matchPattern');
+    }
+    // FQDNSelector.sanitize (pkg/policy/api/fqdn.go).
+    if (matchName !== undefined && !/^[-\w.]+$/.test(matchName)) {
+      error(
+        `${field}.matchName`,
+        `${JSON.stringify(matchName)} is not a name`,
+        'use letters, digits, "-", "_" and "."',
+      );
+    }
+    if (matchPattern !== undefined && !/^[-\w.*]+$/.test(matchPattern)) {
+      const hint = 'use letters, digits, "-", "_", "." and "*"';
+      error(`${field}.matchPattern`, `${JSON.stringify(matchPattern)} is not a pattern of names`, hint);
+    }
+  });
+  if (toFQDNs.length > 0) {
+    error(`${path}.toFQDNs`, 'names are not enforced yet', 'allow the addresses, by toCIDR or toEntities');
+  }
+  if (toGroups.length > 0) {
+    error(`${path}.toGroups`, 'groups of cloud providers are not asked for', 'name their addresses, by toCIDR');
+  }
+  return [];
+}
+
+/** pkg/policy/k8s/service.go: without a namespace, Services of any. A selector goes before a name. */
+function servicePeer(spec: ServiceSpec, path: string, report: (fault: Fault) => void): Peer {
+  const { k8sService, k8sServiceSelector } = spec;
+  const namespaces = (name: string | undefined) =>
+    name === undefined || name === '' ? ({ labels: { op: 'true' } } as const) : { names: [name] };
+  if (k8sServiceSelector) {
+    const labels = plainExpr(k8sServiceSelector.selector, `${path}.k8sServiceSelector.selector`, report);
+    return { kind: 'services', namespaces: namespaces(k8sServiceSelector.namespace), labels };
+  }
+  const name = k8sService?.serviceName;
+  if (name === undefined || name === '') {
+    const hint = 'give it a k8sService with serviceName, or a k8sServiceSelector';
+    report({ severity: 'error', field: path, message: 'names no Service', hint });
+    return { kind: 'some', of: [] };
+  }
+  return { kind: 'services', namespaces: namespaces(k8sService?.namespace), name, labels: { op: 'true' } };
+}
