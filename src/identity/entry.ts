@@ -1,7 +1,7 @@
 /** One parsed object → what it says: the unit of which snapshots are made, from files and from the API. */
 import type { Problem } from '../errors.js';
 import { Field, isRecord, type ParsedObject } from './fields.js';
-import { kindInfo, type Section } from './kinds.js';
+import { kindInfo, objectGroup, type Section } from './kinds.js';
 import { isReady, readNamespace, readNode, readPod } from './objects.js';
 import { type EndpointEntry, readEndpointSlice, readEndpoints, readService, type ServiceSpec } from './services.js';
 import type { Namespace, Node, Pod, RawPolicy } from './snapshot.js';
@@ -64,7 +64,8 @@ export function readEntry(parsed: ParsedObject): Entry {
     kind,
     namespaced: info.namespaced,
   });
-  return { id: `${info.section}|${kind}|${key}`, key, kind, apiVersion, title, value, problems };
+  const id = [info.section, objectGroup(apiVersion), kind, key].join('|');
+  return { id, key, kind, apiVersion, title, value, problems };
 }
 
 function readValue(

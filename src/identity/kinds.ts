@@ -36,6 +36,18 @@ export function apiGroup(apiVersion: string): string {
   return slash < 0 ? '' : apiVersion.slice(0, slash);
 }
 
+/** Groups that show the same objects as another one. */
+const SAME_GROUP: ReadonlyMap<string, string> = new Map([
+  ['extensions', 'networking.k8s.io'],
+  ['crd.projectcalico.org', 'projectcalico.org'],
+]);
+
+/** The group that an object has its name in: two groups may have a kind of one name. */
+export function objectGroup(apiVersion: string): string {
+  const group = apiGroup(apiVersion);
+  return SAME_GROUP.get(group) ?? group;
+}
+
 /** undefined: a kind that the agent passes over. */
 export function kindInfo(apiVersion: string, kind: string): KindInfo | undefined {
   return KINDS.get(`${apiGroup(apiVersion)}/${kind}`);

@@ -50,6 +50,8 @@ export const FURTHER: readonly Wanted[] = [
     'AdminNetworkPolicy',
     'BaselineAdminNetworkPolicy',
   ),
+  ...further('networking.k8s.aws', ['v1alpha1'], 'ClusterNetworkPolicy'),
+  ...further('networking.x-k8s.io', ['v1alpha1'], 'ClusterNetworkPolicy'),
   ...further(
     'crd.projectcalico.org',
     ['v1'],
