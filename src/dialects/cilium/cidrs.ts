@@ -57,8 +57,7 @@ function cidrRulePeer(rule: CidrRule, path: string, context: Context): Peer[] {
     return cidr ? [{ cidr, field: `${path}.except[${i}]` }] : [];
   });
   if (rule.cidr !== undefined) return blockPeer(rule.cidr, except, path, report);
-  const blocks = groupsOf(rule, path, context).flatMap((group) => groupBlocks(group));
-  const of = blocks.map((cidr): Peer => ({ kind: 'cidr', cidr: cidr.text, except: NONE }));
+  const of = groupsOf(rule, path, context).map((group) => readGroup(group).peer);
   if (except.length === 0) return of;
   const but = except.map(({ cidr }): Peer => ({ kind: 'cidr', cidr: cidr.text, except: NONE }));
   return [
@@ -124,7 +123,7 @@ function labelsOf({ object }: RawPolicy): Record<string, string> {
 const validateGroup = compileSchema(cidrGroupSchema);
 
 /** Read once for each object: groups may be long, and many policies may name one. */
-const groupCache = new WeakMap<object, { readonly blocks: readonly Cidr[]; readonly faults: readonly Fault[] }>();
+const groupCache = new WeakMap<object, { readonly peer: Peer; readonly faults: readonly Fault[] }>();
 
 function readGroup({ object }: RawPolicy) {
   const known = groupCache.get(object);
@@ -133,18 +132,14 @@ function readGroup({ object }: RawPolicy) {
   const faults = shapeFaults(validateGroup, plain);
   const spec = isRecord(plain) && isRecord(plain.spec) ? plain.spec : {};
   const list: readonly unknown[] = Array.isArray(spec.externalCIDRs) ? spec.externalCIDRs : [];
-  const blocks = list.flatMap((text, i) => {
+  const of = list.flatMap((text, i): Peer[] => {
     if (typeof text !== 'string') return [];
     const cidr = read(text, `spec.externalCIDRs[${i}]`, true, (f) => faults.push(f));
-    return cidr ? [cidr] : [];
+    return cidr ? [{ kind: 'cidr', cidr: cidr.text, except: NONE }] : [];
   });
-  const made = { blocks, faults };
+  const made = { peer: { kind: 'some', of } as const, faults };
   groupCache.set(object, made);
   return made;
-}
-
-function groupBlocks(group: RawPolicy): readonly Cidr[] {
-  return readGroup(group).blocks;
 }
 
 export function groupFaults(group: RawPolicy): readonly Fault[] {

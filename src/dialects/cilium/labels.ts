@@ -44,7 +44,7 @@ export function subjectExpr(
       report({ severity: 'warning', field: r.field, message, hint: 'remove the policy, or the requirement' });
       continue;
     }
-    if (namespace !== undefined && r.key === VIRTUAL.namespace && isSelf(r.expr) && !matchesOnly(r.expr, namespace)) {
+    if (namespace !== undefined && r.key === VIRTUAL.namespace && isIn(r.expr) && !matchesOnly(r.expr, namespace)) {
       // ParseToCiliumRule (pkg/k8s/apis/cilium.io/utils): "removing illegal namespace match".
       const message = `is not the policy's own namespace, ${namespace}: it is passed over`;
       report({
@@ -60,7 +60,7 @@ export function subjectExpr(
   return and(of);
 }
 
-function isSelf(expr: LabelExpr): expr is Extract<LabelExpr, { op: 'in' }> {
+function isIn(expr: LabelExpr): expr is Extract<LabelExpr, { op: 'in' }> {
   return expr.op === 'in';
 }
 
