@@ -2,13 +2,20 @@
 import { contentId } from '../image/ids.js';
 import { DEFAULT_RULE, IMPLICIT_RULE, type PolicyRef, type RuleRef } from './types.js';
 
-/** Short names of kinds, as kubectl knows them; others show their kind in lower case. */
+/**
+ * Short names of kinds, as kubectl and Calico know them; others show their kind in lower case. Calico's NetworkPolicy is not
+ * Kubernetes'.
+ */
 const SHORT: Readonly<Record<string, string>> = {
   NetworkPolicy: 'np',
   ClusterNetworkPolicy: 'cnp',
   AdminNetworkPolicy: 'anp',
   BaselineAdminNetworkPolicy: 'banp',
+  'calico/NetworkPolicy': 'calico',
   GlobalNetworkPolicy: 'gnp',
+  StagedNetworkPolicy: 'snp',
+  StagedGlobalNetworkPolicy: 'sgnp',
+  StagedKubernetesNetworkPolicy: 'sknp',
   CiliumNetworkPolicy: 'cilium',
   CiliumClusterwideNetworkPolicy: 'ccnp',
   FQDNNetworkPolicy: 'fqdn',
@@ -16,7 +23,7 @@ const SHORT: Readonly<Record<string, string>> = {
 
 /** `np/default/web`, `cnp/deny-all`. */
 export function formatPolicy(ref: PolicyRef): string {
-  const kind = SHORT[ref.kind] ?? ref.kind.toLowerCase();
+  const kind = SHORT[`${ref.dialect}/${ref.kind}`] ?? SHORT[ref.kind] ?? ref.kind.toLowerCase();
   return ref.namespace === undefined ? `${kind}/${ref.name}` : `${kind}/${ref.namespace}/${ref.name}`;
 }
 

@@ -1,0 +1,352 @@
+/**
+ * Source and destination of a rule. The destination becomes peers; the source can only restrict which of the policy's pods the rule
+ * is for, since the sender of an egress rule is always one of them.
+ */
+import { isRecord } from '../../identity/fields.js';
+import type { LabelExpr, Peer } from '../../ir/peers.js';
+import type { Action } from '../../ir/types.js';
+import type { Cidr } from '../../net/addr.js';
+import {
+  allOf,
+  ALL,
+  inNamespace,
+  isTrue,
+  noneOf,
+  ofAccounts,
+  ofNamespaces,
+  onPods,
+  onSet,
+  saysGlobal,
+  unfollowed,
+  withAccounts,
+} from './meaning.js';
+import { type Block, blocksOf, everywhere, intersect, toPeers, without } from './nets.js';
+import { isSelectorError, parseSelector, type Selector } from './selector.js';
+import { namesFault, type NetworkSet, readNet } from './supporting.js';
+import type { Fault } from '../dialect.js';
+
+export interface EntitySpec {
+  readonly nets?: readonly string[];
+  readonly notNets?: readonly string[];
+  readonly selector?: string;
+  readonly notSelector?: string;
+  readonly namespaceSelector?: string;
+  readonly services?: { readonly name?: string; readonly namespace?: string };
+  readonly ports?: readonly (number | string)[];
+  readonly notPorts?: readonly (number | string)[];
+  readonly serviceAccounts?: { readonly names?: readonly string[]; readonly selector?: string };
+  readonly domains?: readonly string[];
+}
+
+/** What stands around an entity. */
+export interface Context {
+  /** Of the policy; undefined: a global one. */
+  readonly namespace: string | undefined;
+  readonly action: Action;
+  readonly ipVersion: 4 | 6 | undefined;
+  readonly sets: readonly NetworkSet[];
+  /** An error closes the rule. */
+  readonly report: (fault: Fault) => void;
+}
+
+/** A selector's text as a tree; undefined, with a fault, if it cannot be read or followed. */
+export function readSelector(
+  text: string | undefined,
+  field: string,
+  report: (fault: Fault) => void,
+): Selector | undefined {
+  if (text === undefined) return ALL;
+  const error = (message: string, hint: string) => report({ severity: 'error', field, message, hint });
+  const parsed = parseSelector(text);
+  if (isSelectorError(parsed)) {
+    error(`${parsed.message}, at character ${parsed.position + 1}`, "write it as in: app == 'web' && has(tier)");
+    return undefined;
+  }
+  if (
+    saysGlobal(parsed) &&
+    !field.endsWith('.destination.namespaceSelector') &&
+    !field.endsWith('.source.namespaceSelector')
+  ) {
+    error('global() has no meaning here', 'it can be the namespaceSelector of a source or destination');
+    return undefined;
+  }
+  if (saysGlobal(parsed) && parsed.op !== 'global') {
+    error('global() cannot be combined', 'write global() alone, or make two rules of it');
+    return undefined;
+  }
+  return parsed;
+}
+
+/** The labels of service accounts are not followed: only their names can be asked for. */
+export function readAccountSelector(
+  text: string | undefined,
+  field: string,
+  report: (fault: Fault) => void,
+): Selector | undefined {
+  const parsed = readSelector(text, field, report);
+  const selector = parsed && ofAccounts(parsed);
+  const label = selector && unfollowed(selector);
+  if (label === undefined) return selector;
+  const message = `label ${label}: labels of service accounts are not enforced`;
+  report({
+    severity: 'error',
+    field,
+    message,
+    hint: 'name the accounts: serviceAccounts.names, or projectcalico.org/name',
+  });
+  return undefined;
+}
+
+/** Endpoints that an entity means, or does not mean; both undefined: it says nothing of endpoints. */
+interface Endpoints {
+  readonly only?: Selector;
+  readonly not?: Selector;
+}
+
+/** As libcalico-go's updateprocessors/rules.go combines them. undefined: cannot be read. */
+function readEndpoints(spec: EntitySpec, path: string, { namespace, report }: Context): Endpoints | undefined {
+  const { serviceAccounts } = spec;
+  // Empty texts and lists are absent ones.
+  const text = (value: string | undefined) => (value === '' ? undefined : value);
+  const own = readSelector(text(spec.selector), `${path}.selector`, report);
+  const not = readSelector(text(spec.notSelector), `${path}.notSelector`, report);
+  const ofNamespace = readSelector(text(spec.namespaceSelector), `${path}.namespaceSelector`, report);
+  const accounts = readAccountSelector(text(serviceAccounts?.selector), `${path}.serviceAccounts.selector`, report);
+  if (!own || !not || !ofNamespace || !accounts) return undefined;
+  const names = serviceAccounts?.names ?? [];
+  const positive = text(spec.selector) ?? text(serviceAccounts?.selector) ?? names[0];
+  const negative = text(spec.notSelector) !== undefined;
+  const spaced = text(spec.namespaceSelector) !== undefined;
+  if (serviceAccounts && names.length === 0 && !text(serviceAccounts.selector)) {
+    const message = 'is empty: it asks nothing of the service account';
+    report({ severity: 'warning', field: `${path}.serviceAccounts`, message, hint: 'name an account, or remove it' });
+  }
+  let where = ALL;
+  if (spaced) where = ofNamespaces(ofNamespace);
+  // As soon as any selector is there, a namespaced policy means its own namespace, notSelector included.
+  else if (namespace !== undefined && (positive !== undefined || negative)) where = inNamespace(namespace);
+  if (where === ALL && positive === undefined) return negative ? { not } : {};
+  const only = allOf(where, own, accounts, ...(names.length > 0 ? [withAccounts(names)] : []));
+  return { only: negative ? allOf(only, noneOf(not)) : only };
+}
+
+/** Sets by what is known of them: those that match, and those of which it depends on labels of their namespace. */
+function matching(selector: Selector, sets: readonly NetworkSet[]): { sure: NetworkSet[]; maybe: NetworkSet[] } {
+  const found = sets.map((set) => [set, onSet(selector, set)] as const);
+  return {
+    sure: found.filter(([, m]) => m).map(([s]) => s),
+    maybe: found.filter(([, m]) => m === undefined).map(([s]) => s),
+  };
+}
+
+/** @returns null: everywhere; undefined: cannot be read */
+export function readDestination(spec: EntitySpec, path: string, context: Context): readonly Peer[] | null | undefined {
+  const { report, ipVersion } = context;
+  if (spec.domains?.length) report({ ...namesFault(`${path}.domains`), hint: 'list the addresses under nets' });
+  const nets = readNets(spec.nets, `${path}.nets`, report);
+  const notNets = readNets(spec.notNets, `${path}.notNets`, report);
+  const base = readBase(nets, notNets, ipVersion);
+  if (spec.services) return readService(spec, path, base, context);
+  const endpoints = readEndpoints(spec, path, context);
+  if (!endpoints) return undefined;
+  if (endpoints.only) return positivePeers(endpoints.only, base, path, context);
+  if (endpoints.not) return negativePeers(endpoints.not, base, path, context);
+  return base && toPeers(base);
+}
+
+function readNets(list: readonly string[] | undefined, field: string, report: (fault: Fault) => void): Cidr[] {
+  if (list?.length === 0) {
+    report({
+      severity: 'warning',
+      field,
+      message: 'is empty: it restricts nothing',
+      hint: 'list networks, or remove it',
+    });
+  }
+  // Calico's API takes no more since its 3.32; what was stored before goes on.
+  return (list ?? []).flatMap((text, i) => {
+    const { cidr, fault } = readNet(text, `${field}[${i}]`);
+    if (fault) report(fault);
+    return cidr ? [cidr] : [];
+  });
+}
+
+/**
+ * Addresses that nets, notNets and ipVersion leave; null: all. A rule that names networks, in nets or in notNets, is only for the
+ * address families that it names (felix/rules/policy.go, FilterRuleToIPVersion).
+ */
+function readBase(nets: readonly Cidr[], notNets: readonly Cidr[], ipVersion: 4 | 6 | undefined): Block[] | null {
+  if (nets.length === 0 && notNets.length === 0 && ipVersion === undefined) return null;
+  const families = ([4, 6] as const).filter(
+    (f) =>
+      (ipVersion ?? f) === f &&
+      (nets.length === 0 || nets.some((n) => n.family === f)) &&
+      (notNets.length === 0 || notNets.some((n) => n.family === f)),
+  );
+  const all = everywhere(...families);
+  return without(nets.length === 0 ? all : intersect(blocksOf(nets), all), notNets);
+}
+
+function within(peer: Peer, base: readonly Block[] | null): Peer {
+  return base ? { kind: 'all', of: [peer, { kind: 'some', of: toPeers(base) }] } : peer;
+}
+
+function pods(selector: Selector): Peer {
+  return { kind: 'pods', ...workloads(selector) };
+}
+
+/** Pods of one namespace are found by its name. */
+export function workloads(selector: Selector): {
+  namespaces: { names: string[] } | { labels: LabelExpr };
+  pods: LabelExpr;
+} {
+  const expr = onPods(selector);
+  const parts = expr.op === 'and' ? expr.of : [expr];
+  const at = parts.findIndex((p) => p.op === 'in' && p.key === '@namespace');
+  const named = parts[at];
+  if (named?.op !== 'in') return { namespaces: { labels: { op: 'true' } }, pods: expr };
+  const rest = parts.toSpliced(at, 1);
+  const of: LabelExpr =
+    rest.length === 0 ? { op: 'true' } : rest.length === 1 ? (rest[0] as LabelExpr) : { op: 'and', of: rest };
+  return { namespaces: { names: [...named.values] }, pods: of };
+}
+
+function positivePeers(
+  selector: Selector,
+  base: Block[] | null,
+  path: string,
+  context: Context,
+): readonly Peer[] | undefined {
+  const { sure, maybe } = matching(selector, context.sets);
+  const counted = [...sure, ...decideMaybe(maybe, context.action === 'deny', path, context)];
+  if (!soundSets([...sure, ...maybe], path, context)) return undefined;
+  const blocks = blocksOf(counted.flatMap((s) => s.nets));
+  return [within(pods(selector), base), ...toPeers(base ? intersect(blocks, base) : blocks)];
+}
+
+function negativePeers(
+  selector: Selector,
+  base: Block[] | null,
+  path: string,
+  context: Context,
+): readonly Peer[] | undefined {
+  const { sure, maybe } = matching(selector, context.sets);
+  const counted = [...sure, ...decideMaybe(maybe, context.action !== 'deny', path, context)];
+  if (!soundSets([...sure, ...maybe], path, context)) return undefined;
+  const left = without(
+    base ?? everywhere(4, 6),
+    counted.flatMap((s) => s.nets),
+  );
+  return [
+    {
+      kind: 'all',
+      of: [
+        { kind: 'some', of: toPeers(left) },
+        { kind: 'not', of: pods(selector) },
+      ],
+    },
+  ];
+}
+
+/** A set of which it is not known whether it matches counts where that closes. */
+function decideMaybe(
+  maybe: readonly NetworkSet[],
+  count: boolean,
+  path: string,
+  context: Context,
+): readonly NetworkSet[] {
+  const first = maybe.find((s) => s.nets.length > 0);
+  if (!first) return [];
+  const message = `whether it means NetworkSet ${first.namespace}/${first.name} depends on labels of its namespace, which are not enforced for network sets`;
+  const hint = 'select the set by labels of its own, or its namespace by projectcalico.org/name';
+  // To pass less may open, and so may to pass more.
+  if (context.action === 'pass') context.report({ severity: 'error', field: path, message, hint });
+  else {
+    const effect = `its nets count as ${context.action === 'deny' ? 'denied' : 'not meant'}`;
+    context.report({ severity: 'warning', field: path, message: `${message}: ${effect}`, hint });
+  }
+  return count ? maybe : [];
+}
+
+/** A rule that means a set some of whose nets cannot be read. */
+function soundSets(sets: readonly NetworkSet[], path: string, { report }: Context): boolean {
+  const broken = sets.find((s) => s.broken);
+  if (!broken) return true;
+  const name = broken.namespace === undefined ? broken.name : `${broken.namespace}/${broken.name}`;
+  const message = `means ${broken.kind} ${name}, which cannot be read`;
+  report({ severity: 'error', field: path, message, hint: 'correct the set' });
+  return false;
+}
+
+function readService(
+  spec: EntitySpec,
+  path: string,
+  base: Block[] | null,
+  { namespace, action, report }: Context,
+): readonly Peer[] | undefined {
+  const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
+  const beside = (
+    ['nets', 'notNets', 'selector', 'notSelector', 'namespaceSelector', 'serviceAccounts', 'ports', 'notPorts'] as const
+  ).find((field) => isRecord(spec[field]) || (spec[field]?.length ?? 0) !== 0);
+  if (beside) error(`${path}.${beside}`, 'cannot stand beside services', 'make two rules of it');
+  const name = spec.services?.name ?? '';
+  const inside = spec.services?.namespace || namespace;
+  if (name === '') error(`${path}.services.name`, 'is missing', 'name the Service');
+  if (inside === undefined)
+    error(`${path}.services.namespace`, 'is missing', 'a global policy must say where the Service is');
+  if (beside || name === '' || inside === undefined) return undefined;
+  // Calico means each backend on the Service's own port alone. Every port of a backend is more: that closes only where it is denied.
+  const message = 'the ports of Services are not enforced';
+  if (action !== 'deny') error(`${path}.services`, message, 'select the pods behind the Service, and name their ports');
+  else {
+    const hint = 'select the pods behind the Service, and name their ports, if others are to stay open';
+    report({
+      severity: 'warning',
+      field: `${path}.services`,
+      message: `${message}: its backends are denied on every port`,
+      hint,
+    });
+  }
+  return [within({ kind: 'services', namespaces: { names: [inside] }, name, labels: { op: 'true' } }, base)];
+}
+
+/**
+ * The pods among the policy's own that a rule's source means.
+ * @returns undefined: cannot be read or said
+ */
+export function readSource(spec: EntitySpec, path: string, context: Context): Selector | undefined {
+  const { report } = context;
+  let said = true;
+  for (const field of ['nets', 'notNets', 'ports', 'notPorts', 'domains'] as const) {
+    if (!spec[field]?.length) continue;
+    said = false;
+    const what =
+      field === 'domains'
+        ? 'names are'
+        : field === 'ports' || field === 'notPorts'
+          ? 'source ports are'
+          : "a sender's address is";
+    report({
+      severity: 'error',
+      field: `${path}.${field}`,
+      message: `${what} not enforced${field === 'domains' ? ' yet' : ''}`,
+      hint: 'select the senders by their labels',
+    });
+  }
+  if (spec.services) {
+    said = false;
+    const hint = 'select the senders by their labels';
+    report({ severity: 'error', field: `${path}.services`, message: 'has no meaning in an egress rule', hint });
+  }
+  const endpoints = readEndpoints(spec, path, context);
+  if (!endpoints || !said) return undefined;
+  const selector = endpoints.only ?? (endpoints.not ? noneOf(endpoints.not) : ALL);
+  const { sure, maybe } = matching(endpoints.only ?? endpoints.not ?? noneOf(ALL), context.sets);
+  const set = isTrue(onPods(selector)) ? undefined : [...sure, ...maybe].find((s) => s.nets.length > 0 || s.broken);
+  if (!set) return selector;
+  // Felix compares addresses: a pod inside the set's nets would be meant too. Where it is not, an Allow stays closed.
+  const message = `means ${set.kind} ${set.name} too: a sender's address is not enforced`;
+  const severity = context.action === 'deny' || context.action === 'pass' ? 'error' : 'warning';
+  report({ severity, field: path, message, hint: 'select the senders by labels that the set does not have' });
+  return selector;
+}

@@ -1,0 +1,211 @@
+/**
+ * What a selector means. On a pod it is a LabelExpr; on a network set, whose labels are known here and now, it is an answer.
+ *
+ * Felix sees a pod's own labels, those of its namespace under `pcns.`, those of its service account under `pcsa.`, and a few that
+ * Calico adds (libcalico-go/lib/backend/k8s/conversion). A namespaceSelector is a selector over the `pcns.` labels, a
+ * serviceAccountSelector one over the `pcsa.` labels (updateprocessors/rules.go).
+ */
+import { type LabelExpr, VIRTUAL } from '../../ir/peers.js';
+import type { NetworkSet } from './supporting.js';
+import type { Selector } from './selector.js';
+
+const NAMESPACE = 'projectcalico.org/namespace';
+const ACCOUNT = 'projectcalico.org/serviceaccount';
+const ORCHESTRATOR = 'projectcalico.org/orchestrator';
+/** A label that Calico adds to each namespace and each service account: its name. */
+const NAME = 'projectcalico.org/name';
+const OF_NAMESPACE = 'pcns.';
+const OF_ACCOUNT = 'pcsa.';
+
+const TRUE: LabelExpr = { op: 'true' };
+const FALSE: LabelExpr = { op: 'not', of: TRUE };
+
+export const ALL: Selector = { op: 'all' };
+
+/** The endpoints of one namespace. */
+export function inNamespace(name: string): Selector {
+  return { op: 'eq', key: NAMESPACE, value: name };
+}
+
+export function withAccounts(names: readonly string[]): Selector {
+  return { op: 'in', key: ACCOUNT, values: names };
+}
+
+/** Over endpoints, from a selector over their namespaces: all() are those that have one, global() those that have none. */
+export function ofNamespaces(selector: Selector): Selector {
+  const has: Selector = { op: 'has', key: NAMESPACE };
+  return rewrite(selector, OF_NAMESPACE, (op) => (op === 'all' ? has : { op: 'not', of: has }));
+}
+
+/** Over endpoints, from a selector over their service accounts. */
+export function ofAccounts(selector: Selector): Selector {
+  return rewrite(selector, OF_ACCOUNT, (op) => ({ op }));
+}
+
+export function allOf(...of: readonly Selector[]): Selector {
+  const some = of.filter((s) => s.op !== 'all');
+  return some.length === 0 ? ALL : some.length === 1 ? (some[0] as Selector) : { op: 'and', of: some };
+}
+
+export function noneOf(of: Selector): Selector {
+  return { op: 'not', of };
+}
+
+function rewrite(selector: Selector, prefix: string, leaf: (op: 'all' | 'global') => Selector): Selector {
+  switch (selector.op) {
+    case 'all':
+    case 'global':
+      return leaf(selector.op);
+    case 'and':
+    case 'or':
+      return { op: selector.op, of: selector.of.map((s) => rewrite(s, prefix, leaf)) };
+    case 'not':
+      return { op: 'not', of: rewrite(selector.of, prefix, leaf) };
+    default:
+      return { ...selector, key: prefix + selector.key };
+  }
+}
+
+/** A label that cannot be followed, if the selector has one: those of service accounts. */
+export function unfollowed(selector: Selector): string | undefined {
+  return keysOf(selector)
+    .find((key) => key.startsWith(OF_ACCOUNT) && key !== OF_ACCOUNT + NAME)
+    ?.slice(OF_ACCOUNT.length);
+}
+
+export function saysGlobal(selector: Selector): boolean {
+  if (selector.op === 'and' || selector.op === 'or') return selector.of.some(saysGlobal);
+  return selector.op === 'not' ? saysGlobal(selector.of) : selector.op === 'global';
+}
+
+function keysOf(selector: Selector): string[] {
+  if (selector.op === 'and' || selector.op === 'or') return selector.of.flatMap(keysOf);
+  if (selector.op === 'not') return keysOf(selector.of);
+  return 'key' in selector ? [selector.key] : [];
+}
+
+/** The pods that a selector over endpoints means. */
+export function onPods(selector: Selector): LabelExpr {
+  switch (selector.op) {
+    case 'all':
+      return TRUE;
+    case 'global':
+      return FALSE;
+    case 'not':
+      return negated(onPods(selector.of));
+    case 'and':
+    case 'or':
+      return joined(selector.op, selector.of.map(onPods));
+    default:
+      return onLabel(selector);
+  }
+}
+
+type Leaf = Extract<Selector, { key: string }>;
+
+function onLabel(leaf: Leaf): LabelExpr {
+  // Every pod has these: `has` asks nothing.
+  if (leaf.key === ORCHESTRATOR) return holds(leaf, 'k8s') ? TRUE : FALSE;
+  if (leaf.key === NAMESPACE && leaf.op === 'has') return TRUE;
+  const key = podKey(leaf.key);
+  switch (leaf.op) {
+    case 'has':
+      return { op: 'exists', key };
+    case 'eq':
+      return { op: 'in', key, values: [leaf.value] };
+    case 'ne':
+      return { op: 'notin', key, values: [leaf.value] };
+    case 'in':
+    case 'notin':
+      return { op: leaf.op, key, values: leaf.values };
+    case 'contains':
+    case 'starts':
+    case 'ends':
+      return { op: leaf.op, key, value: leaf.value };
+    default:
+      return leaf satisfies never;
+  }
+}
+
+function podKey(key: string): string {
+  if (key === NAMESPACE || key === OF_NAMESPACE + NAME) return VIRTUAL.namespace;
+  if (key === ACCOUNT || key === OF_ACCOUNT + NAME) return VIRTUAL.account;
+  return key.startsWith(OF_NAMESPACE) ? VIRTUAL.ofNamespace + key.slice(OF_NAMESPACE.length) : key;
+}
+
+function negated(expr: LabelExpr): LabelExpr {
+  return expr.op === 'not' ? expr.of : { op: 'not', of: expr };
+}
+
+function joined(op: 'and' | 'or', of: readonly LabelExpr[]): LabelExpr {
+  const decides = op === 'and' ? isFalse : isTrue;
+  if (of.some(decides)) return op === 'and' ? FALSE : TRUE;
+  const left = of.filter((e) => !isTrue(e) && !isFalse(e));
+  if (left.length === 0) return op === 'and' ? TRUE : FALSE;
+  return left.length === 1 ? (left[0] as LabelExpr) : { op, of: left };
+}
+
+export function isTrue(expr: LabelExpr): boolean {
+  return expr.op === 'true';
+}
+
+export function isFalse(expr: LabelExpr): boolean {
+  return expr.op === 'not' && expr.of.op === 'true';
+}
+
+/** Does a selector over endpoints match a network set? undefined: that depends on its namespace's labels, which are not known here. */
+export function onSet(selector: Selector, set: NetworkSet): boolean | undefined {
+  switch (selector.op) {
+    case 'all':
+      return true;
+    case 'global':
+      return set.namespace === undefined;
+    case 'not': {
+      const inner = onSet(selector.of, set);
+      return inner === undefined ? undefined : !inner;
+    }
+    case 'and':
+    case 'or': {
+      const decides = selector.op === 'or';
+      const found = selector.of.map((s) => onSet(s, set));
+      return found.includes(decides) ? decides : found.includes(undefined) ? undefined : !decides;
+    }
+    default: {
+      const value = setValue(selector.key, set);
+      return value === null ? undefined : holds(selector, value);
+    }
+  }
+}
+
+/** null: not known. A set in a namespace has its labels too (networksetprocessor.go). */
+function setValue(key: string, { namespace, labels }: NetworkSet): string | undefined | null {
+  if (key === NAMESPACE) return namespace;
+  if (!key.startsWith(OF_NAMESPACE)) return Object.hasOwn(labels, key) ? labels[key] : undefined;
+  const label = key.slice(OF_NAMESPACE.length);
+  if (namespace === undefined || label === NAME || label === 'kubernetes.io/metadata.name') return namespace;
+  return null;
+}
+
+/** As libcalico-go/lib/selector/parser/ast.go has it: `!=` and `not in` match where the label is missing. */
+function holds(leaf: Leaf, value: string | undefined): boolean {
+  switch (leaf.op) {
+    case 'has':
+      return value !== undefined;
+    case 'eq':
+      return value === leaf.value;
+    case 'ne':
+      return value !== leaf.value;
+    case 'in':
+      return value !== undefined && leaf.values.includes(value);
+    case 'notin':
+      return value === undefined || !leaf.values.includes(value);
+    case 'contains':
+      return value?.includes(leaf.value) ?? false;
+    case 'starts':
+      return value?.startsWith(leaf.value) ?? false;
+    case 'ends':
+      return value?.endsWith(leaf.value) ?? false;
+    default:
+      return leaf satisfies never;
+  }
+}

@@ -1,0 +1,109 @@
+/** Egress rules of a policy → rules of the IR, each with the pods that it is for. */
+import { isRecord } from '../../identity/fields.js';
+import type { Action, PolicyRef, Rule } from '../../ir/types.js';
+import type { Fault } from '../dialect.js';
+import { type Context, type EntitySpec, readDestination, readSource } from './entity.js';
+import { ALL } from './meaning.js';
+import { type PortFields, readPorts } from './ports.js';
+import type { Selector } from './selector.js';
+import type { NetworkSet } from './supporting.js';
+
+export interface ReadRule {
+  /** Of the policy's pods, those that the rule is for. */
+  readonly senders: Selector;
+  readonly rule: Rule;
+}
+
+export interface RuleContext {
+  readonly policy: PolicyRef;
+  readonly tier: string;
+  readonly staged: boolean;
+  readonly sets: readonly NetworkSet[];
+  /** The policy as a whole cannot be read: it may deny, and does nothing else. */
+  readonly closed: boolean;
+  /** Is the part at this path free of faults of shape? */
+  readonly sound: (path: string) => boolean;
+  readonly report: (fault: Fault) => void;
+}
+
+const ACTIONS: ReadonlyMap<unknown, Action> = new Map([
+  ['Allow', 'allow'],
+  ['Deny', 'deny'],
+  ['Log', 'log'],
+  ['Pass', 'pass'],
+]);
+
+/** What is no list has no rules: the policy isolates, and allows nothing. */
+export function readRules(egress: unknown, context: RuleContext): ReadRule[] {
+  if (!Array.isArray(egress)) return [];
+  return egress.map((entry: unknown, index) => {
+    const found: Fault[] = [];
+    const report = (fault: Fault) => {
+      found.push(fault);
+    };
+    const path = `spec.egress[${index}]`;
+    const raw = isRecord(entry) ? entry.action : undefined;
+    // `allow` is a mistake too, but what it asks for is plain.
+    const meant = typeof raw === 'string' ? raw.charAt(0).toUpperCase() + raw.slice(1).toLowerCase() : undefined;
+    const action = ACTIONS.get(meant);
+    const read =
+      action && context.sound(path) ? readRule(entry as RuleSpec, index, action, context, report) : undefined;
+    const effect = action === 'allow' || action === 'log' ? `${path} ${action}s nothing` : `${path} denies everything`;
+    for (const fault of found) context.report(fault.severity === 'error' ? { ...fault, effect } : fault);
+    const closes = found.some((f) => f.severity === 'error');
+    return read && !closes ? overruled(read, context) : closedRule(index, action, context);
+  });
+}
+
+interface RuleSpec extends Omit<PortFields, 'ports' | 'notPorts'> {
+  readonly source?: EntitySpec;
+  readonly destination?: EntitySpec;
+  readonly http?: object;
+}
+
+function readRule(
+  spec: RuleSpec,
+  index: number,
+  action: Action,
+  context: RuleContext,
+  report: Context['report'],
+): ReadRule | undefined {
+  const path = `spec.egress[${index}]`;
+  const { source = {}, destination = {}, ipVersion } = spec;
+  const { policy, sets } = context;
+  const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
+  if (spec.http) error(`${path}.http`, 'HTTP is not enforced in egress rules', 'remove it, or match ports alone');
+  const around: Context = { namespace: policy.namespace, action, ipVersion, sets, report };
+  const senders = readSource(source, `${path}.source`, around);
+  const peers = readDestination(destination, `${path}.destination`, around);
+  const { ports = [], notPorts = [] } = destination;
+  const matches = readPorts({ ...spec, ports, notPorts }, path, error);
+  if (!senders || peers === undefined) return undefined;
+  return { senders, rule: makeRule(index, action, context, peers, matches) };
+}
+
+function makeRule(
+  index: number,
+  action: Action,
+  context: RuleContext,
+  peers: Rule['peers'],
+  ports: Rule['ports'],
+): Rule {
+  const { policy, tier, staged } = context;
+  return Object.freeze({ ref: { policy, index, tier, staged, action }, action, peers, ports });
+}
+
+/** What may have denied denies, what may have allowed does not. */
+function closedRule(index: number, action: Action | undefined, context: RuleContext): ReadRule {
+  const opens = action === 'allow' || action === 'log';
+  const nothing = opens ? [] : null;
+  return { senders: ALL, rule: makeRule(index, opens ? action : 'deny', context, nothing, nothing) };
+}
+
+/** A rule of a policy that is not sure which pods it is for, or where it stands. */
+function overruled({ senders, rule }: ReadRule, context: RuleContext): ReadRule {
+  const { index } = rule.ref;
+  if (!context.closed || rule.action === 'deny') return { senders, rule };
+  if (rule.action === 'pass') return { senders, rule: makeRule(index, 'deny', context, rule.peers, rule.ports) };
+  return closedRule(index, rule.action, context);
+}

@@ -1,0 +1,85 @@
+/** The shapes of Calico's objects (projectcalico.org/v3 and crd.projectcalico.org/v1), as JSON schema. Meaning is checked elsewhere. */
+
+const string = { type: 'string' };
+const strings = { type: 'array', items: string };
+const integer = { type: 'integer' };
+
+const entity = {
+  type: 'object',
+  additionalProperties: false,
+  properties: {
+    nets: strings,
+    notNets: strings,
+    selector: string,
+    notSelector: string,
+    namespaceSelector: string,
+    services: { type: 'object', additionalProperties: false, properties: { name: string, namespace: string } },
+    ports: { type: 'array', items: { type: ['integer', 'string'] } },
+    notPorts: { type: 'array', items: { type: ['integer', 'string'] } },
+    serviceAccounts: { type: 'object', additionalProperties: false, properties: { names: strings, selector: string } },
+    domains: strings,
+  },
+};
+
+const icmp = { type: 'object', additionalProperties: false, properties: { type: integer, code: integer } };
+
+const rule = {
+  type: 'object',
+  additionalProperties: false,
+  required: ['action'],
+  properties: {
+    action: { enum: ['Allow', 'Deny', 'Log', 'Pass'] },
+    ipVersion: { enum: [4, 6] },
+    protocol: { type: ['integer', 'string'] },
+    notProtocol: { type: ['integer', 'string'] },
+    icmp,
+    notICMP: icmp,
+    source: entity,
+    destination: entity,
+    http: { type: 'object' },
+    metadata: { type: 'object' },
+  },
+};
+
+function object(spec: object): object {
+  const root = { apiVersion: string, kind: string, metadata: { type: 'object' }, status: { type: 'object' } };
+  return { type: 'object', additionalProperties: false, properties: { ...root, spec } };
+}
+
+const boolean = { type: 'boolean' };
+
+/** Fields of every policy kind: which kinds know them is checked by name, so that a fault can say more. */
+export const policySpec = {
+  tier: string,
+  order: { type: 'number' },
+  selector: string,
+  serviceAccountSelector: string,
+  types: { type: 'array', items: { enum: ['Ingress', 'Egress'] } },
+  egress: { type: 'array', items: rule },
+  // The other half: another's concern.
+  ingress: { type: 'array' },
+  /** A hint to Felix which policies to prepare; it changes no verdict. */
+  performanceHints: strings,
+};
+
+const globalSpec = {
+  ...policySpec,
+  namespaceSelector: string,
+  doNotTrack: boolean,
+  preDNAT: boolean,
+  applyOnForward: boolean,
+};
+
+const stagedAction = { enum: ['Set', 'Delete', 'Learn', 'Ignore'] };
+
+const spec = (properties: object) => object({ type: 'object', additionalProperties: false, properties });
+
+export const networkPolicySchema = spec(policySpec);
+export const globalNetworkPolicySchema = spec(globalSpec);
+export const stagedNetworkPolicySchema = spec({ ...policySpec, stagedAction });
+export const stagedGlobalNetworkPolicySchema = spec({ ...globalSpec, stagedAction });
+/** The rest of its spec is a NetworkPolicy's, and checked as one. */
+export const stagedActionSchema = object({ type: 'object', properties: { stagedAction } });
+
+export const tierSchema = spec({ order: { type: 'number' }, defaultAction: { enum: ['Deny', 'Pass'] } });
+export const networkSetSchema = spec({ nets: strings, allowedEgressDomains: strings });

@@ -1,0 +1,187 @@
+/**
+ * Calico's selector language → a tree. The grammar is that of libcalico-go/lib/selector (tokenizer and parser):
+ *
+ *   or   = and { "||" and }                    lowest precedence
+ *   and  = not { "&&" not }
+ *   not  = { "!" } term
+ *   term = "(" or ")" | "all()" | "global()" | "has(" label ")" | label operator
+ *   operator = ("==" | "!=" | "contains" | "starts with" | "ends with") string | ["not"] "in" "{" [string {"," string} [","]] "}"
+ *
+ * Strings stand in ' or " and know no escapes. Blanks are spaces and tabs: a line break is an error there, and here. An empty
+ * selector is everything.
+ */
+
+export type Selector =
+  | { readonly op: 'all' | 'global' }
+  | { readonly op: 'has'; readonly key: string }
+  | { readonly op: 'eq' | 'ne' | 'contains' | 'starts' | 'ends'; readonly key: string; readonly value: string }
+  | { readonly op: 'in' | 'notin'; readonly key: string; readonly values: readonly string[] }
+  | { readonly op: 'not'; readonly of: Selector }
+  | { readonly op: 'and' | 'or'; readonly of: readonly Selector[] };
+
+export interface SelectorError {
+  readonly message: string;
+  /** Of the character that it is about, from 0. */
+  readonly position: number;
+}
+
+/** Calico's API takes 1,024 characters since its 3.32, and any number before. */
+const MAX_LENGTH = 8192;
+/** Parentheses inside one another: far more than anyone writes, far less than a stack holds. */
+const MAX_DEPTH = 100;
+
+export function parseSelector(text: string): Selector | SelectorError {
+  if (text.length > MAX_LENGTH) return { message: `is longer than ${MAX_LENGTH} characters`, position: MAX_LENGTH };
+  try {
+    return new Parser(text).parse();
+  } catch (error) {
+    if (error instanceof Unexpected) return { message: error.message, position: error.position };
+    throw error;
+  }
+}
+
+export function isSelectorError(parsed: Selector | SelectorError): parsed is SelectorError {
+  return 'position' in parsed;
+}
+
+class Unexpected extends Error {
+  constructor(
+    message: string,
+    readonly position: number,
+  ) {
+    super(message);
+  }
+}
+
+const LABEL = /[a-zA-Z0-9_./-]{1,512}/y;
+
+class Parser {
+  private at = 0;
+  private depth = 0;
+
+  constructor(private readonly text: string) {}
+
+  parse(): Selector {
+    this.blanks();
+    if (this.at === this.text.length) return { op: 'all' };
+    const selector = this.or();
+    if (this.at < this.text.length) this.fail(`unexpected ${this.here()}`);
+    return selector;
+  }
+
+  private or(): Selector {
+    return this.list('or', '||', () => this.list('and', '&&', () => this.not()));
+  }
+
+  private list(op: 'and' | 'or', between: string, one: () => Selector): Selector {
+    const of = [one()];
+    while (this.take(between)) of.push(one());
+    return of.length === 1 ? (of[0] as Selector) : { op, of };
+  }
+
+  private not(): Selector {
+    let negated = false;
+    while (this.take('!')) negated = !negated;
+    const of = this.term();
+    return negated ? { op: 'not', of } : of;
+  }
+
+  private term(): Selector {
+    if (this.take('(')) {
+      if (++this.depth > MAX_DEPTH) this.fail(`more than ${MAX_DEPTH} parentheses inside one another`);
+      const inner = this.or();
+      this.expect(')');
+      this.depth--;
+      return inner;
+    }
+    if (this.take('has(')) {
+      const key = this.label();
+      this.expect(')');
+      return { op: 'has', key };
+    }
+    for (const op of ['all', 'global'] as const) {
+      if (!this.take(`${op}(`)) continue;
+      this.expect(')');
+      return { op };
+    }
+    return this.comparison(this.label());
+  }
+
+  /** Words need no blank after them, nor between them: `a startswith'b'`. */
+  private comparison(key: string): Selector {
+    if (this.take('==')) return { op: 'eq', key, value: this.string() };
+    if (this.take('!=')) return { op: 'ne', key, value: this.string() };
+    if (this.take('contains')) return { op: 'contains', key, value: this.string() };
+    for (const [word, op] of [
+      ['starts', 'starts'],
+      ['ends', 'ends'],
+    ] as const) {
+      if (!this.take(word)) continue;
+      this.expect('with');
+      return { op, key, value: this.string() };
+    }
+    if (this.take('not')) {
+      this.expect('in');
+      return { op: 'notin', key, values: this.set() };
+    }
+    if (this.take('in')) return { op: 'in', key, values: this.set() };
+    return this.fail(`expected an operator after label ${key}, found ${this.here()}`);
+  }
+
+  private set(): string[] {
+    this.expect('{');
+    const values: string[] = [];
+    while (this.text[this.at] === '"' || this.text[this.at] === "'") {
+      values.push(this.string());
+      if (!this.take(',')) break;
+    }
+    this.expect('}');
+    return values;
+  }
+
+  private string(): string {
+    const quote = this.text[this.at];
+    if (quote !== '"' && quote !== "'") this.fail(`expected a string in quotes, found ${this.here()}`);
+    const end = this.text.indexOf(quote as string, this.at + 1);
+    if (end < 0) this.fail('a string without its closing quote');
+    const value = this.text.slice(this.at + 1, end);
+    this.at = end + 1;
+    this.blanks();
+    return value;
+  }
+
+  private label(): string {
+    LABEL.lastIndex = this.at;
+    const found = LABEL.exec(this.text)?.[0];
+    if (found === undefined) return this.fail(`expected a label, found ${this.here()}`);
+    this.at += found.length;
+    this.blanks();
+    return found;
+  }
+
+  /** Goes past the text and the blanks behind it, if it stands here. */
+  private take(text: string): boolean {
+    if (!this.text.startsWith(text, this.at)) return false;
+    this.at += text.length;
+    this.blanks();
+    return true;
+  }
+
+  private expect(text: string): void {
+    if (!this.take(text)) this.fail(`expected ${text}, found ${this.here()}`);
+  }
+
+  private blanks(): void {
+    while (this.text[this.at] === ' ' || this.text[this.at] === '\t') this.at++;
+  }
+
+  private here(): string {
+    return this.at < this.text.length
+      ? JSON.stringify(this.text.slice(this.at, this.at + 1))
+      : 'the end of the selector';
+  }
+
+  private fail(message: string): never {
+    throw new Unexpected(message, this.at);
+  }
+}

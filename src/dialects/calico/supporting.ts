@@ -1,0 +1,153 @@
+/** What Calico's policies refer to: tiers and network sets. */
+import { isRecord } from '../../identity/fields.js';
+import type { RawPolicy } from '../../identity/snapshot.js';
+import { type Cidr, tryParseCidr } from '../../net/addr.js';
+import { type Fault, type TierPlace, TIERS } from '../dialect.js';
+import { compileSchema, shapeFaults, withoutNulls } from '../schema.js';
+import { networkSetSchema, tierSchema } from './schema.js';
+
+export interface NetworkSet {
+  readonly kind: string;
+  /** undefined: a GlobalNetworkSet. */
+  readonly namespace: string | undefined;
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly nets: readonly Cidr[];
+  /** Some of its nets cannot be read. */
+  readonly broken: boolean;
+}
+
+export interface Supporting {
+  /** By name; null: there is such a Tier, but it cannot be read. */
+  readonly tiers: ReadonlyMap<string, TierPlace | null>;
+  readonly sets: readonly NetworkSet[];
+}
+
+/** Where Kubernetes' own policies stand. The last two are what Calico called the tiers of AdminNetworkPolicies until its 3.31. */
+const BUILT_IN: ReadonlyMap<string, TierPlace> = new Map(
+  [
+    TIERS.admin,
+    TIERS.default,
+    TIERS.baseline,
+    { ...TIERS.admin, name: 'adminnetworkpolicy' },
+    { ...TIERS.baseline, name: 'baselineadminnetworkpolicy' },
+  ].map((place) => [place.name, place]),
+);
+
+const KINDS = ['Tier', 'NetworkSet', 'GlobalNetworkSet'];
+
+export function isSupporting(kind: string): boolean {
+  return KINDS.includes(kind);
+}
+
+const read = new WeakMap<readonly RawPolicy[], Supporting>();
+
+/** The same value for the same list. */
+export function readSupporting(objects: readonly RawPolicy[]): Supporting {
+  const known = read.get(objects);
+  if (known) return known;
+  const tiers = new Map<string, TierPlace | null>(BUILT_IN);
+  const sets: NetworkSet[] = [];
+  for (const raw of objects) {
+    if (raw.kind !== 'Tier') sets.push(readSet(raw).set);
+    else if (!BUILT_IN.has(raw.name)) tiers.set(raw.name, readTier(raw).place);
+  }
+  const found = { tiers, sets };
+  read.set(objects, found);
+  return found;
+}
+
+export function checkSupporting(raw: RawPolicy): readonly Fault[] {
+  return raw.kind === 'Tier' ? readTier(raw).faults : readSet(raw).faults;
+}
+
+const isTier = compileSchema(tierSchema);
+
+function readTier(raw: RawPolicy): { place: TierPlace | null; faults: Fault[] } {
+  const object = withoutNulls(raw.object) as { spec?: { order?: number; defaultAction?: string } };
+  const effect = 'policies in this tier allow nothing';
+  const faults: Fault[] = shapeFaults(isTier, object).map((f) => ({ ...f, effect }));
+  if (faults.length > 0) return { place: BUILT_IN.get(raw.name) ?? null, faults };
+  // No order: after all the others (api/pkg/apis/projectcalico/v3/tier.go).
+  const { order = Number.POSITIVE_INFINITY, defaultAction = 'Deny' } = object.spec ?? {};
+  const place: TierPlace = { name: raw.name, order, defaultAction: defaultAction === 'Pass' ? 'pass' : 'deny' };
+  const fixed = BUILT_IN.get(raw.name);
+  if (!fixed) return { place, faults };
+  // They cannot be moved in Calico either (libcalico-go/lib/validator/v3); older versions do not write them out.
+  const { spec } = object;
+  if (spec?.order !== undefined && spec.order !== fixed.order)
+    faults.push(moved('spec.order', `${fixed.order}`, raw.name));
+  if (spec?.defaultAction !== undefined && place.defaultAction !== fixed.defaultAction)
+    faults.push(moved('spec.defaultAction', fixed.defaultAction === 'pass' ? 'Pass' : 'Deny', raw.name));
+  return { place: fixed, faults };
+}
+
+function moved(field: string, value: string, name: string): Fault {
+  const message = `tier ${name} always has ${value} here`;
+  return {
+    severity: 'error',
+    field,
+    message,
+    hint: `write ${value}, or use a tier of your own`,
+    effect: `it has ${value}`,
+  };
+}
+
+const isSet = compileSchema(networkSetSchema);
+
+const sets = new WeakMap<object, { raw: RawPolicy; set: NetworkSet; faults: Fault[] }>();
+
+function readSet(raw: RawPolicy): { set: NetworkSet; faults: Fault[] } {
+  const known = sets.get(raw.object);
+  if (known && known.raw.kind === raw.kind && known.raw.name === raw.name && known.raw.namespace === raw.namespace)
+    return known;
+  const object = withoutNulls(raw.object) as Record<string, unknown>;
+  const effect = 'rules that select this set allow nothing of it; where they deny or pass, they deny everything';
+  const faults: Fault[] = shapeFaults(isSet, object).map((f) => ({ ...f, effect }));
+  const spec = isRecord(object.spec) ? object.spec : {};
+  const nets: Cidr[] = [];
+  (Array.isArray(spec.nets) ? spec.nets : []).forEach((text: unknown, i) => {
+    if (typeof text !== 'string') return;
+    const found = readNet(text, `spec.nets[${i}]`);
+    if (found.cidr) nets.push(found.cidr);
+    if (found.fault) faults.push(found.fault.severity === 'error' ? { ...found.fault, effect } : found.fault);
+  });
+  const broken = faults.some((f) => f.severity === 'error');
+  if (Array.isArray(spec.allowedEgressDomains) && spec.allowedEgressDomains.length > 0) {
+    faults.push({
+      ...namesFault('spec.allowedEgressDomains'),
+      effect: 'rules that select this set mean its nets alone',
+    });
+  }
+  const metadata = isRecord(object.metadata) ? object.metadata : {};
+  const labels = stringMap(metadata.labels);
+  // A set in a namespace may stand in a manifest that does not name it.
+  const namespace = raw.kind === 'NetworkSet' ? (raw.namespace ?? 'default') : undefined;
+  const result = { raw, set: { kind: raw.kind, namespace, name: raw.name, labels, nets, broken }, faults };
+  sets.set(raw.object, result);
+  return result;
+}
+
+export function stringMap(value: unknown): Readonly<Record<string, string>> {
+  if (!isRecord(value)) return {};
+  return Object.fromEntries(Object.entries(value).filter((e): e is [string, string] => typeof e[1] === 'string'));
+}
+
+export function namesFault(field: string): Fault {
+  const hint = 'list the addresses under nets';
+  return { severity: 'error', field, message: 'names are not enforced yet', hint };
+}
+
+/** A CIDR, or an address by itself. */
+export function readNet(text: string, field: string): { cidr?: Cidr; fault?: Fault } {
+  const cidr = tryParseCidr(text);
+  if (!cidr) {
+    const hint = 'write it as address/prefix length, without leading zeros';
+    return { fault: { severity: 'error', field, message: `${JSON.stringify(text)} is not a CIDR`, hint } };
+  }
+  if (!text.includes(':') && text.includes('/') && !text.startsWith(`${cidr.text.split('/')[0]}/`)) {
+    const message = `${text} has bits set beyond its prefix; it is read as ${cidr.text}`;
+    return { cidr, fault: { severity: 'warning', field, message, hint: `write ${cidr.text}` } };
+  }
+  return { cidr };
+}
