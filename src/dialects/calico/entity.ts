@@ -154,6 +154,9 @@ export function readDestination(spec: EntitySpec, path: string, context: Context
   return base && toPeers(base);
 }
 
+/** api/pkg/apis/projectcalico/v3/policy_common.go */
+const MAX_NETS = 256;
+
 function readNets(list: readonly string[] | undefined, field: string, report: (fault: Fault) => void): Cidr[] {
   if (list?.length === 0) {
     report({
@@ -163,7 +166,11 @@ function readNets(list: readonly string[] | undefined, field: string, report: (f
       hint: 'list networks, or remove it',
     });
   }
-  // Calico's API takes no more since its 3.32; what was stored before goes on.
+  // What older versions stored goes on.
+  if (list && list.length > MAX_NETS) {
+    const hint = 'put them in a network set';
+    report({ severity: 'warning', field, message: `has more than the ${MAX_NETS} networks that Calico takes`, hint });
+  }
   return (list ?? []).flatMap((text, i) => {
     const { cidr, fault } = readNet(text, `${field}[${i}]`);
     if (fault) report(fault);

@@ -2,7 +2,7 @@
  * Calico's policies (projectcalico.org/v3, and as crd.projectcalico.org/v1 stores them), their egress half → IR.
  *
  * Tiers are the IR's own, and so are Allow, Deny, Log and Pass. A pod that a policy with egress selects gets the default of the
- * policy's tier, whatever rules the policy has (felix/rules/endpoints.go). Nothing is always allowed: a pod does not reach its own
+ * policy's tier, whatever rules the policy has. Nothing is always allowed: a pod does not reach its own
  * node unless a rule says so. Host endpoints are not judged, and no selector means them.
  *
  * What is wrong with an object closes, never opens: an Allow that cannot be read allows nothing, a Deny or Pass denies everything. A
@@ -114,7 +114,7 @@ function under(field: string, path: string): boolean {
   return field === path || (field.startsWith(path) && (field[path.length] === '.' || field[path.length] === '['));
 }
 
-/** Policies whose staged action says that they are not to be computed. */
+/** Policies whose staged action says that they are not to be computed; Set and Learn are. */
 function stagedAside(spec: Record<string, unknown>, faults: Fault[]): Understood | undefined {
   if (spec.stagedAction === 'Ignore') return done([], faults);
   if (spec.stagedAction !== 'Delete') return undefined;
@@ -124,7 +124,7 @@ function stagedAside(spec: Record<string, unknown>, faults: Fault[]): Understood
   return done([], [...faults, { severity: 'error', field: 'spec.stagedAction', message, hint, effect }]);
 }
 
-/** Policies for host endpoints alone: they never judge a pod's packets (felix/calc/policy_resolver.go). */
+/** Policies for host endpoints alone: they never judge a pod's packets. */
 function hostAside(spec: Record<string, unknown>, faults: Fault[]): Understood | undefined {
   const field = (['doNotTrack', 'preDNAT'] as const).find((f) => spec[f] === true);
   if (field) {
@@ -161,7 +161,7 @@ function concernsEgress(
   // A misspelt field may have been `egress`.
   if (spec.egress !== undefined && (!Array.isArray(spec.egress) || spec.egress.length > 0)) return true;
   if (unknownFields(spec)) return true;
-  // The API's default looks at the rules (api/pkg/defaults); without one, as it was stored, Felix takes a policy for both directions
+  // The API's default looks at the rules (defaultPolicyTypesField in libcalico-go/lib/clientv3); without one, as it was stored, Felix takes a policy for both directions
   // (felix/calc/policy_sorter.go, ExtractPolicyMetadata).
   if (apiGroup(raw.apiVersion) === STORED) {
     faults.push(warning('spec.types', 'is missing: stored like this the policy is for egress too', 'add types'));

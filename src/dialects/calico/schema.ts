@@ -48,7 +48,7 @@ function object(spec: object): object {
 
 const boolean = { type: 'boolean' };
 
-/** Fields of every policy kind: which kinds know them is checked by name, so that a fault can say more. */
+/** Fields of every policy kind. */
 export const policySpec = {
   tier: string,
   order: { type: 'number' },

@@ -25,7 +25,7 @@ export interface SelectorError {
   readonly position: number;
 }
 
-/** Calico's API takes 1,024 characters since its 3.32, and any number before. */
+/** Calico's newer CRDs take 1,024 characters, its older ones any number. */
 const MAX_LENGTH = 8192;
 /** Parentheses inside one another: far more than anyone writes, far less than a stack holds. */
 const MAX_DEPTH = 100;

@@ -23,7 +23,7 @@ export interface Supporting {
   readonly sets: readonly NetworkSet[];
 }
 
-/** Where Kubernetes' own policies stand. The last two are what Calico called the tiers of AdminNetworkPolicies until its 3.31. */
+/** Where Kubernetes' own policies stand. The last two: what Calico called them while they held AdminNetworkPolicies. */
 const BUILT_IN: ReadonlyMap<string, TierPlace> = new Map(
   [
     TIERS.admin,
