@@ -15,6 +15,15 @@ const CLOSE_LIST = 0x5d;
 const OPEN = 0x7b;
 const CLOSE = 0x7d;
 
+const SIGN_QUOTE = 1;
+const SIGN_OPEN = 2;
+const SIGN_CLOSE = 3;
+/** By byte; 0 for those that mean nothing where something is passed over. */
+const SIGNS = new Uint8Array(256);
+SIGNS[QUOTE] = SIGN_QUOTE;
+for (const c of [OPEN, OPEN_LIST]) SIGNS[c] = SIGN_OPEN;
+for (const c of [CLOSE, CLOSE_LIST]) SIGNS[c] = SIGN_CLOSE;
+
 interface Member {
   readonly name: Buffer;
   readonly keep: Tree;
@@ -138,22 +147,28 @@ class Pass {
   /** Past a value, whatever it is. Brackets are counted, not matched: the parser sees what is kept. */
   private skip(): void {
     const { bytes } = this;
+    const first = SIGNS[bytes[this.at] ?? 0];
+    if (first !== SIGN_QUOTE && first !== SIGN_OPEN) {
+      this.scalar();
+      return;
+    }
+    const end = bytes.length;
+    let at = this.at;
     let depth = 0;
     do {
-      const c = bytes[this.at];
-      if (c === QUOTE) this.text();
-      else if (c === OPEN || c === OPEN_LIST) {
-        depth++;
-        this.at++;
-      } else if (c === CLOSE || c === CLOSE_LIST) {
-        depth--;
-        this.at++;
-      } else if (depth > 0) {
-        if (c === undefined) throw new Odd();
-        this.at++;
-      } else this.scalar();
+      // The inner loop of it all: most bytes are nothing but passed over.
+      while (at < end && SIGNS[bytes[at] as number] === 0) at++;
+      if (at >= end) throw new Odd();
+      const sign = SIGNS[bytes[at] as number];
+      if (sign === SIGN_OPEN) depth++;
+      else if (sign === SIGN_CLOSE) depth--;
+      else {
+        for (at++; at < end && bytes[at] !== QUOTE; at++) if (bytes[at] === BACKSLASH) at++;
+        if (at >= end) throw new Odd();
+      }
+      at++;
     } while (depth > 0);
-    if (depth < 0) throw new Odd();
+    this.at = at;
   }
 
   /** A number, true, false or null. */
