@@ -1,5 +1,5 @@
 /** API objects → entries, with only what policies and flows need: 50,000 pods must fit beside everything else. */
-import { type Entry, readEntry } from '../identity/entry.js';
+import { type Entry, readEntry, type Value } from '../identity/entry.js';
 import { isRecord } from '../identity/fields.js';
 import type { Pod } from '../identity/snapshot.js';
 import type { KubeObject } from './client.js';
@@ -18,41 +18,53 @@ export class EntryReader {
   private readonly workloads = new Map<string, NonNullable<Pod['workload']>>();
   private readonly texts = new Map<string, string>();
 
-  read(object: KubeObject): Entry {
+  /** @param key `namespace/name`, or the name, as whoever keeps the entry has it */
+  read(object: KubeObject, key?: string): Entry {
     const entry = readEntry({ object, where: {} });
-    const slim = {
+    // Each of these is written out: an object that is made by spreading another gets a shape of its own, larger than itself.
+    return {
       id: '',
-      key: entry.key,
+      key: key === entry.key ? key : entry.key,
       kind: this.text(entry.kind),
       apiVersion: this.text(entry.apiVersion),
       title: '',
+      value: this.value(entry.value, object),
       problems: entry.problems.length === 0 ? NO_PROBLEMS : entry.problems,
     };
-    const { value } = entry;
+  }
+
+  private value(value: Value | undefined, object: KubeObject): Value | undefined {
     switch (value?.section) {
       case 'policies':
-        return { ...slim, value: { section: 'policies', value: { ...value.value, object: trimmed(object) } } };
+        return { section: 'policies', value: { ...value.value, object: trimmed(object) } };
       case 'pods':
         // Readiness is told by the slices; here it would make a change out of each probe.
-        return { ...slim, value: { section: 'pods', value: this.pod(value.value), ready: true } };
-      case 'namespaces':
-        return { ...slim, value: { ...value, value: { ...value.value, annotations: ours(value.value.annotations) } } };
+        return { section: 'pods', value: this.pod(value.value), ready: true };
+      case 'namespaces': {
+        const { name, labels, annotations, terminating } = value.value;
+        return { section: 'namespaces', value: { name, labels, annotations: ours(annotations), terminating } };
+      }
       default:
-        return { ...slim, value };
+        return value;
     }
   }
 
   private pod(pod: Pod): Pod {
-    const { workload } = pod;
+    const { uid, name, ips, hostNetwork, ended, terminating, workload } = pod;
     const small: Pod = {
-      ...pod,
+      uid,
       namespace: this.text(pod.namespace),
-      nodeName: this.text(pod.nodeName),
-      serviceAccount: this.text(pod.serviceAccount),
+      name,
       labels: this.shared(this.labels, pod.labels),
       annotations: ours(pod.annotations),
+      ips,
+      nodeName: this.text(pod.nodeName),
+      serviceAccount: this.text(pod.serviceAccount),
+      hostNetwork,
+      ended,
       ports: this.shared(this.ports, pod.ports),
     };
+    if (terminating) small.terminating = terminating;
     if (workload) small.workload = this.shared(this.workloads, workload);
     return small;
   }

@@ -143,7 +143,7 @@ export class ClusterSource {
       client,
       path: resource.path,
       ...(keep ? { keep } : {}),
-      read: (object: KubeObject) => this.reader.read(object),
+      read: (object: KubeObject, key: string) => this.reader.read(object, key),
       onChange: () => {
         followed.dirty = true;
         if (this.synced) this.onChange();

@@ -15,7 +15,7 @@ export interface ReflectorOptions<T> {
    * Called once for each version of each object; only what it returns is kept. If it throws, the version before stays, and the log
    * says so.
    */
-  read: (object: KubeObject) => T;
+  read: (object: KubeObject, key: string) => T;
   /** Something changed; at most once until the next `take`. */
   onChange: () => void;
   log: Logger;
