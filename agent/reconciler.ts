@@ -187,6 +187,19 @@ export class Reconciler {
     const stale = hooked ? [] : attacher.detachStale({ ...bindings, all: endpoints });
     for (const ifindex of stale) this.forgetHooks(ifindex);
     const lastApply = store.apply(image, endpoints);
+    const before = this.current;
+    const onlyPods = before?.ir === ir && before.bindings === bindings && before.image.sets === image.sets;
+    if (lastApply.written + lastApply.deleted > 0) {
+      // Pods of other nodes come and go all the time: only what else changed is news.
+      this.parts.log[onlyPods ? 'debug' : 'info']('policies applied', {
+        pods: local.length,
+        sets: image.sets.size,
+        destinations: sizeOf(image.destinations4) + sizeOf(image.destinations6),
+        written: lastApply.written,
+        deleted: lastApply.deleted,
+        ms: Math.round(lastApply.millis),
+      });
+    }
     const isNew = (b: EndpointBinding) => !hooked && !this.attached.has(attachKey(b));
     const fresh = { ...bindings, pods: bindings.pods.filter(isNew), uplinks: bindings.uplinks.filter(isNew) };
     if (fresh.pods.length + fresh.uplinks.length > 0) {
@@ -216,21 +229,8 @@ export class Reconciler {
       }),
     );
     const all = [...snapshot.problems, ...problems, ...bindings.problems, ...refused];
-    const before = this.current;
-    const onlyPods = before?.ir === ir && before.bindings === bindings && before.image.sets === image.sets;
     this.current = { snapshot, ir, image, bindings, endpoints, problems: all, lastApply, appliedAt: Date.now() };
     this.report([...all, ...this.attachProblems]);
-    if (lastApply.written + lastApply.deleted > 0) {
-      // Pods of other nodes come and go all the time: only what else changed is news.
-      this.parts.log[onlyPods ? 'debug' : 'info']('policies applied', {
-        pods: local.length,
-        sets: image.sets.size,
-        destinations: sizeOf(image.destinations4) + sizeOf(image.destinations6),
-        written: lastApply.written,
-        deleted: lastApply.deleted,
-        ms: Math.round(lastApply.millis),
-      });
-    }
     clearTimeout(this.collector);
     this.collector = setTimeout(() => store.collect(), COLLECT_AFTER_MS);
     this.collector.unref();

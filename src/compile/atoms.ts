@@ -261,7 +261,7 @@ export function namedPortAtom(rule: Rule, named: string, protocol: number, numbe
     id: contentId(`named|${key}`),
     select: {
       of: 'pods',
-      candidates: (world) => world.podsWithPort(named, protocol, number),
+      candidates: (world) => portCandidates(rule.peers, world) ?? world.podsWithPort(named, protocol, number),
       matches: (pod, ip, world) =>
         pod.ports.some((p) => p.name === named && p.protocol === protocol && p.port === number) &&
         podMatchesPeers(rule.peers, pod, ip, world),
@@ -275,6 +275,14 @@ function looksBeyondPods(peer: Peer): boolean {
   if (peer.kind === 'all' || peer.kind === 'some') return peer.of.some(looksBeyondPods);
   if (peer.kind === 'not') return looksBeyondPods(peer.of);
   return peer.kind === 'own-node' || peer.kind === 'nodes' || peer.kind === 'services';
+}
+
+/** Where every peer selects pods: theirs, which are fewer than all that have such a port. */
+function portCandidates(peers: readonly Peer[] | null, world: World): Set<Pod> | undefined {
+  if (!peers?.every((peer) => peer.kind === 'pods')) return undefined;
+  const out = new Set<Pod>();
+  for (const peer of peers) for (const pod of candidatePods(peer, world)) out.add(pod);
+  return out;
 }
 
 function podMatchesPeers(peers: readonly Peer[] | null, pod: Pod, ip: string, world: World): boolean {

@@ -2,56 +2,67 @@
 import { AgentError } from '../errors.js';
 import { contentId } from '../image/ids.js';
 
-interface Counted {
+/** A class in use: the same object for as long as somebody uses it. */
+export interface CountedClass {
+  readonly id: number;
   readonly atoms: readonly number[];
+}
+
+interface Counted extends CountedClass {
+  readonly text: string;
   count: number;
 }
 
 export class ClassTable {
-  private readonly classes = new Map<number, Counted>();
-  private readonly ids = new Map<string, number>();
+  private readonly byId = new Map<number, Counted>();
+  private readonly byText = new Map<string, Counted>();
+  /** Lists of atoms are shared by many addresses. */
+  private readonly byList = new WeakMap<readonly number[], Counted>();
   private readonly changed = new Set<number>();
 
   /** The class of these atoms (ascending), counted once more. @throws AgentError HASH_COLLISION */
-  take(atoms: readonly number[]): number {
-    const text = atoms.join(',');
-    let id = this.ids.get(text);
-    if (id === undefined) {
-      id = classIdOf(text);
-      const known = this.classes.get(id);
-      // Two contents with one id must not become one class.
-      if (known && known.atoms.join(',') !== text) {
-        throw new AgentError('HASH_COLLISION', `two destination classes share the id ${id}`);
-      }
-      this.ids.set(text, id);
+  take(atoms: readonly number[]): CountedClass {
+    let found = this.byList.get(atoms);
+    if (!found || found.count === 0) {
+      found = this.find(atoms);
+      this.byList.set(atoms, found);
     }
-    const entry = this.classes.get(id);
-    if (entry) entry.count++;
-    else {
-      this.classes.set(id, { atoms, count: 1 });
-      this.changed.add(id);
-    }
-    return id;
+    found.count++;
+    return found;
   }
 
-  drop(id: number): void {
-    const entry = this.classes.get(id);
+  drop({ id }: CountedClass): void {
+    const entry = this.byId.get(id);
     if (!entry) return;
     if (--entry.count > 0) return;
-    this.classes.delete(id);
+    this.byId.delete(id);
+    this.byText.delete(entry.text);
     this.changed.add(id);
-    this.ids.delete(entry.atoms.join(','));
   }
 
   /** Classes that came or went since this was asked last; undefined: gone. */
   takeChanges(): (readonly [id: number, atoms: readonly number[] | undefined])[] {
-    const out = [...this.changed].map((id) => [id, this.classes.get(id)?.atoms] as const);
+    const out = [...this.changed].map((id) => [id, this.byId.get(id)?.atoms] as const);
     this.changed.clear();
     return out;
   }
 
   *[Symbol.iterator](): Generator<readonly [number, readonly number[]]> {
-    for (const [id, { atoms }] of this.classes) yield [id, atoms];
+    for (const [id, { atoms }] of this.byId) yield [id, atoms];
+  }
+
+  private find(atoms: readonly number[]): Counted {
+    const text = atoms.join(',');
+    const known = this.byText.get(text);
+    if (known) return known;
+    const id = classIdOf(text);
+    // Two contents with one id must not become one class.
+    if (this.byId.has(id)) throw new AgentError('HASH_COLLISION', `two destination classes share the id ${id}`);
+    const made = { id, atoms, text, count: 0 };
+    this.byId.set(id, made);
+    this.byText.set(text, made);
+    this.changed.add(id);
+    return made;
   }
 }
 

@@ -8,7 +8,7 @@ import { classAt, edited4, edited6, type Edits } from '../image/edited.js';
 import { classLookup } from '../image/lookup.js';
 import type { Destinations4, Destinations6 } from '../image/types.js';
 import { type Atom, atomPrefix } from './atoms.js';
-import { ClassTable } from './classes.js';
+import { ClassTable, type CountedClass } from './classes.js';
 import type { Members } from './members.js';
 import { key6, sweep } from './sweep.js';
 
@@ -16,12 +16,6 @@ export interface Swept {
   readonly destinations4: Destinations4;
   readonly destinations6: Destinations6;
   readonly classes: ReadonlyMap<number, readonly number[]>;
-}
-
-interface Host {
-  /** Key as in Destinations4 (number) or Destinations6 (text). */
-  readonly key: number | string;
-  readonly classId: number;
 }
 
 const NOTHING: Destinations4 = { keys: new Float64Array(0), classes: new Float64Array(0) };
@@ -35,13 +29,13 @@ export class DestinationTable {
     classes: new Map(),
   };
   private below: (ip: string) => number = () => 0;
-  private readonly hosts = new Map<string, Host>();
+  private readonly hosts = new Map<string, CountedClass>();
   private readonly hostClasses = new ClassTable();
   private result: Swept = this.fixed;
 
   /** Class of an address; 0 for none. */
   classOf(ip: string): number {
-    return this.hosts.get(ip)?.classId ?? this.below(ip);
+    return this.hosts.get(ip)?.id ?? this.below(ip);
   }
 
   /**
@@ -57,18 +51,15 @@ export class DestinationTable {
     let changed = all;
     for (const ip of all ? new Set([...members.ips(), ...touched]) : touched) {
       const before = this.hosts.get(ip);
-      const now = this.hostOf(ip, members, before);
-      if (before?.classId === now?.classId && !all) {
-        if (before) this.hostClasses.drop(before.classId);
-        continue;
-      }
+      const now = this.hostOf(ip, members);
+      if (before) this.hostClasses.drop(before);
+      if (before?.id === now?.id && !all) continue;
       changed = true;
-      if (before) this.hostClasses.drop(before.classId);
       if (now) this.hosts.set(ip, now);
       else this.hosts.delete(ip);
-      const key = (now ?? before)?.key;
-      if (typeof key === 'number') hosts4.set(key, now?.classId);
-      else if (key !== undefined) hosts6.set(key, now?.classId);
+      const key = hostKey(ip);
+      if (typeof key === 'number') hosts4.set(key, now?.id);
+      else hosts6.set(key, now?.id);
     }
     if (changed) {
       const from = all ? this.fixed : this.result;
@@ -101,17 +92,18 @@ export class DestinationTable {
     return this.result.classes.with(changes.map(([id, atoms]) => [id, atoms ?? this.fixed.classes.get(id)]));
   }
 
-  /** What an address becomes, its class counted; undefined where no predicate holds it. */
-  private hostOf(ip: string, members: Members, before: Host | undefined): Host | undefined {
+  /** What an address becomes, counted; undefined where no predicate holds it. */
+  private hostOf(ip: string, members: Members): CountedClass | undefined {
     const own = members.at(ip);
     if (!own) return undefined;
     const covering = this.fixed.classes.get(this.below(ip)) ?? [];
-    const atoms = covering.length === 0 ? own : [...new Set([...covering, ...own])].sort((a, b) => a - b);
-    const classId = this.hostClasses.take(atoms);
-    return { key: before?.key ?? hostKey(ip), classId };
+    return this.hostClasses.take(
+      covering.length === 0 ? own : [...new Set([...covering, ...own])].sort((a, b) => a - b),
+    );
   }
 }
 
+/** Key as in Destinations4 (number) or Destinations6 (text). */
 function hostKey(ip: string): number | string {
   const p = atomPrefix(ip, 1);
   return p.family === 4 ? p.addr4 * 64 + 32 : key6(p);

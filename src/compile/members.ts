@@ -5,15 +5,20 @@
 import type { Atom } from './atoms.js';
 import type { World, WorldChanges } from './world.js';
 
+/** Lists that are shared: most addresses belong to the same atoms as many others. Emptied when it has grown beyond this. */
+const SHARED = 65536;
+
 export class Members {
+  private wanted: ReadonlyMap<number, Atom> | undefined;
   /** Predicate atoms in force, by id. */
   private readonly atoms = new Map<number, Atom>();
-  private wanted: ReadonlyMap<number, Atom> | undefined;
-  private readonly ipsOf = new Map<number, Set<string>>();
-  /** Atoms' ids by address, ascending; a list is replaced, never written. */
+  /** Members of the atoms that nodes or Services decide about: once those have changed nobody can tell who they were. */
+  private readonly ofNodes = new Map<number, ReadonlySet<string>>();
+  /** Atoms' ids by address, ascending; a list is shared, and never written. */
   private readonly atomsOf = new Map<string, readonly number[]>();
+  private readonly lists = new Map<string, readonly number[]>();
 
-  /** Atoms' ids of an address, ascending. */
+  /** Atoms' ids of an address, ascending; the same list for the same atoms, as a rule. */
   at(ip: string): readonly number[] | undefined {
     return this.atomsOf.get(ip);
   }
@@ -25,74 +30,99 @@ export class Members {
   /** Takes over changes, and other atoms; returns the addresses that belong to other atoms than before. */
   update(world: World, changes: WorldChanges, wanted: ReadonlyMap<number, Atom>): Set<string> {
     const touched = new Set<string>();
-    const stale = ({ select }: Atom) =>
-      select !== undefined &&
-      ((changes.nodes && (select.of === 'nodes' || (select.of === 'pods' && select.nodes))) ||
-        (changes.services && (select.of === 'services' || (select.of === 'pods' && select.nodes))));
-    const same = wanted === this.wanted && ![...this.atoms.values()].some(stale);
-    this.wanted = wanted;
-    for (const id of same ? [] : [...this.atoms.keys()]) {
-      const atom = wanted.get(id);
-      if (!atom || stale(atom)) this.drop(id, touched);
-    }
     for (const ip of changes.ips) this.lookAgain(ip, world, touched);
-    if (!same) for (const [id, atom] of wanted) if (atom.select && !this.atoms.has(id)) this.take(atom, world, touched);
+    const stale = (atom: Atom) =>
+      (changes.nodes && decidedElsewhere(atom)) || (changes.services && decidedElsewhere(atom) && !ofNodesAlone(atom));
+    if (wanted === this.wanted && ![...this.ofNodes.keys()].some((id) => stale(this.atoms.get(id) as Atom)))
+      return touched;
+    this.wanted = wanted;
+    const gone = new Map<string, Set<number>>();
+    for (const [id, before] of [...this.atoms]) {
+      const atom = wanted.get(id);
+      if (atom && !stale(atom)) continue;
+      for (const ip of this.ofNodes.get(id) ?? membersOf(before, world)) add(gone, ip, id);
+      this.ofNodes.delete(id);
+      this.atoms.delete(id);
+    }
+    for (const [ip, ids] of gone) {
+      this.set(
+        ip,
+        (this.atomsOf.get(ip) ?? []).filter((id) => !ids.has(id)),
+      );
+      touched.add(ip);
+    }
+    const come = new Map<string, Set<number>>();
+    for (const [id, atom] of wanted) {
+      if (!atom.select || this.atoms.has(id)) continue;
+      const ips = new Set(membersOf(atom, world));
+      for (const ip of ips) add(come, ip, id);
+      this.atoms.set(id, atom);
+      if (decidedElsewhere(atom)) this.ofNodes.set(id, ips);
+    }
+    for (const [ip, ids] of come) {
+      this.set(ip, [...(this.atomsOf.get(ip) ?? []), ...ids]);
+      touched.add(ip);
+    }
     return touched;
-  }
-
-  private drop(id: number, touched: Set<string>): void {
-    for (const ip of this.ipsOf.get(id) ?? []) {
-      this.without(ip, id);
-      touched.add(ip);
-    }
-    this.ipsOf.delete(id);
-    this.atoms.delete(id);
-  }
-
-  private take(atom: Atom, world: World, touched: Set<string>): void {
-    const ips = new Set<string>();
-    const select = atom.select;
-    if (select?.of === 'pods') {
-      for (const pod of select.candidates(world))
-        for (const ip of pod.ips) if (select.matches(pod, ip, world)) ips.add(ip);
-    } else if (select) {
-      for (const ip of select.members(world)) ips.add(ip);
-    }
-    this.atoms.set(atom.id, atom);
-    this.ipsOf.set(atom.id, ips);
-    for (const ip of ips) {
-      this.with(ip, atom.id);
-      touched.add(ip);
-    }
   }
 
   /** The pods at one address are other ones, or look different now. */
   private lookAgain(ip: string, world: World, touched: Set<string>): void {
     const pods = world.podsAt(ip);
-    for (const [id, { select }] of this.atoms) {
-      if (select?.of !== 'pods') continue;
-      const is = pods.some((pod) => select.matches(pod, ip, world));
-      const ips = this.ipsOf.get(id) as Set<string>;
-      if (is === ips.has(ip)) continue;
-      if (is) {
-        ips.add(ip);
-        this.with(ip, id);
-      } else {
-        ips.delete(ip);
-        this.without(ip, id);
-      }
-      touched.add(ip);
+    const had = this.atomsOf.get(ip) ?? [];
+    let changed = false;
+    const now: number[] = [];
+    for (const [id, atom] of this.atoms) {
+      const { select } = atom;
+      const was = had.includes(id);
+      const is = select?.of === 'pods' ? pods.some((pod) => select.matches(pod, ip, world)) : was;
+      if (is) now.push(id);
+      if (is === was) continue;
+      changed = true;
+      const ips = this.ofNodes.get(id);
+      if (ips) this.ofNodes.set(id, new Set(is ? [...ips, ip] : [...ips].filter((other) => other !== ip)));
     }
+    if (!changed) return;
+    this.set(ip, now);
+    touched.add(ip);
   }
 
-  private with(ip: string, id: number): void {
-    const had = this.atomsOf.get(ip);
-    this.atomsOf.set(ip, had ? [...had, id].sort((a, b) => a - b) : [id]);
+  private set(ip: string, ids: number[]): void {
+    if (ids.length === 0) {
+      this.atomsOf.delete(ip);
+      return;
+    }
+    const list = ids.sort((a, b) => a - b);
+    const text = list.join();
+    let shared = this.lists.get(text);
+    if (!shared) {
+      if (this.lists.size > SHARED) this.lists.clear();
+      this.lists.set(text, (shared = list));
+    }
+    this.atomsOf.set(ip, shared);
   }
+}
 
-  private without(ip: string, id: number): void {
-    const left = (this.atomsOf.get(ip) ?? []).filter((other) => other !== id);
-    if (left.length > 0) this.atomsOf.set(ip, left);
-    else this.atomsOf.delete(ip);
+/** Its members change although no pod does: with nodes, or with Services. */
+function decidedElsewhere({ select }: Atom): boolean {
+  return select !== undefined && (select.of !== 'pods' || select.nodes);
+}
+
+function ofNodesAlone({ select }: Atom): boolean {
+  return select?.of === 'nodes';
+}
+
+function* membersOf({ select }: Atom, world: World): Generator<string> {
+  if (!select) return;
+  if (select.of !== 'pods') {
+    yield* select.members(world);
+    return;
   }
+  for (const pod of select.candidates(world)) for (const ip of pod.ips) if (select.matches(pod, ip, world)) yield ip;
+}
+
+function add(to: Map<string, Set<number>>, ip: string, id: number): void {
+  const there = to.get(ip);
+  if (there) there.add(id);
+  else to.set(ip, new Set([id]));
 }

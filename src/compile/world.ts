@@ -36,7 +36,7 @@ const NO_PODS: ReadonlySet<Pod> = new Set();
 export class World {
   snapshot: Snapshot = EMPTY;
   /** Pods that have addresses of their own, by address: more than one while an address changes hands. */
-  private readonly byIp = new Map<string, readonly Pod[]>();
+  private readonly byIp = new Map<string, Pod | readonly Pod[]>();
   private readonly byNamespace = new Map<string, Set<Pod>>();
   /** `name|protocol` → number → the pods that call it so. */
   private readonly byPort = new Map<string, Map<number, Set<Pod>>>();
@@ -72,7 +72,9 @@ export class World {
   }
 
   podsAt(ip: string): readonly Pod[] {
-    return this.byIp.get(ip) ?? [];
+    const there = this.byIp.get(ip);
+    if (there === undefined) return [];
+    return isOne(there) ? [there] : there;
   }
 
   podsOf(namespace: string): ReadonlySet<Pod> {
@@ -96,7 +98,8 @@ export class World {
   private add(pod: Pod, ips: Set<string>, portNames: Set<string>): void {
     if (!counts(pod)) return;
     for (const ip of pod.ips) {
-      this.byIp.set(ip, [...(this.byIp.get(ip) ?? []), pod]);
+      const there = this.byIp.get(ip);
+      this.byIp.set(ip, there === undefined ? pod : isOne(there) ? [there, pod] : [...there, pod]);
       ips.add(ip);
     }
     let there = this.byNamespace.get(pod.namespace);
@@ -119,8 +122,8 @@ export class World {
   private remove(pod: Pod, ips: Set<string>, portNames: Set<string>): void {
     if (!counts(pod)) return;
     for (const ip of pod.ips) {
-      const left = (this.byIp.get(ip) ?? []).filter((p) => p !== pod);
-      if (left.length > 0) this.byIp.set(ip, left);
+      const left = this.podsAt(ip).filter((p) => p !== pod);
+      if (left.length > 0) this.byIp.set(ip, left.length === 1 ? (left[0] as Pod) : left);
       else this.byIp.delete(ip);
       ips.add(ip);
     }
@@ -167,6 +170,10 @@ export function sameToPolicies(a: Snapshot, b: Snapshot): boolean {
 function samePod(a: Pod | undefined, b: Pod | undefined): boolean {
   if (a && b && sameForPolicies(a, b)) return true;
   return !(a && counts(a)) && !(b && counts(b));
+}
+
+function isOne(there: Pod | readonly Pod[]): there is Pod {
+  return !Array.isArray(there);
 }
 
 /** hostNetwork pods have their node's addresses, ended pods none that are still theirs. */

@@ -6,6 +6,7 @@ import http from 'node:http';
 import https from 'node:https';
 import type { KubeConfig } from '@kubernetes/client-node';
 import { JsonLineError, JsonLines } from './json-lines.js';
+import { type Keep, keeper } from './keep.js';
 import { answerError, isAborted, KubeError, networkError } from './list-errors.js';
 import { serverUrl } from './kubeconfig.js';
 
@@ -36,10 +37,14 @@ export interface RequestOptions {
   /** For the whole answer; 30 s unless told. */
   timeoutMs?: number;
   signal?: AbortSignal;
+  /** Of the answer; what else it has is not parsed. */
+  keep?: Keep;
 }
 
 export interface LinesOptions {
   query?: Record<string, string>;
+  /** Of each line. */
+  keep?: Keep;
   signal?: AbortSignal;
   /** Without a byte for so long the connection is taken for dead: KubeError, reason Idle. 5 minutes unless told. */
   idleMs?: number;
@@ -84,7 +89,8 @@ export class KubeClient {
     const timeoutMs = opts.timeoutMs ?? REQUEST_MS;
     const limit = new Limit(timeoutMs, 'Timeout', [opts.signal, this.#closing.signal]);
     try {
-      const text = await this.#exchange(method, path, opts, limit, true);
+      const bytes = await this.#exchange(method, path, opts, limit, true);
+      const text = (opts.keep ? keeper(opts.keep)(bytes) : bytes).toString('utf8');
       try {
         return JSON.parse(text) as T;
       } catch {
@@ -108,7 +114,7 @@ export class KubeClient {
       if (answer.statusCode !== 200) throw await this.#refused('GET', path, answer, limit);
       limit.restart(idleMs, 'Idle');
       opts.onOpen?.();
-      const splitter = new JsonLines({ maxLineBytes: MAX_LINE_BYTES });
+      const splitter = new JsonLines({ maxLineBytes: MAX_LINE_BYTES, ...(opts.keep ? { keep: opts.keep } : {}) });
       for await (const chunk of answer) {
         limit.restart(idleMs, 'Idle');
         yield* splitter.push(chunk as Buffer);
@@ -129,7 +135,7 @@ export class KubeClient {
     this.#agent.destroy();
   }
 
-  async #exchange(method: Method, path: string, opts: RequestOptions, limit: Limit, again: boolean): Promise<string> {
+  async #exchange(method: Method, path: string, opts: RequestOptions, limit: Limit, again: boolean): Promise<Buffer> {
     let answer: http.IncomingMessage | undefined;
     try {
       answer = await this.#send(method, path, opts, limit);
@@ -193,7 +199,7 @@ export class KubeClient {
   }
 
   async #refused(method: Method, path: string, answer: http.IncomingMessage, limit: Limit): Promise<KubeError> {
-    const text = await readAll(answer, MAX_ERROR_BYTES).catch((e) => {
+    const text = await readText(answer, MAX_ERROR_BYTES).catch((e) => {
       if (limit.reached) throw limit.reached;
       return e instanceof KubeError ? '' : `(${(e as Error).message})`;
     });
@@ -208,7 +214,11 @@ class StaleConnection extends Error {
   }
 }
 
-async function readAll(answer: http.IncomingMessage, most: number): Promise<string> {
+async function readText(answer: http.IncomingMessage, most: number): Promise<string> {
+  return (await readAll(answer, most)).toString('utf8');
+}
+
+async function readAll(answer: http.IncomingMessage, most: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let length = 0;
   for await (const chunk of answer) {
@@ -216,7 +226,7 @@ async function readAll(answer: http.IncomingMessage, most: number): Promise<stri
     if (length > most) throw new KubeError(0, 'TooLarge', `an answer is larger than ${most} bytes`);
     chunks.push(chunk as Buffer);
   }
-  return Buffer.concat(chunks, length).toString('utf8');
+  return Buffer.concat(chunks, length);
 }
 
 /** A limit of time and the caller's signals in one signal. */

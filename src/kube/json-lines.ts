@@ -1,10 +1,14 @@
 /** Bytes → JSON documents, one a line. Works on bytes: a chunk may end in the middle of a character. */
 
+import { type Keep, keeper } from './keep.js';
+
 const NEWLINE = 0x0a;
 
 export interface JsonLinesOptions {
   /** A longer line, in bytes, is an error. */
   maxLineBytes: number;
+  /** Of each document; what else it has is not parsed. */
+  keep?: Keep;
 }
 
 /** A line that is no JSON, or longer than the bound. What comes after it cannot be trusted either. */
@@ -14,6 +18,7 @@ export class JsonLineError extends Error {
 
 export class JsonLines {
   readonly #max: number;
+  readonly #kept: (line: Buffer) => Buffer;
   /** BOM and invalid UTF-8 are errors, not replacement characters: a policy's text must be what was written. */
   readonly #decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   /** Pieces of the line that is not complete yet. */
@@ -22,6 +27,7 @@ export class JsonLines {
 
   constructor(opts: JsonLinesOptions) {
     this.#max = opts.maxLineBytes;
+    this.#kept = opts.keep ? keeper(opts.keep) : (line) => line;
   }
 
   /** Bytes of a line whose end has not come. At the end of a connection they are half a line, and dropped. */
@@ -55,7 +61,7 @@ export class JsonLines {
 
   #decode(line: Buffer): string {
     try {
-      return this.#decoder.decode(line).trim();
+      return this.#decoder.decode(this.#kept(line)).trim();
     } catch {
       throw new JsonLineError('a line is not UTF-8');
     }

@@ -1,4 +1,5 @@
 /** Lists, page by page. Nothing of an answer is kept but what the caller makes of each object. */
+import { type Keep, ofList } from './keep.js';
 import { type KubeClient, KubeError, type KubeObject } from './client.js';
 
 export interface Pages {
@@ -7,6 +8,8 @@ export interface Pages {
   query: Readonly<Record<string, string>>;
   pageSize: number;
   signal: AbortSignal;
+  /** Of each object; undefined: all. */
+  keep: Keep | undefined;
   /** Each object, with the apiVersion and kind that items of a list do not carry. */
   each: (object: KubeObject) => void;
 }
@@ -30,8 +33,9 @@ export async function listPages(pages: Pages): Promise<string> {
   do {
     const query: Record<string, string> = { ...pages.query, limit: String(pages.pageSize) };
     if (token !== undefined) query['continue'] = token;
-    const { client, path, signal } = pages;
-    const page = readPage(await client.request('GET', path, { query, signal, timeoutMs: PAGE_MS }), path);
+    const { client, path, signal, keep } = pages;
+    const options = { query, signal, timeoutMs: PAGE_MS, ...(keep ? { keep: ofList(keep) } : {}) };
+    const page = readPage(await client.request('GET', path, options), path);
     version ??= page.version;
     count += page.items.length;
     if (count > MAX_OBJECTS || (page.token !== undefined && page.token === token)) {

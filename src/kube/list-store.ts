@@ -20,7 +20,7 @@ const MAX_GRAVES = 16_384;
 export type Applied = 'changed' | 'known' | 'older';
 
 export class ListStore<T> {
-  readonly #read: (object: KubeObject) => T;
+  readonly #read: (object: KubeObject, key: string) => T;
   readonly #entries = new Map<string, Entry<T>>();
   /** Versions of the deletions since the last list: what was deleted must not rise from a late event. */
   readonly #graves = new Map<string, string>();
@@ -33,7 +33,7 @@ export class ListStore<T> {
   #touched: Map<string, string> | undefined;
 
   /** @param read called once for each version of each object; what it throws goes to the caller, and the object stays as it was */
-  constructor(read: (object: KubeObject) => T) {
+  constructor(read: (object: KubeObject, key: string) => T) {
     this.#read = read;
   }
 
@@ -76,7 +76,7 @@ export class ListStore<T> {
       this.#bury(id);
       if (held) this.#set(id.key, undefined);
     } else {
-      const value = this.#read(object);
+      const value = this.#read(object, id.key);
       this.#graves.delete(id.key);
       this.#set(id.key, { uid: id.uid, version: id.version, value });
     }
@@ -93,7 +93,7 @@ export class ListStore<T> {
       add: (id, object) => {
         const held = this.#entries.get(id.key);
         const same = held && held.uid === id.uid && held.version === id.version;
-        listed.set(id.key, same ? held : { uid: id.uid, version: id.version, value: this.#read(object) });
+        listed.set(id.key, same ? held : { uid: id.uid, version: id.version, value: this.#read(object, id.key) });
       },
       keep: (key) => {
         const held = this.#entries.get(key);

@@ -11,6 +11,7 @@
  */
 import { Backoff, pause } from './backoff.js';
 import { KubeError } from './client.js';
+import { ofEvents } from './keep.js';
 import { listPages } from './list-pages.js';
 import { type Changes, ListStore } from './list-store.js';
 import { compareVersions, newerVersion } from './list-versions.js';
@@ -145,11 +146,12 @@ export class Reflector<T> {
     this.#counts.lists++;
     const list = this.#store.beginList();
     try {
-      const { client, path, query } = this.#opts;
+      const { client, path, query, keep } = this.#opts;
       const version = await listPages({
         client,
         path,
         query,
+        keep: keep === true ? undefined : keep,
         pageSize: this.#pageSize,
         signal,
         each: (object) => {
@@ -176,7 +178,7 @@ export class Reflector<T> {
 
   /** One watch, from the last version seen. @returns what to do when it has ended */
   async #watch(): Promise<Step> {
-    const { client, path, query, idleMs, healthyMs, now, random } = this.#opts;
+    const { client, path, query, keep, idleMs, healthyMs, now, random } = this.#opts;
     const watching = new AbortController();
     this.#watching = watching;
     this.#counts.watches++;
@@ -194,6 +196,7 @@ export class Reflector<T> {
           timeoutSeconds: String(300 + Math.floor(random() * 300)),
         },
         signal: watching.signal,
+        ...(keep === true ? {} : { keep: ofEvents(keep) }),
         idleMs,
         onOpen: () => {
           opened = performance.now();

@@ -12,6 +12,7 @@ import type { Logger } from '../log.js';
 import type { KubeClient, KubeObject } from './client.js';
 import { Discovery, type Resource } from './discovery.js';
 import { CORE, CRDS, ENDPOINTS, FURTHER, NETWORK_POLICIES, sectionOf, SLICES } from './kinds.js';
+import { keepOf } from './keep.js';
 import { EntryReader } from './read.js';
 import { Reflector } from './reflector.js';
 
@@ -136,11 +137,13 @@ export class ClusterSource {
   private follow(resource: Resource): void {
     const name = nameOf(resource);
     const { client, log } = this.options;
+    const keep = keepOf(resource.kind);
     const foreign = kindInfo(apiVersion(resource), resource.kind) === undefined;
     const reflector = new Reflector<Entry>({
       client,
       path: resource.path,
-      read: (object: KubeObject) => this.reader.read(object),
+      ...(keep ? { keep } : {}),
+      read: (object: KubeObject, key: string) => this.reader.read(object, key),
       onChange: () => {
         followed.dirty = true;
         if (this.synced) this.onChange();

@@ -1,6 +1,7 @@
 /** What a Reflector is told, and what it counts. */
 import type { Logger } from '../log.js';
 import type { KubeClient, KubeObject } from './client.js';
+import type { Keep } from './keep.js';
 
 export interface ReflectorOptions<T> {
   client: KubeClient;
@@ -8,11 +9,13 @@ export interface ReflectorOptions<T> {
   path: string;
   /** fieldSelector, labelSelector */
   query?: Record<string, string>;
+  /** What `read` reads of an object, and `metadata` with what tells objects apart; all of it unless told. */
+  keep?: Keep;
   /**
    * Called once for each version of each object; only what it returns is kept. If it throws, the version before stays, and the log
    * says so.
    */
-  read: (object: KubeObject) => T;
+  read: (object: KubeObject, key: string) => T;
   /** Something changed; at most once until the next `take`. */
   onChange: () => void;
   log: Logger;
@@ -50,6 +53,7 @@ export interface ReflectorCounts {
 export function withDefaults<T>(opts: ReflectorOptions<T>): Required<ReflectorOptions<T>> {
   return {
     query: {},
+    keep: true,
     pageSize: 500,
     auditMs: 10 * 60_000,
     idleMs: 5 * 60_000,
