@@ -5,7 +5,6 @@
 import type { Problem } from '../errors.js';
 import { AgentError } from '../errors.js';
 import type { Entry } from '../identity/entry.js';
-import { kindInfo } from '../identity/kinds.js';
 import { LiveSnapshot } from '../identity/live.js';
 import type { Snapshot } from '../identity/snapshot.js';
 import type { Logger } from '../log.js';
@@ -40,8 +39,6 @@ export interface KindStatus {
 interface Followed {
   readonly resource: Resource;
   readonly reflector: Reflector<Entry>;
-  /** The agent does not understand these: only that there are some is told. */
-  readonly foreign: boolean;
   dirty: boolean;
 }
 
@@ -63,6 +60,7 @@ export class ClusterSource {
   private onChange: () => void = () => {};
   private timer: NodeJS.Timeout | undefined;
   private discovered = false;
+  private complete = false;
   private discovering = false;
   private askedAgain = false;
   private discoveryError: { message: string; since: number } | undefined;
@@ -80,21 +78,23 @@ export class ClusterSource {
     void this.discover();
   }
 
-  /** Every kind that matters and that the cluster has has been listed once. */
+  /**
+   * Every kind that the cluster has has been listed once. From then on for good: a kind that comes later joins when it has been
+   * listed, and one that may not be read holds up nothing that is enforced already.
+   */
   get synced(): boolean {
-    return this.discovered && this.understood().every((f) => f.reflector.synced);
+    this.complete ||= this.discovered && [...this.followed.values()].every((f) => f.reflector.synced);
+    return this.complete;
   }
 
   /** Since when some kind cannot be followed, milliseconds since 1970. */
   get staleSince(): number | undefined {
-    const times = this.understood()
-      .map((f) => f.reflector.staleSince)
-      .filter((t) => t !== undefined);
+    const times = [...this.followed.values()].map((f) => f.reflector.staleSince).filter((t) => t !== undefined);
     return times.length === 0 ? undefined : Math.min(...times);
   }
 
   get lastError(): string | undefined {
-    const failing = this.understood().find((f) => f.reflector.staleSince !== undefined);
+    const failing = [...this.followed.values()].find((f) => f.reflector.staleSince !== undefined);
     return failing?.reflector.lastError ?? this.discoveryError?.message;
   }
 
@@ -122,9 +122,9 @@ export class ClusterSource {
       if (!followed.dirty) continue;
       followed.dirty = false;
       const changes = followed.reflector.take();
-      if (!followed.foreign) this.live.apply(name, sectionOf(followed.resource), changes);
+      this.live.apply(name, sectionOf(followed.resource), changes);
     }
-    return this.live.snapshot(this.options.ownNodeIps(), this.problems());
+    return this.live.snapshot(this.options.ownNodeIps());
   }
 
   close(): void {
@@ -138,7 +138,6 @@ export class ClusterSource {
     const name = nameOf(resource);
     const { client, log } = this.options;
     const keep = keepOf(resource.kind);
-    const foreign = kindInfo(apiVersion(resource), resource.kind) === undefined;
     const reflector = new Reflector<Entry>({
       client,
       path: resource.path,
@@ -150,7 +149,7 @@ export class ClusterSource {
       },
       log,
     });
-    const followed: Followed = { resource, reflector, foreign, dirty: false };
+    const followed: Followed = { resource, reflector, dirty: false };
     this.followed.set(name, followed);
     reflector.start();
   }
@@ -197,11 +196,11 @@ export class ClusterSource {
     for (const resource of found) if (resource.kind !== CRDS.kind) wanted.set(nameOf(resource), resource);
     if (!found.some((r) => r.kind === SLICES.kind)) wanted.set(nameOf(ENDPOINTS), ENDPOINTS);
     const core = new Set(CORE.map(nameOf));
-    for (const [name, { resource, reflector, foreign }] of this.followed) {
+    for (const [name, { resource, reflector }] of this.followed) {
       if (core.has(name) || wanted.has(name)) continue;
       reflector.close();
       this.followed.delete(name);
-      if (!foreign) this.live.forget(name, sectionOf(resource));
+      this.live.forget(name, sectionOf(resource));
       this.options.log.info('a kind is not served any more', { kind: name });
     }
     for (const [name, resource] of wanted) {
@@ -241,26 +240,11 @@ export class ClusterSource {
     crds.start();
   }
 
-  /** A kind that has no effect here may be forbidden or broken: enforcement of the others does not wait for it. */
-  private understood(): Followed[] {
-    return [...this.followed.values()].filter((f) => !f.foreign);
-  }
-
   private missing(): string {
     if (!this.discovered) return this.discoveryError ? this.discoveryError.message : 'asking for its API versions';
-    const waiting = this.understood().filter((f) => !f.reflector.synced);
+    const waiting = [...this.followed.values()].filter((f) => !f.reflector.synced);
     const error = waiting.find((f) => f.reflector.lastError !== undefined)?.reflector.lastError;
     return `waiting for ${waiting.map((f) => nameOf(f.resource)).join(', ')}${error === undefined ? '' : ` (${error})`}`;
-  }
-
-  private problems(): Problem[] {
-    return [...this.followed.values()]
-      .filter((f) => f.foreign && f.reflector.size > 0)
-      .map(({ resource, reflector }) => ({
-        severity: 'warning',
-        where: { object: resource.kind },
-        message: `${reflector.size} objects of kind ${resource.kind} (${apiVersion(resource)}) are not read and have no effect`,
-      }));
   }
 }
 

@@ -297,7 +297,7 @@ t.test('other kinds are named once', async (t) => {
     yaml(
       other('ConfigMap'),
       other('ConfigMap'),
-      other('NetworkPolicy', 'projectcalico.org/v3'),
+      other('NetworkPolicy', 'example.com/v3'),
       other('NetworkPolicy', 'networking.k8s.io/v1'),
     ),
   );
@@ -305,7 +305,7 @@ t.test('other kinds are named once', async (t) => {
     snapshot.problems.map((p) => `${p.severity} ${p.message}`),
     [
       'warning objects of kind ConfigMap (v1) are not read and have no effect',
-      'warning objects of kind NetworkPolicy (projectcalico.org/v3) are not read and have no effect',
+      'warning objects of kind NetworkPolicy (example.com/v3) are not read and have no effect',
     ],
   );
   t.equal(snapshot.policies.length, 1);
