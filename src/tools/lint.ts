@@ -204,7 +204,8 @@ function coveredPods(rules: readonly Rule[], snapshot: Snapshot): string[] {
       covered.map(([key]) => key),
       NAMES,
     );
-    const text = block.kind === 'cidr' ? block.cidr : 'its block';
+    const blockTexts = leaves([block]).flatMap((leaf) => (leaf.kind === 'cidr' ? leaf.cidr : []));
+    const text = bounded(blockTexts, NAMES);
     out.push(`${text} has pods in it, which a block never means in this language: ${names}`);
   }
   return [...new Set(out)];
