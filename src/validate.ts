@@ -31,7 +31,7 @@ function byPlace(a: Problem, b: Problem): number {
 }
 
 /** Narrows a problem's line from that of its object to that of its field, where the file can still be read. */
-function withLine(): (problem: Problem) => Problem {
+export function withLine(): (problem: Problem) => Problem {
   const texts = new Map<string, ReturnType<typeof splitDocuments>>();
   let open: { text: string; tree: Tree } | undefined; // problems come document by document
   return (problem) => {

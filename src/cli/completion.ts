@@ -19,7 +19,9 @@ const VALUES: Readonly<Record<string, readonly string[]>> = {
   '--ip-version': ['4', '6'],
   '--reply': ['true', 'false'],
 };
-const FILES: ReadonlySet<string> = new Set(['--socket', '--kubeconfig', '--manifests']);
+const FILES: ReadonlySet<string> = new Set(['--socket', '--kubeconfig', '--manifests', '--with']);
+/** Commands whose arguments are files or directories. */
+const OF_FILES = ['validate', 'lint', 'test', 'diff'];
 
 export function completionCommand(program: Command): void {
   program
@@ -88,7 +90,7 @@ ${values.join('\n')}
   esac
   case $command in
     completion) [[ $cur == -* ]] || { mapfile -t COMPREPLY < <(compgen -W "${SHELLS.join(' ')}" -- "$cur"); return; } ;;
-    validate) [[ $cur == -* ]] || { compopt -o default 2>/dev/null; return; } ;;
+    ${OF_FILES.join('|')}) [[ $cur == -* ]] || { compopt -o default 2>/dev/null; return; } ;;
   esac
   case $command in
 ${words.join('\n')}
@@ -144,6 +146,6 @@ function fish(program: Command): string {
     }
   }
   lines.push(`complete -c egressctl -n '__fish_seen_subcommand_from completion' -a ${quote(SHELLS.join(' '))}`);
-  lines.push(`complete -c egressctl -n '__fish_seen_subcommand_from validate' -F`);
+  lines.push(`complete -c egressctl -n '__fish_seen_subcommand_from ${OF_FILES.join(' ')}' -F`);
   return lines.join('\n');
 }

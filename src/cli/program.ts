@@ -3,12 +3,15 @@ import { Command, Option } from 'commander';
 import { AGENT_NAMESPACE } from '../relay/names.js';
 import { AgentClient } from '../rpc/client.js';
 import { completionCommand } from './completion.js';
+import { diffCommand } from './diff.js';
 import { doctorCommand } from './doctor.js';
 import { explainCommand } from './explain.js';
 import { flowsCommand } from './flows.js';
+import { lintCommand } from './lint.js';
 import { type ColorMode, line, safe, toJson } from './output.js';
 import { statusCommand } from './status.js';
 import { type ClusterFlags, DEFAULT_SOCKET, isClusterMeant } from './target.js';
+import { testCommand } from './test.js';
 import { validateCommand } from './validate.js';
 import { VERSION } from './version.js';
 
@@ -40,6 +43,9 @@ export function makeProgram(): Command {
   statusCommand(program);
   explainCommand(program);
   validateCommand(program);
+  lintCommand(program);
+  testCommand(program);
+  diffCommand(program);
   doctorCommand(program);
   completionCommand(program);
   versionCommand(program);

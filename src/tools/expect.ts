@@ -1,0 +1,232 @@
+/**
+ * Expected verdicts: a table in YAML, judged by the reference.
+ *
+ *   manifests: policies            # or a list of directories and files, relative to this file
+ *   tests:
+ *   - shop/web → 203.0.113.10:443/tcp: allow [np/shop/web#0]
+ *   - {name: no SSH, from: shop/web, to: shop/db, port: 22, expect: deny, rule: 'np/shop/web#default'}
+ *   - {from: shop/web, to: svc/shop/api, port: 80, expect: allow}
+ */
+import { dirname, resolve } from 'node:path';
+import { parse, YAMLParseError } from 'yaml';
+import { compileSchema, shapeFaults } from '../dialects/schema.js';
+import { AgentError, type Problem } from '../errors.js';
+import { isRecord } from '../identity/fields.js';
+import type { Packet, Verdict } from '../image/types.js';
+import { evaluate } from '../ir/evaluate.js';
+import { explain, type Explanation } from '../ir/explain.js';
+import { formatRule, ruleId } from '../ir/names.js';
+import type { RuleRef } from '../ir/types.js';
+import { withLine } from '../validate.js';
+import { expectSchema, rowSchema } from './expect.schema.js';
+import type { World } from './packets.js';
+import { destinationsOf, parsePort, type Port } from './target.js';
+import { type LoadedWorld, loadWorld, onNode, readText } from './world.js';
+
+interface RowSpec {
+  readonly name?: string;
+  readonly from: string;
+  readonly to: string;
+  readonly port?: number | string;
+  readonly expect: Verdict['verdict'];
+  readonly rule?: string;
+  readonly audit?: Verdict['verdict'];
+}
+
+/** A row and what came of it. */
+export interface RowResult {
+  readonly row: number;
+  readonly line?: number;
+  /** As the row says it, or its name. */
+  readonly name: string;
+  readonly ok: boolean;
+  /** `allow [np/shop/web#0]`. */
+  readonly expected: string;
+  readonly actual: string;
+  readonly packet: Packet;
+  /** Of a row that failed: what decided, and why the rule that was expected did not. */
+  readonly why: readonly string[];
+}
+
+export interface FileResult {
+  readonly file: string;
+  readonly rows: readonly RowResult[];
+  /** Of the file itself: rows that cannot be read are not judged. */
+  readonly problems: readonly Problem[];
+  /** Of the manifests. */
+  readonly manifests: readonly Problem[];
+}
+
+const validateFile = compileSchema(expectSchema);
+const validateRow = compileSchema(rowSchema);
+
+/** Judges every row of a file. What cannot be read is a problem, not an exception. */
+export function runFile(file: string): FileResult {
+  const problems: Problem[] = [];
+  const place = withLine();
+  const fault = (field: string, message: string, hint?: string) =>
+    problems.push(place({ severity: 'error', where: { file, document: 0, field }, message, hint }));
+  try {
+    const table = readTable(file, fault);
+    if (!table) return { file, rows: [], problems: problems.map(withoutDocument), manifests: [] };
+    const world = loadWorld(table.manifests.map((path) => resolve(dirname(file), path)));
+    const rows: RowResult[] = [];
+    table.tests.forEach((test, row) => {
+      const field = `tests[${row}]`;
+      const spec = readRow(test, field, fault);
+      const line = place({ severity: 'error', where: { file, document: 0, field }, message: '' }).where.line;
+      if (spec)
+        rows.push(
+          ...judgeRow(world, spec, { row, line }, (at, message, hint) =>
+            fault(at ? `${field}.${at}` : field, message, hint),
+          ),
+        );
+    });
+    return { file, rows, problems: problems.map(withoutDocument), manifests: world.problems };
+  } catch (e) {
+    if (!(e instanceof AgentError)) throw e;
+    problems.push({ severity: 'error', where: { file, ...e.where }, message: e.message, hint: e.hint });
+    return { file, rows: [], problems: problems.map(withoutDocument), manifests: [] };
+  }
+}
+
+/** There is only one. */
+function withoutDocument(problem: Problem): Problem {
+  const { document: _, ...where } = problem.where;
+  return { ...problem, where };
+}
+
+type FaultAt = (field: string, message: string, hint?: string) => void;
+
+function readTable(file: string, fault: FaultAt): { manifests: string[]; tests: unknown[] } | undefined {
+  let content: unknown;
+  try {
+    content = parse(readText(file), { maxAliasCount: 100 });
+  } catch (e) {
+    if (!(e instanceof YAMLParseError)) throw e;
+    const line = e.linePos?.[0].line;
+    throw new AgentError('MANIFEST', `cannot be parsed as YAML: ${e.message.split('\n')[0]}`, {
+      where: { file, line },
+    });
+  }
+  const faults = shapeFaults(validateFile, content);
+  for (const f of faults) fault(f.field, f.message, f.hint);
+  if (faults.length > 0) return undefined;
+  const { manifests, tests } = content as { manifests: string | string[]; tests: unknown[] };
+  return { manifests: [manifests].flat(), tests };
+}
+
+/** `shop/web → 1.2.3.4:443/tcp: allow [np/shop/web#0] audit deny`; `->` will do for the arrow. */
+const SHORT = /^(\S+)\s+(?:→|->)\s+(.+?):\s+(\S+)(?:\s+\[([^\]]+)\])?(?:\s+audit\s+(\S+))?\s*$/;
+/** `1.2.3.4`, `[fd00::1]`, `shop/api`, with `:443/tcp`, `:443`, `/gre` or `/icmp 8/0` after it. */
+const SHORT_TO = /^(\[[^\]]+\]|[^:\s]+?)(?::(\S+)|\/((?:icmp|icmpv6)\s+\S+))?$/i;
+
+function readRow(test: unknown, field: string, fault: FaultAt): RowSpec | undefined {
+  const entries = isRecord(test) ? Object.entries(test) : [];
+  const text =
+    typeof test === 'string'
+      ? test
+      : entries.length === 1 && /→|->/.test(entries[0]?.[0] ?? '')
+        ? `${entries[0]?.[0]}: ${entries[0]?.[1]}`
+        : undefined;
+  let spec: unknown = test;
+  if (text !== undefined) {
+    const [, from, target = '', expected, rule, audit] = SHORT.exec(text) ?? [];
+    const [, bare, port, icmp] = SHORT_TO.exec(target) ?? [];
+    if (from === undefined || bare === undefined) {
+      fault(field, `is no row: ${text}`, 'for example: shop/web → 203.0.113.10:443/tcp: allow [np/shop/web#0]');
+      return undefined;
+    }
+    const place = splitProtocol(bare.replace(/^\[|\]$/g, ''));
+    const parts = { from, to: place.to, port: port ?? icmp ?? place.protocol, expect: expected, rule, audit };
+    spec = Object.fromEntries(Object.entries(parts).filter(([, v]) => v !== undefined));
+  }
+  const faults = shapeFaults(validateRow, spec);
+  for (const f of faults)
+    fault(
+      text !== undefined || f.field === '' ? field : `${field}.${f.field}`,
+      text !== undefined && f.field ? `${f.field}: ${f.message}` : f.message,
+      f.hint,
+    );
+  return faults.length > 0 ? undefined : (spec as RowSpec);
+}
+
+/** `1.2.3.4/gre`: what follows an address is a protocol; what follows a namespace is a pod. */
+function splitProtocol(text: string): { to: string; protocol?: string } {
+  const [, to, protocol] = /^([0-9.]+|[0-9a-f:.]*:[0-9a-f:.]*)\/(\w+)$/i.exec(text) ?? [];
+  return to === undefined ? { to: text } : { to, protocol };
+}
+
+function judgeRow(
+  { ir, snapshot }: LoadedWorld,
+  spec: RowSpec,
+  at: { row: number; line?: number },
+  fault: FaultAt,
+): RowResult[] {
+  const sender = snapshot.pods.get(spec.from);
+  if (!sender) {
+    fault('from', `there is no pod ${spec.from}`, 'write namespace/name of a pod that the manifests have');
+    return [];
+  }
+  try {
+    const port: Port = parsePort(spec.port, spec.to, snapshot);
+    // The pod's own node is the one that its manifest names.
+    const world: World = { ir, snapshot: onNode(snapshot, sender.nodeName) };
+    const name = spec.name ?? `${spec.from} → ${spec.to.includes(':') ? `[${spec.to}]` : spec.to}${port.text}`;
+    const expected = shown(spec.expect, spec.rule, spec.audit);
+    const results = destinationsOf(spec.to, snapshot).map((to): RowResult => {
+      const packet = { from: spec.from, to, protocol: port.protocol, port: port.port };
+      const verdict = evaluate(world.ir, world.snapshot, packet);
+      const rule = ruleName(world, verdict.rule);
+      const ok =
+        verdict.verdict === spec.expect &&
+        (spec.rule === undefined || spec.rule === rule) &&
+        (spec.audit === undefined || spec.audit === (verdict.audit ?? verdict).verdict);
+      const why = ok ? [] : reasons(explain(world.ir, world.snapshot, packet), spec);
+      const audit = spec.audit === undefined ? undefined : (verdict.audit ?? verdict).verdict;
+      return { ...at, name, ok, expected, actual: shown(verdict.verdict, rule, audit), packet, why };
+    });
+    // A pod or a Service with several addresses is one row: it holds if it holds for each.
+    const failed = results.find((r) => !r.ok);
+    return [failed ?? (results[0] as RowResult)];
+  } catch (e) {
+    if (!(e instanceof AgentError)) throw e;
+    fault(e.where.field ?? '', e.message, e.hint);
+    return [];
+  }
+}
+
+function shown(verdict: string, rule: string | undefined, audit: string | undefined): string {
+  return `${verdict}${rule === undefined ? '' : ` [${rule}]`}${audit === undefined ? '' : ` audit ${audit}`}`;
+}
+
+function ruleName({ ir }: World, id: number): string | undefined {
+  if (id === 0) return undefined;
+  for (const { name: tier, defaultAction: action, policies } of ir.tiers) {
+    for (const policy of policies) {
+      const refs: RuleRef[] = [...policy.rules, ...(policy.implicit ?? [])].map((rule) => rule.ref);
+      refs.push({ policy: policy.ref, index: -1, tier, staged: false, action });
+      const found = refs.find((ref) => [false, true].some((staged) => ruleId({ ...ref, staged }) === id));
+      if (found) return formatRule(found);
+    }
+  }
+  return undefined;
+}
+
+/** What decided, and why not the rule that the row names. */
+function reasons(explanation: Explanation, spec: RowSpec): string[] {
+  const out = [explanation.summary];
+  const target = explanation.targets[0];
+  if (!target) return out;
+  const rules = target.tiers.flatMap((tier) => [...tier.policies.flatMap((p) => p.rules), ...tier.always]);
+  const line = (r: (typeof rules)[number]) => `${r.rule} ${r.text}: ${r.why}`;
+  const decided = rules.find((r) => r.result === 'decides');
+  if (decided) out.push(line(decided));
+  if (spec.rule === undefined || decided?.rule === spec.rule) return out;
+  const wanted = rules.find((r) => r.rule === spec.rule);
+  const policy = target.tiers.flatMap((tier) => tier.policies).find((p) => spec.rule?.startsWith(`${p.policy}#`));
+  if (wanted) out.push(line(wanted));
+  else if (policy) out.push(`${policy.policy}: ${policy.why}`);
+  else out.push(`there is no rule ${spec.rule}`);
+  return out;
+}

@@ -1,0 +1,159 @@
+/** diff() against the reference: it finds a packet exactly where evaluate() differs, and says what evaluate() says. */
+import t from 'tap';
+import { evaluate } from '../../src/ir/evaluate.js';
+import type { Packet } from '../../src/image/types.js';
+import type { Ir } from '../../src/ir/types.js';
+import { type Change, diff } from '../../src/tools/diff.js';
+import { boundaryPackets, servicePlaces, type World } from '../../src/tools/packets.js';
+import { rangeContains, rangesText, spansText } from '../../src/tools/ranges.js';
+import { completed } from '../../src/tools/world.js';
+import { toIr } from '../../src/dialects/index.js';
+import { type Random, seeded } from '../fuzz/random.js';
+import { randomPacket, randomWorld } from '../fuzz/worlds.js';
+import { pod, policy, show, snapshotOf } from '../policy/world.js';
+
+const random = seeded();
+t.setTimeout(120_000);
+
+/** Another state of the world: a rule, a policy, a tier, a Service or a pod is another one or gone. */
+function mutated(r: Random, { ir, snapshot }: World): World {
+  if (r.chance(30)) {
+    const drop = <T>(map: ReadonlyMap<string, T>) => new Map([...map].filter(() => !r.chance(30)));
+    return { ir, snapshot: { ...snapshot, services: drop(snapshot.services), pods: drop(snapshot.pods) } };
+  }
+  const without = <T>(list: readonly T[]) =>
+    list.length > 0 && r.chance(60) ? list.toSpliced(r.below(list.length), 1) : list;
+  const tiers = without(ir.tiers).map((tier) => ({
+    ...tier,
+    policies: without(tier.policies).map((p) => ({
+      ...p,
+      staged: r.chance(5) ? !p.staged : p.staged,
+      rules: without(p.rules),
+    })),
+  }));
+  return { ir: { tiers } as Ir, snapshot };
+}
+
+/** The changes that speak of a packet. */
+function about(changes: readonly Change[], packet: Packet, [a, b]: readonly [World, World]): Change[] {
+  const own = [a, b].some(({ snapshot }) => snapshot.pods.get(packet.from)?.ips.includes(packet.to));
+  const id = `${packet.to}|${packet.port}|${packet.protocol}`;
+  const place = !packet.fragment && [a, b].some(({ snapshot }) => servicePlaces(snapshot).has(id));
+  return changes.filter(({ senders, to, ports }) => {
+    if (!senders.includes(packet.from)) return false;
+    const spans = ports.filter((s) => s.protocols.includes(packet.protocol));
+    if (
+      packet.fragment
+        ? !spans.some((s) => s.fragment)
+        : !spans.some((s) => !s.fragment && s.lo <= packet.port && packet.port <= s.hi)
+    )
+      return false;
+    if (to.kind === 'service') return place && to.ips.includes(packet.to);
+    if (place) return false;
+    if (to.kind === 'itself') return own && (to.ips?.includes(packet.to) ?? true);
+    return (!own || to.own) && to.ranges.some((range) => rangeContains(range, packet.to));
+  });
+}
+
+t.test(`random worlds, FUZZ_SEED=${random.seed}`, async (t) => {
+  let different = 0;
+  let packets = 0;
+  const until = Date.now() + 15_000;
+  for (let n = 0; n < 400 && Date.now() < until; n++) {
+    const world = randomWorld(random);
+    const other = random.chance(50) ? mutated(random, world) : { ...world, ir: randomWorld(random).ir };
+    const worlds = completed(world, other);
+    const { changes } = diff(...worlds);
+    // The reference takes its time with hundreds of rules.
+    const large = worlds.some(({ ir }) => ir.tiers.some((one) => one.policies.some((p) => p.rules.length > 100)));
+    const asked = Array.from({ length: large ? 30 : 150 }, () => randomPacket(random, worlds[0].snapshot));
+    for (const packet of large ? [] : boundaryPackets(worlds))
+      if (asked.length < 1500 && random.chance(30)) asked.push(packet);
+    let differs = false;
+    for (const packet of asked) {
+      packets++;
+      const [was, is] = worlds.map(({ ir, snapshot }) => evaluate(ir, snapshot, packet)) as [
+        ReturnType<typeof evaluate>,
+        ReturnType<typeof evaluate>,
+      ];
+      const found = about(changes, packet, worlds);
+      const expected = was.verdict === is.verdict ? [] : [[show(worlds[0].ir, was), show(worlds[1].ir, is)]];
+      const text = (o: Change['was']) => (o.rule === undefined ? o.verdict : `${o.verdict} [${o.rule}]`);
+      const said = found.map((c) => [text(c.was), text(c.is)]);
+      differs ||= expected.length > 0;
+      if (JSON.stringify(said) !== JSON.stringify(expected)) {
+        t.comment(JSON.stringify(found, (_, v) => (typeof v === 'bigint' ? v.toString(16) : v)));
+        t.same(said, expected, `FUZZ_SEED=${random.seed}, world ${n}: ${JSON.stringify(packet)}`);
+        return;
+      }
+    }
+    if (differs) different++;
+    // The other way round: without a change no packet at any boundary differs.
+    if (changes.length === 0 && differs) t.fail('changes without a difference');
+    // And where there is a change, the packets at the boundaries show it.
+    if (changes.length > 0 && !large) {
+      let shown = false;
+      for (const p of boundaryPackets(worlds)) {
+        const [was, is] = worlds.map(({ ir, snapshot }) => evaluate(ir, snapshot, p).verdict);
+        if ((shown = was !== is)) break;
+      }
+      if (!shown) {
+        t.fail(`FUZZ_SEED=${random.seed}, world ${n}: no packet at a boundary shows ${changes.length} changes`);
+        return;
+      }
+    }
+  }
+  t.ok(different > 5, `${different} pairs of worlds differ, ${packets} packets`);
+});
+
+const web = (egress: object[]) => policy('shop/web', { podSelector: {}, policyTypes: ['Egress'], egress });
+const worldOf = (text: string): World => {
+  const snapshot = snapshotOf(pod('shop/web', ['10.0.0.1'], {}) + pod('shop/db', ['10.0.0.2'], {}) + text);
+  return { snapshot, ir: toIr(snapshot).ir };
+};
+const said = (a: World, b: World) =>
+  diff(...completed(a, b)).changes.map(({ senders, to, ports, was, is }) =>
+    [
+      senders.join(),
+      to.kind === 'addresses' ? rangesText(to.ranges).join(' ') : to.kind,
+      spansText(ports),
+      `${was.verdict} ${was.rule ?? ''} → ${is.verdict} ${is.rule ?? ''}`,
+    ].join(' | '),
+  );
+
+t.test('edges of blocks and of ranges, and nothing beside them', async (t) => {
+  const before = worldOf(web([{ to: [{ ipBlock: { cidr: '192.0.2.0/24' } }], ports: [{ port: 80 }] }]));
+  const after = worldOf(
+    web([
+      { to: [{ ipBlock: { cidr: '192.0.2.0/24', except: ['192.0.2.128/25'] } }], ports: [{ port: 79, endPort: 81 }] },
+      { to: [{ ipBlock: { cidr: '2001:db8::/32' } }], ports: [{ port: 53, protocol: 'UDP' }] },
+    ]),
+  );
+  t.same(said(before, before), []);
+  const expected = [
+    'shop/db,shop/web | 192.0.2.128/25 | tcp/80 | allow np/shop/web#0 → deny np/shop/web#default',
+    'shop/db,shop/web | 192.0.2.0/25 | tcp/79,81 | deny np/shop/web#default → allow np/shop/web#0',
+    'shop/db,shop/web | 2001:db8::/32 | udp/53 | deny np/shop/web#default → allow np/shop/web#1',
+  ];
+  t.same(said(before, after).sort(), expected.sort());
+});
+
+t.test('all and nothing; a pod that only one of them has', async (t) => {
+  const open = worldOf('');
+  const closed = worldOf(web([]) + pod('shop/new', ['10.0.0.3'], {}));
+  // A pod reaches itself, and its node, whatever its policies say.
+  const [change, ...more] = said(open, closed);
+  t.equal(more.length, 0);
+  t.match(
+    change,
+    /^shop\/db,shop\/new,shop\/web \| anywhere except 192\.168\.0\.1 \| every port \| allow {2}→ deny np\/shop\/web#default$/,
+  );
+});
+
+t.test('text of ranges and of ports', async (t) => {
+  const span = (protocol: number, lo: number, hi: number) => ({ protocols: [protocol], lo, hi });
+  t.equal(spansText([span(6, 80, 80), span(6, 81, 90), span(17, 0, 65535)]), 'udp, tcp/80-90');
+  t.equal(spansText([span(1, 2048, 2303), span(58, 32768, 32768)]), 'icmp/type 8, icmpv6/type 128/0');
+  t.equal(spansText([{ ...span(6, 0, 65535), fragment: true }]), 'later fragments of tcp');
+  t.equal(spansText([{ ...span(6, 0, 65535), protocols: Array.from({ length: 256 }, (_, i) => i) }]), 'every port');
+});

@@ -1,0 +1,184 @@
+import t from 'tap';
+import { toIr } from '../../src/dialects/index.js';
+import type { LabelExpr, Peer } from '../../src/ir/peers.js';
+import type { Action, Ir, IrPolicy, PolicyRef, PortMatch, Rule } from '../../src/ir/types.js';
+import { evaluate, tiersFor } from '../../src/ir/evaluate.js';
+import { ruleId } from '../../src/ir/names.js';
+import { lint } from '../../src/tools/lint.js';
+import { boundaryPackets, type World } from '../../src/tools/packets.js';
+import { reach, reachKey } from '../../src/tools/reach.js';
+import { seeded } from '../fuzz/random.js';
+import { randomWorld } from '../fuzz/worlds.js';
+import { pod, policy, snapshotOf } from '../policy/world.js';
+
+const PODS = pod('shop/web', ['10.0.0.1'], { app: 'web' }) + pod('shop/db', ['10.0.0.2'], { app: 'db' });
+const DNS = pod('kube-system/dns', ['10.0.0.53'], { 'k8s-app': 'kube-dns' });
+const dns = { to: [{ namespaceSelector: {} }], ports: [{ port: 53, protocol: 'UDP' }] };
+
+const found = (world: World) => lint(world).map((f) => `${f.severity} ${f.check} ${f.where.field ?? ''}: ${f.message}`);
+const objects = (text: string): World => {
+  const snapshot = snapshotOf(text);
+  return { snapshot, ir: toIr(snapshot).ir };
+};
+
+const ALL: LabelExpr = { op: 'true' };
+/** A tier of one policy, of these rules. */
+function tier(
+  name: string,
+  rules: [Action, Peer[] | null, PortMatch[] | null][],
+  defaultAction: 'deny' | 'pass' = 'pass',
+): Ir['tiers'][number] {
+  const ref: PolicyRef = { dialect: 'test', kind: 'Test', name };
+  const of = ([action, peers, ports]: (typeof rules)[number], index: number): Rule => ({
+    ref: { policy: ref, index, tier: name, staged: false, action },
+    action,
+    peers,
+    ports,
+  });
+  const one: IrPolicy = {
+    ref,
+    subject: { namespaces: { labels: ALL }, pods: ALL },
+    rules: rules.map(of),
+    staged: false,
+  };
+  return { name, order: 0, policies: [one], defaultAction };
+}
+const cidr = (text: string): Peer => ({ kind: 'cidr', cidr: text, except: [] });
+const tcp = (lo: number, hi = lo): PortMatch => ({ protocol: 6, ports: [[lo, hi]] });
+
+t.test('nothing to say of what is as it should be', async (t) => {
+  const web = policy('shop/web', {
+    podSelector: { matchLabels: { app: 'web' } },
+    policyTypes: ['Egress'],
+    egress: [dns, { to: [{ podSelector: { matchLabels: { app: 'db' } } }] }],
+  });
+  t.same(found(objects(PODS + DNS + web)), []);
+});
+
+t.test('shadowed, redundant, and neither', async (t) => {
+  const snapshot = snapshotOf(PODS);
+  const rules = (...list: [Action, Peer[] | null, PortMatch[] | null][]) =>
+    found({ snapshot, ir: { tiers: [tier('a', list)] } });
+  t.same(rules(['deny', [cidr('10.0.0.0/8')], null], ['allow', [cidr('10.1.0.0/16')], [tcp(80)]]), [
+    'warning shadowed spec.egress[1]: test/a#1 is never reached: test/a#0 decides first, wherever it matches',
+  ]);
+  t.same(rules(['allow', [cidr('10.0.0.0/8')], [tcp(79, 81)]], ['allow', [cidr('10.1.0.0/16')], [tcp(80)]]), [
+    'info redundant spec.egress[1]: test/a#1 adds nothing: test/a#0 allows all of it already',
+  ]);
+  t.same(rules(['deny', [cidr('10.0.0.0/9')], null], ['allow', [cidr('10.0.0.0/8')], null]), [], 'half of it is left');
+  t.same(rules(['deny', null, [tcp(80, 81)]], ['allow', null, [tcp(80, 82)]]), [], 'one port is left');
+  const two = [cidr('10.0.0.0/9'), cidr('10.128.0.0/9')];
+  t.match(
+    rules(['deny', [two[0] as Peer], null], ['deny', [two[1] as Peer], null], ['allow', [cidr('10.0.0.0/8')], null]),
+    [/test\/a#2 is never reached: test\/a#0, test\/a#1 decides first/],
+  );
+  const tiers = [
+    tier('a', [
+      ['pass', [cidr('10.0.0.0/8')], null],
+      ['deny', [cidr('10.0.0.0/8')], null],
+    ]),
+    tier('b', [['deny', null, null]]),
+  ];
+  t.match(found({ snapshot, ir: { tiers } }), [/test\/a#1 is never reached: test\/a#0/]);
+  const floor = [
+    tier('a', [['allow', [cidr('10.0.0.0/8')], null]], 'deny'),
+    tier('b', [['allow', [cidr('192.0.2.0/24')], null]]),
+  ];
+  t.match(
+    found({ snapshot, ir: { tiers: floor } }).filter((f) => !f.includes('no-dns')),
+    [/^info shadowed spec\.egress\[0\]: test\/b#0 .* test\/a#default/],
+  );
+});
+
+t.test('what matches nothing', async (t) => {
+  const web = policy('shop/web', {
+    podSelector: { matchLabels: { app: 'web' } },
+    policyTypes: ['Egress'],
+    egress: [dns, { to: [{ podSelector: { matchLabels: { app: 'x' } } }] }, { ports: [{ port: 'sql' }] }],
+  });
+  t.same(
+    found(
+      objects(
+        PODS + DNS + web + policy('shop/no', { podSelector: { matchLabels: { app: 'no' } }, policyTypes: ['Egress'] }),
+      ),
+    ),
+    [
+      'warning no-pods : selects no pod',
+      'warning empty-selector spec.egress[1]: np/shop/web#1: no pod matches app=x, namespace shop',
+      'warning empty-selector spec.egress[2]: np/shop/web#2: no pod has a port named sql',
+    ],
+  );
+  t.same(found(objects(web)), [], 'without pods nothing is known of them');
+  const ir = { tiers: [tier('a', [['allow', [], null]])] };
+  t.match(found({ snapshot: snapshotOf(PODS), ir }), [/^warning no-destination spec\.egress\[0\]/]);
+});
+
+t.test('no DNS', async (t) => {
+  const some = { to: [{ ipBlock: { cidr: '192.0.2.0/24' } }], ports: [{ port: 443 }] };
+  const of = (...egress: object[]) => policy('shop/all', { podSelector: {}, policyTypes: ['Egress'], egress });
+  t.match(found(objects(PODS + DNS + of(some))), [
+    /^warning no-dns : shop\/db, shop\/web may not reach the DNS of the cluster/,
+  ]);
+  t.match(found(objects(PODS + of(some))), [/^warning no-dns .* may not reach port 53 anywhere/]);
+  t.match(found(objects(PODS + DNS + of())), [/^info no-dns .* may reach nothing/]);
+  const anyPort = { to: [{ ipBlock: { cidr: '192.0.2.0/24' } }] };
+  t.match(
+    found(objects(PODS + DNS + of(anyPort))),
+    [/^warning no-dns/],
+    'another port 53 is not the DNS of the cluster',
+  );
+  t.same(found(objects(PODS + of(anyPort))), []);
+  t.same(found(objects(PODS + DNS + of(some, dns))), []);
+});
+
+t.test('a block that means no pods', async (t) => {
+  const pods: Peer = { kind: 'pods', namespaces: { labels: ALL }, pods: ALL };
+  const outside: Peer = { kind: 'all', of: [cidr('10.0.0.0/8'), { kind: 'not', of: { kind: 'some', of: [pods] } }] };
+  const ir = { tiers: [tier('a', [['allow', [outside], null]])] };
+  t.match(found({ snapshot: snapshotOf(PODS), ir }), [
+    /^info cidr-covers-pods .*10\.0\.0\.0\/8 has pods in it.*shop\/web, shop\/db/,
+  ]);
+});
+
+/** By the reference alone: every rule that is the first match of a packet at a boundary. */
+function reachedByReference({ ir, snapshot }: World): Set<string> {
+  const out = new Set<string>();
+  for (const packet of boundaryPackets([{ ir, snapshot }])) {
+    const sender = snapshot.pods.get(packet.from);
+    if (!sender) continue;
+    const v = evaluate(ir, snapshot, packet);
+    const rules = tiersFor(ir, snapshot, sender).flatMap((view) => view.rules);
+    for (const id of [v.rule, ...v.logged]) {
+      const rule = rules.find((r) => ruleId(r.ref) === id);
+      if (rule && rule.ref.index >= 0) out.add(reachKey(rule.ref));
+    }
+  }
+  return out;
+}
+
+const random = seeded();
+t.test(`what the reference reaches is reached, FUZZ_SEED=${random.seed}`, async (t) => {
+  const until = Date.now() + 6_000;
+  let worlds = 0;
+  for (; worlds < 60 && Date.now() < until; worlds++) {
+    const world = randomWorld(random);
+    lint(world);
+    // The reference takes its time with hundreds of rules.
+    if (world.ir.tiers.some((one) => one.policies.some((p) => p.rules.length > 100))) continue;
+    const { rules } = reach(world);
+    const reference = reachedByReference(world);
+    for (const key of reference) {
+      if (!rules.get(key)?.reached) {
+        t.fail(`FUZZ_SEED=${random.seed}: ${key} is reached`);
+        return;
+      }
+    }
+    for (const [key, { reached, ref }] of rules) {
+      // Those that pass on leave no trace in a verdict.
+      if (!reached || ref.action === 'pass' || ref.staged || reference.has(key)) continue;
+      t.fail(`FUZZ_SEED=${random.seed}: ${key} is not reached`);
+      return;
+    }
+  }
+  t.ok(worlds > 5, `${worlds} worlds`);
+});
