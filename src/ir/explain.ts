@@ -1,5 +1,5 @@
 /** Why a packet is judged as it is: every tier, policy and rule considered, in words. Plain data, ready for JSON. */
-import type { Pod, Snapshot } from '../identity/snapshot.js';
+import type { Pod, Service, Snapshot } from '../identity/snapshot.js';
 import type { Packet, Verdict } from '../image/types.js';
 import { protocolName } from '../net/protocol.js';
 import {
@@ -83,7 +83,7 @@ export function explain(ir: Ir, snapshot: Snapshot, packet: Packet): Explanation
   const targets = places.map(({ ip, port }): ExplainedTarget => {
     const judged = pod && { sender: pod, to: ip, protocol: packet.protocol, port, fragment: packet.fragment ?? false };
     // A backend is judged as itself, even where another Service has its address.
-    const alone = { ...snapshot, services: new Map() };
+    const alone = { ...snapshot, services: withoutAddresses(snapshot) };
     return {
       ip,
       port,
@@ -111,6 +111,16 @@ export function explain(ir: Ir, snapshot: Snapshot, packet: Packet): Explanation
     };
   }
   return explanation;
+}
+
+/** The Services, with what stands behind them, and no address of their own. */
+function withoutAddresses({ services }: Snapshot): Snapshot['services'] {
+  const bare = new Map<string, Service>();
+  for (const [key, service] of services) {
+    const ports = service.ports.map(({ nodePort: _, ...port }) => port);
+    bare.set(key, { ...service, vips: [], ports });
+  }
+  return bare;
 }
 
 function explainSender(key: string, pod: Pod | undefined): Explanation['sender'] {
