@@ -26,6 +26,8 @@ export interface PolicySource {
 
 /** Bytes of manifests from which on memory is worth time. */
 const LARGE_MANIFESTS = 8 << 20;
+/** Percent by which the heap may be larger than what lives in it: V8's own choice is more, and what was once had is not given back. */
+const CLUSTER_GROWTH = 20;
 
 /**
  * @param ownNodeIps asked for at each load
@@ -63,6 +65,7 @@ async function openCluster(
   ownNodeIps: () => readonly string[],
   log: Logger,
 ): Promise<PolicySource> {
+  setFlagsFromString(`--heap-growing-percent=${CLUSTER_GROWTH}`);
   const { KubeClient, loadKubeConfig } = await import('../src/kube/client.js');
   const { ClusterSource } = await import('../src/kube/source.js');
   const config = loadKubeConfig({

@@ -2,6 +2,7 @@
  * A snapshot with the indices that membership needs, carried from one compilation to the next: an update costs
  * as much as changed, not as much as there is.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { changedKeys } from '../identity/shared-map.js';
 import type { Pod, Snapshot } from '../identity/snapshot.js';
 
@@ -161,7 +162,7 @@ export function sameToPolicies(a: Snapshot, b: Snapshot): boolean {
     a.nodes === b.nodes &&
     a.services === b.services &&
     a.policies === b.policies &&
-    a.problems.length + b.problems.length === 0 &&
+    isDeepStrictEqual(a.problems, b.problems) &&
     a.ownNode.name === b.ownNode.name &&
     a.ownNode.ips.join() === b.ownNode.ips.join();
   return same && changedKeys(a.pods, b.pods).every((key) => samePod(a.pods.get(key), b.pods.get(key)));
