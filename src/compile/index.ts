@@ -8,7 +8,7 @@
  * 4. Disjoint destination classes: CIDR blocks, single addresses above  (sweep.ts, destinations.ts)
  * 5. Services as one backend for each kind of backend                   (services.ts)
  */
-import type { Ir, IrPolicy, RuleRef, Tier } from '../ir/types.js';
+import type { Ir, IrPolicy, RuleRef } from '../ir/types.js';
 import type { Snapshot } from '../identity/snapshot.js';
 import type { Image, PolicySet } from '../image/types.js';
 import type { Atom } from './atoms.js';

@@ -1,8 +1,3 @@
-/**
- * The cluster as a source of Snapshots: one list-watch for each kind, and one complete view of all of them. What the
- * watches bring is only marked; it becomes visible when the reconciler asks, all of it together.
- */
-import type { Problem } from '../errors.js';
 import { AgentError } from '../errors.js';
 import type { Entry } from '../identity/entry.js';
 import { LiveSnapshot } from '../identity/live.js';

@@ -1,7 +1,6 @@
 /** A cluster's source over real HTTP: complete views only, and what is away, forbidden, new or gone. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { formatProblem } from '../../src/errors.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
 import {
   bed,
