@@ -50,7 +50,9 @@ export class KernelMapStore implements MapStore {
   private trusted = true;
   /** Classes that the Image in force may not name any more; undefined: any may be one. */
   private maybeDead: Set<number> | undefined;
+  /** The rules that the books have last taken in, and whether older ones are left beside them. */
   private rulesOf: Image['rules'] | undefined;
+  private rulesLeft = true;
 
   constructor(
     private readonly maps: Maps,
@@ -82,7 +84,7 @@ export class KernelMapStore implements MapStore {
   apply(image: Image, bindings: readonly EndpointBinding[]): ApplyResult {
     const start = performance.now();
     // An apply that threw half-way left the books ahead of the maps: read the maps again.
-    if (!this.trusted) this.inMaps = recover(this.maps, this.journal);
+    if (!this.trusted) this.readBack();
     this.collect();
     for (const id of this.inMaps.unknownClasses) {
       // Its rows may be incomplete: as a new class it gets all of them.
@@ -135,6 +137,11 @@ export class KernelMapStore implements MapStore {
     if (!before) this.maybeDead = undefined;
     for (const id of [...changed, ...plan.transitional.keys()]) if (!image.classes.has(id)) this.maybeDead?.add(id);
     return { written, deleted, millis: performance.now() - start };
+  }
+
+  private readBack(): void {
+    this.inMaps = recover(this.maps, this.journal);
+    this.rulesOf = undefined;
   }
 
   /**
@@ -298,14 +305,16 @@ export class KernelMapStore implements MapStore {
     for (const { set, classId } of batch.rows) (rows.get(set.id) as Set<number>).add(classId);
     if (image.rules === this.rulesOf) return;
     for (const [id, ref] of image.rules) this.inMaps.rules.set(id, ref);
-    this.rulesOf = undefined;
+    this.rulesOf = image.rules;
+    this.rulesLeft = true;
   }
 
   /** Forgets the names of rules that are not in the maps any more. */
   private takeRules(image: Image): void {
-    if (image.rules === this.rulesOf) return;
+    if (!this.rulesLeft && image.rules === this.rulesOf) return;
     this.inMaps.rules = new Map(image.rules);
     this.rulesOf = image.rules;
+    this.rulesLeft = false;
   }
 }
 

@@ -27,7 +27,7 @@ export interface PolicySource {
 /** Bytes of manifests from which on memory is worth time. */
 const LARGE_MANIFESTS = 8 << 20;
 /** Percent by which the heap may be larger than what lives in it: V8's own choice is more, and what was once had is not given back. */
-const CLUSTER_GROWTH = 20;
+const CLUSTER_GROWTH = 30;
 
 /**
  * @param ownNodeIps asked for at each load

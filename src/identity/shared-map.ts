@@ -9,80 +9,91 @@ export type Change<V, K = string> = readonly [key: K, value: V | undefined];
 /** Changes are carried along until they are this many, or more than this share of the base: then a new base is made. */
 const FEW = 64;
 const SHARE = 128;
+/** The newest of them by themselves: they are copied with each step. */
+const NEWEST = 16;
 /** So many steps back it is known what each changed: those who look are never far behind. */
 const STEPS = 16;
 
+type Layer<V, K> = ReadonlyMap<K, V | undefined>;
+
 export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
+  /** From the oldest to the newest: each says what is different from those before it. */
   readonly #base: ReadonlyMap<K, V>;
-  readonly #delta: ReadonlyMap<K, V | undefined>;
+  readonly #delta: Layer<V, K>;
+  readonly #newest: Layer<V, K>;
   /** What this base was made from, so that a comparison over that step is cheap too. */
-  #from: { base: ReadonlyMap<K, unknown>; delta: ReadonlyMap<K, unknown> } | undefined;
+  #from: { base: ReadonlyMap<K, unknown>; keys: Iterable<K> } | undefined;
   /** Stands for this map, so that what is made from it can tell without keeping it. */
   readonly #token = {};
   /** The last steps, the newest first: from which map, and by which keys. */
   #steps: readonly { readonly from: object; readonly keys: readonly K[] }[] = [];
   readonly size: number;
 
-  private constructor(base: ReadonlyMap<K, V>, delta: ReadonlyMap<K, V | undefined>, size: number) {
+  private constructor(base: ReadonlyMap<K, V>, delta: Layer<V, K>, newest: Layer<V, K>, size: number) {
     this.#base = base;
     this.#delta = delta;
+    this.#newest = newest;
     this.size = size;
   }
 
   /** @param base must not be written from here on */
   static of<V, K = string>(base: ReadonlyMap<K, V> = new Map()): SharedMap<V, K> {
-    return new SharedMap(base, new Map(), base.size);
+    return new SharedMap(base, new Map(), new Map(), base.size);
   }
 
   /** The same map where nothing changes. */
   with(changes: Iterable<Change<V, K>>): SharedMap<V, K> {
-    let delta: Map<K, V | undefined> | undefined;
+    let newest: Map<K, V | undefined> | undefined;
     const step = new Set<K>();
     let size = this.size;
-    const has = (key: K) => (delta?.has(key) ? delta.get(key) !== undefined : this.has(key));
     for (const [key, value] of changes) {
-      if (value === (delta?.has(key) ? delta.get(key) : this.get(key))) continue;
-      const before = has(key);
-      delta ??= new Map(this.#delta);
-      delta.set(key, value);
+      const before = newest?.has(key) ? newest.get(key) : this.get(key);
+      if (value === before) continue;
+      newest ??= new Map(this.#newest);
+      newest.set(key, value);
       step.add(key);
-      if (before !== (value !== undefined)) size += before ? -1 : 1;
+      if ((before !== undefined) !== (value !== undefined)) size += before !== undefined ? -1 : 1;
     }
-    if (!delta) return this;
-    const next = this.#next(delta, size);
+    if (!newest) return this;
+    const next = this.#next(newest, size);
     if (step.size <= FEW) next.#steps = [{ from: this.#token, keys: [...step] }, ...this.#steps.slice(0, STEPS - 1)];
     return next;
   }
 
-  #next(delta: ReadonlyMap<K, V | undefined>, size: number): SharedMap<V, K> {
-    if (delta.size <= FEW + this.#base.size / SHARE) return new SharedMap(this.#base, delta, size);
+  #next(newest: Layer<V, K>, size: number): SharedMap<V, K> {
+    if (newest.size <= NEWEST) return new SharedMap(this.#base, this.#delta, newest, size);
+    const delta = new Map([...this.#delta, ...newest]);
+    if (delta.size <= FEW + this.#base.size / SHARE) return new SharedMap(this.#base, delta, new Map(), size);
     const base = new Map(this.#base);
     for (const [key, value] of delta) {
       if (value === undefined) base.delete(key);
       else base.set(key, value);
     }
-    const next = new SharedMap<V, K>(base, new Map(), base.size);
-    next.#from = { base: this.#base, delta };
+    const next = new SharedMap<V, K>(base, new Map(), new Map(), base.size);
+    next.#from = { base: this.#base, keys: [...delta.keys()] };
     return next;
   }
 
   get(key: K): V | undefined {
+    if (this.#newest.size > 0 && this.#newest.has(key)) return this.#newest.get(key);
     if (this.#delta.size > 0 && this.#delta.has(key)) return this.#delta.get(key);
     return this.#base.get(key);
   }
 
   has(key: K): boolean {
+    if (this.#newest.size > 0 && this.#newest.has(key)) return this.#newest.get(key) !== undefined;
     if (this.#delta.size > 0 && this.#delta.has(key)) return this.#delta.get(key) !== undefined;
     return this.#base.has(key);
   }
 
   *entries(): MapIterator<[K, V]> {
-    if (this.#delta.size === 0) {
+    if (this.#delta.size + this.#newest.size === 0) {
       yield* this.#base.entries();
       return;
     }
-    for (const entry of this.#base) if (!this.#delta.has(entry[0])) yield entry;
-    for (const [key, value] of this.#delta) if (value !== undefined) yield [key, value];
+    for (const entry of this.#base) if (!this.#delta.has(entry[0]) && !this.#newest.has(entry[0])) yield entry;
+    for (const [key, value] of this.#delta) if (value !== undefined && !this.#newest.has(key)) yield [key, value];
+    for (const [key, value] of this.#newest) if (value !== undefined) yield [key, value];
   }
 
   *keys(): MapIterator<K> {
@@ -106,9 +117,9 @@ export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
     const at = b.#steps.findIndex((s) => s.from === a.#token);
     if (at === 0) return b.#steps[0]?.keys;
     if (at > 0) return new Set(b.#steps.slice(0, at + 1).flatMap((s) => s.keys));
-    if (a.#base === b.#base) return new Set([...a.#delta.keys(), ...b.#delta.keys()]);
-    const from = b.#from;
-    if (from && from.base === a.#base) return new Set([...a.#delta.keys(), ...from.delta.keys(), ...b.#delta.keys()]);
+    const carried = [a.#delta, a.#newest, b.#delta, b.#newest].flatMap((layer) => [...layer.keys()]);
+    if (a.#base === b.#base) return new Set(carried);
+    if (b.#from?.base === a.#base) return new Set([...carried, ...b.#from.keys]);
     return undefined;
   }
 }

@@ -6,7 +6,7 @@ import http from 'node:http';
 import https from 'node:https';
 import type { KubeConfig } from '@kubernetes/client-node';
 import { JsonLineError, JsonLines } from './json-lines.js';
-import { type Keep, keeper } from './keep.js';
+import { type Keep, keeper, Scratch } from './keep.js';
 import { answerError, isAborted, KubeError, networkError } from './list-errors.js';
 import { serverUrl } from './kubeconfig.js';
 
@@ -70,6 +70,8 @@ export class KubeClient {
   readonly #userAgent: string;
   readonly #agent: http.Agent | https.Agent;
   readonly #closing = new AbortController();
+  readonly #joined = new Scratch();
+  readonly #kept = new Scratch();
 
   /** @throws AgentError USAGE where the configuration names no server */
   constructor(config: KubeConfig, opts: { userAgent?: string } = {}) {
@@ -89,8 +91,7 @@ export class KubeClient {
     const timeoutMs = opts.timeoutMs ?? REQUEST_MS;
     const limit = new Limit(timeoutMs, 'Timeout', [opts.signal, this.#closing.signal]);
     try {
-      const bytes = await this.#exchange(method, path, opts, limit, true);
-      const text = (opts.keep ? keeper(opts.keep)(bytes) : bytes).toString('utf8');
+      const text = this.#text(await this.#exchange(method, path, opts, limit, true), opts.keep);
       try {
         return JSON.parse(text) as T;
       } catch {
@@ -135,7 +136,15 @@ export class KubeClient {
     this.#agent.destroy();
   }
 
-  async #exchange(method: Method, path: string, opts: RequestOptions, limit: Limit, again: boolean): Promise<Buffer> {
+  /** In one go, so that requests can share the memory for it. */
+  #text(chunks: readonly Buffer[], keep: Keep | undefined): string {
+    const bytes = this.#joined.of(chunks.reduce((n, chunk) => n + chunk.length, 0));
+    let at = 0;
+    for (const chunk of chunks) at += chunk.copy(bytes, at);
+    return (keep ? keeper(keep, this.#kept)(bytes) : bytes).toString('utf8');
+  }
+
+  async #exchange(method: Method, path: string, opts: RequestOptions, limit: Limit, again: boolean): Promise<Buffer[]> {
     let answer: http.IncomingMessage | undefined;
     try {
       answer = await this.#send(method, path, opts, limit);
@@ -215,10 +224,10 @@ class StaleConnection extends Error {
 }
 
 async function readText(answer: http.IncomingMessage, most: number): Promise<string> {
-  return (await readAll(answer, most)).toString('utf8');
+  return Buffer.concat(await readAll(answer, most)).toString('utf8');
 }
 
-async function readAll(answer: http.IncomingMessage, most: number): Promise<Buffer> {
+async function readAll(answer: http.IncomingMessage, most: number): Promise<Buffer[]> {
   const chunks: Buffer[] = [];
   let length = 0;
   for await (const chunk of answer) {
@@ -226,7 +235,7 @@ async function readAll(answer: http.IncomingMessage, most: number): Promise<Buff
     if (length > most) throw new KubeError(0, 'TooLarge', `an answer is larger than ${most} bytes`);
     chunks.push(chunk as Buffer);
   }
-  return Buffer.concat(chunks, length);
+  return chunks;
 }
 
 /** A limit of time and the caller's signals in one signal. */

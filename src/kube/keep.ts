@@ -24,6 +24,9 @@ SIGNS[QUOTE] = SIGN_QUOTE;
 for (const c of [OPEN, OPEN_LIST]) SIGNS[c] = SIGN_OPEN;
 for (const c of [CLOSE, CLOSE_LIST]) SIGNS[c] = SIGN_CLOSE;
 
+/** Answers are pages of some megabytes; one that is larger than this is a rare one. */
+const MOST_SCRATCH = 8 << 20;
+
 interface Member {
   readonly name: Buffer;
   readonly keep: Tree;
@@ -35,12 +38,16 @@ type Tree = readonly Member[] | undefined;
 /** Not JSON, or JSON of a kind that no API server writes: to be left to the parser. */
 class Odd extends Error {}
 
-/** @returns a function from a document's bytes to those of it that are kept: all of them where it is no JSON */
-export function keeper(keep: Keep): (bytes: Buffer) => Buffer {
+/**
+ * @param scratch may be shared by keepers that take turns
+ * @returns a function from a document's bytes to those of it that are kept: all of them where it is no JSON. What it
+ *   returns is good until it is called again
+ */
+export function keeper(keep: Keep, scratch = new Scratch()): (bytes: Buffer) => Buffer {
   const tree = treeOf(keep);
   return (bytes) => {
     try {
-      return new Pass(bytes).run(tree);
+      return new Pass(bytes, scratch.of(bytes.length)).run(tree);
     } catch (e) {
       if (e instanceof Odd) return bytes;
       throw e;
@@ -53,15 +60,27 @@ function treeOf(keep: Keep): Tree {
   return Object.entries(keep).map(([key, inside]) => ({ name: Buffer.from(`"${key}"`), keep: treeOf(inside) }));
 }
 
+/** A buffer that is used again: large ones, made for each answer, are memory that the allocator does not give back. */
+export class Scratch {
+  private buffer = Buffer.alloc(0);
+
+  /** So many bytes, with anything in them; what was had before is not good any more. */
+  of(length: number): Buffer {
+    if (length > MOST_SCRATCH) return Buffer.allocUnsafe(length);
+    if (length > this.buffer.length) this.buffer = Buffer.allocUnsafeSlow(2 ** Math.ceil(Math.log2(length)));
+    return this.buffer.subarray(0, length);
+  }
+}
+
 class Pass {
   /** Next byte to read, and to write. */
   private at = 0;
   private to = 0;
-  private readonly out: Buffer;
 
-  constructor(private readonly bytes: Buffer) {
-    this.out = Buffer.allocUnsafe(bytes.length);
-  }
+  constructor(
+    private readonly bytes: Buffer,
+    private readonly out: Buffer,
+  ) {}
 
   run(tree: Tree): Buffer {
     this.value(tree);
