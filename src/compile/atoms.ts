@@ -270,6 +270,29 @@ export function namedPortAtom(rule: Rule, named: string, protocol: number, numbe
   };
 }
 
+/**
+ * The backends of a Service on one port of theirs, as far as the rule's peers mean them.
+ * @param service `namespace/name`
+ */
+export function servicePortAtom(
+  rule: Rule,
+  service: string,
+  protocol: number,
+  number: number,
+): { atom: Atom; expr?: AtomExpr; named: readonly Atom[] } {
+  function* members({ snapshot }: World): Generator<string> {
+    for (const port of snapshot.services.get(service)?.ports ?? []) {
+      if (port.protocol !== protocol) continue;
+      for (const backend of port.backends) if (backend.port === number) yield backend.ip;
+    }
+  }
+  const id = contentId(`serviceport|${JSON.stringify([service, protocol, number])}`);
+  const atom: Atom = { id, select: { of: 'services', members } };
+  if (rule.peers === null) return { atom, named: [] };
+  const named: Atom[] = [];
+  return { atom, expr: { all: [id, expression({ kind: 'some', of: rule.peers }, named)] }, named };
+}
+
 /** Its answer may change although no pod does. */
 function looksBeyondPods(peer: Peer): boolean {
   if (peer.kind === 'all' || peer.kind === 'some') return peer.of.some(looksBeyondPods);

@@ -11,7 +11,7 @@ import {
   type RuleRef,
   type Tier,
 } from '../ir/types.js';
-import { type Atom, namedPortAtom, peerAtoms } from './atoms.js';
+import { type Atom, namedPortAtom, peerAtoms, servicePortAtom } from './atoms.js';
 import type { World } from './world.js';
 
 /** Rules of a small and of a large set (EA_SMALL_WORDS, EA_LARGE_WORDS × 64). */
@@ -31,7 +31,7 @@ export interface BuiltSet {
   readonly set: PolicySet;
   readonly atoms: readonly Atom[];
   readonly refs: readonly (readonly [number, RuleRef])[];
-  /** `name|protocol` of the port names it depends on: built anew when pods give them other numbers. */
+  /** `name|protocol` of port names, `@namespace/name` of Services that it depends on: built anew when they have other numbers. */
   readonly portNames: readonly string[];
 }
 
@@ -112,7 +112,8 @@ function ruleBits(rule: Rule, ref: RuleRef, staged: boolean, world: World): Rule
   const { atoms, exprs, named, self } = peerAtoms(rule);
   const used: Atom[] = [];
   const bits: Bit[] = [];
-  const ports = rule.ports === null ? null : rule.ports.filter((p) => p.named === undefined).flatMap(portRanges);
+  const plain = rule.ports?.filter((p) => p.named === undefined && p.service === undefined);
+  const ports = plain?.flatMap(portRanges) ?? null;
   const names = (rule.ports ?? []).filter((p) => p.named !== undefined);
   const matchesSomewhere = atoms === null || atoms.length > 0 || exprs.length > 0 || self;
   if ((ports === null || ports.length > 0) && matchesSomewhere) {
@@ -148,8 +149,21 @@ function ruleBits(rule: Rule, ref: RuleRef, staged: boolean, world: World): Rule
     used.push(...some);
     bits.push(makeBit({ ...common, atoms: some.map((a) => a.id).sort((a, b) => a - b), self: false, ports: [range] }));
   }
+  // A Service likewise: for each port that it has backends on, those backends.
+  for (const { service, protocol: only } of rule.ports ?? []) {
+    if (!service) continue;
+    const key = `${service.namespace}/${service.name}`;
+    portNames.push(`@${key}`);
+    for (const { protocol, port } of world.servicePorts(key)) {
+      if (only !== null && only !== protocol) continue;
+      const { atom, expr, named: parts } = servicePortAtom(rule, key, protocol, port);
+      used.push(atom, ...parts);
+      const where = expr === undefined ? { atoms: [atom.id] } : { atoms: [], exprs: [expr] };
+      bits.push(makeBit({ ...common, ...where, self: false, ports: [{ protocol, lo: port, hi: port }] }));
+    }
+  }
   const built: RuleBits = { bits, atoms: used, portNames };
-  if (names.length === 0) {
+  if (portNames.length === 0) {
     let slot = bitCache.get(rule);
     if (!slot) bitCache.set(rule, (slot = new Map()));
     slot.set(staged, built);

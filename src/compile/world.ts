@@ -4,7 +4,7 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import { changedKeys } from '../identity/shared-map.js';
-import type { Pod, Snapshot } from '../identity/snapshot.js';
+import type { Pod, Service, Snapshot } from '../identity/snapshot.js';
 
 /** What an update found to differ. */
 export interface WorldChanges {
@@ -18,7 +18,7 @@ export interface WorldChanges {
   readonly nodes: boolean;
   /** Services, or namespaces, which they may be selected by. */
   readonly services: boolean;
-  /** `name|protocol` of port names that now stand for other numbers. */
+  /** `name|protocol` of port names, and `@namespace/name` of Services, that now stand for other numbers. */
   readonly portNames: ReadonlySet<string>;
 }
 
@@ -68,7 +68,12 @@ export class World {
       changedKeys(before.nodes, snapshot.nodes).length > 0 ||
       before.ownNode.name !== snapshot.ownNode.name ||
       before.ownNode.ips.join() !== snapshot.ownNode.ips.join();
-    const services = namespaces.length > 0 || changedKeys(before.services, snapshot.services).length > 0;
+    const changed = changedKeys(before.services, snapshot.services);
+    for (const key of changed) {
+      const [old, now] = [before.services.get(key), snapshot.services.get(key)];
+      if (JSON.stringify(backendPorts(old)) !== JSON.stringify(backendPorts(now))) portNames.add(`@${key}`);
+    }
+    const services = namespaces.length > 0 || changed.length > 0;
     return { pods, namespaces: namespaces.length > 0, ips, nodes, services, portNames };
   }
 
@@ -90,6 +95,11 @@ export class World {
   /** Numbers that pods give to a port name, ascending. */
   portNumbers(name: string, protocol: number): number[] {
     return [...(this.byPort.get(`${name}|${protocol}`)?.keys() ?? [])].sort((a, b) => a - b);
+  }
+
+  /** The ports on which something stands behind a Service, in order. @param key `namespace/name` */
+  servicePorts(key: string): { protocol: number; port: number }[] {
+    return backendPorts(this.snapshot.services.get(key));
   }
 
   podsWithPort(name: string, protocol: number, number: number): ReadonlySet<Pod> {
@@ -150,6 +160,13 @@ export class World {
     this.remove(old, nobody, nobody);
     this.add(now, nobody, nobody);
   }
+}
+
+function backendPorts(service: Service | undefined): { protocol: number; port: number }[] {
+  const out = new Map<string, { protocol: number; port: number }>();
+  for (const { protocol, backends } of service?.ports ?? [])
+    for (const { port } of backends) out.set(`${protocol}/${port}`, { protocol, port });
+  return [...out.values()].sort((a, b) => a.protocol - b.protocol || a.port - b.port);
 }
 
 /**

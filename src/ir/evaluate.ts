@@ -159,6 +159,12 @@ export function peerMatches(peer: Peer, snapshot: Snapshot, judged: Judged): boo
 
 export function portMatches(match: PortMatch, snapshot: Snapshot, { to, protocol, port, fragment }: Judged): boolean {
   if (match.protocol !== null && match.protocol !== protocol) return false;
+  if (match.service) {
+    const service = snapshot.services.get(`${match.service.namespace}/${match.service.name}`);
+    const backs = (p: ServicePort) =>
+      p.protocol === protocol && p.backends.some((b) => b.ip === to && b.port === port);
+    return !fragment && (service?.ports.some(backs) ?? false);
+  }
   // A range of all ports looks at none: it matches fragments too.
   const allPorts = match.named === undefined && (match.ports?.some(([lo, hi]) => lo === 0 && hi === 65535) ?? true);
   if (allPorts && (match.ports === undefined || match.protocol !== null || hasPorts(protocol))) return true;

@@ -295,6 +295,7 @@ function describeLabels(expr: LabelExpr): string {
 }
 
 function describePort(match: PortMatch): string {
+  if (match.service) return `the backends' ports of Service ${match.service.namespace}/${match.service.name}`;
   const protocol = match.protocol === null ? 'any protocol' : protocolName(match.protocol);
   if (match.named !== undefined) return `${protocol} port "${match.named}"`;
   if (match.ports === undefined) return protocol;

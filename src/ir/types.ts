@@ -41,11 +41,14 @@ export const IMPLICIT_RULE = -2;
  * What a rule says of protocol and port. `protocol` is the IANA number, null for
  * any. `ports` are inclusive ranges, absent for all; for ICMP and ICMPv6 a port is
  * type × 256 + code. `named` is a port name that each destination pod resolves.
+ * `service` is a Service: the ports on which the destination stands behind it, each in its
+ * protocol; its rule has no other kind of PortMatch, and no `self` peer.
  */
 export interface PortMatch {
   readonly protocol: number | null;
   readonly ports?: readonly (readonly [number, number])[];
   readonly named?: string;
+  readonly service?: { readonly namespace: string; readonly name: string };
 }
 
 export interface Rule {

@@ -143,6 +143,13 @@ export function portSpans(rules: readonly Rule[], snapshots: readonly Snapshot[]
     };
     rules.forEach((rule, i) => {
       for (const m of rule.ports ?? []) {
+        if (m.service) {
+          const behind = serviceBackends(m.service, snapshots).filter((b) => b.protocol === protocol);
+          if (behind.length === 0) continue;
+          texts.push(`${i}:service`);
+          for (const { port } of behind) cut(port, port);
+          continue;
+        }
         if (m.protocol === null ? m.ports === undefined || !hasPorts(protocol) : m.protocol !== protocol) continue;
         texts.push(`${i}:${JSON.stringify([m.ports, m.named])}`);
         for (const [lo, hi] of m.ports ?? []) cut(lo, hi);
@@ -159,6 +166,15 @@ export function portSpans(rules: readonly Rule[], snapshots: readonly Snapshot[]
     const spans = sorted.map((lo, i): PortSpan => ({ protocols, lo, hi: (sorted[i + 1] ?? LAST_PORT + 1) - 1 }));
     return [...spans, { protocols, lo: 0, hi: LAST_PORT, fragment: true as const }];
   });
+}
+
+/** What stands behind a Service, in any of the worlds. */
+function serviceBackends({ namespace, name }: NonNullable<PortMatch['service']>, snapshots: readonly Snapshot[]) {
+  return snapshots.flatMap((s) =>
+    (s.services.get(`${namespace}/${name}`)?.ports ?? []).flatMap(({ protocol, backends }) =>
+      backends.map(({ ip, port }) => ({ protocol, ip, port })),
+    ),
+  );
 }
 
 /** `name|protocol` → the numbers that pods give to it. */
@@ -231,7 +247,16 @@ function kinds(
     for (const peer of leaves(rule.peers))
       if (peer.kind !== 'cidr' && peer.kind !== 'self' && peer.kind !== 'any')
         selectors.set(JSON.stringify(peer), peer);
-  const names = new Set(rules.flatMap((rule) => rule.ports ?? []).flatMap((m) => m.named ?? []));
+  const matches = rules.flatMap((rule) => rule.ports ?? []);
+  const names = new Set(matches.flatMap((m) => m.named ?? []));
+  const behind = matches
+    .flatMap((m) => m.service ?? [])
+    .flatMap((service, i) =>
+      serviceBackends(
+        service,
+        worlds.map((w) => w.snapshot),
+      ).map((b) => ({ ...b, i })),
+    );
   const out = new Map<string, string>();
   for (const ip of known) {
     const { family, n } = addressNumber(ip);
@@ -242,6 +267,7 @@ function kinds(
       const judged: Judged = { sender, to: ip, protocol: 6, port: 0, fragment: false };
       for (const peer of selectors.values()) parts.push(peerMatches(peer, view, judged) ? 1 : 0);
       const ports = [...view.pods.values()].flatMap((p) => (p.ended || p.hostNetwork ? [] : p.ports));
+      parts.push(behind.filter((b) => b.ip === ip).map((b) => [b.i, b.protocol, b.port]));
       parts.push(
         ports.filter((p) => p.name !== undefined && names.has(p.name)).map((p) => [p.name, p.protocol, p.port]),
       );

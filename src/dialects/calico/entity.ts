@@ -4,7 +4,7 @@
  */
 import { isRecord } from '../../identity/fields.js';
 import type { LabelExpr, Peer } from '../../ir/peers.js';
-import type { Action } from '../../ir/types.js';
+import type { Action, PortMatch } from '../../ir/types.js';
 import type { Cidr } from '../../net/addr.js';
 import {
   allOf,
@@ -139,8 +139,15 @@ function matching(selector: Selector, sets: readonly NetworkSet[]): { sure: Netw
   };
 }
 
-/** @returns null: everywhere; undefined: cannot be read */
-export function readDestination(spec: EntitySpec, path: string, context: Context): readonly Peer[] | null | undefined {
+export interface Destination {
+  /** null: everywhere. */
+  readonly peers: readonly Peer[] | null;
+  /** Of these peers only those behind this Service, on its backends' ports. */
+  readonly service?: NonNullable<PortMatch['service']>;
+}
+
+/** @returns undefined: cannot be read */
+export function readDestination(spec: EntitySpec, path: string, context: Context): Destination | undefined {
   const { report, ipVersion } = context;
   if (spec.domains?.length) report({ ...namesFault(`${path}.domains`), hint: 'list the addresses under nets' });
   const nets = readNets(spec.nets, `${path}.nets`, report);
@@ -149,9 +156,10 @@ export function readDestination(spec: EntitySpec, path: string, context: Context
   if (spec.services) return readService(spec, path, base, context);
   const endpoints = readEndpoints(spec, path, context);
   if (!endpoints) return undefined;
-  if (endpoints.only) return positivePeers(endpoints.only, base, path, context);
-  if (endpoints.not) return negativePeers(endpoints.not, base, path, context);
-  return base && toPeers(base);
+  const { only, not } = endpoints;
+  if (!only && !not) return { peers: base && toPeers(base) };
+  const peers = only ? positivePeers(only, base, path, context) : negativePeers(not ?? ALL, base, path, context);
+  return peers && { peers };
 }
 
 /** api/pkg/apis/projectcalico/v3/policy_common.go */
@@ -285,12 +293,16 @@ function soundSets(sets: readonly NetworkSet[], path: string, { report }: Contex
   return false;
 }
 
+/**
+ * The addresses and ports in the Service's EndpointSlices, and they alone: not the Service's own
+ * (felix/rules/policy.go: DstIpPortSetIds; felix/serviceindex).
+ */
 function readService(
   spec: EntitySpec,
   path: string,
   base: Block[] | null,
-  { namespace, action, report }: Context,
-): readonly Peer[] | undefined {
+  { namespace, report }: Context,
+): Destination | undefined {
   const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
   const beside = (
     ['nets', 'notNets', 'selector', 'notSelector', 'namespaceSelector', 'serviceAccounts', 'ports', 'notPorts'] as const
@@ -302,19 +314,7 @@ function readService(
   if (inside === undefined)
     error(`${path}.services.namespace`, 'is missing', 'a global policy must say where the Service is');
   if (beside || name === '' || inside === undefined) return undefined;
-  // Calico means each backend on the Service's own port alone. Every port of a backend is more: that closes only where it is denied.
-  const message = 'the ports of Services are not enforced';
-  if (action !== 'deny') error(`${path}.services`, message, 'select the pods behind the Service, and name their ports');
-  else {
-    const hint = 'select the pods behind the Service, and name their ports, if others are to stay open';
-    report({
-      severity: 'warning',
-      field: `${path}.services`,
-      message: `${message}: its backends are denied on every port`,
-      hint,
-    });
-  }
-  return [within({ kind: 'services', namespaces: { names: [inside] }, name, labels: { op: 'true' } }, base)];
+  return { peers: base && toPeers(base), service: { namespace: inside, name } };
 }
 
 /**

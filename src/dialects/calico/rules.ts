@@ -1,6 +1,7 @@
 /** Egress rules of a policy → rules of the IR, each with the pods that it is for. */
 import { isRecord } from '../../identity/fields.js';
-import type { Action, PolicyRef, Rule } from '../../ir/types.js';
+import type { Action, PolicyRef, PortMatch, Rule } from '../../ir/types.js';
+import { hasPorts } from '../../net/protocol.js';
 import type { Fault } from '../dialect.js';
 import { type Context, type EntitySpec, readDestination, readSource } from './entity.js';
 import { ALL } from './meaning.js';
@@ -75,11 +76,18 @@ function readRule(
   if (spec.http) error(`${path}.http`, 'HTTP is not enforced in egress rules', 'remove it, or match ports alone');
   const around: Context = { namespace: policy.namespace, action, ipVersion, sets, report };
   const senders = readSource(source, `${path}.source`, around);
-  const peers = readDestination(destination, `${path}.destination`, around);
+  const to = readDestination(destination, `${path}.destination`, around);
   const { ports = [], notPorts = [] } = destination;
   const matches = readPorts({ ...spec, ports, notPorts }, path, error);
-  if (!senders || peers === undefined) return undefined;
-  return { senders, rule: makeRule(index, action, context, peers, matches) };
+  if (!senders || !to) return undefined;
+  const atService = to.service && withService(matches, to.service);
+  return { senders, rule: makeRule(index, action, context, to.peers, atService ?? matches) };
+}
+
+/** A Service's backends, in the protocols that the rule leaves. */
+function withService(matches: Rule['ports'], service: NonNullable<PortMatch['service']>): PortMatch[] {
+  if (!matches) return [{ protocol: null, service }];
+  return matches.filter((m) => hasPorts(m.protocol ?? 0)).map(({ protocol }) => ({ protocol, service }));
 }
 
 function makeRule(
