@@ -17,6 +17,7 @@ import type { Snapshot } from '../src/identity/snapshot.js';
 import type { EndpointBinding } from '../src/image/store.js';
 import { PolicyEvents } from '../src/kube/events.js';
 import { explain, type Explanation } from '../src/ir/explain.js';
+import { senderOf } from '../src/ir/sender.js';
 import type { Logger } from '../src/log.js';
 import { tryCanonicalAddr } from '../src/net/addr.js';
 import { RpcServer } from '../src/rpc/server.js';
@@ -38,7 +39,7 @@ import { Gate } from './gate.js';
 import { openSource } from './source.js';
 import { type InForceState, Reconciler } from './reconciler.js';
 import { RingReader } from './ring.js';
-import { seedPod } from './seed.js';
+import { seedEndpoint } from './seed.js';
 import { agentStatus, policyProblems, policyStatus, type StatusParts, VERSION } from './status.js';
 
 /**
@@ -150,9 +151,9 @@ export class Agent implements AgentView {
         store,
         attacher,
         programs: programs.programs,
-        seed: (pod) => {
-          const found = seedPod(seedMaps, pod, { nanos: clock.nanos(), jiffies: clock.jiffies() });
-          if (found > 0) log.debug('connections opened before', { pod: pod.key, connections: found });
+        seed: (endpoint) => {
+          const found = seedEndpoint(seedMaps, endpoint, { nanos: clock.nanos(), jiffies: clock.jiffies() });
+          if (found > 0) log.debug('connections opened before', { endpoint: endpoint.key, connections: found });
         },
         log,
       },
@@ -258,7 +259,7 @@ export class Agent implements AgentView {
 
   explain(query: ExplainQuery): Explanation {
     const { ir, snapshot } = this.inForce();
-    if (!snapshot.pods.has(query.from)) throw new AgentError('USAGE', `there is no pod ${query.from}`);
+    if (!senderOf(snapshot, query.from)) throw new AgentError('USAGE', `there is no pod ${query.from}`);
     let to = tryCanonicalAddr(query.to);
     if (to === undefined) {
       const pod = snapshot.pods.get(query.to);

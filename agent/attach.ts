@@ -22,6 +22,7 @@ export interface HookPrograms {
   readonly fromPod: Program;
   readonly toPod: Program;
   readonly uplink: Program;
+  readonly uplinkIn: Program;
 }
 
 export interface AttachOptions {
@@ -83,9 +84,15 @@ export class Attacher {
   /**
    * Attaches what is bound and not attached yet, replaces the programs of what an earlier
    * agent attached. The endpoints' map entries must be written before. A device that
-   * refuses is a Problem; the others go on. `seed` fills in a pod's connections.
+   * refuses is a Problem; the others go on. `seed` fills in an endpoint's connections.
+   * @param guarded a policy governs the node
    */
-  attachAll(bindings: Bindings, programs: HookPrograms, seed: (pod: PodBinding) => void): Problem[] {
+  attachAll(
+    bindings: Bindings,
+    programs: HookPrograms,
+    seed: (endpoint: EndpointBinding) => void,
+    guarded = false,
+  ): Problem[] {
     const problems: Problem[] = [];
     const attempt = (b: EndpointBinding, attach: () => void) => {
       try {
@@ -98,7 +105,12 @@ export class Attacher {
       }
     };
     for (const pod of bindings.pods) attempt(pod, () => this.attachPod(pod, programs, () => seed(pod)));
-    for (const uplink of bindings.uplinks) attempt(uplink, () => this.attachUplink(uplink, programs));
+    for (const uplink of bindings.uplinks) {
+      attempt(uplink, () => {
+        if (guarded) this.guard(uplink, programs, () => seed(uplink));
+        this.attach(uplink, 'egress', programs.uplink);
+      });
+    }
     return problems;
   }
 
@@ -125,9 +137,23 @@ export class Attacher {
     this.#pods.set(endpoint.ifindex, { id: endpoint.id, uid: endpoint.uid });
   }
 
-  /** Hooks tc egress of an uplink. Throws KERNEL. */
-  attachUplink(uplink: EndpointBinding, programs: HookPrograms): void {
-    this.attach(uplink, 'egress', programs.uplink);
+  /**
+   * Before a policy governs the node: from now on each connection opened to it is noted, as attachPod() does for a pod, and what was
+   * opened before is seeded. Throws KERNEL.
+   */
+  guard(uplink: EndpointBinding, programs: HookPrograms, seed: () => void): void {
+    if (this.hooked(uplink.ifindex, 'ingress')) return;
+    const seeded = !this.#fresh && this.has(uplink.ifindex, 'ingress');
+    this.attach(uplink, 'ingress', programs.uplinkIn);
+    if (!seeded) seed();
+  }
+
+  /** No policy governs the node any more. Throws KERNEL. */
+  unguard(ifindex: number): void {
+    if (!this.has(ifindex, 'ingress')) return;
+    this.#tcx.drop(ifindex, 'ingress');
+    this.#clsact.drop(ifindex, 'ingress');
+    this.#hooks.delete(`${ifindex}/ingress`);
   }
 
   /**

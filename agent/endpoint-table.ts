@@ -173,7 +173,7 @@ export class EndpointTable {
   }
 
   private sourceKeys(b: EndpointBinding): Buffer[] {
-    if (b.kind !== 'pod' || b.ips.length <= INLINE_ADDRESSES) return [];
+    if (b.ips.length <= INLINE_ADDRESSES) return [];
     return b.ips.map((ip) => {
       const key = Buffer.alloc(SOURCE.size);
       key.writeUInt32LE(b.id, SOURCE.fields.endpoint.offset);

@@ -9,7 +9,7 @@ import type { Pod, Snapshot } from '../src/identity/snapshot.js';
 import type { EndpointBinding } from '../src/image/store.js';
 import { changedKeys } from '../src/identity/shared-map.js';
 import { Claims, runtimeNamespaces, STARTING, StartingVeths } from './claims.js';
-import { IFF_LOOPBACK, type Link, withNetlink } from './netlink.js';
+import { type Address, IFF_LOOPBACK, type Link, withNetlink } from './netlink.js';
 import { type Own, Scan, type View } from './namespace-scan.js';
 import { annotationPath, type Netns, netnsAt, ownNetns } from './netns.js';
 import { findUplinks, ownAddresses } from './uplinks.js';
@@ -119,7 +119,7 @@ export class EndpointResolver {
       const problems: Problem[] = [...found.problems];
       const unbound = new Set<string>();
       const pods = this.#pods(own, problems, unbound);
-      const uplinks = found.uplinks.map((l) => this.#uplink(l));
+      const uplinks = this.#uplinks(found.uplinks, addresses);
       const taken = new Set([...pods, ...uplinks].map((b) => b.ifindex));
       const unclaimed = this.#starting?.unclaimed(veths, taken, () => runtimeNamespaces(nl, this.#opts.runDir)) ?? [];
       const waiting = [...this.#local.values()].filter((p) => p.ips.length === 0 && unbound.has(p.uid));
@@ -283,7 +283,15 @@ export class EndpointResolver {
     };
   }
 
-  #uplink(link: Link): EndpointBinding {
+  /** Each has the addresses of all of them: what arrives at one may be meant for another's. */
+  #uplinks(links: readonly Link[], addresses: readonly Address[]): EndpointBinding[] {
+    const devices = new Set(links.map((l) => l.ifindex));
+    const own = addresses.filter((a) => devices.has(a.ifindex) && a.scope < 253).map((a) => a.address);
+    const ips = [...new Set(own)].sort();
+    return links.map((l) => this.#uplink(l, ips));
+  }
+
+  #uplink(link: Link, ips: readonly string[]): EndpointBinding {
     return {
       key: `node/${link.name}`,
       uid: `node:${this.#opts.nodeName}`,
@@ -291,7 +299,7 @@ export class EndpointResolver {
       ifname: link.name,
       id: this.#id(`node:${this.#opts.nodeName}/${link.ifindex}`),
       mac: '',
-      ips: [],
+      ips,
       kind: 'uplink',
       l3: link.l3,
     };

@@ -40,6 +40,7 @@ export interface Programs {
     readonly toPod: BpfProgram;
     /** What leaves the node. */
     readonly uplink: BpfProgram;
+    readonly uplinkIn: BpfProgram;
     /** Not a hook: run by hand, it tells the kernel's jiffies. */
     readonly clock: BpfProgram;
   };
@@ -147,6 +148,7 @@ function handles(object: BpfObject, path: string): Omit<Programs, 'fresh' | 'dro
       fromPod: program('from_pod'),
       toPod: program('to_pod'),
       uplink: program('uplink'),
+      uplinkIn: program('uplink_in'),
       clock: program('clock'),
     },
     all,

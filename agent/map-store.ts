@@ -21,6 +21,7 @@ import { type Plan, planDestinations } from '../src/image/plan.js';
 import { changedKeys } from '../src/identity/shared-map.js';
 import { classRow, fixedRows, portEntries } from '../src/image/rows.js';
 import type { Image, ImageService, PolicySet } from '../src/image/types.js';
+import { NODE_SENDER } from '../src/ir/sender.js';
 import type { ApplyResult, EndpointBinding, MapFill, MapStore } from '../src/image/store.js';
 import * as encode from './encode.js';
 import { EndpointTable } from './endpoint-table.js';
@@ -327,8 +328,8 @@ interface Batch {
 
 /** What the endpoint's `set` field shall hold: the id with its flags; 0n where no policy selects it. */
 function refOf(image: Image, binding: EndpointBinding): bigint {
-  if (binding.kind === 'uplink') return 0n;
-  const set = image.sets.get(image.endpoints.get(binding.key) ?? 0);
+  const key = binding.kind === 'uplink' ? NODE_SENDER : binding.key;
+  const set = image.sets.get(image.endpoints.get(key) ?? 0);
   return set ? encode.setRef(set) : 0n;
 }
 

@@ -15,10 +15,11 @@ import { sizeOf } from '../src/image/edited.js';
 import type { ApplyResult, EndpointBinding } from '../src/image/store.js';
 import type { Image } from '../src/image/types.js';
 import { matchWorkload } from '../src/ir/match.js';
+import { NODE_SENDER } from '../src/ir/sender.js';
 import type { Ir } from '../src/ir/types.js';
 import type { Logger } from '../src/log.js';
 import type { Attacher, HookPrograms, HookState } from './attach.js';
-import type { Bindings, EndpointResolver, PodBinding } from './endpoints.js';
+import type { Bindings, EndpointResolver } from './endpoints.js';
 import type { KernelMapStore } from './map-store.js';
 
 export interface ReconcilerParts {
@@ -29,8 +30,8 @@ export interface ReconcilerParts {
   readonly store: KernelMapStore;
   readonly attacher: Attacher;
   readonly programs: HookPrograms;
-  /** Writes the connections that were open before a pod's hooks. */
-  readonly seed: (pod: PodBinding) => void;
+  /** Writes the connections that were open before an endpoint's hooks. */
+  readonly seed: (endpoint: EndpointBinding) => void;
   readonly log: Logger;
 }
 
@@ -53,7 +54,7 @@ interface Placed {
   /** Interfaces that are closed until their pods are known. */
   readonly starting: readonly EndpointBinding[];
   readonly endpoints: readonly EndpointBinding[];
-  /** `namespace/name` of the pods to judge. */
+  /** `namespace/name` of the pods to judge; NODE_SENDER too, where there are uplinks to judge it at. */
   readonly local: readonly string[];
   readonly closed: readonly string[];
 }
@@ -76,6 +77,9 @@ export class Reconciler {
   private last: Placed | undefined;
   /** All of this has its hooks, and nothing else has. */
   private hooked: Placed | undefined;
+
+  /** A policy governs the node; undefined: not looked yet, an earlier agent may have hooks for one. */
+  private guarded: boolean | undefined;
 
   /** Since when passes fail, milliseconds since 1970; undefined while they succeed. */
   failingSince: number | undefined;
@@ -186,13 +190,20 @@ export class Reconciler {
 
     const stale = hooked ? [] : attacher.detachStale({ ...bindings, all: endpoints });
     for (const ifindex of stale) this.forgetHooks(ifindex);
+    // A set that is refused, and one that cannot be built, close: who answers must be known before.
+    const guarded = (image.endpoints.get(NODE_SENDER) ?? 0) !== 0;
+    for (const uplink of guarded ? bindings.uplinks : []) {
+      if (this.attached.has(attachKey(uplink))) attacher.guard(uplink, programs, () => seed(uplink));
+    }
     const lastApply = store.apply(image, endpoints);
+    if (!guarded && this.guarded !== false) for (const { ifindex } of bindings.uplinks) attacher.unguard(ifindex);
+    this.guarded = guarded;
     const before = this.current;
     const onlyPods = before?.ir === ir && before.bindings === bindings && before.image.sets === image.sets;
     if (lastApply.written + lastApply.deleted > 0) {
       // Pods of other nodes come and go all the time: only what else changed is news.
       this.parts.log[onlyPods ? 'debug' : 'info']('policies applied', {
-        pods: local.length,
+        pods: endpoints.filter((b) => b.kind === 'pod').length,
         sets: image.sets.size,
         destinations: sizeOf(image.destinations4) + sizeOf(image.destinations6),
         written: lastApply.written,
@@ -203,7 +214,7 @@ export class Reconciler {
     const isNew = (b: EndpointBinding) => !hooked && !this.attached.has(attachKey(b));
     const fresh = { ...bindings, pods: bindings.pods.filter(isNew), uplinks: bindings.uplinks.filter(isNew) };
     if (fresh.pods.length + fresh.uplinks.length > 0) {
-      this.attachProblems = attacher.attachAll(fresh, programs, seed);
+      this.attachProblems = attacher.attachAll(fresh, programs, seed, guarded);
       const failed = new Set(this.attachProblems.map((p) => p.where.object));
       for (const b of [...fresh.pods, ...fresh.uplinks]) {
         const object = `${b.kind === 'pod' ? 'Pod' : 'uplink'} ${b.key}`;
@@ -223,7 +234,7 @@ export class Reconciler {
     const refused = [...image.refused].map(
       ([key, reason]): Problem => ({
         severity: 'error',
-        where: { object: `Pod ${key}` },
+        where: { object: key === NODE_SENDER ? `Node ${snapshot.ownNode.name}` : `Pod ${key}` },
         message: `its policy set is refused: ${reason}`,
         hint: 'its last complete set stays in force; use fewer rules, or wider ones',
       }),
@@ -248,9 +259,9 @@ export class Reconciler {
     const starting = isolatedAtStart(ir, snapshot, bindings);
     const endpoints = [...this.withUnseen(bindings), ...starting];
     const closed = starting.map((b) => b.key);
-    const local = [...new Set(endpoints.filter((b) => b.kind === 'pod').map((b) => b.key))].filter(
-      (key) => !closed.includes(key),
-    );
+    const pods = endpoints.filter((b) => b.kind === 'pod').map((b) => b.key);
+    const local = [...new Set(pods)].filter((key) => !closed.includes(key));
+    if (bindings.uplinks.length > 0) local.push(NODE_SENDER);
     this.last = { bindings, starting, endpoints, local, closed };
     return this.last;
   }

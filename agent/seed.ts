@@ -9,6 +9,7 @@ import { type Connection, inboundConnections } from './sockets.js';
 
 const { ea_flow_key: K, ea_flow: F } = L.STRUCTS;
 const FLAGS = L.ENUMS.ea_flow_flags;
+const BPF_ANY = 0;
 const BPF_NOEXIST = 1;
 
 export interface SeedMaps {
@@ -51,8 +52,15 @@ export function seededFlow(c: Connection, time: SeedTime): Buffer {
 /**
  * Writes connections as flows opened to `endpoint`: into `accepted` first, which
  * alone is enough for their replies to pass. Throws KERNEL.
+ * @param known what to do about flows that are there: the delivery hook knows more of them; who only saw one half does not
  */
-export function writeSeeds(maps: SeedMaps, endpoint: number, connections: readonly Connection[], time: SeedTime): void {
+export function writeSeeds(
+  maps: SeedMaps,
+  endpoint: number,
+  connections: readonly Connection[],
+  time: SeedTime,
+  known: 'keep' | 'replace' = 'keep',
+): void {
   if (connections.length === 0) return;
   const keys = connections.map((c) => flowKey(endpoint, c));
   const jiffies = Buffer.alloc(8 * connections.length);
@@ -60,20 +68,24 @@ export function writeSeeds(maps: SeedMaps, endpoint: number, connections: readon
   maps.accepted.updateBatch(Buffer.concat(keys), jiffies, connections.length);
   for (const [i, c] of connections.entries()) {
     try {
-      maps.flows.update(keys[i] as Buffer, seededFlow(c, time), BPF_NOEXIST);
+      maps.flows.update(keys[i] as Buffer, seededFlow(c, time), known === 'keep' ? BPF_NOEXIST : BPF_ANY);
     } catch (e) {
-      // The delivery hook has seen the connection already and knows more of it.
       if (!(e instanceof AgentError) || e.errno !== 'EEXIST') throw e;
     }
   }
 }
 
 /**
- * Seeds one pod: to be called between its delivery hook and its judging hook (see
- * Attacher.attachPod). Returns how many connections were found. Throws KERNEL, NETNS.
+ * Seeds one endpoint: to be called between its delivery hook and its judging hook (see
+ * Attacher.attachPod, guard). An uplink has the node's own connections, of which it may have observed the node's half.
+ * Returns how many connections were found. Throws KERNEL, NETNS.
  */
-export function seedPod(maps: SeedMaps, pod: { id: number; netns: { path: string } }, time: SeedTime): number {
-  const connections = inboundConnections(pod.netns.path);
-  writeSeeds(maps, pod.id, connections, time);
+export function seedEndpoint(
+  maps: SeedMaps,
+  endpoint: { id: number; netns?: { path: string } },
+  time: SeedTime,
+): number {
+  const connections = inboundConnections(endpoint.netns?.path);
+  writeSeeds(maps, endpoint.id, connections, time, endpoint.netns ? 'keep' : 'replace');
   return connections.length;
 }

@@ -135,8 +135,8 @@ export function inboundOf(sockets: readonly Sock[]): Connection[] {
   return [...out.values()];
 }
 
-/** Connections opened to the namespace at `path` that are open now: TCP, connected UDP, SCTP. Throws KERNEL. */
-export function inboundConnections(path: string): Connection[] {
+/** Connections opened to the namespace at `path` (the agent's own without one) that are open now: TCP, connected UDP, SCTP. Throws KERNEL. */
+export function inboundConnections(path: string | undefined): Connection[] {
   return withNetlink(
     path,
     (nl) =>

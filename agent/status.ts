@@ -7,6 +7,7 @@ import { REASONS } from '../src/flow/decode.js';
 import type { RawPolicy } from '../src/identity/snapshot.js';
 import { ENUMS } from '../src/image/layout.gen.js';
 import { tiersFor } from '../src/ir/evaluate.js';
+import { NODE_SENDER, senderOf } from '../src/ir/sender.js';
 import type { PolicyProblem } from '../src/kube/events.js';
 import type { ClusterSource } from '../src/kube/source.js';
 import type { AgentStatus, ClusterView, EndpointStatus, PolicyStatus } from '../src/rpc/view.js';
@@ -126,11 +127,13 @@ function endpointStatus(state: InForceState, { attacher, reconciler }: StatusPar
       .map((h) => `${h.ifindex}/${h.direction}`),
   );
   return state.endpoints.map((b) => {
-    const directions = b.kind === 'pod' ? (['ingress', 'egress'] as const) : (['egress'] as const);
+    const sender = b.kind === 'pod' ? b.key : NODE_SENDER;
+    const set = state.image.endpoints.get(sender) ?? 0;
+    const both = b.kind === 'pod' || set !== 0;
+    const directions = both ? (['ingress', 'egress'] as const) : (['egress'] as const);
     const hooks = directions.filter((d) => attacher.hooked(b.ifindex, d) && !failed.has(`${b.ifindex}/${d}`));
-    const set = state.image.endpoints.get(b.key) ?? 0;
-    const pod = state.snapshot.pods.get(b.key);
-    const views = pod && b.kind === 'pod' ? tiersFor(state.ir, state.snapshot, pod) : [];
+    const who = senderOf(state.snapshot, sender);
+    const views = who ? tiersFor(state.ir, state.snapshot, who) : [];
     return {
       pod: b.key,
       uid: b.uid,

@@ -210,16 +210,63 @@ int to_pod(struct __sk_buff *skb) {
   return PASS;
 }
 
-/* What leaves the node: its own traffic is observed, Services with remote backends have their second look. */
+/* Whether something of the node's own waits for a datagram: the answer to a pod behind the node's address is not one. */
+static __always_inline int has_socket(struct __sk_buff *skb, const struct packet *p) {
+  struct bpf_sock_tuple tuple = {};
+  struct bpf_sock *sk;
+  if (p->family == 4) {
+    tuple.ipv4.saddr = v4_of(p->key.remote);
+    tuple.ipv4.daddr = v4_of(p->key.local);
+    tuple.ipv4.sport = p->key.remote_port;
+    tuple.ipv4.dport = p->key.local_port;
+    sk = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+  } else {
+    __builtin_memcpy(tuple.ipv6.saddr, p->key.remote, 16);
+    __builtin_memcpy(tuple.ipv6.daddr, p->key.local, 16);
+    tuple.ipv6.sport = p->key.remote_port;
+    tuple.ipv6.dport = p->key.local_port;
+    sk = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+  }
+  if (!sk) return 0;
+  bpf_sk_release(sk);
+  return 1;
+}
+
+/* What arrives at a node that a policy governs: opens inbound flows, whose answers pass. */
+SEC("tc")
+int uplink_in(struct __sk_buff *skb) {
+  struct packet p = {};
+  const struct ea_endpoint *ep = endpoint_here(skb, &p, EA_HOOK_UPLINK);
+  if (unlikely(!ep)) return PASS;
+  if (parse_apart(skb, &p, ep->flags & EA_EP_L3 ? PARSE_L3 : 0) != PACKET_FLOW) return PASS;
+  struct ea_flow *flow = bpf_map_lookup_elem(&flows, &p.key);
+  if (flow && (flow->flags & EA_FLOW_SECOND_LOOK)) return PASS; /* a pod's, on its way back */
+  if ((!flow || begins_inbound(flow, &p)) && p.opens && owns(ep, p.key.local) &&
+      (p.key.protocol != IPPROTO_UDP || has_socket(skb, &p)))
+    flow = open_inbound(&p);
+  if (!flow) return PASS;
+  account(flow, &p);
+  step(skb, &p, flow);
+  return PASS;
+}
+
+/* What leaves the node: its own traffic is judged if a policy governs the node, and observed otherwise; Services with remote
+ * backends have their second look. A packet with a socket of its own came from no other device: what is forwarded, or wrapped for
+ * a tunnel, has none by now. */
 SEC("tc")
 int uplink(struct __sk_buff *skb) {
   struct packet p = {};
   const struct ea_endpoint *ep = endpoint_here(skb, &p, EA_HOOK_UPLINK);
   if (unlikely(!ep)) return PASS;
   const struct ea_state *st = state_now();
-  const int own = !!skb->sk;
+  const int own = skb->sk && !skb->ingress_ifindex;
   if (!own && (!st || !st->looks)) return PASS;
-  if (parse_apart(skb, &p, DIRECTION_OUT | (ep->flags & EA_EP_L3 ? PARSE_L3 : 0)) != PACKET_FLOW) return PASS;
+  const int kind = parse_apart(skb, &p, DIRECTION_OUT | (ep->flags & EA_EP_L3 ? PARSE_L3 : 0));
+  if (unlikely(kind != PACKET_FLOW)) {
+    /* A router's errors are about the flows of others: never denied. */
+    if (!own || !p.set || kind == PACKET_LINK || kind == PACKET_ERROR) return PASS;
+    return kind == PACKET_LATER ? follow_first(skb, &p, ep) : drop(skb, &p, -kind);
+  }
 
   struct ea_flow *flow = bpf_map_lookup_elem(&flows, &p.key);
   if (st && st->looks &&
@@ -230,6 +277,7 @@ int uplink(struct __sk_buff *skb) {
   }
   if (flow && (flow->flags & EA_FLOW_SECOND_LOOK) && flow->verdict == EA_VERDICT_DENY)
     return denied_again(skb, &p, flow, ep->flags);
+  if (own && p.set) return likely(flow && is_current(flow, &p)) ? known(skb, &p, ep, flow) : judge(skb, &p, ep, flow);
   if (!own && !flow) return PASS;
   if (!flow || (is_syn(&p) && (flow->tcp_state & EA_TCP_CLOSED))) {
     struct ea_flow *fresh = begin(&p);

@@ -49,7 +49,8 @@ APART int decide(const struct ea_endpoint *ep, const struct packet *p, struct de
   }
   struct target t = {.set = p->set, .port = p->port, .protocol = p->key.protocol};
   const struct ea_service *service = NULL;
-  if (has_ports(p->key.protocol)) {
+  /* What the node sends is met after the translation. */
+  if (has_ports(p->key.protocol) && !(ep->flags & EA_EP_NODE)) {
     struct ea_service_key key = {.port = p->port, .protocol = p->key.protocol};
     __builtin_memcpy(key.addr, p->key.remote, 16);
     service = bpf_map_lookup_elem(&services, &key);

@@ -89,10 +89,15 @@ export class Cluster {
       throw apiError(e);
     }
     if (node === '') throw new AgentError('USAGE', `pod ${pod} runs on no node yet`);
+    return this.agentOn(node, `pod ${pod} runs on node ${node}`);
+  }
+
+  /** @throws AgentError AGENT */
+  agentOn(node: string, what = `node ${node}`): AgentNode {
     const agent = this.agents.list().find((a) => a.name === node);
     if (agent) return agent;
     const why = this.#absent.find((a) => a.node === node)?.why ?? 'there is no agent on it';
-    throw new AgentError('AGENT', `pod ${pod} runs on node ${node}: ${why}`);
+    throw new AgentError('AGENT', `${what}: ${why}`);
   }
 
   /** Names on standard error what cannot be asked at all. */

@@ -4,6 +4,7 @@ import { DialectRegistry } from '../dialects/index.js';
 import { AgentError } from '../errors.js';
 import { ManifestSource } from '../identity/manifests.js';
 import { type ExplainedRule, type ExplainedTarget, type Explanation, explain } from '../ir/explain.js';
+import { NODE_SENDER, parseSender, senderOf } from '../ir/sender.js';
 import { tryCanonicalAddr } from '../net/addr.js';
 import { hasPorts, parseProtocol, protocolName } from '../net/protocol.js';
 import { AgentClient } from '../rpc/client.js';
@@ -31,7 +32,7 @@ export function explainCommand(program: Command): void {
   const command = program
     .command('explain')
     .description('Say why a packet is allowed or denied: each tier, policy and rule that is considered.')
-    .requiredOption('--from <ns/pod>', 'the pod that sends')
+    .requiredOption('--from <ns/pod>', 'the pod that sends; @node or @node/NAME: the node itself')
     .requiredOption(
       '--to <destination>',
       'IP, [IPv6] or ns/pod, then [:port][/protocol]; ICMP: 1.2.3.4:8/icmp, the type as port',
@@ -98,7 +99,7 @@ async function ask(flags: ExplainFlags, target: Target): Promise<Explanation> {
   if (isCluster(flags)) return askCluster(flags, target);
   const client = new AgentClient(flags.socket);
   try {
-    return JSON.parse((await client.explain({ from: flags.from, ...target })).json) as Explanation;
+    return JSON.parse((await client.explain({ from: parseSender(flags.from).from, ...target })).json) as Explanation;
   } finally {
     client.close();
   }
@@ -109,8 +110,12 @@ async function askCluster(flags: ExplainFlags, target: Target): Promise<Explanat
   const { Cluster } = await import('./cluster.js');
   const cluster = await Cluster.open(flags);
   try {
-    const agent = await cluster.agentOf(flags.from);
-    const { json } = await agent.ask((client) => client.explain({ from: flags.from, ...target }));
+    const { from, node } = parseSender(flags.from);
+    if (from === NODE_SENDER && node === undefined) {
+      throw new AgentError('USAGE', `--from ${from}: which node?`, { hint: `write ${NODE_SENDER}/NAME` });
+    }
+    const agent = await (node === undefined ? cluster.agentOf(from) : cluster.agentOn(node));
+    const { json } = await agent.ask((client) => client.explain({ from, ...target }));
     return JSON.parse(json) as Explanation;
   } finally {
     cluster.close();
@@ -118,14 +123,17 @@ async function askCluster(flags: ExplainFlags, target: Target): Promise<Explanat
 }
 
 async function read(flags: ExplainFlags, dir: string, target: Target): Promise<Explanation> {
-  const source = new ManifestSource(dir, { nodeName: flags.nodeName, ownNodeIps: () => [] });
+  const { from, node } = parseSender(flags.from);
+  const source = new ManifestSource(dir, { nodeName: node ?? flags.nodeName, ownNodeIps: () => [] });
   try {
     const snapshot = source.load();
     const { ir, problems } = new DialectRegistry().toIr(snapshot);
     const count = problems.length + snapshot.problems.length;
     if (count > 0)
       process.stderr.write(`egressctl: ${count} problems in ${dir}; egressctl validate ${dir} lists them\n`);
-    if (!snapshot.pods.has(flags.from)) throw new AgentError('USAGE', `there is no pod ${flags.from} in ${dir}`);
+    if (!senderOf(snapshot, from)) throw new AgentError('USAGE', `there is no pod ${from} in ${dir}`);
+    if (node !== undefined && !snapshot.nodes.has(node))
+      throw new AgentError('USAGE', `there is no node ${node} in ${dir}`);
     let to = tryCanonicalAddr(target.to);
     if (to === undefined) {
       const pod = snapshot.pods.get(target.to);
@@ -134,7 +142,7 @@ async function read(flags: ExplainFlags, dir: string, target: Target): Promise<E
       if (to === undefined)
         throw new AgentError('USAGE', `pod ${target.to} has no address`, { hint: 'status.podIP is missing' });
     }
-    return explain(ir, snapshot, { from: flags.from, to, port: target.port, protocol: target.protocol });
+    return explain(ir, snapshot, { from, to, port: target.port, protocol: target.protocol });
   } finally {
     source.close();
   }

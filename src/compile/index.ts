@@ -10,6 +10,7 @@
  */
 import type { Ir, IrPolicy, RuleRef } from '../ir/types.js';
 import type { Snapshot } from '../identity/snapshot.js';
+import { NODE_SENDER } from '../ir/sender.js';
 import type { Image, PolicySet } from '../image/types.js';
 import type { Atom } from './atoms.js';
 import { DestinationTable } from './destinations.js';
@@ -89,7 +90,7 @@ export class Compiler {
   private readonly lastComplete = new Map<string, readonly Selection[]>();
 
   /**
-   * @param local `namespace/name` of the pods that this node enforces.
+   * @param local `namespace/name` of the pods that this node enforces, and NODE_SENDER where it enforces its own
    * @param closed endpoints whose pod is not known yet, and that may reach nothing until it is
    * @throws AgentError HASH_COLLISION, TOO_LARGE
    */
@@ -139,6 +140,7 @@ export class Compiler {
       sameList(last.closed, closed) &&
       !changes.namespaces &&
       changes.portNames.size === 0 &&
+      !(changes.nodes && last.keys.has(NODE_SENDER)) &&
       !changes.pods.some((key) => last.keys.has(key));
     if (holds) return last;
     const endpoints = new Map<string, number>();

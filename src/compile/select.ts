@@ -1,6 +1,6 @@
 /** Which policies select a pod: looked up by its namespace, remembered while nothing that decides it has changed. */
 import type { Namespace, Pod, Snapshot } from '../identity/snapshot.js';
-import { matchWorkload } from '../ir/match.js';
+import { governs, NODE_SENDER, senderOf } from '../ir/sender.js';
 import type { Ir, IrPolicy, Tier } from '../ir/types.js';
 import type { Selection } from './sets.js';
 
@@ -16,6 +16,8 @@ interface TierIndex {
   readonly byNamespace: ReadonlyMap<string, readonly Placed[]>;
   /** Those that select namespaces by label. */
   readonly others: readonly Placed[];
+  /** Those that are about nodes. */
+  readonly nodes: readonly Placed[];
 }
 
 interface Remembered {
@@ -29,11 +31,15 @@ export class Selector {
   private readonly index = new WeakMap<Tier, TierIndex>();
   private remembered = new Map<string, Remembered>();
 
-  /** Selections of the local pods, in the order of `keys`; pods that the snapshot does not have are left out. */
+  /** Selections of the local pods, or of the node (NODE_SENDER), in the order of `keys`; pods that the snapshot does not have are left out. */
   select(ir: Ir, snapshot: Snapshot, keys: readonly string[]): Map<string, readonly Selection[]> {
     const out = new Map<string, readonly Selection[]>();
     const remembered = new Map<string, Remembered>();
     for (const key of keys) {
+      if (key === NODE_SENDER) {
+        out.set(key, this.selectionsOf(ir, senderOf(snapshot, key) as Pod, snapshot));
+        continue;
+      }
       const pod = snapshot.pods.get(key);
       if (!pod) continue;
       const namespace = snapshot.namespaces.get(pod.namespace);
@@ -51,9 +57,10 @@ export class Selector {
   private selectionsOf(ir: Ir, pod: Pod, snapshot: Snapshot): readonly Selection[] {
     const out: Selection[] = [];
     for (const tier of ir.tiers) {
-      const { byNamespace, others } = this.indexOf(tier);
-      const placed = [...(byNamespace.get(pod.namespace) ?? []), ...others]
-        .filter(({ policy }) => matchWorkload(policy.subject, pod, snapshot))
+      const { byNamespace, others, nodes } = this.indexOf(tier);
+      const candidates = pod.name === NODE_SENDER ? nodes : [...(byNamespace.get(pod.namespace) ?? []), ...others];
+      const placed = candidates
+        .filter(({ policy }) => governs(policy, pod, snapshot))
         .sort((a, b) => a.at - b.at);
       if (placed.length > 0) out.push({ tier, policies: placed.map((p) => p.policy) });
     }
@@ -65,7 +72,12 @@ export class Selector {
     if (index) return index;
     const byNamespace = new Map<string, Placed[]>();
     const others: Placed[] = [];
+    const nodes: Placed[] = [];
     tier.policies.forEach((policy, at) => {
+      if (policy.nodes !== undefined) {
+        nodes.push({ policy, at });
+        return;
+      }
       const match = policy.subject.namespaces;
       if (!('names' in match)) {
         others.push({ policy, at });
@@ -77,7 +89,7 @@ export class Selector {
         else byNamespace.set(name, [{ policy, at }]);
       }
     });
-    this.index.set(tier, (index = { tier, byNamespace, others }));
+    this.index.set(tier, (index = { tier, byNamespace, others, nodes }));
     return index;
   }
 }

@@ -2,19 +2,21 @@
  * simulate(): judges a packet by the Image alone, by the kernel's own steps
  * (bpf/policy.h): class, rows, AND, first set bit. The second of the three engines.
  */
+import { NODE_SENDER } from '../ir/sender.js';
 import { classLookup } from './lookup.js';
 import { CLASS_SELF, classRow, fixedRows, portRow, type Row, testBit } from './rows.js';
 import type { Image, Packet, PolicySet, Verdict } from './types.js';
 
 const lookups = new WeakMap<Image, (ip: string) => number>();
 
-/** @param ownIps addresses of the sending pod, canonical text */
+/** @param ownIps addresses of the sender, canonical text */
 export function simulate(image: Image, packet: Packet, ownIps: readonly string[]): Verdict {
   const set = image.sets.get(image.endpoints.get(packet.from) ?? 0);
   if (!set) return { verdict: 'allow', rule: 0, logged: [] };
   const judge = (ip: string, port: number) =>
     classify(image, set, ip, packet.protocol, port, packet.fragment ?? false, ownIps);
-  const service = packet.fragment ? undefined : image.services.get(`${packet.to}|${packet.port}|${packet.protocol}`);
+  const translated = packet.fragment || packet.from === NODE_SENDER;
+  const service = translated ? undefined : image.services.get(`${packet.to}|${packet.port}|${packet.protocol}`);
   if (!service) return judge(packet.to, packet.port);
   if (service.many) return { verdict: 'partial', rule: 0, logged: [] };
   const verdicts = service.backends.map((b) => judge(b.ip, b.port));

@@ -13,7 +13,7 @@ export interface EndpointBinding {
   readonly id: number;
   /** MAC of the pod's interface, `aa:bb:…`; empty: not checked. */
   readonly mac: string;
-  /** Addresses it may send from; empty: not checked. */
+  /** A pod: the addresses it may send from; empty: not checked. An uplink: the node's addresses. */
   readonly ips: readonly string[];
   readonly kind: 'pod' | 'uplink';
   /** Device without a link-layer header. */

@@ -4,7 +4,7 @@
  *
  * Order of precedence:
  * 1. A sender that no policy can select (unknown, hostNetwork, ended) is allowed, by no rule.
- * 2. A Service address stands for its backends: judged one by one, as 3 to 6 say.
+ * 2. A Service address stands for its backends: judged one by one, as 3 to 6 say. Not for what the node sends: see sender.ts.
  * 3. Tiers in order; a tier counts if one of its policies selects the sender.
  * 4. In a tier: the selecting policies' rules in order, then the implicit rules, then the default.
  * 5. The first rule that matches and allows or denies decides; pass goes to the next tier, log to the next rule.
@@ -15,6 +15,7 @@ import type { Packet, Verdict } from '../image/types.js';
 import { cidrContains, parseAddr, parseCidr } from '../net/addr.js';
 import { hasPorts } from '../net/protocol.js';
 import { matchLabels, matchService, matchWorkload } from './match.js';
+import { governs, isNode, senderOf } from './sender.js';
 import { ruleId } from './names.js';
 import type { Peer } from './peers.js';
 import { DEFAULT_RULE, implicitRules, type Ir, type IrPolicy, type PortMatch, type Rule, type Tier } from './types.js';
@@ -38,7 +39,7 @@ export interface Judged {
 }
 
 export function evaluate(ir: Ir, snapshot: Snapshot, packet: Packet): Verdict {
-  const sender = snapshot.pods.get(packet.from);
+  const sender = senderOf(snapshot, packet.from);
   if (!sender) return { verdict: 'allow', rule: 0, logged: [] };
   const tiers = tiersFor(ir, snapshot, sender);
   const judged: Judged = {
@@ -48,7 +49,7 @@ export function evaluate(ir: Ir, snapshot: Snapshot, packet: Packet): Verdict {
     port: packet.port,
     fragment: packet.fragment ?? false,
   };
-  const service = findService(snapshot, packet);
+  const service = isNode(sender) ? undefined : findService(snapshot, packet);
   if (!service || tiers.length === 0) return judge(tiers, snapshot, judged);
 
   const verdicts = service.backends.map((b) => judge(tiers, snapshot, { ...judged, to: b.ip, port: b.port }));
@@ -62,7 +63,7 @@ export function evaluate(ir: Ir, snapshot: Snapshot, packet: Packet): Verdict {
 export function tiersFor(ir: Ir, snapshot: Snapshot, sender: Pod): TierView[] {
   const views: TierView[] = [];
   for (const tier of ir.tiers) {
-    const selecting = tier.policies.filter((policy) => matchWorkload(policy.subject, sender, snapshot));
+    const selecting = tier.policies.filter((policy) => governs(policy, sender, snapshot));
     if (selecting.length === 0) continue;
     const stagedAs = (rule: Rule, value: boolean): Rule => ({ ...rule, ref: { ...rule.ref, staged: value } });
     const rules = selecting.flatMap((policy) => policy.rules.map((rule) => stagedAs(rule, policy.staged)));

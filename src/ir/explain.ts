@@ -16,6 +16,7 @@ import {
 } from './evaluate.js';
 import { matchWorkload } from './match.js';
 import { formatPolicy, formatRule, ruleId } from './names.js';
+import { governs, isNode, NODE_SENDER, senderOf } from './sender.js';
 import type { LabelExpr, NamespaceMatch, Peer, WorkloadMatch } from './peers.js';
 import type { Action, Ir, IrPolicy, PolicyRef, PortMatch, Rule, RuleRef } from './types.js';
 
@@ -75,9 +76,9 @@ export interface Explanation {
 
 export function explain(ir: Ir, snapshot: Snapshot, packet: Packet): Explanation {
   const verdict = evaluate(ir, snapshot, packet);
-  const pod = snapshot.pods.get(packet.from);
+  const pod = senderOf(snapshot, packet.from);
   const sender = explainSender(packet.from, pod);
-  const found = findService(snapshot, packet);
+  const found = packet.from === NODE_SENDER ? undefined : findService(snapshot, packet);
   const places = found ? found.backends : [{ ip: packet.to, port: packet.port }];
   const views = pod ? tiersFor(ir, snapshot, pod) : [];
   const targets = places.map(({ ip, port }): ExplainedTarget => {
@@ -125,6 +126,10 @@ function withoutAddresses({ services }: Snapshot): Snapshot['services'] {
 
 function explainSender(key: string, pod: Pod | undefined): Explanation['sender'] {
   if (!pod) return { key, known: false, selectable: false, why: 'no pod of this name is known' };
+  if (isNode(pod)) {
+    const why = 'policies can select it; a Service is judged by the backend that is chosen';
+    return { key, known: true, selectable: true, why };
+  }
   if (pod.hostNetwork)
     return { key, known: true, selectable: false, why: 'it uses the network of its node: no policy selects it' };
   if (pod.ended) return { key, known: true, selectable: false, why: 'it has ended' };
@@ -192,6 +197,10 @@ function explainRule(rule: Rule, snapshot: Snapshot, judged: Judged, over: boole
 }
 
 function whySelected(policy: IrPolicy, selected: boolean, sender: Pod, snapshot: Snapshot): string {
+  if (policy.nodes !== undefined || isNode(sender)) {
+    const nodes = policy.nodes === undefined ? 'pods' : `nodes with ${describeLabels(policy.nodes)}`;
+    return selected ? `selects the node: ${nodes}` : `the sender is not meant: ${nodes}`;
+  }
   const selector = describeWorkload(policy.subject);
   if (selected) return `selects the sender: ${selector}`;
   const anyLabels: WorkloadMatch = { ...policy.subject, pods: { op: 'true' } };

@@ -2,7 +2,7 @@
  * The one intermediate representation: every dialect is turned into this, and
  * evaluate(), compile() and explain read nothing else. Frozen plain data.
  */
-import type { Peer, WorkloadMatch } from './peers.js';
+import type { LabelExpr, Peer, WorkloadMatch } from './peers.js';
 
 /** What a matching rule does. Pass goes on with the next tier, Log goes on with the next rule. */
 export type Action = 'allow' | 'deny' | 'pass' | 'log';
@@ -66,6 +66,8 @@ export interface IrPolicy {
   readonly ref: PolicyRef;
   /** Which local workloads it governs. */
   readonly subject: WorkloadMatch;
+  /** It governs what nodes with these labels send themselves, and no workload: its subject selects none. */
+  readonly nodes?: LabelExpr;
   readonly rules: readonly Rule[];
   /** Brings its tier's default into force for the pods that it selects; without it only its rules count. Default: true. */
   readonly isolates?: boolean;

@@ -15,6 +15,7 @@ import { isRecord } from '../identity/fields.js';
 import type { Packet, Verdict } from '../image/types.js';
 import { evaluate } from '../ir/evaluate.js';
 import { explain, type Explanation } from '../ir/explain.js';
+import { parseSender, senderOf } from '../ir/sender.js';
 import { formatRule, ruleId } from '../ir/names.js';
 import type { RuleRef } from '../ir/types.js';
 import { withLine } from '../validate.js';
@@ -163,19 +164,21 @@ function judgeRow(
   at: { row: number; line?: number },
   fault: FaultAt,
 ): RowResult[] {
-  const sender = snapshot.pods.get(spec.from);
+  const { from, node } = parseSender(spec.from);
+  const sender = node !== undefined && !snapshot.nodes.has(node) ? undefined : senderOf(snapshot, from);
   if (!sender) {
-    fault('from', `there is no pod ${spec.from}`, 'write namespace/name of a pod that the manifests have');
+    const hint = 'write namespace/name of a pod that the manifests have, or @node/NAME';
+    fault('from', `there is no ${node === undefined ? `pod ${from}` : `node ${node}`}`, hint);
     return [];
   }
   try {
     const port: Port = parsePort(spec.port, spec.to, snapshot);
     // The pod's own node is the one that its manifest names.
-    const world: World = { ir, snapshot: onNode(snapshot, sender.nodeName) };
+    const world: World = { ir, snapshot: onNode(snapshot, node ?? sender.nodeName) };
     const name = spec.name ?? `${spec.from} → ${spec.to.includes(':') ? `[${spec.to}]` : spec.to}${port.text}`;
     const expected = shown(spec.expect, spec.rule, spec.audit);
     const results = destinationsOf(spec.to, snapshot).map((to): RowResult => {
-      const packet = { from: spec.from, to, protocol: port.protocol, port: port.port };
+      const packet = { from, to, protocol: port.protocol, port: port.port };
       const verdict = evaluate(world.ir, world.snapshot, packet);
       const rule = ruleName(world, verdict.rule);
       const ok =

@@ -5,6 +5,7 @@
  *   - web → 10.0.0.1:80/tcp: allow [np/default/web#0]
  *   - web → 10.0.0.1/icmp 8/0: deny
  *   - web → 10.0.0.1/udp fragment: deny [np/default/web#default]
+ *   - @node → 10.0.0.1:80/tcp: deny
  *   - web → 10.0.0.1:80/tcp: allow [a#1] logs [a#0] audit deny [b#default]
  */
 import { readdirSync, readFileSync } from 'node:fs';
@@ -102,7 +103,7 @@ function parseRow(file: string, text: string): Row {
     text,
     expected: (expected as string).trim(),
     packet: {
-      from: (from as string).includes('/') ? (from as string) : `default/${from}`,
+      from: (from as string).includes('/') || from === '@node' ? (from as string) : `default/${from}`,
       to: (to as string).replace(/^\[|\]$/g, ''),
       protocol: number,
       port: icmp ? Number(type) * 256 + Number(code) : Number(port ?? 0),

@@ -10,6 +10,7 @@ import { simulate } from '../../src/image/simulate.js';
 import type { EndpointBinding } from '../../src/image/store.js';
 import type { Image, Packet, Verdict } from '../../src/image/types.js';
 import { evaluate } from '../../src/ir/evaluate.js';
+import { isNode, isSelectable, NODE_SENDER, senderOf } from '../../src/ir/sender.js';
 import type { Ir } from '../../src/ir/types.js';
 import { parseAddr } from '../../src/net/addr.js';
 import { compiled } from '../netns/shell.js';
@@ -49,14 +50,14 @@ export class Simulate implements Engine {
     this.#snapshot = snapshot;
   }
   judge(packet: Packet): Verdict {
-    return simulate(this.#image, packet, this.#snapshot.pods.get(packet.from)?.ips ?? []);
+    return simulate(this.#image, packet, senderOf(this.#snapshot, packet.from)?.ips ?? []);
   }
   close(): void {}
 }
 
-/** hostNetwork pods have no interface of their own, pods that ended have none any more. */
+/** hostNetwork pods have no interface of their own, pods that ended have none any more. And the node itself. */
 export function localPods(snapshot: Snapshot): string[] {
-  return [...snapshot.pods].filter(([, p]) => !p.hostNetwork && !p.ended).map(([key]) => key);
+  return [...[...snapshot.pods].filter(([, p]) => !p.hostNetwork && !p.ended).map(([key]) => key), NODE_SENDER];
 }
 
 /** Of the loopback device, which is always there for BPF_PROG_TEST_RUN to name. */
@@ -111,9 +112,10 @@ export class Kernel implements Engine {
   }
 
   binding(key: string): EndpointBinding {
-    const ips = this.#snapshot.pods.get(key)?.ips ?? [];
+    const ips = senderOf(this.#snapshot, key)?.ips ?? [];
+    const kind = key === NODE_SENDER ? 'uplink' : 'pod';
     // Another id for each pod: flows of one are no flows of the next.
-    return { key, uid: key, ifindex: IFINDEX, ifname: 'lo', id: ++this.#id, mac: '', ips, kind: 'pod', l3: false };
+    return { key, uid: key, ifindex: IFINDEX, ifname: 'lo', id: ++this.#id, mac: '', ips, kind, l3: false };
   }
 
   judge(packet: Packet): Verdict {
@@ -122,8 +124,8 @@ export class Kernel implements Engine {
 
   /** The same with a frame out of the ordinary. */
   judgeFrame(packet: Packet, more: Partial<FrameOptions>): Verdict {
-    const pod = this.#snapshot.pods.get(packet.from);
-    if (!pod || pod.hostNetwork || pod.ended) return { verdict: 'allow', rule: 0, logged: [] };
+    const pod = senderOf(this.#snapshot, packet.from);
+    if (!pod || !isSelectable(pod)) return { verdict: 'allow', rule: 0, logged: [] };
     this.become(packet.from);
     this.forget();
     this.#sport = this.#sport >= 65000 ? 1024 : this.#sport + 1;
@@ -132,7 +134,7 @@ export class Kernel implements Engine {
     const src = pod.ips.find((ip) => parseAddr(ip).family === family) ?? (family === 4 ? '0.0.0.0' : '::');
     const fragment = packet.fragment ? { offset: 1480, more: false, id: this.#sport } : undefined;
     const options: FrameOptions = { src, sport: this.#sport, ...(fragment ? { fragment } : {}), ...more };
-    const { verdict, events } = this.run(frame(packet, options));
+    const { verdict, events } = this.run(frame(packet, options), isNode(pod) ? 'uplink' : 'fromPod');
     const decided = events.find((e) => e.type !== 'log');
     const logged = events.filter((e) => e.type === 'log').map((e) => e.rule);
     // What passes untold is PARTIAL: judged and told of later. A drop is always told.

@@ -1,9 +1,10 @@
 import { existsSync, readdirSync } from 'node:fs';
 import t from 'tap';
 import { Attacher } from '../../agent/attach.js';
-import { EndpointResolver, type PodBinding } from '../../agent/endpoints.js';
+import { EndpointResolver } from '../../agent/endpoints.js';
 import { sys } from '../../agent/libbpf/sys.js';
 import * as tcx from '../../agent/tcx.js';
+import type { EndpointBinding } from '../../src/image/store.js';
 import { Bed, DROP, NEXT, OK, pod, program, sh, snapshot, succeeds } from './attach-bed.js';
 
 const bed = new Bed();
@@ -199,11 +200,11 @@ t.test("tc: another's ingress qdisc is in the way", async (t) => {
 
 t.test('pods: bound, attached, seeded in between, detached when they go', async (t) => {
   const resolver = new EndpointResolver({ nodeName: 'node', uplinks: [] });
-  const programs = { fromPod: next, toPod: ok, uplink: next };
+  const programs = { fromPod: next, toPod: ok, uplink: next, uplinkIn: next };
   const web = (uid: string) => pod('web', { uid, ips: ['10.99.1.2'] });
   const a = new Attacher({ pinDir: bed.pinDir });
   const seeded: string[] = [];
-  const seed = (p: PodBinding) => {
+  const seed = (p: EndpointBinding) => {
     t.ok(a.has(p.ifindex, 'egress'), 'delivery is hooked before the connections are taken');
     if (seeded.length === 0) t.notOk(a.has(p.ifindex, 'ingress'), 'and nothing is judged yet');
     seeded.push(p.uid);

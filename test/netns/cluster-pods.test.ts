@@ -223,7 +223,7 @@ t.test('50 pods that come and go within some 100 ms leave nothing behind', async
   const attacher = new Attacher({ pinDir: bed.pinDir });
   t.teardown(() => attacher.detachAll());
   const ok = program(OK);
-  const programs = { fromPod: ok, toPod: ok, uplink: ok };
+  const programs = { fromPod: ok, toPod: ok, uplink: ok, uplinkIn: ok };
   const r = resolver();
   let current = snapshot();
   let bound = 0;

@@ -181,16 +181,32 @@ t.test('a selector that cannot be read isolates all that it could select', async
   t.equal(judgeOf(both)('default/db', OUT), 'allow');
 });
 
-t.test('policies for nodes are named, and leave pods alone', async (t) => {
-  const text = WORLD + cilium('n', { spec: { nodeSelector: {}, egress: [] } }, 'CiliumClusterwideNetworkPolicy');
-  tells(
-    t,
-    text,
-    'spec.nodeSelector',
-    'policies for nodes are not enforced yet',
-    'what nodes themselves send is not judged',
-  );
-  t.equal(judgeOf(text)('default/web', OUT), 'allow');
+t.test('policies for nodes leave pods alone, and close no node that they do not name', async (t) => {
+  const CLUSTERWIDE = 'CiliumClusterwideNetworkPolicy';
+  const of = (spec: object, kind = CLUSTERWIDE) => WORLD + cilium('n', { spec }, kind);
+  const DENIED = 'deny [ccnp/n#default]';
+  const closing = of({ nodeSelector: {}, egress: [{}] });
+  t.same(told(closing), []);
+  t.equal(judgeOf(closing)('default/web', OUT), 'allow');
+  t.equal(judgeOf(closing)('@node', OUT), DENIED);
+  t.equal(judgeOf(of({ nodeSelector: { matchLabels: { no: 'body' } }, egress: [{}] }))('@node', OUT), 'allow');
+  t.equal(judgeOf(of({ nodeSelector: {}, enableDefaultDeny: { egress: true } }))('@node', OUT), DENIED);
+  const empty = of({ nodeSelector: {}, egress: [] });
+  tells(t, empty, 'warning', 'spec.egress: is empty');
+  t.equal(judgeOf(empty)('@node', OUT), 'allow', 'as for Cilium');
+  for (const text of [
+    of({ nodeSelector: { matchLabels: 'all' }, egress: [{}] }),
+    of({ nodeSelector: { matchExpressions: [{ key: 'a', operator: 'In', values: [] }] }, egress: [{}] }),
+    of({ nodeSelector: { matchLabels: { 'what:a': 'b' } }, egress: [{}] }),
+    of({ nodeSelector: {}, egress: [{}] }, 'CiliumNetworkPolicy'),
+  ]) {
+    tells(t, text, 'spec.nodeSelector', 'what nodes themselves send is not judged by it');
+    t.equal(judgeOf(text)('default/web', OUT), 'allow');
+    t.equal(judgeOf(text)('@node', OUT), 'allow');
+  }
+  const broken = of({ nodeSelector: {}, egress: [{ toCIDR: ['all'] }] });
+  tells(t, broken, 'spec.egress[0].toCIDR[0]', 'spec.egress[0] allows nothing');
+  t.equal(judgeOf(broken)('@node', OUT), DENIED, 'a rule that cannot be read closes, as for pods');
 });
 
 t.test('who is isolated', async (t) => {

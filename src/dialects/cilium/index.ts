@@ -16,7 +16,7 @@ import { type Dialect, type Fault, NETWORK_POLICY_ORDER, type Placed, TIERS, typ
 import { compileSchema, shapeFaults, withoutNulls } from '../schema.js';
 import type { LabelSelector } from '../selectors.js';
 import { groupFaults } from './cidrs.js';
-import { subjectExpr } from './labels.js';
+import { plainExpr, subjectExpr } from './labels.js';
 import { type EgressRule, readRule } from './rules.js';
 import { policySchema, ruleSpec } from './schema.js';
 
@@ -114,44 +114,54 @@ function specsOf(object: Record<string, unknown>): { path: string; spec: unknown
 function readSpec(given: unknown, path: string, source: Source): Placed[] {
   const spec = isRecord(given) ? given : {};
   const subject = readSubject(spec, isRecord(given), path, source);
-  if (subject === 'nodes') return [];
-  if (!concernsEgress(spec, isRecord(given), path, source)) return [];
-  const { pods, broken } = subject;
+  if (!subject || !concernsEgress(spec, isRecord(given), path, source)) return [];
+  const { pods, nodes, broken } = subject;
   const { ref, namespace } = source;
-  const namespaces = namespace === undefined ? ({ labels: { op: 'true' } } as const) : { names: [namespace] };
-  const common = { ref, subject: { namespaces, pods }, staged: false };
+  const namespaces =
+    nodes !== undefined ? { names: [] } : namespace === undefined ? { labels: { op: 'true' } as const } : { names: [namespace] };
+  const common = { ref, subject: { namespaces, pods }, ...(nodes === undefined ? {} : { nodes }), staged: false };
   const allow = readRules(spec, 'egress', path, source);
   const deny = readRules(spec, 'egressDeny', path, source);
-  const isolates = broken || isolatesEgress(spec, path, source);
+  const isolates = broken || isolatesEgress(spec, path, source, nodes !== undefined);
   const placed: Placed[] = [];
   if (!broken && deny.length > 0) {
-    const policy = Object.freeze({ ...common, rules: [BEFORE_DENY, ...deny], isolates: false });
+    const policy = Object.freeze({ ...common, rules: nodes ? deny : [BEFORE_DENY, ...deny], isolates: false });
     placed.push({ tier: TIERS.deny, order: [0], policy });
   }
   // What was meant for some pods must not open those that another policy isolates.
   const rules = broken ? [] : allow;
   if (isolates || rules.length > 0) {
-    const policy = Object.freeze({ ...common, rules, isolates, implicit: IMPLICIT });
+    // What a node sends to itself does not leave it.
+    const policy = Object.freeze({ ...common, rules, isolates, implicit: nodes ? [] : IMPLICIT });
     placed.push({ tier: TIERS.default, order: [NETWORK_POLICY_ORDER], policy });
   }
   return placed;
 }
 
-/** @returns which pods; or that it is about nodes */
+interface Subject {
+  readonly pods: LabelExpr;
+  /** It is about nodes, and about no pods. */
+  readonly nodes?: LabelExpr;
+  /** It is not sure which pods are meant. */
+  readonly broken: boolean;
+}
+
+/** @returns undefined: nodes, but which ones cannot be read. To close a node altogether could not be mended from anywhere */
 function readSubject(
   spec: Record<string, unknown>,
   readable: boolean,
   path: string,
-  { namespace, faults, sound }: Source,
-): { readonly pods: LabelExpr; readonly broken: boolean } | 'nodes' {
+  source: Source,
+): Subject | undefined {
+  const { namespace, faults, sound } = source;
   const all = { pods: { op: 'true' }, broken: true } as const;
   const error = (field: string, message: string, hint: string) =>
     faults.push({ severity: 'error', field, message, hint });
   if (!readable) return all;
   const { endpointSelector, nodeSelector } = spec;
   if (nodeSelector !== undefined) {
-    error(`${path}.nodeSelector`, 'policies for nodes are not enforced yet', 'use endpointSelector to govern pods');
-    if (endpointSelector === undefined) return 'nodes';
+    if (endpointSelector === undefined) return readNodes(nodeSelector, `${path}.nodeSelector`, source);
+    error(`${path}.nodeSelector`, 'cannot stand beside endpointSelector', 'make two policies of it');
   } else if (endpointSelector === undefined) {
     error(`${path}.endpointSelector`, 'is missing', 'say which pods are meant; {} is every pod');
   }
@@ -166,6 +176,22 @@ function readSubject(
   return broken && nodeSelector === undefined ? all : { pods, broken };
 }
 
+/** Rule.Sanitize and CiliumNetworkPolicy.Parse (pkg/policy/api, pkg/k8s/apis/cilium.io/v2): only of cluster-wide policies. */
+function readNodes(selector: unknown, field: string, { namespace, faults, sound }: Source): Subject | undefined {
+  let broken = !isRecord(selector) || !sound(field);
+  if (namespace !== undefined) {
+    const message = 'cannot stand in a policy of a namespace';
+    faults.push({ severity: 'error', field, message, hint: 'write a CiliumClusterwideNetworkPolicy' });
+    broken = true;
+  }
+  const report = (f: Fault) => {
+    broken ||= f.severity === 'error';
+    faults.push(f);
+  };
+  const nodes = isRecord(selector) && sound(field) ? plainExpr(selector as LabelSelector, field, report) : undefined;
+  return broken || !nodes ? undefined : { pods: { op: 'true' }, nodes, broken: false };
+}
+
 /** Are there rules of egress, or what may be some: unknown fields, a default that was asked for? */
 function concernsEgress(spec: Record<string, unknown>, readable: boolean, path: string, { sound }: Source): boolean {
   if (!readable || spec.egress !== undefined || spec.egressDeny !== undefined) return true;
@@ -174,7 +200,12 @@ function concernsEgress(spec: Record<string, unknown>, readable: boolean, path: 
   return Object.keys(spec).some((key) => !Object.hasOwn(ruleSpec.properties, key));
 }
 
-function isolatesEgress(spec: Record<string, unknown>, path: string, { faults, sound }: Source): boolean {
+function isolatesEgress(
+  spec: Record<string, unknown>,
+  path: string,
+  { faults, sound }: Source,
+  ofNodes: boolean,
+): boolean {
   if (!sound(`${path}.enableDefaultDeny`)) return true;
   const said = isRecord(spec.enableDefaultDeny) ? spec.enableDefaultDeny.egress : undefined;
   if (typeof said === 'boolean') return said;
@@ -182,6 +213,11 @@ function isolatesEgress(spec: Record<string, unknown>, path: string, { faults, s
   if (lists.every((list) => list === undefined || (Array.isArray(list) && list.length === 0))) {
     const field = `${path}.${spec.egress === undefined ? 'egressDeny' : 'egress'}`;
     if (lists.some((list) => list !== undefined)) {
+      if (ofNodes) {
+        const message = 'is empty: it does not isolate the nodes';
+        faults.push({ severity: 'warning', field, message, hint: 'write egress: [{}] to close' });
+        return false;
+      }
       // Rule.Sanitize looks at the lengths of the lists; who writes an empty one means to close.
       const message = 'is empty: Cilium would not isolate the pods, here they are isolated';
       faults.push({ severity: 'warning', field, message, hint: 'write egress: [{}] to close, or remove the list' });
@@ -231,8 +267,9 @@ function within(field: string, path: string): boolean {
 function withEffect(f: Fault, concerns: boolean, namespace: string | undefined): Fault {
   if (f.severity !== 'error') return f;
   if (/^specs?(\[\d+\])?\.nodeSelector/.test(f.field)) {
-    const alone = 'what nodes themselves send is not judged';
-    return { ...f, effect: concerns ? `${alone}, and the pods of an endpointSelector beside it reach nothing` : alone };
+    const alone = 'what nodes themselves send is not judged by it';
+    const pods = concerns && f.message.includes('beside endpointSelector');
+    return { ...f, effect: pods ? `${alone}, and the pods of its endpointSelector reach nothing` : alone };
   }
   if (!concerns) return f;
   const rule = /^specs?(\[\d+\])?\.(egressDeny|egress)(\[\d+\])?/.exec(f.field);
