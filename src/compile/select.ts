@@ -59,9 +59,7 @@ export class Selector {
     for (const tier of ir.tiers) {
       const { byNamespace, others, nodes } = this.indexOf(tier);
       const candidates = pod.name === NODE_SENDER ? nodes : [...(byNamespace.get(pod.namespace) ?? []), ...others];
-      const placed = candidates
-        .filter(({ policy }) => governs(policy, pod, snapshot))
-        .sort((a, b) => a.at - b.at);
+      const placed = candidates.filter(({ policy }) => governs(policy, pod, snapshot)).sort((a, b) => a.at - b.at);
       if (placed.length > 0) out.push({ tier, policies: placed.map((p) => p.policy) });
     }
     return out;

@@ -162,8 +162,7 @@ export function portMatches(match: PortMatch, snapshot: Snapshot, { to, protocol
   if (match.protocol !== null && match.protocol !== protocol) return false;
   if (match.service) {
     const service = snapshot.services.get(`${match.service.namespace}/${match.service.name}`);
-    const backs = (p: ServicePort) =>
-      p.protocol === protocol && p.backends.some((b) => b.ip === to && b.port === port);
+    const backs = (p: ServicePort) => p.protocol === protocol && p.backends.some((b) => b.ip === to && b.port === port);
     return !fragment && (service?.ports.some(backs) ?? false);
   }
   // A range of all ports looks at none: it matches fragments too.

@@ -1,10 +1,12 @@
 /** Which flows change their verdict between two sets of policies: every packet, not a sample. Pure. */
 import type { Packet, Verdict } from '../image/types.js';
 import { formatRule } from '../ir/names.js';
+import { NODE_SENDER } from '../ir/sender.js';
 import type { Snapshot } from '../identity/snapshot.js';
 import { Judge, packetIn, rowKey } from './judge.js';
 import {
   cidrEdges,
+  governNodes,
   knownAddresses,
   portSpans,
   type Senders,
@@ -40,7 +42,7 @@ export type Destination =
 
 /** Flows that changed in one way. */
 export interface Change {
-  /** `namespace/name`, ascending. */
+  /** `namespace/name`, ascending; `@node/NAME` of nodes. */
   readonly senders: readonly string[];
   readonly to: Destination;
   readonly ports: readonly PortSpan[];
@@ -62,11 +64,18 @@ export function diff(before: World, after: World): Difference {
     const comparison = new Comparison(worlds, keys);
     for (const senders of sendersOf(worlds, new Set(keys))) {
       pods += senders.pods.length;
-      for (const change of comparison.changes(senders)) join(changes, change);
+      for (const change of comparison.changes(senders)) join(changes, named(change, worlds[0]));
     }
   }
   const sorted = [...changes.values()].map((c) => ({ ...c, senders: [...c.senders].sort() }));
   return { changes: sorted.sort(byName), pods };
+}
+
+/** Each node is a sender of its own. */
+function named(change: Change, { snapshot }: World): Change {
+  if (change.senders[0] !== NODE_SENDER) return change;
+  const { name } = snapshot.ownNode;
+  return { ...change, senders: [name === '' ? NODE_SENDER : `${NODE_SENDER}/${name}`] };
 }
 
 function byName(a: Change, b: Change): number {
@@ -87,13 +96,19 @@ function join(changes: Map<string, Change>, change: Change): void {
 function nodesOf(before: World, after: World): [readonly [World, World], readonly string[]][] {
   const keys = [...new Set([...before.snapshot.pods.keys(), ...after.snapshot.pods.keys()])];
   const told = [before, after].some(({ snapshot: { ownNode } }) => ownNode.name !== '' || ownNode.ips.length > 0);
-  if (told) return [[[before, after], keys]];
+  const nodeToo = governNodes([before, after]);
+  if (told) return [[[before, after], nodeToo ? [...keys, NODE_SENDER] : keys]];
   const nodeOf = (key: string) => {
     const pod = after.snapshot.pods.get(key) ?? before.snapshot.pods.get(key);
     const known = [before, after].some(({ snapshot }) => snapshot.nodes.has(pod?.nodeName ?? ''));
     return known ? (pod?.nodeName ?? '') : '';
   };
   const byNode = groupBy(keys, nodeOf);
+  if (nodeToo) {
+    for (const { snapshot } of [before, after])
+      for (const name of snapshot.nodes.keys())
+        if (!byNode.get(name)?.includes(NODE_SENDER)) byNode.set(name, [...(byNode.get(name) ?? []), NODE_SENDER]);
+  }
   const on = ({ ir, snapshot }: World, name: string) => ({ ir, snapshot: { ...snapshot, ownNode: { name, ips: [] } } });
   return [...byNode].map(([node, pods]) => [[on(before, node), on(after, node)], pods]);
 }
@@ -162,7 +177,8 @@ class Comparison {
     for (const { ranges, spans, was, is } of found.all())
       yield { senders: senders.pods, to: { kind: 'addresses', ranges, own: !selfish }, ports: spans, was, is };
     if (selfish) for (const key of senders.pods) yield* this.itself(key, ports);
-    yield* this.services(senders.pods);
+    // What a node sends is met after the translation.
+    if (from !== NODE_SENDER) yield* this.services(senders.pods);
   }
 
   /** Puts together what each world's set of the pod has one row for. */

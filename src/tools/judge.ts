@@ -11,6 +11,7 @@ import type { Image, ImageService, Packet, PolicySet, Verdict } from '../image/t
 import { evaluate } from '../ir/evaluate.js';
 import { ruleId } from '../ir/names.js';
 import { DEFAULT_RULE, implicitRules, type Ir, type RuleRef } from '../ir/types.js';
+import { senderOf } from '../ir/sender.js';
 import { type ServicePlace, servicePlaces, type World } from './packets.js';
 import { LAST_PORT, type PortSpan, protocolOf } from './ranges.js';
 
@@ -34,7 +35,7 @@ export class Judge {
     pods: readonly string[],
   ) {
     const { ir, snapshot } = world;
-    const known = pods.filter((key) => snapshot.pods.has(key));
+    const known = pods.filter((key) => senderOf(snapshot, key));
     this.image = new Compiler().compile(ir, snapshot, known);
     this.places = servicePlaces(snapshot);
     // The kernel asks for kinds of backends, and not for many: here each is judged, as evaluate() does.

@@ -18,7 +18,7 @@ export type Check =
   | 'redundant' // a rule with the same effect always comes first
   | 'no-destination' // a rule that can match nothing
   | 'empty-selector' // a selector that matches nothing that there is
-  | 'no-pods' // a policy that selects no pod
+  | 'no-pods' // a policy that selects no pod, or no node
   | 'no-dns' // a pod that may reach something, but no DNS
   | 'cidr-covers-pods' // a block with pods in it, in a language whose blocks mean none
   | 'too-many-rules'; // a set that does not fit the maps
@@ -41,17 +41,27 @@ export function lint(world: World): Finding[] {
   for (const tier of world.ir.tiers) {
     for (const policy of tier.policies) {
       const add = adder(findings, world.snapshot, policy);
-      const subjects = [...world.snapshot.pods.values()].filter((pod) =>
-        matchWorkload(policy.subject, pod, world.snapshot),
-      );
-      if (subjects.length === 0 && world.snapshot.pods.size > 0)
-        add('warning', 'no-pods', undefined, 'selects no pod', 'correct its selector, or its namespace');
-      for (const rules of byIndex(policy)) checkRules(rules, subjects.length > 0, world, reached, add);
+      const selects = selectsSome(policy, world.snapshot);
+      if (selects === false) {
+        const [what, place] = policy.nodes ? ['node', ''] : ['pod', ', or its namespace'];
+        add('warning', 'no-pods', undefined, `selects no ${what}`, `correct its selector${place}`);
+      }
+      for (const rules of byIndex(policy)) checkRules(rules, selects === true, world, reached, add);
     }
   }
   dnsFindings(world, reached, findings);
   for (const facts of reached.senders) if (facts.refused !== undefined) findings.push(tooMany(facts, world.snapshot));
   return findings;
+}
+
+/** undefined: there is nothing that it could select. */
+function selectsSome({ nodes, subject }: IrPolicy, snapshot: Snapshot): boolean | undefined {
+  if (nodes !== undefined) {
+    if (snapshot.nodes.size === 0) return undefined;
+    return [...snapshot.nodes.values()].some((node) => matchLabels(nodes, node.labels));
+  }
+  if (snapshot.pods.size === 0) return undefined;
+  return [...snapshot.pods.values()].some((pod) => matchWorkload(subject, pod, snapshot));
 }
 
 type Add = (

@@ -11,6 +11,7 @@ import type { Backend, Node, Pod, Service, Snapshot } from '../identity/snapshot
 import type { Packet } from '../image/types.js';
 import { type Judged, ownNodeAddresses, peerMatches } from '../ir/evaluate.js';
 import type { Peer } from '../ir/peers.js';
+import { NODE_SENDER, senderOf } from '../ir/sender.js';
 import { implicitRules, type Ir, type IrPolicy, type PortMatch, type Rule } from '../ir/types.js';
 import { hasPorts } from '../net/protocol.js';
 import {
@@ -34,7 +35,7 @@ export interface World {
 
 /** Pods that no policy of any world tells apart. */
 export interface Senders {
-  /** `namespace/name`, ascending; the first stands for all. */
+  /** `namespace/name`, ascending; the first stands for all. Or NODE_SENDER, alone. */
   readonly pods: readonly string[];
   /** World by world: what selects them. */
   readonly policies: readonly (readonly IrPolicy[])[];
@@ -42,12 +43,18 @@ export interface Senders {
   readonly rules: readonly Rule[];
 }
 
-/** @param only these pods; all pods that policies can select in one of the worlds otherwise */
+/** Is there a policy for nodes in one of the worlds? */
+export function governNodes(worlds: readonly World[]): boolean {
+  return worlds.some(({ ir }) => ir.tiers.some((t) => t.policies.some((p) => p.nodes !== undefined)));
+}
+
+/** @param only these pods; all pods that policies can select in one of the worlds, and the node if it has policies, otherwise */
 export function sendersOf(worlds: readonly World[], only?: ReadonlySet<string>): Senders[] {
   const keys = new Set<string>();
   for (const { snapshot } of worlds)
     for (const [key, pod] of snapshot.pods)
       if (!pod.hostNetwork && !pod.ended && (only?.has(key) ?? true)) keys.add(key);
+  if (governNodes(worlds) && (only?.has(NODE_SENDER) ?? true)) keys.add(NODE_SENDER);
   const numbers = new Map<IrPolicy, number>();
   const numberOf = (p: IrPolicy) => {
     const number = numbers.get(p) ?? numbers.size;
@@ -58,7 +65,7 @@ export function sendersOf(worlds: readonly World[], only?: ReadonlySet<string>):
   const groups = new Map<string, { pods: string[]; policies: IrPolicy[][] }>();
   for (const key of [...keys].sort()) {
     const policies = selected.map((s) => (s.get(key) ?? []).flatMap((selection) => selection.policies));
-    const id = policies.map((list) => list.map(numberOf).join()).join('|');
+    const id = `${key === NODE_SENDER} ${policies.map((list) => list.map(numberOf).join()).join('|')}`;
     const group = groups.get(id);
     if (group) group.pods.push(key);
     else groups.set(id, { pods: [key], policies });
@@ -221,7 +228,8 @@ export function* boundaryPackets(worlds: readonly World[]): Generator<Packet> {
       for (const { snapshot } of worlds)
         for (const ip of snapshot.pods.get(key)?.ips ?? []) yield* toPorts(key, ip, spans);
     }
-    for (const { ip, port, protocol } of places.values()) yield { from, to: ip, protocol, port };
+    if (from !== NODE_SENDER)
+      for (const { ip, port, protocol } of places.values()) yield { from, to: ip, protocol, port };
   }
 }
 
@@ -263,7 +271,7 @@ function kinds(
     const parts: unknown[] = [pieceAt(blocks, family, n)];
     worlds.forEach(({ snapshot }, w) => {
       const view = (views[w] as AddressViews).at(ip);
-      const sender = snapshot.pods.get(pods[0] as string) as Pod;
+      const sender = senderOf(snapshot, pods[0] as string) as Pod;
       const judged: Judged = { sender, to: ip, protocol: 6, port: 0, fragment: false };
       for (const peer of selectors.values()) parts.push(peerMatches(peer, view, judged) ? 1 : 0);
       const ports = [...view.pods.values()].flatMap((p) => (p.ended || p.hostNetwork ? [] : p.ports));

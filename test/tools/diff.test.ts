@@ -157,3 +157,18 @@ t.test('text of ranges and of ports', async (t) => {
   t.equal(spansText([{ ...span(6, 0, 65535), fragment: true }]), 'later fragments of tcp');
   t.equal(spansText([{ ...span(6, 0, 65535), protocols: Array.from({ length: 256 }, (_, i) => i) }]), 'every port');
 });
+
+t.test('policies for nodes: each node by itself', async (t) => {
+  const node = (name: string, role: string) =>
+    `---\n{apiVersion: v1, kind: Node, metadata: {name: ${name}, labels: {role: ${role}}}, status: {addresses: [{type: InternalIP, address: 192.168.0.${name === 'a' ? 1 : 2}}]}}\n`;
+  const of = (egress: string) => {
+    const text = `---\n{apiVersion: cilium.io/v2, kind: CiliumClusterwideNetworkPolicy, metadata: {name: n}, spec: {nodeSelector: {matchLabels: {role: x}}, egress: ${egress}}}\n`;
+    const { ir, snapshot } = worldOf(node('a', 'x') + node('b', 'y') + text);
+    return { ir, snapshot: { ...snapshot, ownNode: { name: '', ips: [] } } };
+  };
+  const before = of('[{toCIDR: [192.0.2.0/24]}]');
+  t.same(said(before, before), []);
+  t.same(said(before, of('[{toCIDR: [192.0.2.0/25]}]')), [
+    '@node/a | 192.0.2.128/25 | every port | allow ccnp/n#0 → deny ccnp/n#default',
+  ]);
+});

@@ -118,7 +118,11 @@ function readSpec(given: unknown, path: string, source: Source): Placed[] {
   const { pods, nodes, broken } = subject;
   const { ref, namespace } = source;
   const namespaces =
-    nodes !== undefined ? { names: [] } : namespace === undefined ? { labels: { op: 'true' } as const } : { names: [namespace] };
+    nodes !== undefined
+      ? { names: [] }
+      : namespace === undefined
+        ? { labels: { op: 'true' } as const }
+        : { names: [namespace] };
   const common = { ref, subject: { namespaces, pods }, ...(nodes === undefined ? {} : { nodes }), staged: false };
   const allow = readRules(spec, 'egress', path, source);
   const deny = readRules(spec, 'egressDeny', path, source);
