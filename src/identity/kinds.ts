@@ -14,6 +14,8 @@ const KINDS: ReadonlyMap<string, KindInfo> = new Map(
     '/Pod': { section: 'pods', namespaced: true },
     '/Service': { section: 'services', namespaced: true },
     '/Endpoints': { section: 'endpoints', namespaced: true },
+    // Policies refer to their labels.
+    '/ServiceAccount': { section: 'policies', namespaced: true },
     'discovery.k8s.io/EndpointSlice': { section: 'slices', namespaced: true },
     'networking.k8s.io/NetworkPolicy': { section: 'policies', namespaced: true },
     // The group it had before Kubernetes 1.7; the shape is the same, the dialect says so to the user.

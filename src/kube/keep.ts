@@ -248,6 +248,7 @@ const KINDS: Readonly<Record<string, Keep>> = {
     status: { phase: true, podIP: true, podIPs: true },
   },
   Node: { metadata: { ...identity, labels: true }, status: { addresses: true } },
+  ServiceAccount: { metadata: { ...identity, labels: true } },
   EndpointSlice: {
     metadata: { ...identity, labels: true },
     addressType: true,

@@ -24,6 +24,10 @@ export const CORE: readonly Resource[] = [
 /** Where slices are missing. */
 export const ENDPOINTS = core('Endpoints', 'endpoints', true);
 
+/** Calico's policies ask for their labels: followed where Calico's policies are. */
+export const ACCOUNTS = core('ServiceAccount', 'serviceaccounts', true);
+export const CALICO_GROUP = 'crd.projectcalico.org';
+
 export interface Wanted {
   readonly group: string;
   readonly versions: readonly string[];
@@ -53,7 +57,7 @@ export const FURTHER: readonly Wanted[] = [
   ...further('networking.k8s.aws', ['v1alpha1'], 'ClusterNetworkPolicy'),
   ...further('networking.x-k8s.io', ['v1alpha1'], 'ClusterNetworkPolicy'),
   ...further(
-    'crd.projectcalico.org',
+    CALICO_GROUP,
     ['v1'],
     'NetworkPolicy',
     'GlobalNetworkPolicy',

@@ -5,7 +5,17 @@ import type { Snapshot } from '../identity/snapshot.js';
 import type { Logger } from '../log.js';
 import type { KubeClient, KubeObject } from './client.js';
 import { Discovery, type Resource } from './discovery.js';
-import { CORE, CRDS, ENDPOINTS, FURTHER, NETWORK_POLICIES, sectionOf, SLICES } from './kinds.js';
+import {
+  ACCOUNTS,
+  CALICO_GROUP,
+  CORE,
+  CRDS,
+  ENDPOINTS,
+  FURTHER,
+  NETWORK_POLICIES,
+  sectionOf,
+  SLICES,
+} from './kinds.js';
 import { keepOf } from './keep.js';
 import { EntryReader } from './read.js';
 import { Reflector } from './reflector.js';
@@ -190,6 +200,7 @@ export class ClusterSource {
     const wanted = new Map<string, Resource>();
     for (const resource of found) if (resource.kind !== CRDS.kind) wanted.set(nameOf(resource), resource);
     if (!found.some((r) => r.kind === SLICES.kind)) wanted.set(nameOf(ENDPOINTS), ENDPOINTS);
+    if (found.some((r) => r.group === CALICO_GROUP)) wanted.set(nameOf(ACCOUNTS), ACCOUNTS);
     const core = new Set(CORE.map(nameOf));
     for (const [name, { resource, reflector }] of this.followed) {
       if (core.has(name) || wanted.has(name)) continue;

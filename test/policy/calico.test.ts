@@ -47,9 +47,9 @@ t.test('an Allow that cannot be enforced allows nothing', async (t) => {
   allow({ destination: { services: {} } }, 'destination.services.name', /is missing/);
   allow({ destination: { services: { name: 's' }, nets: ['10.0.0.0/8'] } }, 'destination.nets', /beside services/);
   allow(
-    { destination: { serviceAccounts: { selector: "team == 'x'" } } },
+    { destination: { serviceAccounts: { selector: 'team = x' } } },
     'destination.serviceAccounts.selector',
-    /labels of service accounts/,
+    /character 6/,
   );
   allow({ destination: { selector: 'app = web' } }, 'destination.selector', /character 5/);
   allow({ destination: { selector: 'global()' } }, 'destination.selector', /no meaning here/);
@@ -99,7 +99,7 @@ t.test('a policy of which it is not sure whom it is for', async (t) => {
   for (const [spec, field] of [
     [{ selector: 'app' }, 'spec.selector'],
     [{ selector: 7 }, 'spec.selector'],
-    [{ serviceAccountSelector: 'has(team)' }, 'spec.serviceAccountSelector'],
+    [{ serviceAccountSelector: 'team' }, 'spec.serviceAccountSelector'],
     [{ selecter: 'all()' }, 'spec.selecter'],
     [{ tier: 'none' }, 'spec.tier'],
     [{ order: 'first' }, 'spec.order'],
@@ -119,6 +119,14 @@ t.test('a policy of which it is not sure whom it is for', async (t) => {
   }
   const text = WORLD + object('Tier', 'none', { order: 'x' }) + np({ egress, tier: 'none' });
   t.match(problemsOf(text), [/Tier none.*must be a number|tier none cannot be read/s, /./]);
+});
+
+t.test('labels of service accounts that nobody has described', async (t) => {
+  const text = WORLD + np({ egress: [{ action: 'Allow' }], serviceAccountSelector: "team == 'x'" });
+  t.match(problemsOf(text), [
+    /^warning .*spec.serviceAccountSelector.*label team of service accounts, of which none is known/,
+  ]);
+  t.equal(judgeOf(text)('default/db', '10.9.0.1:80/tcp'), 'allow', 'it selects none');
 });
 
 t.test('types and their default', async (t) => {

@@ -6,6 +6,7 @@ import { isRecord } from '../../identity/fields.js';
 import type { LabelExpr, Peer } from '../../ir/peers.js';
 import type { Action, PortMatch } from '../../ir/types.js';
 import type { Cidr } from '../../net/addr.js';
+import { type Account, resolveAccounts } from './accounts.js';
 import {
   allOf,
   ALL,
@@ -17,7 +18,6 @@ import {
   onPods,
   onSet,
   saysGlobal,
-  unfollowed,
   withAccounts,
 } from './meaning.js';
 import { type Block, blocksOf, everywhere, intersect, toPeers, without } from './nets.js';
@@ -38,24 +38,26 @@ export interface EntitySpec {
   readonly domains?: readonly string[];
 }
 
+/** What the reading of a selector needs to know. */
+export interface Reading {
+  readonly accounts: readonly Account[];
+  /** An error closes the rule. */
+  readonly report: (fault: Fault) => void;
+}
+
 /** What stands around an entity. */
-export interface Context {
+export interface Context extends Reading {
   /** Of the policy; undefined: a global one. */
   readonly namespace: string | undefined;
   readonly action: Action;
   readonly ipVersion: 4 | 6 | undefined;
   readonly sets: readonly NetworkSet[];
-  /** An error closes the rule. */
-  readonly report: (fault: Fault) => void;
 }
 
 /** A selector's text as a tree; undefined, with a fault, if it cannot be read or followed. */
-export function readSelector(
-  text: string | undefined,
-  field: string,
-  report: (fault: Fault) => void,
-): Selector | undefined {
+export function readSelector(text: string | undefined, field: string, reading: Reading): Selector | undefined {
   if (text === undefined) return ALL;
+  const { report } = reading;
   const error = (message: string, hint: string) => report({ severity: 'error', field, message, hint });
   const parsed = parseSelector(text);
   if (isSelectorError(parsed)) {
@@ -74,27 +76,22 @@ export function readSelector(
     error('global() cannot be combined', 'write global() alone, or make two rules of it');
     return undefined;
   }
-  return parsed;
+  return followAccounts(parsed, field, reading);
 }
 
-/** The labels of service accounts are not followed: only their names can be asked for. */
-export function readAccountSelector(
-  text: string | undefined,
-  field: string,
-  report: (fault: Fault) => void,
-): Selector | undefined {
-  const parsed = readSelector(text, field, report);
-  const selector = parsed && ofAccounts(parsed);
-  const label = selector && unfollowed(selector);
-  if (label === undefined) return selector;
-  const message = `label ${label}: labels of service accounts are not enforced`;
-  report({
-    severity: 'error',
-    field,
-    message,
-    hint: 'name the accounts: serviceAccounts.names, or projectcalico.org/name',
+/** Over endpoints, from the text of a selector over their service accounts. */
+export function readAccountSelector(text: string | undefined, field: string, reading: Reading): Selector | undefined {
+  const parsed = readSelector(text, field, reading);
+  return parsed && followAccounts(ofAccounts(parsed), field, reading);
+}
+
+/** Labels of accounts can be asked for in any selector. */
+function followAccounts(selector: Selector, field: string, { accounts, report }: Reading): Selector {
+  return resolveAccounts(selector, accounts, (label) => {
+    if (accounts.length > 0) return;
+    const message = `asks for label ${label} of service accounts, of which none is known`;
+    report({ severity: 'warning', field, message, hint: 'add the ServiceAccounts to the manifests' });
   });
-  return undefined;
 }
 
 /** Endpoints that an entity means, or does not mean; both undefined: it says nothing of endpoints. */
@@ -104,14 +101,15 @@ interface Endpoints {
 }
 
 /** As libcalico-go's updateprocessors/rules.go combines them. undefined: cannot be read. */
-function readEndpoints(spec: EntitySpec, path: string, { namespace, report }: Context): Endpoints | undefined {
+function readEndpoints(spec: EntitySpec, path: string, context: Context): Endpoints | undefined {
   const { serviceAccounts } = spec;
+  const { namespace, report } = context;
   // Empty texts and lists are absent ones.
   const text = (value: string | undefined) => (value === '' ? undefined : value);
-  const own = readSelector(text(spec.selector), `${path}.selector`, report);
-  const not = readSelector(text(spec.notSelector), `${path}.notSelector`, report);
-  const ofNamespace = readSelector(text(spec.namespaceSelector), `${path}.namespaceSelector`, report);
-  const accounts = readAccountSelector(text(serviceAccounts?.selector), `${path}.serviceAccounts.selector`, report);
+  const own = readSelector(text(spec.selector), `${path}.selector`, context);
+  const not = readSelector(text(spec.notSelector), `${path}.notSelector`, context);
+  const ofNamespace = readSelector(text(spec.namespaceSelector), `${path}.namespaceSelector`, context);
+  const accounts = readAccountSelector(text(serviceAccounts?.selector), `${path}.serviceAccounts.selector`, context);
   if (!own || !not || !ofNamespace || !accounts) return undefined;
   const names = serviceAccounts?.names ?? [];
   const positive = text(spec.selector) ?? text(serviceAccounts?.selector) ?? names[0];

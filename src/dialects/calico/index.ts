@@ -16,7 +16,7 @@ import type { IrPolicy, PolicyRef, Rule } from '../../ir/types.js';
 import { type Dialect, type Fault, type Placed, type TierPlace, TIERS, type Understood } from '../dialect.js';
 import { networkPolicy } from '../networkpolicy.js';
 import { compileSchema, shapeFaults, withoutNulls } from '../schema.js';
-import { readAccountSelector, readSelector, workloads } from './entity.js';
+import { type Reading, readAccountSelector, readSelector, workloads } from './entity.js';
 import { ALL, allOf, inNamespace, isFalse, ofNamespaces } from './meaning.js';
 import { type ReadRule, readRules } from './rules.js';
 import {
@@ -44,7 +44,7 @@ const KUBERNETES = 'StagedKubernetesNetworkPolicy';
 export const calico: Dialect = {
   name: 'calico',
   claims: (raw) => ours(raw) && (Object.hasOwn(KINDS, raw.kind) || raw.kind === KUBERNETES),
-  supports: (raw) => ours(raw) && isSupporting(raw.kind),
+  supports: (raw) => isSupporting(raw, ours(raw)),
   check: checkSupporting,
   understand: (raw, supporting) => (raw.kind === KUBERNETES ? understandKubernetes(raw) : understand(raw, supporting)),
 };
@@ -70,8 +70,8 @@ function understand(raw: RawPolicy, objects: readonly RawPolicy[]): Understood {
   const sound = (path: string) => !faults.some((f) => f.severity === 'error' && under(f.field, path));
   const concerns = concernsEgress(raw, spec, sound, faults);
   const before = faults.length;
-  const subject = readSubject(spec, namespace, sound, (f) => faults.push(f));
-  const { tiers, sets } = readSupporting(objects);
+  const { tiers, sets, accounts } = readSupporting(objects);
+  const subject = readSubject(spec, namespace, sound, { accounts, report: (f) => faults.push(f) });
   const tier = readTier(spec, tiers, sound, faults);
   const closed = !subject || !tier || !wellPlaced(faults, before);
   if (!concerns) return done([], faults);
@@ -89,6 +89,7 @@ function understand(raw: RawPolicy, objects: readonly RawPolicy[]): Understood {
     tier: place.name,
     staged,
     sets,
+    accounts,
     closed,
     sound,
     report: (f) => faults.push(f),
@@ -193,15 +194,15 @@ function readSubject(
   spec: Record<string, unknown>,
   namespace: string | undefined,
   sound: (path: string) => boolean,
-  report: (fault: Fault) => void,
+  reading: Reading,
 ): Selector | undefined {
   const text = (field: string) => {
     const value = sound(`spec.${field}`) ? spec[field] : undefined;
     return typeof value === 'string' && value !== '' ? value : undefined;
   };
-  const own = readSelector(text('selector'), 'spec.selector', report);
-  const accounts = readAccountSelector(text('serviceAccountSelector'), 'spec.serviceAccountSelector', report);
-  const spaces = readSelector(text('namespaceSelector'), 'spec.namespaceSelector', report);
+  const own = readSelector(text('selector'), 'spec.selector', reading);
+  const accounts = readAccountSelector(text('serviceAccountSelector'), 'spec.serviceAccountSelector', reading);
+  const spaces = readSelector(text('namespaceSelector'), 'spec.namespaceSelector', reading);
   if (!own || !accounts || !spaces) return undefined;
   const where = namespace === undefined ? ofNamespaces(spaces) : inNamespace(namespace);
   return allOf(where, own, accounts);

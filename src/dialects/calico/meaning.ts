@@ -9,18 +9,19 @@ import { type LabelExpr, VIRTUAL } from '../../ir/peers.js';
 import type { NetworkSet } from './supporting.js';
 import type { Selector } from './selector.js';
 
-const NAMESPACE = 'projectcalico.org/namespace';
-const ACCOUNT = 'projectcalico.org/serviceaccount';
+export const NAMESPACE = 'projectcalico.org/namespace';
+export const ACCOUNT = 'projectcalico.org/serviceaccount';
 const ORCHESTRATOR = 'projectcalico.org/orchestrator';
 /** A label that Calico adds to each namespace and each service account: its name. */
-const NAME = 'projectcalico.org/name';
+export const NAME = 'projectcalico.org/name';
 const OF_NAMESPACE = 'pcns.';
-const OF_ACCOUNT = 'pcsa.';
+export const OF_ACCOUNT = 'pcsa.';
 
 const TRUE: LabelExpr = { op: 'true' };
 const FALSE: LabelExpr = { op: 'not', of: TRUE };
 
 export const ALL: Selector = { op: 'all' };
+export const NOTHING: Selector = { op: 'not', of: ALL };
 
 /** The endpoints of one namespace. */
 export function inNamespace(name: string): Selector {
@@ -66,22 +67,9 @@ function rewrite(selector: Selector, prefix: string, leaf: (op: 'all' | 'global'
   }
 }
 
-/** A label that cannot be followed, if the selector has one: those of service accounts. */
-export function unfollowed(selector: Selector): string | undefined {
-  return keysOf(selector)
-    .find((key) => key.startsWith(OF_ACCOUNT) && key !== OF_ACCOUNT + NAME)
-    ?.slice(OF_ACCOUNT.length);
-}
-
 export function saysGlobal(selector: Selector): boolean {
   if (selector.op === 'and' || selector.op === 'or') return selector.of.some(saysGlobal);
   return selector.op === 'not' ? saysGlobal(selector.of) : selector.op === 'global';
-}
-
-function keysOf(selector: Selector): string[] {
-  if (selector.op === 'and' || selector.op === 'or') return selector.of.flatMap(keysOf);
-  if (selector.op === 'not') return keysOf(selector.of);
-  return 'key' in selector ? [selector.key] : [];
 }
 
 /** The pods that a selector over endpoints means. */
@@ -187,7 +175,7 @@ function setValue(key: string, { namespace, labels }: NetworkSet): string | unde
 }
 
 /** As libcalico-go/lib/selector/parser/ast.go has it: `!=` and `not in` match where the label is missing. */
-function holds(leaf: Leaf, value: string | undefined): boolean {
+export function holds(leaf: Leaf, value: string | undefined): boolean {
   switch (leaf.op) {
     case 'has':
       return value !== undefined;

@@ -3,6 +3,7 @@ import { isRecord } from '../../identity/fields.js';
 import type { Action, PolicyRef, PortMatch, Rule } from '../../ir/types.js';
 import { hasPorts } from '../../net/protocol.js';
 import type { Fault } from '../dialect.js';
+import type { Account } from './accounts.js';
 import { type Context, type EntitySpec, readDestination, readSource } from './entity.js';
 import { ALL } from './meaning.js';
 import { type PortFields, readPorts } from './ports.js';
@@ -20,6 +21,7 @@ export interface RuleContext {
   readonly tier: string;
   readonly staged: boolean;
   readonly sets: readonly NetworkSet[];
+  readonly accounts: readonly Account[];
   /** The policy as a whole cannot be read: it may deny, and does nothing else. */
   readonly closed: boolean;
   /** Is the part at this path free of faults of shape? */
@@ -71,10 +73,10 @@ function readRule(
 ): ReadRule | undefined {
   const path = `spec.egress[${index}]`;
   const { source = {}, destination = {}, ipVersion } = spec;
-  const { policy, sets } = context;
+  const { policy, sets, accounts } = context;
   const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
   if (spec.http) error(`${path}.http`, 'HTTP is not enforced in egress rules', 'remove it, or match ports alone');
-  const around: Context = { namespace: policy.namespace, action, ipVersion, sets, report };
+  const around: Context = { namespace: policy.namespace, action, ipVersion, sets, accounts, report };
   const senders = readSource(source, `${path}.source`, around);
   const to = readDestination(destination, `${path}.destination`, around);
   const { ports = [], notPorts = [] } = destination;

@@ -3,6 +3,7 @@ import { isRecord } from '../../identity/fields.js';
 import type { RawPolicy } from '../../identity/snapshot.js';
 import { type Cidr, tryParseCidr } from '../../net/addr.js';
 import { type Fault, type TierPlace, TIERS } from '../dialect.js';
+import { type Account, readAccount } from './accounts.js';
 import { compileSchema, shapeFaults, withoutNulls } from '../schema.js';
 import { networkSetSchema, tierSchema } from './schema.js';
 
@@ -21,6 +22,7 @@ export interface Supporting {
   /** By name; null: there is such a Tier, but it cannot be read. */
   readonly tiers: ReadonlyMap<string, TierPlace | null>;
   readonly sets: readonly NetworkSet[];
+  readonly accounts: readonly Account[];
 }
 
 /** Where Kubernetes' own policies stand. The last two: what Calico called them while they held AdminNetworkPolicies. */
@@ -36,8 +38,9 @@ const BUILT_IN: ReadonlyMap<string, TierPlace> = new Map(
 
 const KINDS = ['Tier', 'NetworkSet', 'GlobalNetworkSet'];
 
-export function isSupporting(kind: string): boolean {
-  return KINDS.includes(kind);
+/** @param ours of one of Calico's API groups */
+export function isSupporting({ apiVersion, kind }: RawPolicy, ours: boolean): boolean {
+  return ours ? KINDS.includes(kind) : kind === 'ServiceAccount' && apiVersion === 'v1';
 }
 
 const read = new WeakMap<readonly RawPolicy[], Supporting>();
@@ -48,16 +51,19 @@ export function readSupporting(objects: readonly RawPolicy[]): Supporting {
   if (known) return known;
   const tiers = new Map<string, TierPlace | null>(BUILT_IN);
   const sets: NetworkSet[] = [];
+  const accounts: Account[] = [];
   for (const raw of objects) {
-    if (raw.kind !== 'Tier') sets.push(readSet(raw).set);
+    if (raw.kind === 'ServiceAccount') accounts.push(readAccount(raw));
+    else if (raw.kind !== 'Tier') sets.push(readSet(raw).set);
     else if (!BUILT_IN.has(raw.name)) tiers.set(raw.name, readTier(raw).place);
   }
-  const found = { tiers, sets };
+  const found = { tiers, sets, accounts };
   read.set(objects, found);
   return found;
 }
 
 export function checkSupporting(raw: RawPolicy): readonly Fault[] {
+  if (raw.kind === 'ServiceAccount') return [];
   return raw.kind === 'Tier' ? readTier(raw).faults : readSet(raw).faults;
 }
 
