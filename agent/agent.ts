@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { Compiler } from '../src/compile/index.js';
 import { DialectRegistry } from '../src/dialects/index.js';
 import { AgentError } from '../src/errors.js';
-import { decodeFlowEnd } from '../src/flow/decode.js';
+import { decodeEvent, decodeFlowEnd, EVENT_SIZE, eventTime } from '../src/flow/decode.js';
 import { Enricher, type Known } from '../src/flow/enrich.js';
 import { FlowHub } from '../src/flow/hub.js';
 import type { Snapshot } from '../src/identity/snapshot.js';
@@ -49,6 +49,8 @@ import { agentStatus, policyProblems, policyStatus, type StatusParts, VERSION } 
 const RING_MS = 100;
 /** Events read before other work has its turn: fewer than the hub keeps, so that quick readers miss none. */
 const RING_BATCH = 2048;
+/** Records that nobody reads become flows all the same, while the clocks are what they were. */
+const SETTLE_MS = 5000;
 /** One slice of 4,096 flows each time. */
 const SWEEP_MS = 250;
 const CHECK_MS = 30_000;
@@ -122,8 +124,11 @@ export class Agent implements AgentView {
     };
     const clock = new KernelClock(programs.programs.clock);
 
-    const hub = new FlowHub({ nodeName: options.nodeName });
     const enricher = new Enricher({ nodeName: options.nodeName });
+    const hub = new FlowHub({
+      nodeName: options.nodeName,
+      records: { size: EVENT_SIZE, timeNs: eventTime, flow: (buf, at) => enricher.enrich(decodeEvent(buf, at)) },
+    });
     const store = new KernelMapStore(programs.maps, {
       statePath: join(options.runDir, 'journal'),
       reject: options.denyResponse === 'reject',
@@ -165,6 +170,8 @@ export class Agent implements AgentView {
         }
         const { endpoints } = placed;
         const rules = recovered.size > 0 ? new Map([...recovered, ...state.image.rules]) : state.image.rules;
+        // What was sent before has the names that it had before.
+        hub.settle();
         enricher.update({ snapshot: state.snapshot, rules, endpoints });
         if (!this.tookOver) programs.dropOthers();
         this.tookOver = true;
@@ -205,7 +212,7 @@ export class Agent implements AgentView {
 
     let again = false;
     const drain = () => {
-      const n = ring.drain((event) => hub.publish(enricher.enrich(event)), RING_BATCH);
+      const n = ring.records((buf, at) => hub.note(buf, at), RING_BATCH);
       if (n < RING_BATCH || again) return;
       // More is waiting; readers of the hub have their turn in between.
       again = true;
@@ -215,6 +222,7 @@ export class Agent implements AgentView {
       });
     };
     this.every(RING_MS, drain);
+    this.every(SETTLE_MS, () => hub.settle());
     this.every(SWEEP_MS, () => sweeper.tick(Number(clock.jiffies())));
     this.every(LOSS_MS, () => this.reportLosses());
     this.every(CHECK_MS, () => {

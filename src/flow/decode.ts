@@ -73,6 +73,14 @@ function mac(buf: Buffer, at: number): string {
   return text;
 }
 
+/** Bytes of struct ea_event. */
+export const EVENT_SIZE = STRUCTS.ea_event.size;
+
+/** Of an event's time alone: CLOCK_MONOTONIC, nanoseconds. */
+export function eventTime(buf: Buffer, at: number): number {
+  return u64(buf, at + E.time_ns.offset);
+}
+
 /**
  * Decodes one event.
  * @param buf holds struct ea_event at `at`; not kept

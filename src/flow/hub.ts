@@ -18,6 +18,17 @@ export interface HubOptions {
   capacity?: number;
   /** Nanoseconds since 1970. */
   now?: () => bigint;
+  /** How to read what note() is given. */
+  records?: Records;
+}
+
+/** Events as they come from the kernel. */
+export interface Records {
+  /** Bytes, a multiple of 4. */
+  readonly size: number;
+  /** CLOCK_MONOTONIC. */
+  timeNs(buf: Buffer, at: number): number;
+  flow(buf: Buffer, at: number): Flow;
 }
 
 export interface HubStats {
@@ -57,8 +68,15 @@ export class FlowHub {
   readonly nodeName: string;
   readonly #capacity: number;
   readonly #now: () => bigint;
-  /** Flow n is at n % capacity. */
+  /** Flow n is at n % capacity; undefined: what there is of it is a record. */
   readonly #ring: (Flow | undefined)[];
+  /** CLOCK_MONOTONIC of each. */
+  readonly #times: Float64Array;
+  readonly #records: Records | undefined;
+  readonly #bytes: Buffer;
+  readonly #words: Int32Array;
+  /** From this number on flows may be records. */
+  #unread = 0;
   readonly #started: bigint;
   /** Flows ever written: the next one's number. */
   #written = 0;
@@ -75,21 +93,65 @@ export class FlowHub {
     this.#capacity = opts.capacity ?? DEFAULT_CAPACITY;
     this.#now = opts.now ?? (() => (BigInt(Date.now()) * SECOND) / 1000n);
     this.#ring = new Array<Flow | undefined>(this.#capacity);
+    this.#times = new Float64Array(this.#capacity);
+    this.#records = opts.records;
+    this.#bytes = Buffer.from(new ArrayBuffer(this.#capacity * (opts.records?.size ?? 0)));
+    this.#words = new Int32Array(this.#bytes.buffer, this.#bytes.byteOffset, this.#bytes.length / 4);
     this.#marks = new Marks(Math.max(this.#capacity >> 4, 1));
     this.#started = this.#now();
   }
 
   publish(flow: Flow): void {
-    const second = Math.floor(flow.event.timeNs / 1e9);
-    this.#rate.count(second);
-    this.#seen(flow.source.namespace, second);
-    this.#seen(flow.destination.namespace, second);
-    const slot = this.#written % this.#capacity;
-    const evicted = this.#ring[slot];
-    if (evicted) this.#marks.evicted(this.#written - this.#capacity, evicted.event.timeNs);
-    this.#ring[slot] = flow;
-    this.#written++;
+    this.#ring[this.#next(flow.event.timeNs)] = flow;
+    this.#look(flow);
     if (this.#waiting.size > 0) this.#wake();
+  }
+
+  /**
+   * The same with a record, which is copied: it becomes a flow when somebody asks. Most never do, where there are many and nobody
+   * reads them. Whoever changes what records are read by calls settle() before.
+   * @param buf aligned to 4 bytes, as `at` is
+   */
+  note(buf: Buffer, at: number): void {
+    const { size, timeNs } = this.#records as Records;
+    const slot = this.#next(timeNs(buf, at));
+    this.#ring[slot] = undefined;
+    // A view is cheaper than a copy by the library, for so few words.
+    const words = wordsOf(buf);
+    const from = (buf.byteOffset + at) / 4;
+    const to = (slot * size) / 4;
+    for (let i = 0; i < size / 4; i++) this.#words[to + i] = words[from + i] as number;
+    if (this.#waiting.size > 0) this.#wake();
+  }
+
+  /** Makes flows of the records that there are. */
+  settle(): void {
+    const { size, flow } = this.#records ?? { size: 0 };
+    for (let n = Math.max(this.#unread, this.#oldest); flow && n < this.#written; n++) {
+      const slot = n % this.#capacity;
+      if (this.#ring[slot]) continue;
+      const made = flow(this.#bytes, slot * size);
+      this.#ring[slot] = made;
+      this.#look(made);
+    }
+    this.#unread = this.#written;
+  }
+
+  /** The slot of the flow that comes now. */
+  #next(timeNs: number): number {
+    this.#rate.count(Math.floor(timeNs / 1e9));
+    const slot = this.#written % this.#capacity;
+    const before = this.#written - this.#capacity;
+    if (before >= 0) this.#marks.evicted(before, this.#times[slot] as number);
+    this.#times[slot] = timeNs;
+    this.#written++;
+    return slot;
+  }
+
+  #look({ event, source, destination }: Flow): void {
+    const second = Math.floor(event.timeNs / 1e9);
+    this.#seen(source.namespace, second);
+    this.#seen(destination.namespace, second);
   }
 
   /** Events that never arrived: readers are told, whatever their filters. To be called about once a second. */
@@ -113,6 +175,7 @@ export class FlowHub {
 
   /** Namespaces with flows within the last hour, sorted; of very many, the latest. */
   namespaces(): { namespace: string }[] {
+    this.settle();
     const oldest = this.#second() - NAMESPACE_SECONDS;
     return [...this.#namespaces]
       .filter(([, second]) => second >= oldest)
@@ -134,6 +197,7 @@ export class FlowHub {
       throw new AgentError('USAGE', 'first and follow exclude each other', { where: { field: 'first' } });
     }
     const passes = compileFilter(req.whitelist, req.blacklist);
+    this.settle();
     const since = nanos(req.since, 'since');
     const until = nanos(req.until, 'until');
     const number = limit(req.number);
@@ -167,6 +231,7 @@ export class FlowHub {
       if (missing) yield { lost: missing };
     }
     while (!r.signal.aborted && told < r.most) {
+      if (this.#unread < this.#written) this.settle();
       if (next < this.#oldest) {
         const missed = Math.min(this.#oldest, r.end) - next;
         const now = this.#now();
@@ -240,6 +305,7 @@ export class FlowHub {
 
   /** Now, in seconds of CLOCK_MONOTONIC as the flows have them. */
   #second(): number {
+    this.settle();
     const last = this.#ring[(this.#written - 1) % this.#capacity];
     if (!last) return 0;
     return Math.floor((Number(this.#now() - last.timeNs) + last.event.timeNs) / 1e9);
@@ -272,6 +338,15 @@ export class FlowHub {
     this.#namespaces.set(namespace, second);
     if (this.#namespaces.size > MAX_NAMESPACES) this.#namespaces.delete(this.#namespaces.keys().next().value as string);
   }
+}
+
+const views = new WeakMap<ArrayBufferLike, Int32Array>();
+
+/** The whole memory that a buffer lies in. */
+function wordsOf({ buffer }: Buffer): Int32Array {
+  let view = views.get(buffer);
+  if (!view) views.set(buffer, (view = new Int32Array(buffer, 0, Math.floor(buffer.byteLength / 4))));
+  return view;
 }
 
 function isWithin(lost: Lost, { since, until }: Reading): boolean {
