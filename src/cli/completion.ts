@@ -21,7 +21,7 @@ const VALUES: Readonly<Record<string, readonly string[]>> = {
 };
 const FILES: ReadonlySet<string> = new Set(['--socket', '--kubeconfig', '--manifests', '--with']);
 /** Commands whose arguments are files or directories. */
-const OF_FILES = ['validate', 'lint', 'test', 'diff'];
+const OF_FILES = ['validate', 'lint', 'test', 'diff', 'convert'];
 
 export function completionCommand(program: Command): void {
   program

@@ -3,6 +3,7 @@ import { Command, Option } from 'commander';
 import { AGENT_NAMESPACE } from '../relay/names.js';
 import { AgentClient } from '../rpc/client.js';
 import { completionCommand } from './completion.js';
+import { convertCommand } from './convert.js';
 import { diffCommand } from './diff.js';
 import { doctorCommand } from './doctor.js';
 import { explainCommand } from './explain.js';
@@ -46,6 +47,7 @@ export function makeProgram(): Command {
   lintCommand(program);
   testCommand(program);
   diffCommand(program);
+  convertCommand(program);
   doctorCommand(program);
   completionCommand(program);
   versionCommand(program);

@@ -294,6 +294,24 @@ export function toIr(snapshot: Snapshot): IrResult {
   return new DialectRegistry().toIr(snapshot);
 }
 
+/** What is made of one object; undefined: it is no policy. Policies that are only to be watched are staged. */
+export function understandOne(raw: RawPolicy, { policies, namespaces }: Snapshot): Understood | undefined {
+  const dialect = DIALECTS.find((d) => d.claims(raw));
+  if (!dialect) return undefined;
+  const supporting = policies.filter((other) => dialect.supports?.(other));
+  const result = dialect.understand(
+    raw,
+    supporting.sort((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1)),
+  );
+  const audited = isAudit(annotationsOf(raw)) || isAudit(namespaces.get(raw.namespace ?? '')?.annotations);
+  return audited ? { ...result, policies: result.policies.map(staged) } : result;
+}
+
+/** Objects that policies refer to, and none themselves. */
+export function isSupporting(raw: RawPolicy): boolean {
+  return DIALECTS.some((dialect) => dialect.supports?.(raw));
+}
+
 function understand(raw: RawPolicy, supporting: Supporting): Understood | undefined {
   const dialect = DIALECTS.find((d) => d.claims(raw));
   if (!dialect) return undefined;

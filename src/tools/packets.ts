@@ -206,12 +206,13 @@ function namedPorts(matches: readonly PortMatch[], snapshots: readonly Snapshot[
 /**
  * All packets at the boundaries, one sender for each kind of pod. What has many members of one kind (pods that no rule tells
  * apart) is met once. Not all are stored: there may be millions.
+ * @param only of these pods; all otherwise
  */
-export function* boundaryPackets(worlds: readonly World[]): Generator<Packet> {
+export function* boundaryPackets(worlds: readonly World[], only?: ReadonlySet<string>): Generator<Packet> {
   const views = worlds.map(({ snapshot }) => new AddressViews(snapshot));
   const known = knownAddresses(worlds);
   const places = new Map(worlds.flatMap(({ snapshot }) => [...servicePlaces(snapshot)]));
-  for (const senders of sendersOf(worlds)) {
+  for (const senders of sendersOf(worlds, only)) {
     const spans = portSpans(
       senders.rules,
       worlds.map((w) => w.snapshot),

@@ -1,0 +1,277 @@
+/**
+ * Policies of one language as policies of another. What is made is read back as any manifest is, and proven: each policy by itself, then
+ * all of them in the place of those that were given, on clusters that tell selectors apart and on the cluster that was given.
+ * What cannot be said, or is not the same, has a reason, and is not made.
+ */
+import { understandOne, isSupporting, toIr } from '../dialects/index.js';
+import type { Placed } from '../dialects/dialect.js';
+import { isRecord } from '../identity/fields.js';
+import { apiGroup } from '../identity/kinds.js';
+import type { RawPolicy, Snapshot } from '../identity/snapshot.js';
+import type { PolicyRef, RuleRef } from '../ir/types.js';
+import { toCalico } from './calico.js';
+import { toCilium } from './cilium.js';
+import { toClusterNetworkPolicy } from './clusternetworkpolicy.js';
+import { type Context, type Maker, type Manifest, type Reason, ruleField, type Source, type Target } from './common.js';
+import { toNetworkPolicy } from './networkpolicy.js';
+import { priorities } from './priorities.js';
+import { type Counterexample, prove } from './proof.js';
+import type { Assumptions } from './terms.js';
+import { documentText, policiesIn } from './text.js';
+import { witnesses } from './witness.js';
+
+const MAKERS: Readonly<Record<Target, Maker>> = {
+  networkpolicy: toNetworkPolicy,
+  cnp: toClusterNetworkPolicy,
+  calico: toCalico,
+  cilium: toCilium,
+};
+
+/** A policy that has an equivalent, proven. */
+export interface Converted {
+  readonly source: Source;
+  readonly objects: readonly Manifest[];
+  /** The objects as they were proven: YAML documents. */
+  readonly texts: readonly string[];
+}
+
+export interface Refused {
+  readonly source: Pick<Source, 'raw' | 'title'>;
+  readonly reasons: readonly Reason[];
+}
+
+export interface Conversion {
+  readonly converted: readonly Converted[];
+  /** Policies of the target's language, and what they refer to: as they were. */
+  readonly kept: readonly RawPolicy[];
+  readonly refused: readonly Refused[];
+  /** What is not a part of the conversion. */
+  readonly notes: readonly Refused[];
+  /** How many packets were judged. */
+  readonly packets: number;
+}
+
+/**
+ * @param own what is to be converted, of the snapshot's policies
+ * @param snapshot the cluster, as far as it is known, and all policies that are in force
+ */
+export function convert(
+  own: readonly RawPolicy[],
+  snapshot: Snapshot,
+  target: Target,
+  assumed: Assumptions,
+): Conversion {
+  const refused: Refused[] = [];
+  const notes: Refused[] = [];
+  const kept = own.filter((raw) => isOf(target, raw));
+  const sources = own
+    .filter((raw) => !isOf(target, raw) && !isSupporting(raw))
+    .flatMap((raw) => sourceOf(raw, snapshot, refused, notes));
+  const priority = priorities(sources.flatMap((source) => source.parts));
+  const prover = new Prover(snapshot, assumed);
+  let made: Made[] = [];
+  for (const source of sources) {
+    const reasons: Reason[] = [];
+    const context: Context = {
+      assumed,
+      priority,
+      refuse: (field, message) => {
+        if (!reasons.some((r) => r.field === field && r.message === message)) reasons.push({ field, message });
+      },
+    };
+    const objects = MAKERS[target](source, context);
+    const one = reasons.length === 0 ? write(source, objects, snapshot, context) : undefined;
+    if (one && reasons.length === 0) reasons.push(...prover.alone(one, target));
+    if (one && reasons.length === 0) made.push(one);
+    else refused.push({ source, reasons });
+  }
+  made = withoutNamesakes(made, snapshot, refused);
+  made = prover.together(made, target, refused);
+  const converted = made.map(({ source, objects, texts }): Converted => ({ source, objects, texts }));
+  return { converted, kept, refused, notes, packets: prover.packets };
+}
+
+/** Objects of the language, and of what belongs to it. */
+function isOf(target: Target, { apiVersion, kind }: RawPolicy): boolean {
+  const group = apiGroup(apiVersion);
+  switch (target) {
+    case 'networkpolicy':
+      return kind === 'NetworkPolicy' && (group === 'networking.k8s.io' || group === 'extensions');
+    case 'cnp':
+      return kind === 'ClusterNetworkPolicy' && group === 'policy.networking.k8s.io';
+    case 'calico':
+      return group === 'projectcalico.org' || group === 'crd.projectcalico.org';
+    case 'cilium':
+      return group === 'cilium.io';
+    default:
+      return target satisfies never;
+  }
+}
+
+function titleOf({ kind, namespace, name }: RawPolicy): string {
+  return `${kind} ${namespace === undefined ? '' : `${namespace}/`}${name}`;
+}
+
+function sourceOf(raw: RawPolicy, snapshot: Snapshot, refused: Refused[], notes: Refused[]): Source[] {
+  const understood = understandOne(raw, snapshot);
+  if (!understood) return [];
+  const source: Source = { raw, title: titleOf(raw), parts: understood.policies };
+  const errors = understood.faults.filter((f) => f.severity === 'error');
+  if (errors.length > 0) {
+    const reasons = errors.map(({ field, message }) => ({ field, message: `cannot be read: ${message}` }));
+    refused.push({ source, reasons });
+    return [];
+  }
+  if (source.parts.length === 0) {
+    notes.push({ source, reasons: [{ field: '', message: 'says nothing of egress: left out' }] });
+    return [];
+  }
+  const field = ingressOf(raw);
+  if (field !== undefined) {
+    const message = 'what it says of ingress is not converted: keep that half as a policy for Ingress alone';
+    notes.push({ source, reasons: [{ field, message }] });
+  }
+  return [source];
+}
+
+/** The field that makes it a policy for ingress too. */
+function ingressOf({ object, kind, apiVersion }: RawPolicy): string | undefined {
+  const specs = [object.spec, ...(Array.isArray(object.specs) ? object.specs : [])].filter(isRecord);
+  for (const spec of specs) {
+    const types = spec.policyTypes ?? spec.types;
+    if (Array.isArray(types) && types.length > 0) {
+      if (types.includes('Ingress')) return spec.policyTypes ? 'spec.policyTypes' : 'spec.types';
+      continue;
+    }
+    // Without types a NetworkPolicy is for ingress whatever it says.
+    if (kind === 'NetworkPolicy' && apiGroup(apiVersion) === 'networking.k8s.io') return 'spec.policyTypes';
+    for (const key of ['ingress', 'ingressDeny'])
+      if (Array.isArray(spec[key]) && spec[key].length > 0) return `spec.${key}`;
+  }
+  return undefined;
+}
+
+/** A conversion that has been written down and read again. */
+interface Made extends Converted {
+  readonly policies: readonly RawPolicy[];
+}
+
+function write(source: Source, objects: Manifest[], snapshot: Snapshot, { refuse }: Context): Made | undefined {
+  if (objects.length === 0) {
+    refuse('', 'selects no pod, and says nothing: there is nothing to make of it');
+    return undefined;
+  }
+  const { file, line } = source.raw.where;
+  const place = file === undefined ? '' : ` (${file}${line === undefined ? '' : `:${line}`})`;
+  const texts = objects.map((object) => documentText(object, [`from ${source.title}${place}`]));
+  const { policies, problems } = policiesIn(texts.join(''));
+  const all = { ...snapshot, policies: [...snapshot.policies, ...policies] };
+  const faults = policies
+    .flatMap((raw) => understandOne(raw, all)?.faults ?? [])
+    .filter((f) => f.severity === 'error')
+    .map((f) => `${f.field}: ${f.message}`);
+  for (const fault of [...problems, ...faults]) refuse('', `what it becomes cannot be read: ${fault}`);
+  if (policies.length !== objects.length && problems.length === 0)
+    refuse('', 'what it becomes has one name for several objects');
+  return { source, objects, texts, policies };
+}
+
+function keyOf(raw: Pick<RawPolicy, 'apiVersion' | 'kind' | 'namespace' | 'name'>): string {
+  return [apiGroup(raw.apiVersion), raw.kind, raw.namespace ?? '', raw.name].join('\0');
+}
+
+/** Two policies must not become one object, nor take another's place. */
+function withoutNamesakes(made: readonly Made[], snapshot: Snapshot, refused: Refused[]): Made[] {
+  const taken = new Map<string, string>(snapshot.policies.map((raw) => [keyOf(raw), JSON.stringify(raw.object)]));
+  return made.filter((one) => {
+    const same = one.policies.find((raw) => {
+      const other = taken.get(keyOf(raw));
+      // A tier that several need is one.
+      return other !== undefined && !(raw.kind === 'Tier' && other === JSON.stringify(raw.object));
+    });
+    if (same) {
+      const message = `becomes ${titleOf(same)}: another object has that name`;
+      refused.push({ source: one.source, reasons: [{ field: 'metadata.name', message }] });
+      return false;
+    }
+    for (const raw of one.policies) taken.set(keyOf(raw), JSON.stringify(raw.object));
+    return true;
+  });
+}
+
+class Prover {
+  packets = 0;
+
+  constructor(
+    private readonly snapshot: Snapshot,
+    private readonly assumed: Assumptions,
+  ) {}
+
+  /** The policy, and what it refers to, against what it became. */
+  alone(one: Made, target: Target): Reason[] {
+    const supporting = this.snapshot.policies.filter(isSupporting);
+    const counterexample = this.compare([one.source.raw, ...supporting], [...one.policies, ...supporting], false);
+    return counterexample ? [reasonOf(counterexample, one, target, 'what it becomes')] : [];
+  }
+
+  /** All policies, with what was made in the place of what it was made of. Who does not pass is refused, until all do. */
+  together(made: readonly Made[], target: Target, refused: Refused[]): Made[] {
+    let left = [...made];
+    for (;;) {
+      const replaced = new Set(left.map((one) => one.source.raw));
+      const after = this.snapshot.policies.filter((raw) => !replaced.has(raw));
+      if (left.length === 0) return left;
+      const counterexample = this.compare(this.snapshot.policies, [...after, ...deduplicated(left)], true);
+      if (!counterexample) return left;
+      const involved = left.filter((one) => isInvolved(one, counterexample));
+      const out = involved.length > 0 ? involved : left;
+      for (const one of out)
+        refused.push({
+          source: one.source,
+          reasons: [reasonOf(counterexample, one, target, 'beside the other policies, what it becomes')],
+        });
+      left = left.filter((one) => !out.includes(one));
+    }
+  }
+
+  /** @param given on the cluster that was given too */
+  private compare(
+    before: readonly RawPolicy[],
+    after: readonly RawPolicy[],
+    given: boolean,
+  ): Counterexample | undefined {
+    const [was, is] = [before, after].map((policies) => toIr({ ...this.snapshot, policies }).ir) as [
+      ReturnType<typeof toIr>['ir'],
+      ReturnType<typeof toIr>['ir'],
+    ];
+    const clusters = witnesses([was, is], this.assumed.cluster);
+    if (given && this.snapshot.pods.size > 0) clusters.push(this.snapshot);
+    for (const cluster of clusters) {
+      const { packets, counterexample } = prove(was, is, cluster, this.assumed.ignoreOwn);
+      this.packets += packets;
+      if (counterexample) return counterexample;
+    }
+    return undefined;
+  }
+}
+
+function deduplicated(made: readonly Made[]): RawPolicy[] {
+  return [...new Map(made.flatMap((one) => one.policies).map((raw) => [keyOf(raw), raw])).values()];
+}
+
+function isInvolved(one: Made, { was, is }: Counterexample): boolean {
+  const names = new Set([one.source.raw, ...one.policies].map((raw) => refKey(raw)));
+  return [was.rule, was.audit, is.rule, is.audit].some((ref) => ref !== undefined && names.has(refKey(ref.policy)));
+}
+
+function refKey({ kind, namespace, name }: Pick<PolicyRef, 'kind' | 'namespace' | 'name'>): string {
+  return [kind, namespace ?? '', name].join('\0');
+}
+
+function reasonOf({ packet, was, is }: Counterexample, one: Made, target: Target, what: string): Reason {
+  const own = (ref: RuleRef | undefined) => ref !== undefined && refKey(ref.policy) === refKey(one.source.raw);
+  const field = own(was.rule) && was.rule ? ruleField(was.rule) : '';
+  const denies = one.source.parts.some(({ policy }: Placed) => policy.rules.some((r) => r.action === 'deny'));
+  const order = target === 'cilium' && denies ? '; Cilium has no order, and its egressDeny wins over every allow' : '';
+  return { field, message: `${what} is not equivalent: ${packet} was ${was.text}, would be ${is.text}${order}` };
+}

@@ -1,0 +1,122 @@
+/** → networking.k8s.io/v1 NetworkPolicy: it isolates, allows, and knows no order. */
+import { protocolName } from '../net/protocol.js';
+import {
+  actionText,
+  allows,
+  attempt,
+  type Context,
+  type Maker,
+  type Manifest,
+  metadata,
+  numbered,
+  type Plan,
+  planOf,
+  type Said,
+  type Source,
+  subjects,
+  withoutDenyAll,
+} from './common.js';
+import { alternatives, parted, type Parted, selectorOf, Unsayable } from './labels.js';
+import { byProtocol, fromOne, onlyWithPorts, type ProtocolPorts } from './ports.js';
+import { blockText, describe, isAnywhere, isPlain, saysOnly, type Term } from './terms.js';
+
+const NAME = 'networkpolicy';
+
+export const toNetworkPolicy: Maker = (source, context) => {
+  const plans = source.parts.map((part) => planOf(part, context));
+  return plans.flatMap((plan, i) => ofPlan(source, plan, i, plans.length, context));
+};
+
+function ofPlan(source: Source, plan: Plan, index: number, count: number, context: Context): Manifest[] {
+  const closed = withoutDenyAll(plan.rules);
+  const rules = closed ?? plan.rules;
+  for (const { rule, field } of rules)
+    if (rule.action !== 'allow') context.refuse(field, `${actionText(source, rule)} has no counterpart in ${NAME}`);
+  if (!closed && !plan.isolates && !plan.opens)
+    context.refuse('spec', 'does not isolate the pods that it selects: a NetworkPolicy always does');
+  if (!context.assumed.ignoreOwn && !plan.opens) {
+    const missing = [
+      ...(plan.always.has('self') || allows(plan, 'self') ? [] : ['itself']),
+      ...(plan.always.has('own-node') || allows(plan, 'own') ? [] : ['its own node']),
+    ];
+    if (missing.length > 0) {
+      const message = `a NetworkPolicy always lets a pod reach ${missing.join(' and ')}, this policy does not (--ignore-own: that does not count)`;
+      context.refuse('spec', message);
+    }
+  }
+  const where = placesOf(plan, context);
+  if (!where) return [];
+  const objects = where.flatMap(({ names, pods }) => names.map((namespace) => ({ namespace, pods })));
+  return objects.map(({ namespace, pods }, i) => {
+    const egress = rules.flatMap((said) => rulesOf(said, namespace, context));
+    const name = numbered(numbered(source.raw.name, index, count), i, objects.length);
+    return {
+      apiVersion: 'networking.k8s.io/v1',
+      kind: 'NetworkPolicy',
+      metadata: metadata(source, plan.policy.staged, name, namespace),
+      spec: {
+        podSelector: attempt(context, 'spec', () => selectorOf(pods.pods)) ?? {},
+        policyTypes: ['Egress'],
+        egress,
+      },
+    };
+  });
+}
+
+function placesOf({ policy }: Plan, context: Context): { names: readonly string[]; pods: Parted }[] | undefined {
+  return subjects(policy, context)?.flatMap((one) => {
+    if (one.account.length > 0) context.refuse('spec', `selects pods by their service account: ${NAME} cannot`);
+    if (one.names) return [{ names: one.names, pods: one }];
+    context.refuse('spec', 'is for pods of several namespaces: a NetworkPolicy is for those of one');
+    return [];
+  });
+}
+
+function rulesOf({ field, terms, ports }: Said, namespace: string, context: Context): object[] {
+  const anywhere = terms.some(isAnywhere);
+  const to = anywhere
+    ? []
+    : terms.flatMap((term) => attempt(context, field, () => peersOf(term, ports === null, namespace)) ?? []);
+  if (!anywhere && to.length === 0) return [];
+  const said = ports && attempt(context, field, () => byProtocol(ports).flatMap(portsOf));
+  if (said?.length === 0) return [];
+  return [{ ...(anywhere ? {} : { to }), ...(said ? { ports: said } : {}) }];
+}
+
+/** @param everyPort the rule is for every port, as is what a NetworkPolicy always allows */
+function peersOf(term: Term, everyPort: boolean, namespace: string): object[] {
+  if (isPlain(term))
+    return (term.blocks ?? []).map(({ cidr, except }) => ({
+      ipBlock: { cidr: cidr.text, ...(except.length > 0 ? { except: except.map((e) => e.text) } : {}) },
+    }));
+  if (saysOnly(term, 'pod') && term.pod)
+    return alternatives(term.pod).map((one) => {
+      const { namespace: spaces, pods, account, names } = parted(one);
+      if (account.length > 0) throw new Unsayable(`means pods by their service account: ${NAME} cannot`);
+      const podSelector = selectorOf(pods);
+      if (names?.length === 1 && names[0] === namespace) return { podSelector };
+      return { namespaceSelector: selectorOf(spaces), ...(pods.length > 0 ? { podSelector } : {}) };
+    });
+  if (everyPort && (saysOnly(term, 'own') || saysOnly(term, 'self')) && (term.own || term.self)) return [];
+  if (term.blocks && term.notPod?.op === 'true' && term.notNode?.op === 'true') {
+    const blocks = term.blocks.map(blockText).join(', ');
+    throw new Unsayable(
+      `${blocks}: means no pod and no node, an ipBlock means them too (--cluster-cidr says where they are)`,
+    );
+  }
+  throw new Unsayable(`means ${describe(term)}: ${NAME} has no such peer`);
+}
+
+function portsOf(one: ProtocolPorts): object[] {
+  onlyWithPorts(one, NAME);
+  const protocol = protocolName(one.protocol);
+  if (one.ranges === null) return [{ protocol }];
+  return [
+    ...one.ranges.map((range) => {
+      fromOne(range, NAME);
+      const [port, endPort] = range;
+      return { protocol, port, ...(endPort > port ? { endPort } : {}) };
+    }),
+    ...one.names.map((port) => ({ protocol, port })),
+  ];
+}
