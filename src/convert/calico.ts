@@ -4,7 +4,9 @@ import { type LabelExpr, VIRTUAL } from '../ir/peers.js';
 import type { Rule } from '../ir/types.js';
 import {
   attempt,
+  checkAlways,
   chunks,
+  clusterHint,
   type Context,
   type Maker,
   type Manifest,
@@ -14,12 +16,13 @@ import {
   planOf,
   type Said,
   type Source,
+  subjectField,
   subjects,
   wideName,
 } from './common.js';
 import { alternatives, type Literal, parted, type Parted, Unsayable } from './labels.js';
 import { byProtocol, icmpParts, isIcmp, type ProtocolPorts } from './ports.js';
-import { blockText, describe, isAnywhere, saysOnly, type Term } from './terms.js';
+import { type Assumptions, blockText, describe, isAnywhere, saysOnly, type Term } from './terms.js';
 
 const API = 'projectcalico.org/v3';
 /** Of what neither isolates nor may come after what denies: it stands where Cilium's egressDeny does (TIERS.deny). */
@@ -41,7 +44,7 @@ export const toCalico: Maker = (source, context) => {
 
 function ofPart(source: Source, part: Placed, index: number, count: number, context: Context): Manifest[] {
   const plan = planOf(part, context);
-  checkAlways(plan, context);
+  checkAlways(plan, 'a Calico policy', context);
   const where = subjects(plan.policy, context);
   if (!where) return [];
   // Where nothing of a namespaced policy is about its namespace alone, a notSelector means everywhere.
@@ -69,8 +72,9 @@ function policyOf(
   egress: object[],
   context: Context,
 ): Manifest {
-  const text = attempt(context, 'spec', () => textOf([...pods, ...account]));
-  const ofSpaces = namespace === undefined ? attempt(context, 'spec', () => textOf(spaces)) : undefined;
+  const text = attempt(context, subjectField(plan.policy), () => textOf([...pods, ...account]));
+  const ofSpaces =
+    namespace === undefined ? attempt(context, subjectField(plan.policy), () => textOf(spaces)) : undefined;
   return {
     apiVersion: API,
     kind: namespace === undefined ? 'GlobalNetworkPolicy' : 'NetworkPolicy',
@@ -96,25 +100,11 @@ function placeOf({ tier, order, policy }: Placed): { tier: string; order: number
   return { tier: tier.name, order: at };
 }
 
-function checkAlways({ always, sparesSelf, opens, rules }: Plan, { assumed, refuse }: Context): void {
-  if (assumed.ignoreOwn) return;
-  const names = { self: 'itself', 'own-node': 'its own node' } as const;
-  const left = opens ? [] : [...always].map((one) => names[one]);
-  if (left.length > 0) {
-    const message = `always lets a pod reach ${left.join(' and ')}: a Calico policy has no peer for that (--ignore-own: that does not count)`;
-    refuse('spec', message);
-  }
-  if (!sparesSelf) return;
-  const message =
-    'never denies what a pod sends to itself: a Calico policy has no peer for that (--ignore-own: that does not count)';
-  refuse(rules[0]?.field ?? 'spec', message);
-}
-
 function rulesOf({ rule, field, terms, ports }: Said, namespace: string | undefined, context: Context): object[] {
   const action = ACTIONS[rule.action];
   const places = terms.some(isAnywhere)
     ? [{}]
-    : terms.flatMap((term) => attempt(context, field, () => placesOf(term, namespace)) ?? []);
+    : terms.flatMap((term) => attempt(context, field, () => placesOf(term, namespace, context.assumed)) ?? []);
   const protocols = ports === null ? [{}] : (attempt(context, field, () => protocolsOf(ports)) ?? []);
   return places.flatMap((place) => protocols.map((one) => ruleOf(rule, action, place, one)));
 }
@@ -135,7 +125,7 @@ function ruleOf(rule: Rule, action: string, place: object, { fields, ports }: Sa
   };
 }
 
-function placesOf(term: Term, namespace: string | undefined): object[] {
+function placesOf(term: Term, namespace: string | undefined, assumed: Assumptions): object[] {
   const nets: object[] = netsOf(term);
   if (saysOnly(term, 'blocks')) return nets;
   if (term.pod && saysOnly(term, 'blocks', 'pod')) {
@@ -148,7 +138,7 @@ function placesOf(term: Term, namespace: string | undefined): object[] {
   }
   if (term.blocks && term.notPod?.op === 'true' && term.notNode?.op === 'true') {
     const blocks = term.blocks.map(blockText).join(', ');
-    throw new Unsayable(`${blocks}: means no node, nets mean them too (--cluster-cidr says where they are)`);
+    throw new Unsayable(`${blocks}: means no node, nets mean them too${clusterHint(assumed)}`);
   }
   throw new Unsayable(`means ${describe(term)}: Calico has no such peer`);
 }

@@ -12,10 +12,12 @@ import {
   type Manifest,
   metadata,
   numbered,
+  OWN_HINT,
   type Plan,
   planOf,
   type Said,
   type Source,
+  subjectField,
   subjects,
   wideName,
   withoutDenyAll,
@@ -78,7 +80,10 @@ function ofPart(source: Source, part: Placed, index: number, count: number, cont
       apiVersion: 'cilium.io/v2',
       kind: wide ? 'CiliumClusterwideNetworkPolicy' : 'CiliumNetworkPolicy',
       metadata: metadata(source, plan.policy.staged, name, namespace),
-      spec: { endpointSelector: attempt(context, 'spec', () => selectorOf(literals, keyOf)) ?? {}, ...spec },
+      spec: {
+        endpointSelector: attempt(context, subjectField(plan.policy), () => selectorOf(literals, keyOf)) ?? {},
+        ...spec,
+      },
     };
   });
 }
@@ -86,13 +91,12 @@ function ofPart(source: Source, part: Placed, index: number, count: number, cont
 /** Cilium does not judge what a pod sends to itself. */
 function checkSelf(plan: Plan, isolates: boolean, rules: readonly Said[], { assumed, refuse }: Context): void {
   if (assumed.ignoreOwn) return;
-  const hint = '(--ignore-own: that does not count)';
   if (isolates && !plan.always.has('self') && !allows(plan, 'self'))
-    refuse('spec', `Cilium always lets a pod reach itself, this policy does not ${hint}`);
+    refuse('spec', `Cilium always lets a pod reach itself, this policy does not${OWN_HINT}`);
   if (plan.sparesSelf) return;
   for (const { rule, field, terms } of rules)
     if (rule.action === 'deny' && terms.some((t) => !t.node && t.self !== false))
-      refuse(field, `may deny what a pod sends to itself: egressDeny never does ${hint}`);
+      refuse(field, `may deny what a pod sends to itself: egressDeny never does${OWN_HINT}`);
 }
 
 function rulesOf({ field, terms, ports }: Said, context: Context): object[] {

@@ -6,22 +6,33 @@ import { protocolName } from '../net/protocol.js';
 import {
   actionText,
   attempt,
+  checkAlways,
   chunks,
+  clusterHint,
   type Context,
   type Maker,
   type Manifest,
   metadata,
   numbered,
-  type Plan,
   planOf,
   type Said,
   type Source,
+  subjectField,
   subjects,
   wideName,
 } from './common.js';
 import { alternatives, parted, type Parted, selectorOf, Unsayable } from './labels.js';
 import { byProtocol, fromOne, onlyWithPorts, portsText, type ProtocolPorts, WITH_PORTS } from './ports.js';
-import { blockText, describe, isAnywhere, isPlain, plainCidrs, saysOnly, type Term } from './terms.js';
+import {
+  type Assumptions,
+  blockText,
+  describe,
+  isAnywhere,
+  isPlain,
+  plainCidrs,
+  saysOnly,
+  type Term,
+} from './terms.js';
 
 const NAME = 'ClusterNetworkPolicy';
 /** As many items as the API server takes: of rules, of peers and protocols in a rule, of networks in a peer. */
@@ -42,11 +53,14 @@ export const toClusterNetworkPolicy: Maker = (source, context) => {
 
 function ofPart(source: Source, part: Placed, base: string, context: Context): Manifest[] {
   const plan = planOf(part, context);
-  checkAlways(plan, context);
+  // Neither of its tiers always allows anything, and no peer is the own node or the pod itself.
+  checkAlways(plan, `a ${NAME}`, context);
   const rules = plan.rules.flatMap((said) => rulesOf(source, said, context));
   if (rules.length > LIMIT)
     context.refuse('spec.egress', `becomes ${rules.length} rules: a ${NAME} takes ${LIMIT} at most`);
-  const who = subjects(plan.policy, context)?.map((one) => attempt(context, 'spec', () => subjectOf(one)));
+  const who = subjects(plan.policy, context)?.map((one) =>
+    attempt(context, subjectField(plan.policy), () => subjectOf(one)),
+  );
   if (!who) return [];
   const make = (name: string, priority: number, egress: object[]): Manifest[] => {
     if (egress.length === 0) return [];
@@ -66,23 +80,6 @@ function ofPart(source: Source, part: Placed, base: string, context: Context): M
   ];
 }
 
-/** Neither of its tiers always allows anything, and no peer is the own node or the pod itself. */
-function checkAlways({ always, sparesSelf, opens, rules }: Plan, { assumed, refuse }: Context): void {
-  if (assumed.ignoreOwn) return;
-  const names = { self: 'itself', 'own-node': 'its own node' } as const;
-  const left = opens ? [] : [...always].map((one) => names[one]);
-  if (left.length > 0) {
-    const message = `always lets a pod reach ${left.join(' and ')}: a ${NAME} has no peer for that (--ignore-own: that does not count)`;
-    refuse('spec', message);
-  }
-  if (!sparesSelf) return;
-  const field = rules[0]?.field ?? 'spec';
-  refuse(
-    field,
-    `never denies what a pod sends to itself: a ${NAME} has no peer for that (--ignore-own: that does not count)`,
-  );
-}
-
 function subjectOf({ namespace, pods, account }: Parted): object {
   if (account.length > 0) throw new Unsayable(`selects pods by their service account: a ${NAME} cannot`);
   const namespaces = selectorOf(namespace);
@@ -98,7 +95,7 @@ function rulesOf(source: Source, { rule, field, terms, ports }: Said, context: C
   }
   const peers = terms.some(isAnywhere)
     ? EVERYWHERE
-    : terms.flatMap((term) => attempt(context, field, () => peersOf(term)) ?? []);
+    : terms.flatMap((term) => attempt(context, field, () => peersOf(term, context.assumed)) ?? []);
   if (peers.length === 0) return [];
   const protocols = ports === null ? [] : attempt(context, field, () => protocolsOf(ports, terms));
   if (protocols === undefined || (ports !== null && protocols.length === 0)) return [];
@@ -114,7 +111,7 @@ function ruleName({ ref }: Rule, field: string): string {
   return (own ?? field).slice(0, 100);
 }
 
-function peersOf(term: Term): object[] {
+function peersOf(term: Term, assumed: Assumptions): object[] {
   if (isPlain(term)) {
     const cidrs = (term.blocks ?? []).flatMap(plainCidrs);
     return chunks([...new Set(cidrs)], LIMIT).map((networks) => ({ networks }));
@@ -129,9 +126,7 @@ function peersOf(term: Term): object[] {
   if (saysOnly(term, 'node') && term.node) return alternatives(term.node).map((one) => ({ nodes: selectorOf(one) }));
   if (term.blocks && term.notPod?.op === 'true' && term.notNode?.op === 'true') {
     const blocks = term.blocks.map(blockText).join(', ');
-    throw new Unsayable(
-      `${blocks}: means no pod and no node, networks mean them too (--cluster-cidr says where they are)`,
-    );
+    throw new Unsayable(`${blocks}: means no pod and no node, networks mean them too${clusterHint(assumed)}`);
   }
   throw new Unsayable(`means ${describe(term)}: a ${NAME} has no such peer`);
 }

@@ -115,7 +115,7 @@ export function isEverything({ terms, ports }: Said): boolean {
 }
 
 function anyPort(ports: readonly PortMatch[] | null): boolean {
-  return ports?.some((p) => p.protocol === null && p.ports === undefined && p.named === undefined) ?? true;
+  return ports?.some((match) => Object.values(match).every((v) => v === null || v === undefined)) ?? true;
 }
 
 /** The last rule denies everything: what a language says by isolating. @returns the rules before it */
@@ -135,14 +135,43 @@ export function isOnly(term: Term, what: 'self' | 'own'): boolean {
   return term[what] === true && Object.entries(term).every(([k, v]) => k === what || v === undefined || v === null);
 }
 
+/** The field that says for which pods a policy is. */
+export function subjectField({ ref }: IrPolicy): string {
+  if (ref.dialect === 'networkpolicy') return 'spec.podSelector';
+  if (ref.dialect === 'calico') return 'spec.selector';
+  return ref.dialect === 'cilium' ? 'spec.endpointSelector' : 'spec.subject';
+}
+
 /** Pods that the policy is for, alternative by alternative; undefined and a reason if it cannot be said. */
-export function subjects({ subject }: IrPolicy, context: Context): Parted[] | undefined {
+export function subjects(policy: IrPolicy, context: Context): Parted[] | undefined {
+  const { subject } = policy;
   // Policies for something else than pods (nodes) say so in a field of their own.
   if (!('pods' in subject)) {
-    context.refuse('spec', 'is not about pods: what it governs has no counterpart');
+    context.refuse('spec', 'is not for pods: what it governs has no counterpart');
     return undefined;
   }
-  return attempt(context, 'spec', () => alternatives(podExpr(subject)).map(parted));
+  return attempt(context, subjectField(policy), () => alternatives(podExpr(subject)).map(parted));
+}
+
+/** What a policy always allows or spares, and the target's language does not. */
+export function checkAlways(plan: Plan, kind: string, { assumed, refuse }: Context): void {
+  if (assumed.ignoreOwn) return;
+  const names = { self: 'itself', 'own-node': 'its own node' } as const;
+  const left = plan.opens ? [] : [...plan.always].map((one) => names[one]);
+  if (left.length > 0)
+    refuse('spec', `always lets a pod reach ${left.join(' and ')}: ${kind} has no peer for that${OWN_HINT}`);
+  if (plan.sparesSelf)
+    refuse(
+      plan.rules[0]?.field ?? 'spec',
+      `never denies what a pod sends to itself: ${kind} has no peer for that${OWN_HINT}`,
+    );
+}
+
+export const OWN_HINT = ' (--ignore-own: that does not count)';
+
+/** Of peers that mean addresses outside of the cluster alone: said of blocks that may have some inside. */
+export function clusterHint({ cluster }: Assumptions): string {
+  return cluster ? ', and a part of them is in the networks of the cluster' : ' (--cluster-cidr says where they are)';
 }
 
 const AUDIT = 'egress-agent.io/enforcement';

@@ -163,7 +163,10 @@ function write(source: Source, objects: Manifest[], snapshot: Snapshot, { refuse
   }
   const { file, line } = source.raw.where;
   const place = file === undefined ? '' : ` (${file}${line === undefined ? '' : `:${line}`})`;
-  const texts = objects.map((object) => documentText(object, [`from ${source.title}${place}`]));
+  // A tier that several need is said once, in the same words.
+  const from = (object: Manifest) =>
+    object.kind === 'Tier' ? 'of the policies that name it' : `from ${source.title}${place}`;
+  const texts = objects.map((object) => documentText(object, [from(object)]));
   const { policies, problems } = policiesIn(texts.join(''));
   const all = { ...snapshot, policies: [...snapshot.policies, ...policies] };
   const faults = policies

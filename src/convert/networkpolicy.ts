@@ -4,21 +4,24 @@ import {
   actionText,
   allows,
   attempt,
+  clusterHint,
   type Context,
   type Maker,
   type Manifest,
   metadata,
   numbered,
+  OWN_HINT,
   type Plan,
   planOf,
   type Said,
   type Source,
+  subjectField,
   subjects,
   withoutDenyAll,
 } from './common.js';
 import { alternatives, parted, type Parted, selectorOf, Unsayable } from './labels.js';
 import { byProtocol, fromOne, onlyWithPorts, type ProtocolPorts } from './ports.js';
-import { blockText, describe, isAnywhere, isPlain, saysOnly, type Term } from './terms.js';
+import { type Assumptions, blockText, describe, isAnywhere, isPlain, saysOnly, type Term } from './terms.js';
 
 const NAME = 'networkpolicy';
 
@@ -40,8 +43,8 @@ function ofPlan(source: Source, plan: Plan, index: number, count: number, contex
       ...(plan.always.has('own-node') || allows(plan, 'own') ? [] : ['its own node']),
     ];
     if (missing.length > 0) {
-      const message = `a NetworkPolicy always lets a pod reach ${missing.join(' and ')}, this policy does not (--ignore-own: that does not count)`;
-      context.refuse('spec', message);
+      const what = missing.join(' and ');
+      context.refuse('spec', `a NetworkPolicy always lets a pod reach ${what}, this policy does not${OWN_HINT}`);
     }
   }
   const where = placesOf(plan, context);
@@ -55,7 +58,7 @@ function ofPlan(source: Source, plan: Plan, index: number, count: number, contex
       kind: 'NetworkPolicy',
       metadata: metadata(source, plan.policy.staged, name, namespace),
       spec: {
-        podSelector: attempt(context, 'spec', () => selectorOf(pods.pods)) ?? {},
+        podSelector: attempt(context, subjectField(plan.policy), () => selectorOf(pods.pods)) ?? {},
         policyTypes: ['Egress'],
         egress,
       },
@@ -65,9 +68,10 @@ function ofPlan(source: Source, plan: Plan, index: number, count: number, contex
 
 function placesOf({ policy }: Plan, context: Context): { names: readonly string[]; pods: Parted }[] | undefined {
   return subjects(policy, context)?.flatMap((one) => {
-    if (one.account.length > 0) context.refuse('spec', `selects pods by their service account: ${NAME} cannot`);
+    const field = subjectField(policy);
+    if (one.account.length > 0) context.refuse(field, `selects pods by their service account: ${NAME} cannot`);
     if (one.names) return [{ names: one.names, pods: one }];
-    context.refuse('spec', 'is for pods of several namespaces: a NetworkPolicy is for those of one');
+    context.refuse(field, 'is for pods of several namespaces: a NetworkPolicy is for those of one');
     return [];
   });
 }
@@ -76,7 +80,9 @@ function rulesOf({ field, terms, ports }: Said, namespace: string, context: Cont
   const anywhere = terms.some(isAnywhere);
   const to = anywhere
     ? []
-    : terms.flatMap((term) => attempt(context, field, () => peersOf(term, ports === null, namespace)) ?? []);
+    : terms.flatMap(
+        (term) => attempt(context, field, () => peersOf(term, ports === null, namespace, context.assumed)) ?? [],
+      );
   if (!anywhere && to.length === 0) return [];
   const said = ports && attempt(context, field, () => byProtocol(ports).flatMap(portsOf));
   if (said?.length === 0) return [];
@@ -84,7 +90,7 @@ function rulesOf({ field, terms, ports }: Said, namespace: string, context: Cont
 }
 
 /** @param everyPort the rule is for every port, as is what a NetworkPolicy always allows */
-function peersOf(term: Term, everyPort: boolean, namespace: string): object[] {
+function peersOf(term: Term, everyPort: boolean, namespace: string, assumed: Assumptions): object[] {
   if (isPlain(term))
     return (term.blocks ?? []).map(({ cidr, except }) => ({
       ipBlock: { cidr: cidr.text, ...(except.length > 0 ? { except: except.map((e) => e.text) } : {}) },
@@ -100,9 +106,7 @@ function peersOf(term: Term, everyPort: boolean, namespace: string): object[] {
   if (everyPort && (saysOnly(term, 'own') || saysOnly(term, 'self')) && (term.own || term.self)) return [];
   if (term.blocks && term.notPod?.op === 'true' && term.notNode?.op === 'true') {
     const blocks = term.blocks.map(blockText).join(', ');
-    throw new Unsayable(
-      `${blocks}: means no pod and no node, an ipBlock means them too (--cluster-cidr says where they are)`,
-    );
+    throw new Unsayable(`${blocks}: means no pod and no node, an ipBlock means them too${clusterHint(assumed)}`);
   }
   throw new Unsayable(`means ${describe(term)}: ${NAME} has no such peer`);
 }
