@@ -145,11 +145,6 @@ export function subjectField({ ref }: IrPolicy): string {
 /** Pods that the policy is for, alternative by alternative; undefined and a reason if it cannot be said. */
 export function subjects(policy: IrPolicy, context: Context): Parted[] | undefined {
   const { subject } = policy;
-  // Policies for something else than pods (nodes) say so in a field of their own.
-  if (!('pods' in subject)) {
-    context.refuse('spec', 'is not for pods: what it governs has no counterpart');
-    return undefined;
-  }
   return attempt(context, subjectField(policy), () => alternatives(podExpr(subject)).map(parted));
 }
 

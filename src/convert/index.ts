@@ -126,6 +126,11 @@ function sourceOf(raw: RawPolicy, snapshot: Snapshot, refused: Refused[], notes:
     notes.push({ source, reasons: [{ field: '', message: 'says nothing of egress: left out' }] });
     return [];
   }
+  if (source.parts.some(({ policy }) => policy.nodes !== undefined)) {
+    const message = 'is for what nodes themselves send: policies of other languages are for pods';
+    refused.push({ source, reasons: [{ field: 'spec.nodeSelector', message }] });
+    return [];
+  }
   const field = ingressOf(raw);
   if (field !== undefined) {
     const message = 'what it says of ingress is not converted: keep that half as a policy for Ingress alone';

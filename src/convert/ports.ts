@@ -43,9 +43,15 @@ export function byProtocol(ports: readonly PortMatch[]): ProtocolPorts[] {
     .filter(({ ranges, names }) => ranges === null || ranges.length > 0 || names.length > 0);
 }
 
-const KNOWN: readonly string[] = ['protocol', 'ports', 'named'];
+const KNOWN: readonly string[] = ['protocol', 'ports', 'named', 'service'];
 
+/** What is added to the IR later must not be passed over. */
 function known(match: PortMatch): void {
+  const { service } = match;
+  if (service) {
+    const name = `${service.namespace}/${service.name}`;
+    throw new Unsayable(`means what is behind Service ${name}, on its own ports: only Calico has that`);
+  }
   const other = Object.keys(match).find((key) => !KNOWN.includes(key));
   if (other !== undefined) throw new Unsayable(`means the ports of a ${other}: no other language has that`);
 }

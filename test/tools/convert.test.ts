@@ -1,0 +1,148 @@
+/** Conversions of each language into each other: what is proven, and what is refused with which words. */
+import { readFileSync } from 'node:fs';
+import t from 'tap';
+import { parseAllDocuments } from 'yaml';
+import { TARGETS, type Target } from '../../src/convert/common.js';
+import type { Conversion } from '../../src/convert/index.js';
+import { prove } from '../../src/convert/proof.js';
+import { witnesses } from '../../src/convert/witness.js';
+import { toIr } from '../../src/dialects/index.js';
+import { boundaryPackets } from '../../src/tools/packets.js';
+import { readCases } from '../engines/cases.js';
+import { join } from 'node:path';
+import { root } from '../netns/shell.js';
+import { policy, snapshotOf } from '../policy/world.js';
+import { after, converted, differences, IN_CLUSTER, type Taken } from './convert-check.js';
+
+t.setTimeout(240_000);
+
+interface Example {
+  name: string;
+  to: Target;
+  taken?: Taken;
+  policies: string;
+  /** Objects that are made, as far as is said. */
+  makes?: object[];
+  /** `title: field: message`. */
+  refuses?: string[];
+}
+
+const file = readFileSync(join(root, 'test/tools/convert.yaml'), 'utf8');
+const examples = parseAllDocuments(file).map((d): Example => d.toJS());
+
+function reasons({ refused }: Conversion): string[] {
+  return refused.flatMap(({ source, reasons: all }) =>
+    all.map(({ field, message }) => [source.title, field, message].filter((s) => s !== '').join(': ')),
+  );
+}
+
+for (const { name, to, taken = {}, policies, makes, refuses = [] } of examples) {
+  t.test(`${name} → ${to}`, async (t) => {
+    const own = { ...taken, ...(taken.cluster ? { cluster: taken.cluster } : {}) };
+    const snapshot = snapshotOf(policies);
+    t.same(snapshot.problems, []);
+    const conversion = converted(snapshot, to, own);
+    t.same(reasons(conversion), refuses);
+    const objects = conversion.converted.flatMap((one) => one.objects);
+    if (makes) t.match(objects, makes);
+    t.equal(objects.length, makes?.length ?? 0);
+    if (makes) t.ok(conversion.packets > 0);
+    const read = snapshotOf(conversion.converted.flatMap((one) => one.texts).join(''));
+    t.same(toIr(read).problems.filter((p) => p.severity === 'error'), []);
+  });
+}
+
+t.test('every pair of languages has an example of both', async (t) => {
+  const language = (text: string): Target =>
+    /cilium\.io/.test(text) ? 'cilium' : /projectcalico/.test(text) ? 'calico' : /policy\.networking/.test(text) ? 'cnp' : 'networkpolicy';
+  for (const from of TARGETS)
+    for (const to of TARGETS.filter((target) => target !== from)) {
+      const of = examples.filter((e) => e.to === to && language(e.policies) === from);
+      t.ok(of.some((e) => e.makes && !e.refuses), `${from} → ${to}: one is made`);
+      t.ok(of.some((e) => e.refuses), `${from} → ${to}: one is refused`);
+    }
+});
+
+/** A NetworkPolicy's spec, with one thing changed at a time. */
+const BASE = {
+  podSelector: { matchLabels: { app: 'web' } },
+  policyTypes: ['Egress'],
+  egress: [
+    {
+      to: [
+        { podSelector: { matchExpressions: [{ key: 'app', operator: 'In', values: ['a', 'b', 'c'] }] } },
+        { namespaceSelector: { matchLabels: { env: 'prod' } }, podSelector: { matchLabels: { tier: 'x' } } },
+        { ipBlock: { cidr: '203.0.113.0/24', except: ['203.0.113.7/32'] } },
+      ],
+      ports: [{ port: 80, endPort: 90 }, { port: 'http' }, { protocol: 'UDP', port: 53 }],
+    },
+  ],
+};
+
+t.test('the proof notices any one thing that is another', async (t) => {
+  const changes: [RegExp, string][] = [
+    [/"app":"web"/, '"app":"webb"'],
+    [/"app":"web"/, '"app":"web","x":"y"'],
+    [/,"c"\]/, ']'],
+    [/"In"/, '"NotIn"'],
+    [/"key":"app"/, '"key":"application"'],
+    [/"env":"prod"/, '"env":"test"'],
+    [/"env":"prod"/, '"env":"prod","team":"x"'],
+    [/"matchLabels":{"env":"prod"}/, ''],
+    [/"tier":"x"/, '"tier":"y"'],
+    [/,"podSelector":{"matchLabels":{"tier":"x"}}/, ''],
+    [/0\/24/, '0/23'],
+    [/0\/24/, '0/25'],
+    [/,"except":\["203.0.113.7\/32"\]/, ''],
+    [/113.7\/32/, '113.8/32'],
+    [/113.7\/32/, '113.6/31'],
+    [/"port":80/, '"port":79'],
+    [/"endPort":90/, '"endPort":91'],
+    [/,"endPort":90/, ''],
+    [/"port":"http"/, '"port":"https"'],
+    [/{"port":"http"}/, '{"protocol":"SCTP","port":"http"}'],
+    [/"UDP"/, '"SCTP"'],
+    [/"port":53/, '"port":54'],
+  ];
+  const text = JSON.stringify(BASE);
+  const irOf = (spec: string) => toIr(snapshotOf(policy('shop/web', spec))).ir;
+  const equal = (a: string, b: string) => {
+    const irs = [irOf(a), irOf(b)] as const;
+    const clusters = [...witnesses(irs, undefined), ...witnesses(irs, [])];
+    return clusters.every((cluster) => prove(...irs, cluster, false).counterexample === undefined);
+  };
+  t.ok(equal(text, text));
+  for (const [from, to] of changes) {
+    const changed = text.replace(from, to);
+    t.not(changed, text, String(from));
+    t.notOk(equal(text, changed), `${from} → ${to}`);
+    t.notOk(equal(changed, text), `${from} → ${to}, the other way`);
+  }
+});
+
+t.test('policies of the case files: what is converted judges their packets as before', async (t) => {
+  for (const { file: name, snapshot, rows } of readCases()) {
+    if (snapshot.policies.length === 0) continue;
+    for (const to of TARGETS) {
+      const taken: Taken = { cluster: IN_CLUSTER, ignoreOwn: true };
+      const conversion = converted(snapshot, to, taken);
+      const packets = rows.map((row) => row.packet).filter((p) => p.from !== '@node');
+      t.same(differences(snapshot, conversion, packets, taken), [], `${name} → ${to}`);
+      const { source } = conversion.refused[0] ?? {};
+      t.ok(conversion.refused.every((one) => one.reasons.length > 0), `${source?.title} has a reason`);
+    }
+  }
+});
+
+t.test('policies of several objects: all are replaced together', async (t) => {
+  const snapshot = snapshotOf(
+    policy('shop/a', '{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 192.0.2.0/24}}]}]}') +
+      policy('shop/b', '{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 198.51.100.0/24}}]}]}'),
+  );
+  for (const to of ['cnp', 'calico'] as const) {
+    const conversion = converted(snapshot, to, { ignoreOwn: true });
+    t.same(reasons(conversion), []);
+    const both = toIr({ ...snapshot, policies: after(snapshot.policies, conversion) }).ir;
+    t.ok([...boundaryPackets([{ ir: both, snapshot }])].length === 0, 'no pods were given');
+  }
+});
