@@ -209,6 +209,9 @@ function withoutNamesakes(made: readonly Made[], snapshot: Snapshot, refused: Re
 
 class Prover {
   packets = 0;
+  /** Policies, before and after, that were compared in clusters made up for them. */
+  private readonly proven = new Set<string>();
+  private readonly numbers = new Map<RawPolicy, number>();
 
   constructor(
     private readonly snapshot: Snapshot,
@@ -252,7 +255,9 @@ class Prover {
       ReturnType<typeof toIr>['ir'],
       ReturnType<typeof toIr>['ir'],
     ];
-    const clusters = witnesses([was, is], this.assumed.cluster);
+    const key = JSON.stringify([this.numbersOf(before), this.numbersOf(after)]);
+    const clusters = this.proven.has(key) ? [] : witnesses([was, is], this.assumed.cluster);
+    this.proven.add(key);
     if (given && this.snapshot.pods.size > 0) clusters.push(this.snapshot);
     for (const cluster of clusters) {
       const { packets, counterexample } = prove(was, is, cluster, this.assumed.ignoreOwn);
@@ -260,6 +265,15 @@ class Prover {
       if (counterexample) return counterexample;
     }
     return undefined;
+  }
+
+  private numbersOf(policies: readonly RawPolicy[]): number[] {
+    const of = (raw: RawPolicy) => {
+      const number = this.numbers.get(raw) ?? this.numbers.size;
+      this.numbers.set(raw, number);
+      return number;
+    };
+    return policies.map(of).sort((a, b) => a - b);
   }
 }
 
