@@ -12,7 +12,7 @@
  */
 import type { Pod, Service, ServicePort, Snapshot } from '../identity/snapshot.js';
 import type { Packet, Verdict } from '../image/types.js';
-import { cidrContains, parseAddr, parseCidr } from '../net/addr.js';
+import { type Addr, type Cidr, cidrContains, parseAddr, parseCidr } from '../net/addr.js';
 import { hasPorts } from '../net/protocol.js';
 import { matchLabels, matchService, matchWorkload } from './match.js';
 import { governs, isNode, senderOf } from './sender.js';
@@ -139,9 +139,9 @@ export function peerMatches(peer: Peer, snapshot: Snapshot, judged: Judged): boo
           matchService(peer, service, snapshot) && service.ports.some((p) => p.backends.some((b) => b.ip === to)),
       );
     case 'cidr': {
-      const address = parseAddr(to);
-      const inside = (cidr: string) => cidrContains(parseCidr(cidr), address);
-      return inside(peer.cidr) && !peer.except.some(inside);
+      const address = addressOf(to);
+      const { cidr, except } = blockOf(peer);
+      return cidrContains(cidr, address) && !except.some((inner) => cidrContains(inner, address));
     }
     case 'pods':
       return podsAt(snapshot, to).some((pod) => matchWorkload(peer, pod, snapshot));
@@ -156,6 +156,24 @@ export function peerMatches(peer: Peer, snapshot: Snapshot, judged: Judged): boo
     default:
       return peer satisfies never;
   }
+}
+
+type CidrPeer = Extract<Peer, { kind: 'cidr' }>;
+
+/** Texts are read once: a proof asks for a million packets. */
+const blocks = new WeakMap<CidrPeer, { readonly cidr: Cidr; readonly except: readonly Cidr[] }>();
+
+function blockOf(peer: CidrPeer) {
+  let known = blocks.get(peer);
+  if (!known) blocks.set(peer, (known = { cidr: parseCidr(peer.cidr), except: peer.except.map(parseCidr) }));
+  return known;
+}
+
+let last: { readonly text: string; readonly address: Addr } | undefined;
+
+function addressOf(text: string): Addr {
+  if (last?.text !== text) last = { text, address: parseAddr(text) };
+  return last.address;
 }
 
 export function portMatches(match: PortMatch, snapshot: Snapshot, { to, protocol, port, fragment }: Judged): boolean {
