@@ -63,7 +63,7 @@ Examples:
     const result = convert(policies, all.snapshot, flags.to, assumed);
     const unread = own.snapshot.problems.filter((p) => p.severity === 'error');
     if (result.refused.length > 0 || unread.length > 0) process.exitCode = EXIT.failed;
-    if (flags.output === 'json') await line(toJson(toObject(result), 2));
+    if (flags.output === 'json') await line(toJson({ ...toObject(result), assumed: assumedIn(flags) }, 2));
     else await printYaml(result, flags);
     report(result, flags, unread.length);
   });
@@ -105,6 +105,11 @@ function report({ converted, kept, refused, notes, packets }: Conversion, flags:
   if (unread > 0) say(`egressctl: ${unread} problems in what was given; egressctl validate lists them`);
   const stay = kept.length > 0 ? `, ${kept.length} kept` : '';
   say(`${converted.length} converted${stay}, ${refused.length} refused; ${packets} packets compared`);
+}
+
+/** What was taken for granted, for programs. */
+function assumedIn({ clusterCidr, ignoreOwn }: ConvertFlags) {
+  return { ...(clusterCidr ? { clusterCidr: clusterCidr.map((c) => c.text) } : {}), ignoreOwn: ignoreOwn ?? false };
 }
 
 function toObject({ converted, kept, refused, notes, packets }: Conversion) {

@@ -4,7 +4,7 @@ import { buildSnapshot } from '../identity/builder.js';
 import type { RawPolicy } from '../identity/snapshot.js';
 import { parseManifest } from '../identity/yaml.js';
 
-/** What is not plain text: ends of lines apart. */
+/** What is not plain text. */
 const OTHER = /[^\x20-\x7e]/g;
 
 /**
@@ -15,14 +15,14 @@ const OTHER = /[^\x20-\x7e]/g;
 export function documentText(object: object, comments: readonly string[]): string {
   const head = comments.map((text) => `# ${escaped(text)}\n`).join('');
   const yaml = new Document(object, { aliasDuplicateObjects: false }).toString({ lineWidth: 0 });
-  const body = yaml.replaceAll('\n', '').match(OTHER) ? `${escaped(JSON.stringify(object, null, 2))}\n` : yaml;
-  return `---\n${head}${body}`;
+  const plain = !yaml.split('\n').some((line) => escaped(line) !== line);
+  // Outside of strings JSON has only line ends, of its indentation.
+  const json = () => `${JSON.stringify(object, null, 2).split('\n').map(escaped).join('\n')}\n`;
+  return `---\n${head}${plain ? yaml : json()}`;
 }
 
-function escaped(text: string): string {
-  return text.replace(OTHER, (c) =>
-    c === '\n' && text.includes('{\n') ? c : `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
+function escaped(line: string): string {
+  return line.replace(OTHER, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 /** The policies in a text, as egressctl and the agent read them; and what cannot be read of it. */

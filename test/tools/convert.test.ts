@@ -5,6 +5,7 @@ import t from 'tap';
 import { parseAllDocuments } from 'yaml';
 import { TARGETS, type Target } from '../../src/convert/common.js';
 import type { Conversion } from '../../src/convert/index.js';
+import { documentText, policiesIn } from '../../src/convert/text.js';
 import { prove } from '../../src/convert/proof.js';
 import { witnesses } from '../../src/convert/witness.js';
 import { toIr } from '../../src/dialects/index.js';
@@ -166,4 +167,13 @@ t.test('policies of several objects: all are replaced together', async (t) => {
     const both = toIr({ ...snapshot, policies: after(snapshot.policies, conversion) }).ir;
     t.ok([...boundaryPackets([{ ir: both, snapshot }])].length === 0, 'no pods were given');
   }
+});
+
+t.test('names that steer: nothing of them leaves a comment or a string', async (t) => {
+  const metadata = { namespace: 'shop', name: 'web', labels: { x: 'a\u001b[2Jb\n---\nkind: Pod\u2028' } };
+  const object = { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', metadata, spec: { podSelector: {} } };
+  const text = documentText(object, ['from x{\nkind: Pod\u001b']);
+  t.match(text, /^---\n# from x\{\\u000akind: Pod\\u001b\n/);
+  t.notMatch(text, /[^\x20-\x7e\n]/);
+  t.same(policiesIn(text).policies[0]?.object, object);
 });
