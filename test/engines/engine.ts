@@ -61,15 +61,42 @@ export function localPods(snapshot: Snapshot): string[] {
 }
 
 /** Of the loopback device, which is always there for BPF_PROG_TEST_RUN to name. */
-const IFINDEX = 1;
-const SKB_SIZE = 192;
-const SKB_IFINDEX = 40;
+export const IFINDEX = 1;
+export const SKB_SIZE = 192;
+export const SKB_IFINDEX = 40;
 /** Maps of the size that tests need: large ones take long to make. */
 const SIZES = { flows: 8192, accepted: 1024, pending: 1024, fragments: 1024, events: 1 << 20 };
 
 /** Enough sizes and room for the tests; nothing is pinned. */
 export function loadForTest(sizes: Record<string, number> = SIZES): Programs {
   return load({ objectPath: join(compiled, 'bpf/egress.bpf.o'), sizes });
+}
+
+/** A packet as the bytes that a pod of these addresses sends. */
+export function frameOf(
+  packet: Packet,
+  ips: readonly string[],
+  sport: number,
+  more: Partial<FrameOptions> = {},
+): Buffer {
+  const { family } = parseAddr(packet.to);
+  // Without an address of the family: the unspecified one, which a pod may use while it has none.
+  const src = ips.find((ip) => parseAddr(ip).family === family) ?? (family === 4 ? '0.0.0.0' : '::');
+  const fragment = packet.fragment ? { offset: 1480, more: false, id: sport } : undefined;
+  return frame(packet, { src, sport, ...(fragment ? { fragment } : {}), ...more });
+}
+
+/** The verdict in the words of the other engines, from what the program did and told. */
+export function toldOf(packet: Packet, verdict: 'allow' | 'deny', events: readonly FlowEvent[]): Verdict {
+  const decided = events.find((e) => e.type !== 'log');
+  const logged = events.filter((e) => e.type === 'log').map((e) => e.rule);
+  // What passes untold is PARTIAL: judged and told of later. A drop is always told.
+  if (!decided) return { verdict: packet.fragment || verdict === 'deny' ? verdict : 'partial', rule: 0, logged };
+  const audit =
+    decided.auditVerdict === 'none'
+      ? {}
+      : { audit: { verdict: decided.auditVerdict as 'allow' | 'deny', rule: decided.auditRule } };
+  return { verdict, rule: decided.rule, logged, ...audit };
 }
 
 /** The loaded programs: packets go through from_pod by BPF_PROG_TEST_RUN, as one pod's after the other's. */
@@ -129,21 +156,9 @@ export class Kernel implements Engine {
     this.become(packet.from);
     this.forget();
     this.#sport = this.#sport >= 65000 ? 1024 : this.#sport + 1;
-    const { family } = parseAddr(packet.to);
-    // Without an address of the family: the unspecified one, which a pod may use while it has none.
-    const src = pod.ips.find((ip) => parseAddr(ip).family === family) ?? (family === 4 ? '0.0.0.0' : '::');
-    const fragment = packet.fragment ? { offset: 1480, more: false, id: this.#sport } : undefined;
-    const options: FrameOptions = { src, sport: this.#sport, ...(fragment ? { fragment } : {}), ...more };
-    const { verdict, events } = this.run(frame(packet, options), isNode(pod) ? 'uplink' : 'fromPod');
-    const decided = events.find((e) => e.type !== 'log');
-    const logged = events.filter((e) => e.type === 'log').map((e) => e.rule);
-    // What passes untold is PARTIAL: judged and told of later. A drop is always told.
-    if (!decided) return { verdict: packet.fragment || verdict === 'deny' ? verdict : 'partial', rule: 0, logged };
-    const audit =
-      decided.auditVerdict === 'none'
-        ? {}
-        : { audit: { verdict: decided.auditVerdict as 'allow' | 'deny', rule: decided.auditRule } };
-    return { verdict, rule: decided.rule, logged, ...audit };
+    const bytes = frameOf(packet, pod.ips, this.#sport, more);
+    const { verdict, events } = this.run(bytes, isNode(pod) ? 'uplink' : 'fromPod');
+    return toldOf(packet, verdict, events);
   }
 
   /** Any bytes through from_pod (or another program), and what was told of them. */

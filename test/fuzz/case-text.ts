@@ -22,7 +22,7 @@ export function caseText(name: string, { ir, snapshot }: World, packets: readonl
   ].join('\n');
 }
 
-function packetText(p: Packet): string {
+export function packetText(p: Packet): string {
   const to = p.to.includes(':') ? `[${p.to}]` : p.to;
   if (p.fragment) return `${p.from} → ${to}/${p.protocol} fragment`;
   if (p.protocol === 1 || p.protocol === 58) {

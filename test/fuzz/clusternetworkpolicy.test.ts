@@ -12,6 +12,7 @@ import type { Packet } from '../../src/image/types.js';
 import { cidrContains, parseAddr, parseCidr } from '../../src/net/addr.js';
 import { Evaluate, Simulate } from '../engines/engine.js';
 import { namespace, pod, policy, show, snapshotOf } from '../policy/world.js';
+import { APPS, type Meant, type MeantPolicy, meantPolicy, type Selector, type Workloads, written } from './objects/admin.js';
 import { type Random, seeded } from './random.js';
 import { randomPacket } from './worlds.js';
 
@@ -19,130 +20,7 @@ const WORLDS = Number(process.env.FUZZ_WORLDS ?? 150);
 const PACKETS = 80;
 const random = seeded();
 
-const APPS = ['web', 'db', 'ops'];
-const NETWORKS = [
-  '0.0.0.0/0',
-  '10.244.0.0/24',
-  '10.244.0.2/31',
-  '192.0.2.128/25',
-  '192.0.2.200/29',
-  '::/0',
-  '2001:db8:1::/48',
-];
-const PORTS = [1, 53, 79, 80, 81, 443, 8080, 65535];
 const NUMBERS: Record<string, number> = { tcp: 6, udp: 17, sctp: 132 };
-
-interface Selector {
-  matchLabels?: Record<string, string>;
-  matchExpressions?: { key: string; operator: string; values?: string[] }[];
-}
-interface Workloads {
-  namespaces?: Selector;
-  pods?: { namespaceSelector?: Selector; podSelector: Selector };
-}
-/** A rule as it is meant; each shape writes it down in its own way. */
-interface Meant {
-  action: 'Accept' | 'Deny' | 'Pass';
-  to: (Workloads & { nodes?: Selector; networks?: string[] })[];
-  ports?: { protocol?: string; range?: [number, number]; named?: string }[];
-}
-interface MeantPolicy {
-  shape: 'cnp' | 'anp' | 'banp' | 'aws' | 'article';
-  name: string;
-  tier: 'Admin' | 'Baseline';
-  priority: number;
-  subject: Workloads;
-  egress: Meant[];
-}
-
-function selector(r: Random, key: string, values: readonly string[]): Selector {
-  if (r.chance(25)) return {};
-  if (r.chance(50)) return { matchLabels: { [key]: r.pick(values) } };
-  const operator = r.pick(['In', 'NotIn', 'Exists', 'DoesNotExist']);
-  return {
-    matchExpressions: [
-      { key, operator, ...(operator.endsWith('In') ? { values: r.some(values, 1).concat(r.pick(values)) } : {}) },
-    ],
-  };
-}
-
-function workloads(r: Random): Workloads {
-  const namespaces = selector(r, 'env', ['prod', 'test']);
-  return r.chance(40)
-    ? { namespaces }
-    : { pods: { namespaceSelector: namespaces, podSelector: selector(r, 'app', APPS) } };
-}
-
-function rule(r: Random, shape: MeantPolicy['shape']): Meant {
-  const some = <T>(make: () => T) => Array.from({ length: 1 + r.below(2) }, make);
-  const named = r.chance(25);
-  const peer = (): Meant['to'][number] => {
-    if (shape !== 'article' && (named || r.chance(45))) return workloads(r);
-    if (shape === 'article') return { networks: [r.pick(NETWORKS)] };
-    return shape !== 'aws' && r.chance(30)
-      ? { nodes: selector(r, 'role', ['a', 'b']) }
-      : { networks: some(() => r.pick(NETWORKS)) };
-  };
-  const port = () => {
-    if (named && shape !== 'article' && r.chance(60)) return { named: r.pick(['http', 'dns']) };
-    const [lo, hi] = [r.pick(PORTS), r.pick(PORTS)].sort((a, b) => a - b) as [number, number];
-    return {
-      protocol: r.pick(['tcp', 'tcp', 'udp', 'sctp']),
-      range: (r.chance(50) ? [lo, lo] : [lo, hi]) as [number, number],
-    };
-  };
-  return {
-    action: r.pick(shape === 'banp' ? ['Accept', 'Deny'] : ['Accept', 'Deny', 'Pass']),
-    to: some(peer),
-    ...(r.chance(55) ? { ports: some(port) } : {}),
-  };
-}
-
-function meantPolicy(r: Random, n: number): MeantPolicy {
-  const shape = r.pick(['cnp', 'cnp', 'cnp', 'anp', 'banp', 'aws', 'article'] as const);
-  const tier = shape === 'anp' ? 'Admin' : shape === 'banp' ? 'Baseline' : r.pick(['Admin', 'Baseline'] as const);
-  return {
-    shape,
-    name: shape === 'banp' ? 'default' : `p${n}`,
-    tier,
-    priority: shape === 'banp' ? 1001 : r.pick([0, 1, 2, 1000]),
-    subject: r.chance(40) ? { namespaces: {} } : workloads(r),
-    egress: Array.from({ length: 1 + r.below(4) }, () => rule(r, shape)),
-  };
-}
-
-function object({ shape, name, tier, priority, subject, egress }: MeantPolicy): Record<string, unknown> {
-  const old = shape === 'anp' || shape === 'banp';
-  const rules = egress.map(({ action, to, ports }) => ({
-    action: old && action === 'Accept' ? 'Allow' : action,
-    to: shape === 'article' ? to.map(({ networks }) => ({ ipBlock: { cidr: networks?.[0] } })) : to,
-    ...(ports ? { [shape === 'cnp' ? 'protocols' : 'ports']: ports.map((p) => writePort(shape, p)) } : {}),
-  }));
-  const [group, kind] = {
-    cnp: ['policy.networking.k8s.io/v1alpha2', 'ClusterNetworkPolicy'],
-    anp: ['policy.networking.k8s.io/v1alpha1', 'AdminNetworkPolicy'],
-    banp: ['policy.networking.k8s.io/v1alpha1', 'BaselineAdminNetworkPolicy'],
-    aws: ['networking.k8s.aws/v1alpha1', 'ClusterNetworkPolicy'],
-    article: ['networking.x-k8s.io/v1alpha1', 'ClusterNetworkPolicy'],
-  }[shape] as [string, string];
-  const place = { ...(old ? {} : { tier }), ...(shape === 'banp' ? {} : { priority }) };
-  return { apiVersion: group, kind, metadata: { name }, spec: { ...place, subject, egress: rules } };
-}
-
-function writePort(
-  shape: MeantPolicy['shape'],
-  { protocol = 'tcp', range = [0, 0], named }: NonNullable<Meant['ports']>[number],
-) {
-  const [start, end] = range;
-  if (shape === 'cnp') {
-    if (named !== undefined) return { destinationNamedPort: named };
-    return { [protocol]: { destinationPort: start === end ? { number: start } : { range: { start, end } } } };
-  }
-  if (shape === 'article') return { protocol: protocol.toUpperCase(), port: start, endPort: end };
-  if (named !== undefined) return { namedPort: named };
-  if (start !== end) return { portRange: { protocol: protocol.toUpperCase(), start, end } };
-  return { portNumber: { protocol: protocol.toUpperCase(), port: start } };
-}
 
 function selects(selector: Selector | undefined, labels: Readonly<Record<string, string>>): boolean {
   const { matchLabels = {}, matchExpressions = [] } = selector ?? {};
@@ -244,7 +122,7 @@ t.test(`random policies mean what they say, FUZZ_SEED=${random.seed}`, async (t)
     const isolated = random.chance(40);
     const text =
       cluster(random) +
-      policies.map((p) => `---\n${JSON.stringify(object(p))}\n`).join('') +
+      policies.map((p) => `---\n${JSON.stringify(written(p))}\n`).join('') +
       (isolated ? policy('default/np', { podSelector: {}, policyTypes: ['Egress'] }) : '');
     const snapshot = snapshotOf(text);
     const { ir, problems } = toIr(snapshot);
@@ -301,7 +179,7 @@ function mangle(r: Random, value: unknown): unknown {
 t.test(`mangled policies are understood all the same, FUZZ_SEED=${random.seed}`, async (t) => {
   let broken = 0;
   for (let n = 0; n < WORLDS * 60; n++) {
-    const whole = object(meantPolicy(random, n));
+    const whole = written(meantPolicy(random, n));
     const { apiVersion, kind } = whole as { apiVersion: string; kind: string };
     const mangled = { ...whole, spec: mangle(random, mangle(random, whole.spec)) };
     const raw: RawPolicy = { apiVersion, kind, name: 'p', object: mangled, where: {} };

@@ -56,9 +56,15 @@ function rule(r: Random, deny: boolean): object {
       case 4:
         return { toEntities: r.some(ENTITIES, 2) };
       case 5:
-        return { toServices: [{ k8sService: { serviceName: r.pick(['s1', 's2']), namespace: 'default' } }] };
+        return {
+          toServices: [
+            r.chance(60)
+              ? { k8sService: { serviceName: r.pick(['s1', 's2']), ...(r.chance(80) ? { namespace: 'default' } : {}) } }
+              : { k8sServiceSelector: { selector: { matchLabels: { kind: r.pick(['in', 'out']) } } } },
+          ],
+        };
       case 6:
-        return { toNodes: [{}] };
+        return { toNodes: [r.chance(50) ? {} : { matchLabels: { zone: r.pick(['z1', 'z2']) } }] };
       case 7:
         return r.chance(20) && !deny ? { toFQDNs: [{ matchName: 'a.example' }] } : { toEntities: [r.pick(ENTITIES)] };
       default:

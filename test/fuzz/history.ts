@@ -1,0 +1,154 @@
+/** A history of changes, as the agent lives through it, and each of its states as somebody sees it who has just come. */
+import { Compiler } from '../../src/compile/index.js';
+import { DialectRegistry, toIr } from '../../src/dialects/index.js';
+import { kindInfo, type Section } from '../../src/identity/kinds.js';
+import { LiveSnapshot } from '../../src/identity/live.js';
+import type { Entry } from '../../src/identity/entry.js';
+import type { Snapshot } from '../../src/identity/snapshot.js';
+import { simulate } from '../../src/image/simulate.js';
+import type { Image, Packet, Verdict } from '../../src/image/types.js';
+import { evaluate } from '../../src/ir/evaluate.js';
+import type { Ir } from '../../src/ir/types.js';
+import type { KubeObject } from '../../src/kube/client.js';
+import { EntryReader } from '../../src/kube/read.js';
+import { comparable, localPods, type World } from '../engines/engine.js';
+import { NODE } from '../policy/world.js';
+import type { ManyPackets, Sent } from './kernel.js';
+import type { Manifest } from './objects/names.js';
+import type { Change } from './world.js';
+
+/** Changes that become visible together, and the own node's addresses from then on. */
+export interface Batch {
+  readonly changes: readonly Change[];
+  readonly ownIps: readonly string[];
+}
+
+/** What the engines say where they do not say the same, or what else is not as it should be. */
+export interface Disagreement {
+  /** verdict: of a first packet; flow: of a flow known before the last change; state: without a packet. */
+  readonly about: 'verdict' | 'flow' | 'state';
+  readonly answers: Readonly<Record<string, unknown>>;
+  readonly packet?: Packet;
+}
+
+/** The agent's side: one source, one registry, one kernel with its compiler and store. */
+export class Agent {
+  readonly #live = new LiveSnapshot(NODE);
+  readonly #registry = new DialectRegistry();
+  readonly #reader = new EntryReader();
+  readonly #objects = new Map<string, Manifest>();
+  #ownIps: readonly string[] = [];
+  #world!: World;
+
+  constructor(private readonly kernel: ManyPackets) {
+    kernel.restart();
+  }
+
+  get world(): World {
+    return this.#world;
+  }
+
+  take({ changes, ownIps }: Batch): void {
+    for (const [id, object] of changes) {
+      const held = this.#objects.get(id);
+      if (object) this.#objects.set(id, object);
+      else this.#objects.delete(id);
+      const of = object ?? held;
+      if (of) apply(this.#live, this.#reader, of, object);
+    }
+    this.#ownIps = ownIps;
+    const snapshot = this.#live.snapshot(ownIps);
+    this.#world = { snapshot, ir: this.#registry.toIr(snapshot).ir };
+    this.kernel.use(this.#world);
+  }
+
+  /** The same state without a past. Its policies' last good states are all that it takes over. */
+  fresh(): Fresh {
+    return new Fresh([...this.#objects.values()].reverse(), this.#ownIps, this.#world.ir);
+  }
+
+  judge(packet: Packet) {
+    return this.kernel.judge(packet);
+  }
+}
+
+/** evaluate and simulate, from scratch. */
+export class Fresh {
+  readonly snapshot: Snapshot;
+  readonly #image: Image;
+  readonly senders: readonly string[];
+
+  constructor(
+    readonly objects: readonly Manifest[],
+    readonly ownIps: readonly string[],
+    readonly ir: Ir,
+  ) {
+    const live = new LiveSnapshot(NODE);
+    const reader = new EntryReader();
+    for (const object of objects) apply(live, reader, object, object);
+    this.snapshot = live.snapshot(ownIps);
+    this.senders = localPods(this.snapshot);
+    this.#image = new Compiler().compile(ir, this.snapshot, this.senders);
+  }
+
+  evaluate(packet: Packet): Verdict {
+    return evaluate(this.ir, this.snapshot, packet);
+  }
+
+  simulate(packet: Packet): Verdict {
+    return simulate(this.#image, packet, this.snapshot.pods.get(packet.from)?.ips ?? []);
+  }
+
+  /**
+   * A registry without a past reads the same, unless something of the past goes on: the last good state of a policy that is faulty
+   * now, or the policies of a namespace that ends.
+   */
+  anotherIr(): Ir | undefined {
+    if ([...this.snapshot.namespaces.values()].some((n) => n.terminating)) return undefined;
+    const { ir, problems } = toIr(this.snapshot);
+    return problems.some((p) => p.severity === 'error') ? undefined : ir;
+  }
+}
+
+function apply(live: LiveSnapshot, reader: EntryReader, of: Manifest, object: Manifest | undefined): void {
+  const { apiVersion, kind, metadata } = of;
+  const info = kindInfo(apiVersion, kind);
+  if (!info) throw new Error(`no kind ${apiVersion} ${kind}`);
+  const key = info.namespaced ? `${metadata.namespace}/${metadata.name}` : metadata.name;
+  const entry: Entry | undefined = object && reader.read(object as unknown as KubeObject);
+  if (entry && entry.key !== key) throw new Error(`${key} is read as ${entry.key}`);
+  const section: Section = info.section;
+  live.apply(`${apiVersion} ${kind}`, section, { changed: new Map([[key, entry]]) });
+}
+
+/** undefined: all say the same. */
+export function judged(fresh: Fresh, agent: Agent, packet: Packet): { found?: Disagreement; verdict: Verdict; sent: Sent } {
+  const reference = fresh.evaluate(packet);
+  const { verdict, sent } = agent.judge(packet);
+  const answers = {
+    evaluate: comparable(reference, packet),
+    simulate: comparable(fresh.simulate(packet), packet),
+    kernel: comparable(verdict, packet),
+  };
+  const first = JSON.stringify(answers.evaluate);
+  const same = JSON.stringify(answers.simulate) === first && JSON.stringify(answers.kernel) === first;
+  return { verdict: reference, sent, ...(same ? {} : { found: { about: 'verdict', answers, packet } }) };
+}
+
+/** A flow from before the change: its next packet is judged by what is in force now. */
+export function judgedAgain(fresh: Fresh, kernel: ManyPackets, sent: Sent): Disagreement | undefined {
+  const now = kernel.again(sent);
+  if (now === undefined) return undefined;
+  const { verdict } = fresh.evaluate(sent.packet);
+  if ((verdict === 'deny') === (now === 'deny')) return undefined;
+  return { about: 'flow', answers: { evaluate: verdict, kernel: now }, packet: sent.packet };
+}
+
+/** What needs no packet: the IR, and what stands in the maps. */
+export function judgedState(fresh: Fresh, agent: Agent, kernel: ManyPackets): Disagreement | undefined {
+  const another = fresh.anotherIr();
+  if (another && JSON.stringify(another) !== JSON.stringify(agent.world.ir))
+    return { about: 'state', answers: { anew: another, agent: agent.world.ir } };
+  const left = kernel.verify();
+  return left.length > 0 ? { about: 'state', answers: { maps: left } } : undefined;
+}

@@ -1,0 +1,167 @@
+/**
+ * The kernel's engine for many packets: one long-lived compiler and store as the agent has them, every pod bound, the one whose
+ * packets are sent at the interface of BPF_PROG_TEST_RUN; no flow is forgotten that need not be.
+ */
+import type { BpfMap } from '../../agent/libbpf/map.js';
+import { sys } from '../../agent/libbpf/sys.js';
+import type { Programs } from '../../agent/loader.js';
+import { KernelMapStore } from '../../agent/map-store.js';
+import { RingReader } from '../../agent/ring.js';
+import { Compiler } from '../../src/compile/index.js';
+import type { FlowEvent } from '../../src/flow/types.js';
+import type { Snapshot } from '../../src/identity/snapshot.js';
+import type { EndpointBinding } from '../../src/image/store.js';
+import type { Image, Packet, Verdict } from '../../src/image/types.js';
+import { frameOf, IFINDEX, loadForTest, localPods, SKB_IFINDEX, SKB_SIZE, toldOf, type World } from '../engines/engine.js';
+
+const PROG_TEST_RUN = 10;
+const FLOW_MAPS = ['flows', 'accepted', 'drop_notes', 'fragments', 'pending'];
+
+/** A frame of a flow that the kernel knows, and whose it was. */
+export interface Sent {
+  readonly packet: Packet;
+  readonly bytes: Buffer;
+  /** The sender's UID and addresses. */
+  readonly sender: string;
+}
+
+export class ManyPackets {
+  readonly #programs: Programs;
+  readonly #store: KernelMapStore;
+  readonly #ring: RingReader;
+  readonly #ctx = Buffer.alloc(SKB_SIZE);
+  readonly #ctxOut = Buffer.alloc(SKB_SIZE);
+  readonly #attr = Buffer.alloc(80);
+  readonly #ids = new Map<string, number>();
+  #compiler = new Compiler();
+  #image!: Image;
+  #snapshot!: Snapshot;
+  #local: readonly string[] = [];
+  #from: string | undefined;
+  #sport = 1024;
+
+  constructor(programs: Programs = loadForTest()) {
+    this.#programs = programs;
+    this.#store = new KernelMapStore(programs.maps);
+    this.#ring = new RingReader(this.#map('events'), this.#map('counters'));
+    this.#ctx.writeUInt32LE(IFINDEX, SKB_IFINDEX);
+  }
+
+  /** Another cluster: a compiler without a past; the maps hold what they held, as after a restart. */
+  restart(): void {
+    this.#compiler = new Compiler();
+    this.#ids.clear();
+    this.#from = undefined;
+    this.forget();
+  }
+
+  /** Writes the world into the maps; pods stay where they are. */
+  use({ ir, snapshot }: World): void {
+    this.#snapshot = snapshot;
+    this.#local = localPods(snapshot);
+    this.#image = this.#compiler.compile(ir, snapshot, this.#local);
+    if (this.#from === undefined || !this.#local.includes(this.#from)) this.#from = this.#local[0];
+    this.#apply();
+  }
+
+  get image(): Image {
+    return this.#image;
+  }
+
+  /** What the maps hold that the Image does not say; empty. */
+  verify(): string[] {
+    return this.#store.verify(false);
+  }
+
+  /** The first packet of a flow of its own. */
+  judge(packet: Packet): { verdict: Verdict; sent: Sent } {
+    this.#become(packet.from);
+    // Drops without a flow are told once a second.
+    if (packet.fragment) this.forget(['drop_notes']);
+    this.#sport = this.#sport >= 65000 ? 1024 : this.#sport + 1;
+    const { ips } = this.#sender(packet.from);
+    const bytes = frameOf(packet, ips, this.#sport);
+    const verdict = this.#run(bytes);
+    const events: FlowEvent[] = [];
+    this.#ring.drain((e) => events.push(e));
+    return {
+      verdict: toldOf(packet, verdict, events),
+      sent: { packet, bytes, sender: this.#whois(packet.from) },
+    };
+  }
+
+  /** The same bytes once more, in a flow that the kernel may know; undefined where the sender is another one now. */
+  again({ packet, bytes, sender }: Sent): 'allow' | 'deny' | undefined {
+    if (!this.#local.includes(packet.from) || this.#whois(packet.from) !== sender) return undefined;
+    this.#become(packet.from);
+    const verdict = this.#run(bytes);
+    this.#ring.drain(() => undefined);
+    return verdict;
+  }
+
+  forget(names: readonly string[] = FLOW_MAPS): void {
+    for (const name of names) {
+      const map = this.#map(name);
+      for (const { keys, count } of map.batches(1024)) map.deleteBatch(Buffer.from(keys), count);
+    }
+  }
+
+  close(): void {
+    this.#store.close();
+    this.#programs.close();
+  }
+
+  #become(key: string): void {
+    if (key === this.#from) return;
+    this.#from = key;
+    this.#apply();
+  }
+
+  #apply(): void {
+    this.#store.apply(
+      this.#image,
+      this.#local.map((key, i) => this.#binding(key, key === this.#from ? IFINDEX : 1000 + i)),
+    );
+  }
+
+  #binding(key: string, ifindex: number): EndpointBinding {
+    const { uid, ips } = this.#sender(key);
+    let id = this.#ids.get(uid);
+    if (id === undefined) this.#ids.set(uid, (id = this.#ids.size + 1));
+    return { key, uid, ifindex, ifname: `if${ifindex}`, id, mac: '', ips, kind: 'pod', l3: false };
+  }
+
+  #sender(key: string) {
+    const pod = this.#snapshot.pods.get(key);
+    if (!pod) throw new Error(`no pod ${key}`);
+    return pod;
+  }
+
+  #whois(key: string): string {
+    const { uid, ips } = this.#sender(key);
+    return [uid, ...ips].join(' ');
+  }
+
+  /** BPF_PROG_TEST_RUN, with buffers that are made once. */
+  #run(bytes: Buffer): 'allow' | 'deny' {
+    const attr = this.#attr.fill(0);
+    attr.writeUInt32LE(this.#programs.programs.fromPod.fd, 0);
+    attr.writeUInt32LE(bytes.length, 8);
+    attr.writeBigUInt64LE(sys.address(bytes), 16);
+    attr.writeUInt32LE(1, 32);
+    attr.writeUInt32LE(SKB_SIZE, 40);
+    attr.writeUInt32LE(SKB_SIZE, 44);
+    attr.writeBigUInt64LE(sys.address(this.#ctx), 48);
+    attr.writeBigUInt64LE(sys.address(this.#ctxOut), 56);
+    sys.bpf(PROG_TEST_RUN, attr, bytes, this.#ctx, this.#ctxOut);
+    const retval = attr.readInt32LE(4);
+    if (retval !== -1 && retval !== 2) throw new Error(`from_pod answers ${retval}: neither pass nor drop`);
+    return retval === -1 ? 'allow' : 'deny';
+  }
+
+  #map(name: string): BpfMap {
+    const map = this.#programs.maps[name];
+    if (!map) throw new Error(`no map ${name}`);
+    return map;
+  }
+}

@@ -1,0 +1,110 @@
+/**
+ * npm run fuzz: random clusters, policies of every dialect, packets and updates through the three engines; or packets through the
+ * strict parser. Its last line has the figures; 1 is its status where something was found.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { differential, noFigures } from './differential.js';
+import type { Batch, Disagreement } from './history.js';
+import { ManyPackets } from './kernel.js';
+import { fuzzPackets } from './mutate.js';
+import { replay } from './shrink.js';
+
+const PROGRESS_MS = 30_000;
+
+const { values: options } = parseArgs({
+  options: {
+    minutes: { type: 'string' },
+    seed: { type: 'string' },
+    pairs: { type: 'string' },
+    packets: { type: 'boolean', default: false },
+    count: { type: 'string' },
+    out: { type: 'string', default: 'dist/fuzz' },
+    replay: { type: 'string' },
+  },
+});
+
+function number(text: string | undefined, name: string): number | undefined {
+  if (text === undefined) return undefined;
+  const n = Number(text);
+  if (Number.isFinite(n) && n >= 0) return n;
+  console.error(`--${name} ${text}: is not a number`);
+  process.exit(2);
+}
+
+const many = (n: number) => n.toLocaleString('en');
+const seed = number(options.seed, 'seed') ?? (Date.now() % 2 ** 31 | 1);
+const start = performance.now();
+const seconds = () => Math.round((performance.now() - start) / 1000);
+const minutes = number(options.minutes, 'minutes');
+const until = minutes === undefined ? undefined : start + minutes * 60_000;
+
+/** Writes what was found, and says where. */
+function found(text: string, extension: string): void {
+  mkdirSync(options.out, { recursive: true });
+  const file = join(options.out, `found-${seed}.${extension}`);
+  writeFileSync(file, text);
+  console.log(`found: ${file}`);
+}
+
+function runDifferential(): boolean {
+  const figures = noFigures();
+  const line = () =>
+    `${many(figures.pairs)} pairs, ${many(figures.worlds)} worlds, ${many(figures.updates)} updates, ${many(figures.flows)} flows judged again, seed ${seed}, ${seconds()} s`;
+  let told = start;
+  const pairs = number(options.pairs, 'pairs') ?? (until === undefined ? 1_000_000 : undefined);
+  const small = differential(
+    seed,
+    { ...(pairs === undefined ? {} : { pairs }), ...(until === undefined ? {} : { until }) },
+    figures,
+    () => {
+      if (performance.now() - told < PROGRESS_MS) return;
+      told = performance.now();
+      console.error(`… ${line()}`);
+    },
+  );
+  if (small) {
+    found(small.text, small.extension);
+    console.log(JSON.stringify(small.answers));
+  }
+  console.log(JSON.stringify(figures.verdicts));
+  console.log(`fuzz: ${line()}, ${small ? 1 : 0} disagreements`);
+  return small === undefined;
+}
+
+function runPackets(): boolean {
+  const count = number(options.count, 'count') ?? (until === undefined ? 1_000_000 : Number.POSITIVE_INFINITY);
+  let told = start;
+  const { packets, seen, wrong } = fuzzPackets(seed, { count, ...(until === undefined ? {} : { until }) }, (n) => {
+    if (performance.now() - told < PROGRESS_MS) return;
+    told = performance.now();
+    console.error(`… ${many(n)} packets, seed ${seed}, ${seconds()} s`);
+  });
+  if (wrong) found(`${JSON.stringify(wrong, null, 1)}\n`, 'json');
+  console.log(JSON.stringify(seen));
+  console.log(`fuzz: ${many(packets)} packets, seed ${seed}, ${seconds()} s, ${wrong ? 1 : 0} disagreements`);
+  return wrong === undefined;
+}
+
+/** A history that was found before: does it still end badly? */
+function runReplay(file: string): boolean {
+  const { history, found: before } = JSON.parse(readFileSync(file, 'utf8')) as {
+    history: { changes: [string, Batch['changes'][number][1] | null][]; ownIps: string[] }[];
+    found: Disagreement;
+  };
+  const kernel = new ManyPackets();
+  // JSON has no undefined: an object that is gone is null, or nothing.
+  const batches = history.map((b): Batch => ({
+    ...b,
+    changes: b.changes.map(([id, object]) => [id, object ?? undefined]),
+  }));
+  const now = replay(batches, before, kernel);
+  kernel.close();
+  if (now) console.log(JSON.stringify(now.answers));
+  console.log(`fuzz: ${file}: ${now ? 1 : 0} disagreements`);
+  return now === undefined;
+}
+
+const good = options.replay !== undefined ? runReplay(options.replay) : options.packets ? runPackets() : runDifferential();
+process.exit(good ? 0 : 1);

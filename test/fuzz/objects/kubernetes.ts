@@ -1,0 +1,68 @@
+/** Random NetworkPolicies and FQDNNetworkPolicies, as manifests. */
+import type { Random } from '../random.js';
+import { block, list, type Manifest, namespaceSelector, podSelector, PORTS } from './names.js';
+
+/** @param key `namespace/name` */
+export function networkPolicy(r: Random, key: string): Manifest {
+  const [namespace, name] = key.split('/') as [string, string];
+  return {
+    apiVersion: r.chance(95) ? 'networking.k8s.io/v1' : 'extensions/v1beta1',
+    kind: 'NetworkPolicy',
+    metadata: { name, namespace },
+    spec: networkPolicySpec(r),
+  };
+}
+
+export function networkPolicySpec(r: Random): Record<string, unknown> {
+  const policyTypes = r.pick([['Egress'], ['Egress'], ['Egress'], ['Ingress', 'Egress'], ['Ingress'], undefined]);
+  const rule = () => ({
+    ...(r.chance(88) ? { to: r.chance(4) ? [] : list(r, 3, () => peer(r)) } : {}),
+    ...(r.chance(65) ? { ports: r.chance(4) ? [] : list(r, 3, () => port(r)) } : {}),
+  });
+  return {
+    podSelector: podSelector(r),
+    ...(policyTypes ? { policyTypes } : {}),
+    ...(r.chance(92) ? { egress: Array.from({ length: r.below(4) }, rule) } : {}),
+  };
+}
+
+function peer(r: Random): object {
+  if (r.chance(50)) {
+    const { cidr, except } = block(r);
+    return { ipBlock: { cidr, ...(except.length > 0 ? { except } : {}) } };
+  }
+  const which = r.below(3);
+  return {
+    ...(which !== 1 ? { podSelector: podSelector(r) } : {}),
+    ...(which !== 0 ? { namespaceSelector: namespaceSelector(r) } : {}),
+  };
+}
+
+function port(r: Random): object {
+  const protocol = r.pick(['TCP', 'TCP', 'UDP', 'SCTP']);
+  if (r.chance(10)) return { protocol };
+  if (r.chance(25)) return { ...(r.chance(80) ? { protocol } : {}), port: r.pick(['http', 'dns']) };
+  const first = r.pick(PORTS);
+  const endPort = r.chance(30) ? { endPort: Math.max(first, r.pick(PORTS)) } : {};
+  return { ...(r.chance(90) ? { protocol } : {}), port: first, ...endPort };
+}
+
+/** GKE's and the add-on's shapes: both are read, and closed as long as names are not enforced. */
+export function fqdnNetworkPolicy(r: Random, key: string): Manifest {
+  const [namespace, name] = key.split('/') as [string, string];
+  const version = r.pick(['v1alpha1', 'v1alpha3', 'v1']);
+  const gke = () => ({
+    matches: list(r, 2, () => (r.chance(60) ? { name: 'a.example' } : { pattern: '*.example' })),
+    ...(r.chance(60) ? { ports: [{ protocol: r.pick(['TCP', 'UDP', 'ALL']), port: r.pick(PORTS) }] } : {}),
+  });
+  const addOn = () => ({
+    to: [{ fqdns: ['a.example'] }],
+    ...(r.chance(60) ? { ports: [{ protocol: r.pick(['TCP', 'UDP', 'SCTP']), port: r.pick(PORTS) }] } : {}),
+  });
+  return {
+    apiVersion: `networking.gke.io/${version}`,
+    kind: 'FQDNNetworkPolicy',
+    metadata: { name, namespace },
+    spec: { podSelector: podSelector(r), egress: list<object>(r, 2, version === 'v1alpha3' ? addOn : gke) },
+  };
+}

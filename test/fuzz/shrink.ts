@@ -1,0 +1,181 @@
+/**
+ * What was found, made small: first as a state without a past (a case file for test/cases), else as the shortest history that still
+ * leads there.
+ */
+import { toIr } from '../../src/dialects/index.js';
+import { evaluate } from '../../src/ir/evaluate.js';
+import { printer } from '../engines/cases.js';
+import { caseText, packetText } from './case-text.js';
+import { Agent, type Batch, type Disagreement, judged, judgedAgain, judgedState } from './history.js';
+import type { ManyPackets, Sent } from './kernel.js';
+import type { Manifest } from './objects/names.js';
+import { idOf } from './world.js';
+
+/** A case file where the state alone is enough; a history, as JSON, where it is not. */
+export interface Small {
+  readonly name: string;
+  readonly text: string;
+  readonly extension: 'yaml' | 'json';
+  readonly answers: Disagreement['answers'];
+}
+
+/** Milliseconds that making it small may take. */
+const PATIENCE = 120_000;
+
+/** Lives through a history and asks the last state what was found before; undefined: all is well. */
+export function replay(history: readonly Batch[], found: Disagreement, kernel: ManyPackets): Disagreement | undefined {
+  const agent = new Agent(kernel);
+  const { packet } = found;
+  let before: Sent | undefined;
+  history.forEach((batch, i) => {
+    agent.take(batch);
+    const last = i === history.length - 1;
+    if (last || !packet || found.about !== 'flow' || !agent.fresh().senders.includes(packet.from)) return;
+    before = agent.judge(packet).sent;
+  });
+  const fresh = agent.fresh();
+  if (found.about === 'state') return judgedState(fresh, agent, kernel);
+  if (!packet || !fresh.senders.includes(packet.from)) return undefined;
+  if (found.about === 'flow') return before && judgedAgain(fresh, kernel, before);
+  return judged(fresh, agent, packet).found;
+}
+
+export function shrink(found: Disagreement, history: readonly Batch[], kernel: ManyPackets, name: string): Small {
+  const until = performance.now() + PATIENCE;
+  const still = (h: readonly Batch[]) => {
+    try {
+      return replay(h, found, kernel) !== undefined;
+    } catch {
+      return false;
+    }
+  };
+  const state = [flat(history)];
+  const alone = still(state);
+  let small: readonly Batch[] = alone ? state : history;
+  if (!alone && still(history)) small = fewer(small, still, until);
+  small = small.map((batch, at) => ({
+    ...batch,
+    changes: smaller(batch.changes, (changes) => still(small.with(at, { ...batch, changes })), until),
+  }));
+  if (alone && still(small) && found.packet && found.about === 'verdict') {
+    const objects = (small[0] as Batch).changes.map(([, object]) => object as Manifest);
+    return {
+      name,
+      text: asCase(name, objects, (small[0] as Batch).ownIps, found, kernel),
+      extension: 'yaml',
+      answers: found.answers,
+    };
+  }
+  const text = `${JSON.stringify({ name, found, history: small }, null, 1)}\n`;
+  return { name, text, extension: 'json', answers: found.answers };
+}
+
+/** Everything at once. */
+function flat(history: readonly Batch[]): Batch {
+  const objects = new Map<string, Manifest>();
+  for (const [id, object] of history.flatMap((b) => b.changes)) {
+    if (object) objects.set(id, object);
+    else objects.delete(id);
+  }
+  return { changes: [...objects], ownIps: history.at(-1)?.ownIps ?? [] };
+}
+
+/** Leaves batches out, and puts neighbours together. */
+function fewer(history: readonly Batch[], still: (h: readonly Batch[]) => boolean, until: number): readonly Batch[] {
+  for (let at = history.length - 2; at >= 0 && performance.now() < until; at--) {
+    const [a, b] = [history[at] as Batch, history[at + 1] as Batch];
+    const joined = history.toSpliced(at, 2, { changes: [...flat([a, b]).changes, ...gone([a, b])], ownIps: b.ownIps });
+    const without = history.toSpliced(at, 1);
+    if (still(without)) history = without;
+    else if (still(joined)) history = joined;
+  }
+  return history;
+}
+
+function gone(history: readonly Batch[]): Batch['changes'] {
+  const last = new Map(history.flatMap((b) => b.changes));
+  return [...last].filter(([, object]) => object === undefined);
+}
+
+/** Leaves objects out, and then parts of what is left. */
+function smaller(
+  changes: Batch['changes'],
+  still: (changes: Batch['changes']) => boolean,
+  until: number,
+): Batch['changes'] {
+  for (let size = changes.length; size >= 1; size = size === 1 ? 0 : Math.ceil(size / 2)) {
+    for (let at = 0; at < changes.length && performance.now() < until; ) {
+      const without = changes.toSpliced(at, size);
+      if (still(without)) changes = without;
+      else at += size;
+    }
+  }
+  for (let i = 0; i < changes.length; i++) {
+    const [id, whole] = changes[i] as Batch['changes'][number];
+    let object = whole;
+    for (let again = object !== undefined; again && performance.now() < until; ) {
+      again = false;
+      for (const part of parts(object as Manifest)) {
+        if (performance.now() > until || !still(changes.with(i, [id, part]))) continue;
+        object = part;
+        changes = changes.with(i, [id, part]);
+        again = true;
+        break;
+      }
+    }
+  }
+  return changes;
+}
+
+/** The object with one thing less: an element of a list or a field, the large ones first. Its name stays. */
+function* parts(object: Manifest): Generator<Manifest> {
+  const paths: (string | number)[][] = [];
+  const walk = (value: unknown, path: (string | number)[]) => {
+    if (typeof value !== 'object' || value === null) return;
+    for (const key of Array.isArray(value) ? value.keys() : Object.keys(value)) {
+      const inner = [...path, key];
+      if (['apiVersion', 'kind', 'metadata.name', 'metadata.namespace', 'metadata'].includes(inner.join('.'))) {
+        if (key === 'metadata') walk((value as Record<string, unknown>).metadata, inner);
+        continue;
+      }
+      paths.push(inner);
+      walk((value as Record<string | number, unknown>)[key], inner);
+    }
+  };
+  walk(object, []);
+  for (const path of paths.sort((a, b) => a.length - b.length)) {
+    const copy = structuredClone(object);
+    let at = copy as unknown as Record<string | number, unknown>;
+    for (const key of path.slice(0, -1)) at = at[key] as Record<string | number, unknown>;
+    const last = path.at(-1) as string | number;
+    if (Array.isArray(at)) at.splice(last as number, 1);
+    else delete at[last];
+    yield copy;
+  }
+}
+
+/** Manifests and the reference's answer; where a policy of them has errors, which no case may have, the IR that is in force. */
+function asCase(
+  name: string,
+  objects: readonly Manifest[],
+  ownIps: readonly string[],
+  { packet }: Disagreement,
+  kernel: ManyPackets,
+): string {
+  const agent = new Agent(kernel);
+  agent.take({ changes: objects.map((o) => [idOf(o), o]), ownIps });
+  const { snapshot } = agent.world;
+  const { ir, problems } = toIr(snapshot);
+  if (!packet) throw new Error('a case is about a packet');
+  if (problems.length > 0) return caseText(name, agent.world, [packet]);
+  const row = `${packetText(packet)}: ${printer(ir)(evaluate(ir, snapshot, packet), packet)}`;
+  return [
+    `name: ${JSON.stringify(name)}`,
+    `nodeIps: ${JSON.stringify(ownIps)}`,
+    'manifests: |',
+    ...objects.map((o, i) => `${i > 0 ? '  ---\n' : ''}  ${JSON.stringify(o)}`),
+    'packets:',
+    `- ${JSON.stringify(row)}`,
+    '',
+  ].join('\n');
+}

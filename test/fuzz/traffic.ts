@@ -1,0 +1,64 @@
+/** Random packets of a world: to everything that its objects name, and to the edges of every block. */
+import type { Snapshot } from '../../src/identity/snapshot.js';
+import type { Packet } from '../../src/image/types.js';
+import { EDGES, NODE_IPS, POD_IPS4, POD_IPS6, PORTS, VIPS4, VIPS6 } from './objects/names.js';
+import type { Random } from './random.js';
+
+const PROTOCOLS = [6, 6, 6, 6, 17, 17, 17, 132, 132, 1, 58, 47, 136, 2];
+const ICMP = [0, 8 * 256, 8 * 256 + 1, 13 * 256, 3 * 256 + 1, 3 * 256 + 4, 5 * 256, 128 * 256];
+const ICMPV6 = [128 * 256, 129 * 256, 128 * 256 + 1, 1 * 256 + 4, 3 * 256, 8 * 256];
+const FIXED: readonly string[] = [...EDGES, ...NODE_IPS, ...VIPS4, ...VIPS6, ...POD_IPS4, ...POD_IPS6];
+
+/** Packets of pods that have an interface, one pod's after the other's; none twice. */
+export function randomPackets(r: Random, snapshot: Snapshot, senders: readonly string[], count: number): Packet[] {
+  if (senders.length === 0) return [];
+  const out = new Map<string, Packet>();
+  for (let n = 0; n < count; n++) {
+    const packet = randomPacket(r, snapshot, senders[n % senders.length] as string);
+    out.set(Object.values(packet).join(' '), packet);
+  }
+  return [...out.values()].sort((a, b) => (a.from < b.from ? -1 : a.from > b.from ? 1 : 0));
+}
+
+function randomPacket(r: Random, snapshot: Snapshot, from: string): Packet {
+  const services = [...snapshot.services.values()].filter((s) => s.vips.length > 0 && s.ports.length > 0);
+  if (services.length > 0 && r.chance(15)) {
+    const service = r.pick(services);
+    const { protocol, port, nodePort } = r.pick(service.ports);
+    if (nodePort !== undefined && r.chance(35)) return { from, to: r.pick(ownIps(snapshot)), protocol, port: nodePort };
+    return { from, to: r.pick(service.vips), protocol, port };
+  }
+  const protocol = r.pick(PROTOCOLS);
+  const icmp = protocol === 1 || protocol === 58;
+  const to = destination(r, snapshot, from, protocol === 1 ? 4 : protocol === 58 ? 6 : undefined);
+  const fragment = !icmp && r.chance(5);
+  const port = fragment
+    ? 0
+    : icmp
+      ? r.pick(protocol === 1 ? ICMP : ICMPV6)
+      : protocol === 47 || protocol === 2
+        ? 0
+        : portFor(r, snapshot, to);
+  return { from, to, protocol, port, ...(fragment ? { fragment } : {}) };
+}
+
+function ownIps({ ownNode, nodes }: Snapshot): string[] {
+  return [...ownNode.ips, ...(nodes.get(ownNode.name)?.ips ?? [])];
+}
+
+function destination(r: Random, snapshot: Snapshot, from: string, family: 4 | 6 | undefined): string {
+  const own = snapshot.pods.get(from)?.ips ?? [];
+  const pool = r.chance(8) && own.length > 0 ? own : r.chance(35) ? podIps(snapshot) : r.chance(12) ? ownIps(snapshot) : FIXED;
+  const fits = pool.filter((ip) => family === undefined || ip.includes(':') === (family === 6));
+  if (fits.length > 0) return r.pick(fits);
+  return r.pick(FIXED.filter((ip) => ip.includes(':') === (family === 6)));
+}
+
+function podIps({ pods }: Snapshot): string[] {
+  return [...pods.values()].flatMap((p) => p.ips);
+}
+
+function portFor(r: Random, { pods }: Snapshot, to: string): number {
+  const there = r.chance(45) ? [...pods.values()].filter((p) => p.ips.includes(to)).flatMap((p) => p.ports) : [];
+  return there.length > 0 ? r.pick(there).port : r.pick(PORTS);
+}

@@ -1,0 +1,155 @@
+/**
+ * A random cluster as manifests, with policies of every dialect in it, that changes object by object. Everything comes out of one
+ * Random: the same seed, the same history.
+ */
+import { mangled, randomCilium, randomGroup } from '../policy/cilium-random.js';
+import { NODE_IP } from '../policy/world.js';
+import { calicoPolicy, networkSet, tier, TIER_NAMES } from './objects/calico.js';
+import { API_SERVER, ENFORCEMENT, namespace, node, pod, service, slice, SLICES } from './objects/cluster.js';
+import { fqdnNetworkPolicy, networkPolicy } from './objects/kubernetes.js';
+import { meantPolicy, written } from './objects/admin.js';
+import { type Manifest, NAMESPACES, NODES, SERVICES } from './objects/names.js';
+import type { Random } from './random.js';
+
+/** What a name holds from now on; undefined: it is gone. */
+export type Change = readonly [id: string, object: Manifest | undefined];
+
+/** Addresses of the own node's interfaces, which change too. */
+export const OWN_IPS: readonly (readonly string[])[] = [
+  [NODE_IP],
+  [NODE_IP, 'fd00:1::1'],
+  [NODE_IP, '10.244.0.254', 'fd00:1::1'],
+];
+
+export function idOf({ apiVersion, kind, metadata }: Manifest): string {
+  return `${apiVersion} ${kind} ${metadata.namespace === undefined ? '' : `${metadata.namespace}/`}${metadata.name}`;
+}
+
+/** Of a hundred policies. */
+const DIALECTS: readonly (readonly [number, (r: Random, n: number) => Manifest])[] = [
+  [28, (r, n) => networkPolicy(r, `${r.pick(NAMESPACES)}/np${n}`)],
+  [20, (r, n) => written(meantPolicy(r, n))],
+  [24, (r, n) => calicoPolicy(r, `calico${n}`)],
+  [20, (r, n) => randomCilium(r, n) as Manifest],
+  [3, (r, n) => fqdnNetworkPolicy(r, `${r.pick(NAMESPACES)}/fqdn${n}`)],
+  [5, (r) => supporting(r)],
+];
+
+/** Tiers, network sets, CIDR groups. */
+function supporting(r: Random): Manifest {
+  if (r.chance(35)) return tier(r, r.pick(TIER_NAMES));
+  return r.chance(60) ? networkSet(r, `set${r.below(3)}`) : (randomGroup(r) as Manifest);
+}
+
+/** Names for policies: the fewer, the more often one is changed instead of made. */
+const POLICY_NAMES = 3;
+
+export class Cluster {
+  readonly objects = new Map<string, Manifest>();
+  ownIps: readonly string[] = OWN_IPS[0] as readonly string[];
+  #uids = 0;
+
+  constructor(private readonly r: Random) {
+    for (const name of NAMESPACES) this.#put(namespace(r, name));
+    for (const name of NODES) if (r.chance(85)) this.#put(node(r, name));
+    for (let n = 0; n < 6; n++) this.#put(this.#pod(`${r.chance(65) ? 'default' : r.pick(NAMESPACES)}/p${n}`));
+    if (r.chance(60)) for (const object of API_SERVER) this.#put(object);
+    for (const name of SERVICES) {
+      if (r.chance(25)) continue;
+      this.#put(service(r, `default/${name}`));
+      for (const family of SLICES) if (r.chance(70)) this.#put(slice(r, `default/${name}-${family}`));
+    }
+    for (const name of TIER_NAMES) if (r.chance(75)) this.#put(tier(r, name));
+    for (let n = r.below(3); n > 0; n--) this.#put(supporting(r));
+    for (let n = r.below(7); n > 0; n--) this.#put(this.#policy());
+  }
+
+  /** Some changes that come together; most often one. */
+  step(): Change[] {
+    const { r } = this;
+    if (r.chance(5)) this.ownIps = r.pick(OWN_IPS);
+    return Array.from({ length: r.chance(25) ? 2 + r.below(4) : 1 }, () => this.#change());
+  }
+
+  #change(): Change {
+    const { r } = this;
+    const at = r.below(100);
+    if (at < 48) return this.#policyChange();
+    if (at < 70) return this.#drop(12, this.#pod(this.#podKey()));
+    if (at < 78) return this.#drop(5, namespace(r, r.pick(NAMESPACES)));
+    if (at < 84) return this.#drop(15, node(r, r.pick(NODES)));
+    if (at < 91) return this.#drop(15, service(r, `default/${r.pick(SERVICES)}`));
+    return this.#drop(20, slice(r, `default/${r.pick(SERVICES)}-${r.pick(SLICES)}`));
+  }
+
+  #policyChange(): Change {
+    const { r } = this;
+    const there = [...this.objects.keys()].filter((id) => !id.startsWith('v1 ') && !id.startsWith('discovery'));
+    if (there.length > 12 || (there.length > 0 && r.chance(28))) return this.#set(r.pick(there), undefined);
+    const old = there.length > 0 && r.chance(15) ? this.objects.get(r.pick(there)) : undefined;
+    if (old) return this.#set(idOf(old), this.#annotated(faulty(r, old)));
+    const made = this.#policy();
+    return this.#set(idOf(made), made);
+  }
+
+  #policy(): Manifest {
+    const { r } = this;
+    let at = r.below(100);
+    const [, make] = DIALECTS.find(([share]) => (at -= share) < 0) ?? (DIALECTS[0] as (typeof DIALECTS)[number]);
+    const made = this.#annotated(make(r, r.below(POLICY_NAMES)));
+    return r.chance(4) ? faulty(r, made) : made;
+  }
+
+  /** Audit, or what only looks like it. */
+  #annotated(object: Manifest): Manifest {
+    const { r } = this;
+    if (!r.chance(9)) return object;
+    const annotations = { [ENFORCEMENT]: r.pick(['audit', 'audit', 'audit', 'enforce', 'Audit']) };
+    return { ...object, metadata: { ...object.metadata, annotations } };
+  }
+
+  #podKey(): string {
+    const { r } = this;
+    const pods = [...this.objects].filter(([id]) => id.startsWith('v1 Pod '));
+    if (pods.length === 0 || (pods.length < 9 && r.chance(20))) return `${r.pick(NAMESPACES)}/p${r.below(9)}`;
+    const { namespace: space, name } = (r.pick(pods)[1] as Manifest).metadata;
+    return `${space}/${name}`;
+  }
+
+  /** Another one of its name, or the same one with something else. */
+  #pod(key: string): Manifest {
+    const { r } = this;
+    const before = this.objects.get(`v1 Pod ${key}`) as
+      | (Manifest & { metadata: { uid: string }; spec: object; status: object })
+      | undefined;
+    const fresh = pod(r, key, `uid-${++this.#uids}`) as NonNullable<typeof before>;
+    if (!before || r.chance(25)) return fresh;
+    const metadata = { ...fresh.metadata, uid: before.metadata.uid };
+    return r.pick([
+      { ...before, metadata },
+      { ...before, spec: fresh.spec },
+      { ...before, status: fresh.status },
+    ]);
+  }
+
+  #drop(percent: number, object: Manifest): Change {
+    const id = idOf(object);
+    return this.#set(id, this.objects.has(id) && this.r.chance(percent) ? undefined : object);
+  }
+
+  #put(object: Manifest): void {
+    this.#set(idOf(object), object);
+  }
+
+  #set(id: string, object: Manifest | undefined): Change {
+    if (object) this.objects.set(id, object);
+    else this.objects.delete(id);
+    return [id, object];
+  }
+}
+
+/** Something in its spec is not as it should be. */
+function faulty(r: Random, object: Manifest): Manifest {
+  const metadata = object.metadata;
+  return { ...(mangled(r, object as Record<string, unknown>) as Manifest), metadata };
+}
