@@ -117,22 +117,28 @@ function walk(tiers: readonly TierView[], snapshot: Snapshot, judged: Judged, wi
 }
 
 export function ruleMatches(rule: Rule, snapshot: Snapshot, judged: Judged): boolean {
-  const toPeer = rule.peers === null || rule.peers.some((peer) => peerMatches(peer, snapshot, judged));
-  const toPort = rule.ports === null || rule.ports.some((port) => portMatches(port, snapshot, judged));
-  return toPeer && toPort;
+  const toPeer = (at?: readonly Pod[]) =>
+    rule.peers === null || rule.peers.some((peer) => peerMatches(peer, snapshot, judged, at));
+  if (rule.ports === null) return toPeer();
+  return rule.ports.some((port) => {
+    if (port.named === undefined) return portMatches(port, snapshot, judged) && toPeer();
+    // Where pods share an address for a while: the one that is meant must be the one that calls its port so.
+    return podsAt(snapshot, judged.to).some((pod) => portMatches(port, snapshot, judged, [pod]) && toPeer([pod]));
+  });
 }
 
-export function peerMatches(peer: Peer, snapshot: Snapshot, judged: Judged): boolean {
+/** @param at the pods at the address; by default all that have it */
+export function peerMatches(peer: Peer, snapshot: Snapshot, judged: Judged, at?: readonly Pod[]): boolean {
   const { sender, to } = judged;
   switch (peer.kind) {
     case 'any':
       return true;
     case 'all':
-      return peer.of.every((p) => peerMatches(p, snapshot, judged));
+      return peer.of.every((p) => peerMatches(p, snapshot, judged, at));
     case 'some':
-      return peer.of.some((p) => peerMatches(p, snapshot, judged));
+      return peer.of.some((p) => peerMatches(p, snapshot, judged, at));
     case 'not':
-      return !peerMatches(peer.of, snapshot, judged);
+      return !peerMatches(peer.of, snapshot, judged, at);
     case 'services':
       return [...snapshot.services.values()].some(
         (service) =>
@@ -144,7 +150,7 @@ export function peerMatches(peer: Peer, snapshot: Snapshot, judged: Judged): boo
       return cidrContains(cidr, address) && !except.some((inner) => cidrContains(inner, address));
     }
     case 'pods':
-      return podsAt(snapshot, to).some((pod) => matchWorkload(peer, pod, snapshot));
+      return (at ?? podsAt(snapshot, to)).some((pod) => matchWorkload(peer, pod, snapshot));
     case 'self':
       return sender.ips.includes(to);
     case 'own-node':
@@ -176,7 +182,9 @@ function addressOf(text: string): Addr {
   return last.address;
 }
 
-export function portMatches(match: PortMatch, snapshot: Snapshot, { to, protocol, port, fragment }: Judged): boolean {
+/** @param at the pods at the address; by default all that have it */
+export function portMatches(match: PortMatch, snapshot: Snapshot, judged: Judged, at?: readonly Pod[]): boolean {
+  const { to, protocol, port, fragment } = judged;
   if (match.protocol !== null && match.protocol !== protocol) return false;
   if (match.service) {
     const service = snapshot.services.get(`${match.service.namespace}/${match.service.name}`);
@@ -191,7 +199,7 @@ export function portMatches(match: PortMatch, snapshot: Snapshot, { to, protocol
   if (match.ports?.some(([lo, hi]) => lo <= port && port <= hi)) return true;
   if (match.named === undefined) return false;
   // The name means what the destination pod calls by it, in this protocol.
-  return podsAt(snapshot, to).some((pod) =>
+  return (at ?? podsAt(snapshot, to)).some((pod) =>
     pod.ports.some((p) => p.name === match.named && p.protocol === protocol && p.port === port),
   );
 }
