@@ -12,7 +12,15 @@ import type { Packet } from '../../src/image/types.js';
 import { cidrContains, parseAddr, parseCidr } from '../../src/net/addr.js';
 import { Evaluate, Simulate } from '../engines/engine.js';
 import { namespace, pod, policy, show, snapshotOf } from '../policy/world.js';
-import { APPS, type Meant, type MeantPolicy, meantPolicy, type Selector, type Workloads, written } from './objects/admin.js';
+import {
+  APPS,
+  type Meant,
+  type MeantPolicy,
+  meantPolicy,
+  type Selector,
+  type Workloads,
+  written,
+} from './objects/admin.js';
 import { type Random, seeded } from './random.js';
 import { randomPacket } from './worlds.js';
 

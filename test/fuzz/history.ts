@@ -122,7 +122,11 @@ function apply(live: LiveSnapshot, reader: EntryReader, of: Manifest, object: Ma
 }
 
 /** undefined: all say the same. */
-export function judged(fresh: Fresh, agent: Agent, packet: Packet): { found?: Disagreement; verdict: Verdict; sent: Sent } {
+export function judged(
+  fresh: Fresh,
+  agent: Agent,
+  packet: Packet,
+): { found?: Disagreement; verdict: Verdict; sent: Sent } {
   const reference = fresh.evaluate(packet);
   const { verdict, sent } = agent.judge(packet);
   const answers = {

@@ -12,9 +12,23 @@ import type { FlowEvent } from '../../src/flow/types.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
 import type { EndpointBinding } from '../../src/image/store.js';
 import type { Image, Packet, Verdict } from '../../src/image/types.js';
-import { frameOf, IFINDEX, loadForTest, localPods, SKB_IFINDEX, SKB_SIZE, toldOf, type World } from '../engines/engine.js';
+import { hasPorts } from '../../src/net/protocol.js';
+import {
+  type Engine,
+  frameOf,
+  IFINDEX,
+  loadForTest,
+  localPods,
+  SKB_IFINDEX,
+  SKB_SIZE,
+  toldOf,
+  type World,
+} from '../engines/engine.js';
 
 const PROG_TEST_RUN = 10;
+/** TC_ACT_UNSPEC and TC_ACT_SHOT. */
+export const PASS = -1;
+export const DROP = 2;
 const FLOW_MAPS = ['flows', 'accepted', 'drop_notes', 'fragments', 'pending'];
 
 /** A frame of a flow that the kernel knows, and whose it was. */
@@ -81,7 +95,7 @@ export class ManyPackets {
     this.#sport = this.#sport >= 65000 ? 1024 : this.#sport + 1;
     const { ips } = this.#sender(packet.from);
     const bytes = frameOf(packet, ips, this.#sport);
-    const verdict = this.#run(bytes);
+    const verdict = this.#judged(bytes);
     const events: FlowEvent[] = [];
     this.#ring.drain((e) => events.push(e));
     return {
@@ -94,9 +108,16 @@ export class ManyPackets {
   again({ packet, bytes, sender }: Sent): 'allow' | 'deny' | undefined {
     if (!this.#local.includes(packet.from) || this.#whois(packet.from) !== sender) return undefined;
     this.#become(packet.from);
-    const verdict = this.#run(bytes);
+    const verdict = this.#judged(bytes);
     this.#ring.drain(() => undefined);
     return verdict;
+  }
+
+  /** What a program answers to any bytes. @throws AgentError KERNEL, EINVAL for what is no frame to BPF_PROG_TEST_RUN */
+  run(bytes: Buffer, program: 'fromPod' | 'toPod' | 'uplink'): number {
+    const retval = this.#run(bytes, program);
+    this.#ring.drain(() => undefined);
+    return retval;
   }
 
   forget(names: readonly string[] = FLOW_MAPS): void {
@@ -142,10 +163,16 @@ export class ManyPackets {
     return [uid, ...ips].join(' ');
   }
 
+  #judged(bytes: Buffer): 'allow' | 'deny' {
+    const retval = this.#run(bytes, 'fromPod');
+    if (retval !== PASS && retval !== DROP) throw new Error(`from_pod answers ${retval}: neither pass nor drop`);
+    return retval === PASS ? 'allow' : 'deny';
+  }
+
   /** BPF_PROG_TEST_RUN, with buffers that are made once. */
-  #run(bytes: Buffer): 'allow' | 'deny' {
+  #run(bytes: Buffer, program: 'fromPod' | 'toPod' | 'uplink'): number {
     const attr = this.#attr.fill(0);
-    attr.writeUInt32LE(this.#programs.programs.fromPod.fd, 0);
+    attr.writeUInt32LE(this.#programs.programs[program].fd, 0);
     attr.writeUInt32LE(bytes.length, 8);
     attr.writeBigUInt64LE(sys.address(bytes), 16);
     attr.writeUInt32LE(1, 32);
@@ -154,14 +181,36 @@ export class ManyPackets {
     attr.writeBigUInt64LE(sys.address(this.#ctx), 48);
     attr.writeBigUInt64LE(sys.address(this.#ctxOut), 56);
     sys.bpf(PROG_TEST_RUN, attr, bytes, this.#ctx, this.#ctxOut);
-    const retval = attr.readInt32LE(4);
-    if (retval !== -1 && retval !== 2) throw new Error(`from_pod answers ${retval}: neither pass nor drop`);
-    return retval === -1 ? 'allow' : 'deny';
+    return attr.readInt32LE(4);
   }
 
   #map(name: string): BpfMap {
     const map = this.#programs.maps[name];
     if (!map) throw new Error(`no map ${name}`);
     return map;
+  }
+}
+
+/** The same behind the engines' interface: each packet the first of its flow, whatever came before. */
+export class QuickKernel implements Engine {
+  readonly name = 'kernel';
+  readonly #many = new ManyPackets();
+  #local: ReadonlySet<string> = new Set();
+
+  use(world: World): void {
+    this.#local = new Set(localPods(world.snapshot));
+    this.#many.use(world);
+    this.#many.forget();
+  }
+
+  judge(packet: Packet): Verdict {
+    if (!this.#local.has(packet.from)) return { verdict: 'allow', rule: 0, logged: [] };
+    // Two packets without ports are of one flow.
+    if (!hasPorts(packet.protocol)) this.#many.forget(['flows']);
+    return this.#many.judge(packet).verdict;
+  }
+
+  close(): void {
+    this.#many.close();
   }
 }

@@ -8,7 +8,7 @@ import { parseArgs } from 'node:util';
 import { differential, noFigures } from './differential.js';
 import type { Batch, Disagreement } from './history.js';
 import { ManyPackets } from './kernel.js';
-import { fuzzPackets } from './mutate.js';
+import { fuzzPackets } from './packet-run.js';
 import { replay } from './shrink.js';
 
 const PROGRESS_MS = 30_000;
@@ -34,7 +34,7 @@ function number(text: string | undefined, name: string): number | undefined {
 }
 
 const many = (n: number) => n.toLocaleString('en');
-const seed = number(options.seed, 'seed') ?? (Date.now() % 2 ** 31 | 1);
+const seed = number(options.seed, 'seed') ?? (Date.now() % 2 ** 31) | 1;
 const start = performance.now();
 const seconds = () => Math.round((performance.now() - start) / 1000);
 const minutes = number(options.minutes, 'minutes');
@@ -95,10 +95,12 @@ function runReplay(file: string): boolean {
   };
   const kernel = new ManyPackets();
   // JSON has no undefined: an object that is gone is null, or nothing.
-  const batches = history.map((b): Batch => ({
-    ...b,
-    changes: b.changes.map(([id, object]) => [id, object ?? undefined]),
-  }));
+  const batches = history.map(
+    (b): Batch => ({
+      ...b,
+      changes: b.changes.map(([id, object]) => [id, object ?? undefined]),
+    }),
+  );
   const now = replay(batches, before, kernel);
   kernel.close();
   if (now) console.log(JSON.stringify(now.answers));
@@ -106,5 +108,6 @@ function runReplay(file: string): boolean {
   return now === undefined;
 }
 
-const good = options.replay !== undefined ? runReplay(options.replay) : options.packets ? runPackets() : runDifferential();
+const good =
+  options.replay !== undefined ? runReplay(options.replay) : options.packets ? runPackets() : runDifferential();
 process.exit(good ? 0 : 1);

@@ -6,7 +6,7 @@ import { toIr } from '../../src/dialects/index.js';
 import { evaluate } from '../../src/ir/evaluate.js';
 import { printer } from '../engines/cases.js';
 import { caseText, packetText } from './case-text.js';
-import { Agent, type Batch, type Disagreement, judged, judgedAgain, judgedState } from './history.js';
+import { Agent, type Batch, type Disagreement, type Fresh, judged, judgedAgain, judgedState } from './history.js';
 import type { ManyPackets, Sent } from './kernel.js';
 import type { Manifest } from './objects/names.js';
 import { idOf } from './world.js';
@@ -40,12 +40,23 @@ export function replay(history: readonly Batch[], found: Disagreement, kernel: M
   return judged(fresh, agent, packet).found;
 }
 
-export function shrink(found: Disagreement, history: readonly Batch[], kernel: ManyPackets, name: string): Small {
+/** @param wrong what is wrong with a state, where it is not that the engines disagree: for tests */
+export function shrink(
+  found: Disagreement,
+  history: readonly Batch[],
+  kernel: ManyPackets,
+  name: string,
+  wrong?: (fresh: Fresh) => boolean,
+): Small {
   const until = performance.now() + PATIENCE;
   const still = (h: readonly Batch[]) => {
     try {
-      return replay(h, found, kernel) !== undefined;
+      if (!wrong) return replay(h, found, kernel) !== undefined;
+      const agent = new Agent(kernel);
+      for (const batch of h) agent.take(batch);
+      return wrong(agent.fresh());
     } catch {
+      // Less than a world: it is not this that was found.
       return false;
     }
   };

@@ -48,7 +48,8 @@ function ownIps({ ownNode, nodes }: Snapshot): string[] {
 
 function destination(r: Random, snapshot: Snapshot, from: string, family: 4 | 6 | undefined): string {
   const own = snapshot.pods.get(from)?.ips ?? [];
-  const pool = r.chance(8) && own.length > 0 ? own : r.chance(35) ? podIps(snapshot) : r.chance(12) ? ownIps(snapshot) : FIXED;
+  const pool =
+    r.chance(8) && own.length > 0 ? own : r.chance(35) ? podIps(snapshot) : r.chance(12) ? ownIps(snapshot) : FIXED;
   const fits = pool.filter((ip) => family === undefined || ip.includes(':') === (family === 6));
   if (fits.length > 0) return r.pick(fits);
   return r.pick(FIXED.filter((ip) => ip.includes(':') === (family === 6)));

@@ -120,4 +120,3 @@ function writePort(
   if (start !== end) return { portRange: { protocol: protocol.toUpperCase(), start, end } };
   return { portNumber: { protocol: protocol.toUpperCase(), port: start } };
 }
-

@@ -85,7 +85,9 @@ function rule(r: Random): object {
     action: r.pick(['Allow', 'Allow', 'Allow', 'Deny', 'Deny', 'Pass', 'Log']),
     ...(protocol === undefined ? {} : { protocol }),
     ...(r.chance(8) ? { notProtocol: r.pick(['TCP', 'UDP', 47]) } : {}),
-    ...(icmp && r.chance(60) ? { icmp: { type: r.pick([0, 3, 8, 128]), ...(r.chance(30) ? { code: r.below(2) } : {}) } } : {}),
+    ...(icmp && r.chance(60)
+      ? { icmp: { type: r.pick([0, 3, 8, 128]), ...(r.chance(30) ? { code: r.below(2) } : {}) } }
+      : {}),
     ...(icmp && r.chance(25) ? { notICMP: { type: 8, code: 1 } } : {}),
     ...(r.chance(15) ? { ipVersion: version } : {}),
     ...(r.chance(15) ? { source } : {}),
@@ -126,13 +128,19 @@ export function calicoPolicy(r: Random, name: string): Manifest {
 
 export function tier(r: Random, name: string): Manifest {
   const order = r.pick([5, 500, 999_999.5, 2_000_000, 20_000_000]);
-  const spec = { ...(r.chance(90) ? { order } : {}), ...(r.chance(80) ? { defaultAction: r.pick(['Pass', 'Deny']) } : {}) };
+  const spec = {
+    ...(r.chance(90) ? { order } : {}),
+    ...(r.chance(80) ? { defaultAction: r.pick(['Pass', 'Deny']) } : {}),
+  };
   return { apiVersion: 'projectcalico.org/v3', kind: 'Tier', metadata: { name }, spec };
 }
 
 export function networkSet(r: Random, name: string): Manifest {
   const kind = r.pick(['GlobalNetworkSet', 'NetworkSet']);
-  const labels = { ...(r.chance(80) ? { role: r.pick(['x', 'y']) } : {}), ...(r.chance(30) ? { app: r.pick(APPS) } : {}) };
+  const labels = {
+    ...(r.chance(80) ? { role: r.pick(['x', 'y']) } : {}),
+    ...(r.chance(30) ? { app: r.pick(APPS) } : {}),
+  };
   const metadata = { name, labels, ...(kind === 'NetworkSet' ? { namespace: r.pick(NAMESPACES) } : {}) };
   return { apiVersion: 'projectcalico.org/v3', kind, metadata, spec: { nets: nets(r, 4) } };
 }

@@ -1,16 +1,6 @@
 /** Random namespaces, nodes, pods, Services and what stands behind them, one object at a time. */
 import type { Random } from '../random.js';
-import {
-  ACCOUNTS,
-  APPS,
-  type Manifest,
-  NODE_IPS,
-  NODES,
-  POD_IPS4,
-  POD_IPS6,
-  VIPS4,
-  VIPS6,
-} from './names.js';
+import { ACCOUNTS, APPS, type Manifest, NODE_IPS, NODES, POD_IPS4, POD_IPS6, VIPS4, VIPS6 } from './names.js';
 
 export const ENFORCEMENT = 'egress-agent.io/enforcement';
 
@@ -50,7 +40,9 @@ export function pod(r: Random, key: string, uid: string): Manifest {
   const ips = r.chance(4) ? [] : r.pick([[v4], [v4], [v4, v6], [v4, v6], [v6]]);
   const ports = [
     ...(r.chance(65) ? [{ name: 'http', containerPort: r.pick([80, 81, 8080]) }] : []),
-    ...(r.chance(40) ? [{ name: 'dns', containerPort: r.pick([53, 5353]), protocol: r.pick(['UDP', 'UDP', 'TCP']) }] : []),
+    ...(r.chance(40)
+      ? [{ name: 'dns', containerPort: r.pick([53, 5353]), protocol: r.pick(['UDP', 'UDP', 'TCP']) }]
+      : []),
     ...(r.chance(15) ? [{ name: 'http', containerPort: 443, protocol: 'SCTP' }] : []),
   ];
   const labels = {
@@ -135,4 +127,3 @@ export const API_SERVER: readonly Manifest[] = [
     endpoints: [{ addresses: ['192.168.0.3'] }, { addresses: ['198.51.100.7'] }],
   },
 ];
-
