@@ -6,7 +6,7 @@ import { toIr } from '../../src/dialects/index.js';
 import { evaluate } from '../../src/ir/evaluate.js';
 import { printer } from '../engines/cases.js';
 import { caseText, packetText } from './case-text.js';
-import { Agent, type Batch, type Disagreement, type Fresh, judged, judgedAgain, judgedState } from './history.js';
+import { Agent, type Batch, type Disagreement, Fresh, judged, judgedAgain, judgedState } from './history.js';
 import type { ManyPackets, Sent } from './kernel.js';
 import type { Manifest } from './objects/names.js';
 import { idOf } from './world.js';
@@ -62,11 +62,24 @@ export function shrink(
   };
   const state = [flat(history)];
   const alone = still(state);
+  // What is left out must not make a faulty policy of a good one: a case file has none.
+  const faults = (h: readonly Batch[]) => (alone && found.packet ? problemsOf(h[0] as Batch) : 0);
+  let least = faults(state);
   let small: readonly Batch[] = alone ? state : history;
   if (!alone && still(history)) small = fewer(small, still, until);
   small = small.map((batch, at) => ({
     ...batch,
-    changes: smaller(batch.changes, (changes) => still(small.with(at, { ...batch, changes })), until),
+    changes: smaller(
+      batch.changes,
+      (changes) => {
+        const candidate = small.with(at, { ...batch, changes });
+        const now = faults(candidate);
+        if (now > least || !still(candidate)) return false;
+        least = now;
+        return true;
+      },
+      until,
+    ),
   }));
   if (alone && still(small) && found.packet && found.about === 'verdict') {
     const objects = (small[0] as Batch).changes.map(([, object]) => object as Manifest);
@@ -79,6 +92,12 @@ export function shrink(
   }
   const text = `${JSON.stringify({ name, found, history: small }, null, 1)}\n`;
   return { name, text, extension: 'json', answers: found.answers };
+}
+
+function problemsOf({ changes, ownIps }: Batch): number {
+  const objects = changes.map(([, object]) => object).filter((object) => object !== undefined);
+  const { snapshot } = new Fresh(objects, ownIps, { tiers: [] });
+  return snapshot.problems.length + toIr(snapshot).problems.length;
 }
 
 /** Everything at once. */

@@ -42,7 +42,7 @@ function supporting(r: Random): Manifest {
 }
 
 /** Names for policies: the fewer, the more often one is changed instead of made. */
-const POLICY_NAMES = 3;
+const POLICY_NAMES = 4;
 
 export class Cluster {
   readonly objects = new Map<string, Manifest>();
@@ -61,7 +61,7 @@ export class Cluster {
     }
     for (const name of TIER_NAMES) if (r.chance(75)) this.#put(tier(r, name));
     for (let n = r.below(3); n > 0; n--) this.#put(supporting(r));
-    for (let n = r.below(7); n > 0; n--) this.#put(this.#policy());
+    for (let n = r.below(11); n > 0; n--) this.#put(this.#policy());
   }
 
   /** Some changes that come together; most often one. */
