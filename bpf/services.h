@@ -12,8 +12,10 @@ static __always_inline int owns(const struct ea_endpoint *ep, const __u8 *addr) 
   if (is_v4(addr)) {
     const __be32 v4 = v4_of(addr);
     if (v4 && (ep->addr4[0] == v4 || ep->addr4[1] == v4)) return 1;
-  } else if (same16(ep->addr6[0], addr) || same16(ep->addr6[1], addr)) {
-    return 1;
+  } else {
+    const __u32 *w = (const __u32 *)addr;
+    if ((w[0] | w[1] | w[2] | w[3]) == 0) return 0; /* what unused slots hold */
+    if (same16(ep->addr6[0], addr) || same16(ep->addr6[1], addr)) return 1;
   }
   if (likely(!(ep->flags & EA_EP_MORE_SOURCES))) return 0;
   struct ea_source_key key = {.endpoint = ep->id};

@@ -8,6 +8,7 @@ import type { Snapshot } from '../../src/identity/snapshot.js';
 import { simulate } from '../../src/image/simulate.js';
 import type { Image, Packet, Verdict } from '../../src/image/types.js';
 import { evaluate } from '../../src/ir/evaluate.js';
+import { senderOf } from '../../src/ir/sender.js';
 import type { Ir } from '../../src/ir/types.js';
 import type { KubeObject } from '../../src/kube/client.js';
 import { EntryReader } from '../../src/kube/read.js';
@@ -96,7 +97,7 @@ export class Fresh {
   }
 
   simulate(packet: Packet): Verdict {
-    return simulate(this.#image, packet, this.snapshot.pods.get(packet.from)?.ips ?? []);
+    return simulate(this.#image, packet, senderOf(this.snapshot, packet.from)?.ips ?? []);
   }
 
   /**

@@ -12,6 +12,7 @@ import type { FlowEvent } from '../../src/flow/types.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
 import type { EndpointBinding } from '../../src/image/store.js';
 import type { Image, Packet, Verdict } from '../../src/image/types.js';
+import { NODE_SENDER, senderOf } from '../../src/ir/sender.js';
 import { hasPorts } from '../../src/net/protocol.js';
 import {
   type Engine,
@@ -95,7 +96,7 @@ export class ManyPackets {
     this.#sport = this.#sport >= 65000 ? 1024 : this.#sport + 1;
     const { ips } = this.#sender(packet.from);
     const bytes = frameOf(packet, ips, this.#sport);
-    const verdict = this.#judged(bytes);
+    const verdict = this.#judged(bytes, packet.from);
     const events: FlowEvent[] = [];
     this.#ring.drain((e) => events.push(e));
     return {
@@ -108,7 +109,7 @@ export class ManyPackets {
   again({ packet, bytes, sender }: Sent): 'allow' | 'deny' | undefined {
     if (!this.#local.includes(packet.from) || this.#whois(packet.from) !== sender) return undefined;
     this.#become(packet.from);
-    const verdict = this.#judged(bytes);
+    const verdict = this.#judged(bytes, packet.from);
     this.#ring.drain(() => undefined);
     return verdict;
   }
@@ -147,15 +148,16 @@ export class ManyPackets {
 
   #binding(key: string, ifindex: number): EndpointBinding {
     const { uid, ips } = this.#sender(key);
+    const kind = key === NODE_SENDER ? 'uplink' : 'pod';
     let id = this.#ids.get(uid);
     if (id === undefined) this.#ids.set(uid, (id = this.#ids.size + 1));
-    return { key, uid, ifindex, ifname: `if${ifindex}`, id, mac: '', ips, kind: 'pod', l3: false };
+    return { key, uid, ifindex, ifname: `if${ifindex}`, id, mac: '', ips, kind, l3: false };
   }
 
   #sender(key: string) {
-    const pod = this.#snapshot.pods.get(key);
-    if (!pod) throw new Error(`no pod ${key}`);
-    return pod;
+    const sender = senderOf(this.#snapshot, key);
+    if (!sender) throw new Error(`no sender ${key}`);
+    return sender;
   }
 
   #whois(key: string): string {
@@ -163,9 +165,10 @@ export class ManyPackets {
     return [uid, ...ips].join(' ');
   }
 
-  #judged(bytes: Buffer): 'allow' | 'deny' {
-    const retval = this.#run(bytes, 'fromPod');
-    if (retval !== PASS && retval !== DROP) throw new Error(`from_pod answers ${retval}: neither pass nor drop`);
+  /** What a pod sends is met at its interface, what the node sends at its uplink. */
+  #judged(bytes: Buffer, from: string): 'allow' | 'deny' {
+    const retval = this.#run(bytes, from === NODE_SENDER ? 'uplink' : 'fromPod');
+    if (retval !== PASS && retval !== DROP) throw new Error(`${from}: ${retval} is neither pass nor drop`);
     return retval === PASS ? 'allow' : 'deny';
   }
 

@@ -61,6 +61,11 @@ export function shrink(
     }
   };
   const state = [flat(history)];
+  // What is wrong of a known flow is most often wrong of a first packet too: that needs no history.
+  if (found.about === 'flow' && found.packet && !wrong) {
+    const first = replay(state, { ...found, about: 'verdict' }, kernel);
+    if (first) found = first;
+  }
   const alone = still(state);
   // What is left out must not make a faulty policy of a good one: a case file has none.
   const faults = (h: readonly Batch[]) => (alone && found.packet ? problemsOf(h[0] as Batch) : 0);
@@ -90,8 +95,9 @@ export function shrink(
       answers: found.answers,
     };
   }
-  const text = `${JSON.stringify({ name, found, history: small }, null, 1)}\n`;
-  return { name, text, extension: 'json', answers: found.answers };
+  const last = (wrong ? undefined : replay(small, found, kernel)) ?? found;
+  const text = `${JSON.stringify({ name, found: last, history: small }, null, 1)}\n`;
+  return { name, text, extension: 'json', answers: last.answers };
 }
 
 function problemsOf({ changes, ownIps }: Batch): number {

@@ -1,11 +1,15 @@
 /** Random packets of a world: to everything that its objects name, and to the edges of every block. */
 import type { Snapshot } from '../../src/identity/snapshot.js';
 import type { Packet } from '../../src/image/types.js';
+import { NODE_SENDER, senderOf } from '../../src/ir/sender.js';
 import { EDGES, NODE_IPS, POD_IPS4, POD_IPS6, PORTS, VIPS4, VIPS6 } from './objects/names.js';
 import type { Random } from './random.js';
 
 const PROTOCOLS = [6, 6, 6, 6, 17, 17, 17, 132, 132, 1, 58, 47, 136, 2];
 const ICMP = [0, 8 * 256, 8 * 256 + 1, 13 * 256, 3 * 256 + 1, 3 * 256 + 4, 5 * 256, 128 * 256];
+/** What a router tells of others' flows is not judged at an uplink: of the node's own, only what is no error. */
+const NODE_ICMP = [0, 8 * 256, 8 * 256 + 1, 13 * 256];
+const NODE_ICMPV6 = [128 * 256, 129 * 256];
 const ICMPV6 = [128 * 256, 129 * 256, 128 * 256 + 1, 1 * 256 + 4, 3 * 256, 8 * 256];
 const FIXED: readonly string[] = [...EDGES, ...NODE_IPS, ...VIPS4, ...VIPS6, ...POD_IPS4, ...POD_IPS6];
 
@@ -35,11 +39,16 @@ function randomPacket(r: Random, snapshot: Snapshot, from: string): Packet {
   const port = fragment
     ? 0
     : icmp
-      ? r.pick(protocol === 1 ? ICMP : ICMPV6)
+      ? r.pick(icmpTypes(protocol, from))
       : protocol === 47 || protocol === 2
         ? 0
         : portFor(r, snapshot, to);
   return { from, to, protocol, port, ...(fragment ? { fragment } : {}) };
+}
+
+function icmpTypes(protocol: number, from: string): readonly number[] {
+  if (from === NODE_SENDER) return protocol === 1 ? NODE_ICMP : NODE_ICMPV6;
+  return protocol === 1 ? ICMP : ICMPV6;
 }
 
 function ownIps({ ownNode, nodes }: Snapshot): string[] {
@@ -47,7 +56,7 @@ function ownIps({ ownNode, nodes }: Snapshot): string[] {
 }
 
 function destination(r: Random, snapshot: Snapshot, from: string, family: 4 | 6 | undefined): string {
-  const own = snapshot.pods.get(from)?.ips ?? [];
+  const own = senderOf(snapshot, from)?.ips ?? [];
   const pool =
     r.chance(8) && own.length > 0 ? own : r.chance(35) ? podIps(snapshot) : r.chance(12) ? ownIps(snapshot) : FIXED;
   const fits = pool.filter((ip) => family === undefined || ip.includes(':') === (family === 6));

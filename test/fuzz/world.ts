@@ -5,10 +5,10 @@
 import { mangled, randomCilium, randomGroup } from '../policy/cilium-random.js';
 import { NODE_IP } from '../policy/world.js';
 import { calicoPolicy, networkSet, tier, TIER_NAMES } from './objects/calico.js';
-import { API_SERVER, ENFORCEMENT, namespace, node, pod, service, slice, SLICES } from './objects/cluster.js';
+import { account, API_SERVER, ENFORCEMENT, namespace, node, pod, service, slice, SLICES } from './objects/cluster.js';
 import { fqdnNetworkPolicy, networkPolicy } from './objects/kubernetes.js';
 import { meantPolicy, written } from './objects/admin.js';
-import { type Manifest, NAMESPACES, NODES, SERVICES } from './objects/names.js';
+import { ACCOUNTS, type Manifest, NAMESPACES, NODES, SERVICES } from './objects/names.js';
 import type { Random } from './random.js';
 
 /** What a name holds from now on; undefined: it is gone. */
@@ -52,6 +52,8 @@ export class Cluster {
   constructor(private readonly r: Random) {
     for (const name of NAMESPACES) this.#put(namespace(r, name));
     for (const name of NODES) if (r.chance(85)) this.#put(node(r, name));
+    for (const space of NAMESPACES)
+      for (const name of ACCOUNTS) if (r.chance(60)) this.#put(account(r, `${space}/${name}`));
     for (let n = 0; n < 6; n++) this.#put(this.#pod(`${r.chance(65) ? 'default' : r.pick(NAMESPACES)}/p${n}`));
     if (r.chance(60)) for (const object of API_SERVER) this.#put(object);
     for (const name of SERVICES) {
@@ -78,7 +80,8 @@ export class Cluster {
     if (at < 70) return this.#drop(12, this.#pod(this.#podKey()));
     if (at < 78) return this.#drop(5, namespace(r, r.pick(NAMESPACES)));
     if (at < 84) return this.#drop(15, node(r, r.pick(NODES)));
-    if (at < 91) return this.#drop(15, service(r, `default/${r.pick(SERVICES)}`));
+    if (at < 87) return this.#drop(20, account(r, `${r.pick(NAMESPACES)}/${r.pick(ACCOUNTS)}`));
+    if (at < 93) return this.#drop(15, service(r, `default/${r.pick(SERVICES)}`));
     return this.#drop(20, slice(r, `default/${r.pick(SERVICES)}-${r.pick(SLICES)}`));
   }
 

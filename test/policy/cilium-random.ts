@@ -22,7 +22,7 @@ export function randomCilium(r: Random, n: number): Record<string, unknown> {
   const wide = r.chance(25);
   const kind = wide ? 'CiliumClusterwideNetworkPolicy' : 'CiliumNetworkPolicy';
   const metadata = { name: `c${n}`, ...(wide ? {} : { namespace: r.pick(['default', 'default', 'other']) }) };
-  const body = r.chance(80) ? { spec: spec(r) } : { specs: [spec(r), spec(r)] };
+  const body = r.chance(80) ? { spec: spec(r, wide) } : { specs: [spec(r, wide), spec(r, wide)] };
   return { apiVersion: 'cilium.io/v2', kind, metadata, ...body };
 }
 
@@ -31,9 +31,12 @@ export function randomGroup(r: Random): Record<string, unknown> {
   return { apiVersion: 'cilium.io/v2', kind: 'CiliumCIDRGroup', metadata, spec: { externalCIDRs: r.some(CIDRS, 3) } };
 }
 
-function spec(r: Random): object {
+function spec(r: Random, wide: boolean): object {
+  const ofNodes = wide && r.chance(30);
   return {
-    endpointSelector: r.chance(40) ? {} : { matchLabels: { [r.pick(KEYS)]: r.pick(APPS) } },
+    ...(ofNodes
+      ? { nodeSelector: r.chance(50) ? {} : { matchLabels: { zone: r.pick(['z1', 'z2']) } } }
+      : { endpointSelector: r.chance(40) ? {} : { matchLabels: { [r.pick(KEYS)]: r.pick(APPS) } } }),
     ...(r.chance(85) ? { egress: r.some([1, 2, 3], 3).map(() => rule(r, false)) } : {}),
     ...(r.chance(40) ? { egressDeny: r.some([1, 2], 2).map(() => rule(r, true)) } : {}),
     ...(r.chance(20) ? { enableDefaultDeny: { egress: r.chance(50) } } : {}),

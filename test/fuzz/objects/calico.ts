@@ -35,7 +35,13 @@ export function selector(r: Random, depth = 0): string {
     `projectcalico.org/serviceaccount == '${r.pick(ACCOUNTS)}'`,
     `pcns.env == '${r.pick(['prod', 'test'])}'`,
     `pcsa.projectcalico.org/name == '${r.pick(ACCOUNTS)}'`,
+    `pcsa.team == '${r.pick(['a', 'b'])}'`,
+    'has(pcsa.team)',
   ]);
+}
+
+function accounts(r: Random): string {
+  return r.pick([`projectcalico.org/name == '${r.pick(ACCOUNTS)}'`, `team == '${r.pick(['a', 'b'])}'`, '!has(team)']);
 }
 
 function namespaces(r: Random): string {
@@ -65,7 +71,9 @@ function destination(r: Random, ported: boolean): object {
     ...(r.chance(30) ? { selector: selector(r) } : {}),
     ...(r.chance(12) ? { notSelector: selector(r) } : {}),
     ...(r.chance(18) ? { namespaceSelector: r.chance(25) ? 'global()' : namespaces(r) } : {}),
-    ...(r.chance(8) ? { serviceAccounts: { names: [r.pick(ACCOUNTS)] } } : {}),
+    ...(r.chance(8)
+      ? { serviceAccounts: r.chance(50) ? { names: [r.pick(ACCOUNTS)] } : { selector: accounts(r) } }
+      : {}),
     ...(ported && r.chance(55) && ports.length > 0 ? { ports } : {}),
     ...(notPorts ? { notPorts: [r.pick(PORTS), '1000:2000'] } : {}),
   };
@@ -118,7 +126,7 @@ export function calicoPolicy(r: Random, name: string): Manifest {
     ...(r.chance(60) ? { order: r.pick([0, 1, 1.5, 1000, 2000]) } : {}),
     ...(r.chance(85) ? { selector: r.chance(40) ? 'all()' : selector(r) } : {}),
     ...(global && r.chance(25) ? { namespaceSelector: namespaces(r) } : {}),
-    ...(r.chance(10) ? { serviceAccountSelector: `projectcalico.org/name == '${r.pick(ACCOUNTS)}'` } : {}),
+    ...(r.chance(10) ? { serviceAccountSelector: accounts(r) } : {}),
     ...(r.chance(90) ? { types: r.pick([['Egress'], ['Egress'], ['Ingress', 'Egress'], ['Ingress']]) } : {}),
     egress: Array.from({ length: r.below(5) }, () => rule(r)),
     ...staged,

@@ -20,6 +20,13 @@ export function namespace(r: Random, name: string): Manifest {
   };
 }
 
+/** Its labels are what Calico's selectors may ask for. */
+export function account(r: Random, key: string): Manifest {
+  const [space, name] = key.split('/') as [string, string];
+  const labels = r.chance(75) ? { team: r.pick(['a', 'b']) } : {};
+  return { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name, namespace: space, labels } };
+}
+
 export function node(r: Random, name: string): Manifest {
   const own = NODE_IPS[NODES.indexOf(name as (typeof NODES)[number])] as string;
   const ips = [...new Set([r.chance(90) ? own : r.pick(NODE_IPS), ...r.some(NODE_IPS, 2)])];
