@@ -32,6 +32,8 @@ export const PASS = -1;
 export const DROP = 2;
 const FLOW_MAPS = ['flows', 'accepted', 'drop_notes', 'fragments', 'pending'];
 
+export type Hook = 'fromPod' | 'toPod' | 'uplink' | 'uplinkIn';
+
 /** A frame of a flow that the kernel knows, and whose it was. */
 export interface Sent {
   readonly packet: Packet;
@@ -115,7 +117,8 @@ export class ManyPackets {
   }
 
   /** What a program answers to any bytes. @throws AgentError KERNEL, EINVAL for what is no frame to BPF_PROG_TEST_RUN */
-  run(bytes: Buffer, program: 'fromPod' | 'toPod' | 'uplink'): number {
+  run(from: string, bytes: Buffer, program: Hook): number {
+    this.#become(from);
     const retval = this.#run(bytes, program);
     this.#ring.drain(() => undefined);
     return retval;
@@ -173,7 +176,7 @@ export class ManyPackets {
   }
 
   /** BPF_PROG_TEST_RUN, with buffers that are made once. */
-  #run(bytes: Buffer, program: 'fromPod' | 'toPod' | 'uplink'): number {
+  #run(bytes: Buffer, program: Hook): number {
     const attr = this.#attr.fill(0);
     attr.writeUInt32LE(this.#programs.programs[program].fd, 0);
     attr.writeUInt32LE(bytes.length, 8);
