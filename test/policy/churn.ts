@@ -1,12 +1,13 @@
 /**
  * A cluster that changes at random, object by object: pods that come, go, move, share an address for a while; namespaces that
- * end; policies of everything that NetworkPolicy can say. Drawn from few names and addresses, so that all of it meets itself.
+ * end; policies of everything that NetworkPolicy can say, and of other dialects with Services and nodes as peers. Drawn from few names and addresses, so that all of it meets itself.
  */
 import { type Entry, readEntry } from '../../src/identity/entry.js';
 import type { Section } from '../../src/identity/kinds.js';
 import type { KubeObject } from '../../src/kube/client.js';
 import { EntryReader } from '../../src/kube/read.js';
 import type { Random } from '../fuzz/random.js';
+import { CHURNED, churnedSpec } from './churn-policies.js';
 import { NODE } from './world.js';
 
 /** One kind as a source applies it, and what it holds. */
@@ -51,6 +52,9 @@ export class Churn {
     services: kind('v1 Service', 'services'),
     slices: kind('discovery.k8s.io/v1 EndpointSlice', 'slices'),
     policies: kind('networking.k8s.io/v1 NetworkPolicy', 'policies'),
+    admin: kind(CHURNED.admin, 'policies'),
+    calico: kind(CHURNED.calico, 'policies'),
+    cilium: kind(CHURNED.cilium, 'policies'),
   };
   readonly #reader = new EntryReader();
   #uids = 0;
@@ -61,7 +65,11 @@ export class Churn {
   step(): { kind: Kind; key: string; entry: Entry | undefined } {
     const { r, kinds } = this;
     const at = r.below(100);
-    if (at < 42) return this.#pod();
+    if (at < 38) return this.#pod();
+    if (at < 50) {
+      const dialect = r.pick(Object.keys(CHURNED) as (keyof typeof CHURNED)[]);
+      return this.#drop(35, kinds[dialect], `${dialect}${r.below(2)}`, () => ({ spec: churnedSpec(r, dialect) }));
+    }
     if (at < 62) return this.#drop(20, kinds.policies, `${r.pick(NAMESPACES)}/np${r.below(3)}`, () => this.#policy());
     if (at < 74) return this.#drop(10, kinds.namespaces, r.pick(NAMESPACES), () => this.#namespace());
     if (at < 80) return this.#drop(20, kinds.nodes, r.pick(NODES), () => this.#node());
@@ -191,7 +199,7 @@ export class Churn {
       { name: 'one', port: r.pick([80, 81]), protocol, ...(r.chance(40) ? { nodePort: 30080 + r.below(2) } : {}) },
       ...(r.chance(30) ? [{ name: 'two', port: 443, protocol: 'TCP' }] : []),
     ];
-    return { spec: { clusterIPs, ports } };
+    return { metadata: { labels: r.chance(50) ? { kind: 'in' } : {} }, spec: { clusterIPs, ports } };
   }
 
   #slice() {

@@ -10,6 +10,7 @@ import { LiveSnapshot } from '../../src/identity/live.js';
 import type { Pod, Snapshot } from '../../src/identity/snapshot.js';
 import { planDestinations } from '../../src/image/plan.js';
 import type { Image } from '../../src/image/types.js';
+import { NODE_SENDER } from '../../src/ir/sender.js';
 import type { Ir, IrPolicy, Tier } from '../../src/ir/types.js';
 import { Random, seeded } from '../fuzz/random.js';
 import { Churn } from './churn.js';
@@ -69,6 +70,8 @@ function localOf(r: Random, snapshot: Snapshot): string[] {
   const here = [...snapshot.pods.values()].filter((p) => p.nodeName === NODE && !p.hostNetwork && !p.ended);
   // Now and then one that is not bound yet, or one that the API server has not told of.
   const keys = here.filter(() => r.chance(92)).map((p) => `${p.namespace}/${p.name}`);
+  // Where a policy governs nodes, the node itself.
+  if (r.chance(40)) keys.push(NODE_SENDER);
   return r.chance(5) ? [...keys, 'a/unknown'] : keys;
 }
 
