@@ -123,9 +123,9 @@ static __always_inline int known(struct __sk_buff *skb, struct packet *p, const 
     return denied(skb, p, flow, ep->flags);
   }
   account(flow, p);
-  step(skb, p, flow);
   if (unlikely(p->fragment)) remember_first(p, EA_VERDICT_ALLOW, flow->reason, flow->rule);
   if (unlikely(flow->verdict == EA_VERDICT_PARTIAL)) write_down(skb, p);
+  step(skb, p, flow);
   return PASS;
 }
 

@@ -76,7 +76,8 @@ APART int end(struct __sk_buff *skb, const struct packet *p, struct ea_flow *flo
   return tell(p, flow, EA_EVENT_END);
 }
 
-/* State enough to know when a connection opened and when it ended (RFC 9293, 3.3.2). */
+/* State enough to know when a connection opened and when it ended (RFC 9293, 3.3.2). The flow may have left the table
+ * when it returns: its memory is another's then. */
 APART int tcp_step(struct __sk_buff *skb, const struct packet *p, struct ea_flow *flow) {
   if (!p || !flow) return 0;
   const __u8 flags = p->tcp_flags, before = flow->tcp_state;
@@ -85,6 +86,13 @@ APART int tcp_step(struct __sk_buff *skb, const struct packet *p, struct ea_flow
   __u8 after = before;
 
   if (before & EA_TCP_CLOSED) {
+    /* The last acknowledgement of a connection that the endpoint opened: its place is free, while it is warm, for the
+     * next one. What a peer opened stays until it is swept: should the peer's FIN have been forged, answers go on. */
+    if ((before & both) == both && !inbound && !(flags & (TCP_SYN | TCP_FIN | TCP_RST)) &&
+        flow->verdict != EA_VERDICT_DENY && !(flow->flags & EA_FLOW_SECOND_LOOK)) {
+      bpf_map_delete_elem(&flows, &p->key);
+      return 0;
+    }
     /* A reset is believed, not verified. Who goes on talking was not meant by it. */
     if ((before & both) != both && p->out && !(flags & (TCP_RST | TCP_SYN | TCP_FIN))) {
       flow->tcp_state = EA_TCP_OPEN;
