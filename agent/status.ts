@@ -2,9 +2,9 @@
 import { readFileSync } from 'node:fs';
 import type { Problem } from '../src/errors.js';
 import { formatProblem } from '../src/errors.js';
+import { isPolicy } from '../src/dialects/index.js';
 import type { FlowHub } from '../src/flow/hub.js';
 import { REASONS } from '../src/flow/decode.js';
-import type { RawPolicy } from '../src/identity/snapshot.js';
 import { ENUMS } from '../src/image/layout.gen.js';
 import { tiersFor } from '../src/ir/evaluate.js';
 import { NODE_SENDER, senderOf } from '../src/ir/sender.js';
@@ -108,9 +108,9 @@ function clusterView(cluster: ClusterSource): ClusterView {
 export function policyProblems({ snapshot, problems }: InForceState): PolicyProblem[] {
   const concerned = problems.filter((p) => p.where.object !== undefined);
   if (concerned.length === 0) return [];
-  const policies = new Map(snapshot.policies.map((p) => [objectName(p), p]));
+  const policies = new Map(snapshot.policies.map((p) => [p.where.object, p]));
   return concerned.flatMap((problem) => {
-    const policy = policies.get(problem.where.object as string);
+    const policy = policies.get(problem.where.object);
     return policy ? [{ policy, problem }] : [];
   });
 }
@@ -147,7 +147,7 @@ function endpointStatus(state: InForceState, { attacher, reconciler }: StatusPar
   });
 }
 
-/** Each policy object, and whether a problem of it keeps it out of force. */
+/** Each policy object, and whether a problem of it keeps it out of force. What policies refer to is none. */
 export function policyStatus(state: InForceState | undefined, problems: readonly Problem[]): PolicyStatus[] {
   const byObject = new Map<string, Problem[]>();
   for (const p of problems) {
@@ -156,8 +156,8 @@ export function policyStatus(state: InForceState | undefined, problems: readonly
     if (list) list.push(p);
     else byObject.set(object, [p]);
   }
-  return (state?.snapshot.policies ?? []).map((policy) => {
-    const mine = byObject.get(objectName(policy)) ?? [];
+  return (state?.snapshot.policies ?? []).filter(isPolicy).map((policy) => {
+    const mine = byObject.get(policy.where.object ?? '') ?? [];
     return {
       kind: policy.kind,
       namespace: policy.namespace ?? '',
@@ -166,10 +166,6 @@ export function policyStatus(state: InForceState | undefined, problems: readonly
       problems: mine,
     };
   });
-}
-
-function objectName(p: RawPolicy): string {
-  return p.namespace === undefined ? `${p.kind} ${p.name}` : `${p.kind} ${p.namespace}/${p.name}`;
 }
 
 /** Dropped packets by reason, since the programs were loaded first. */

@@ -21,7 +21,7 @@ export interface Where {
   document?: number;
   /** 1-based line in the file. */
   line?: number;
-  /** `Kind namespace/name`. */
+  /** `Kind namespace/name`; where several API groups have the kind, `Kind.group namespace/name`. */
   object?: string;
   /** Field path, e.g. `spec.egress[0].to[1].ipBlock.cidr`. */
   field?: string;

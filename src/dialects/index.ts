@@ -289,6 +289,11 @@ function compare(a: readonly number[], b: readonly number[]): number {
   return 0;
 }
 
+/** Is it a policy by itself? Others (tiers, network sets, groups of CIDRs) are what policies refer to. */
+export function isPolicy(raw: RawPolicy): boolean {
+  return DIALECTS.some((dialect) => dialect.claims(raw));
+}
+
 /** IR of one snapshot by itself, without memory of earlier ones. */
 export function toIr(snapshot: Snapshot): IrResult {
   return new DialectRegistry().toIr(snapshot);

@@ -1,5 +1,5 @@
 /** Flow → the messages of proto/flow and proto/egress. Made once for each flow, whoever reads it. */
-import { formatRule } from '../ir/names.js';
+import { formatRule, ruleKey, ruleName } from '../ir/names.js';
 import type { RuleRef } from '../ir/types.js';
 import { protocolName } from '../net/protocol.js';
 import type {
@@ -72,6 +72,7 @@ export function toRecord(flow: Flow): FlowRecord {
 }
 
 function ruleMessage(ref: RuleRef): RuleMessage {
+  const name = ruleName(ref);
   return {
     text: formatRule(ref),
     kind: ref.policy.kind,
@@ -79,6 +80,7 @@ function ruleMessage(ref: RuleRef): RuleMessage {
     name: ref.policy.name,
     index: ref.index,
     staged: ref.staged,
+    ...(name === undefined ? {} : { rule_name: name }),
   };
 }
 
@@ -132,9 +134,11 @@ function policyMessages(ref: RuleRef): HubblePolicy[] {
   let made = policies.get(ref);
   if (!made) {
     const { policy } = ref;
+    const name = ruleName(ref);
     const labels = [
       ...Object.entries(policy.labels ?? {}).map(([k, v]) => `k8s:${k}=${v}`),
-      `egress-agent.io/rule=${formatRule(ref)}`,
+      `egress-agent.io/rule=${ruleKey(ref)}`,
+      ...(name === undefined ? [] : [`egress-agent.io/rule-name=${name}`]),
       ...(ref.staged ? ['egress-agent.io/staged=true'] : []),
     ];
     made = [{ name: policy.name, namespace: policy.namespace ?? '', kind: policy.kind, labels }];

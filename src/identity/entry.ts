@@ -1,7 +1,7 @@
 /** One parsed object → what it says: the unit of which snapshots are made, from files and from the API. */
 import type { Problem } from '../errors.js';
 import { Field, isRecord, type ParsedObject } from './fields.js';
-import { kindInfo, objectGroup, type Section } from './kinds.js';
+import { kindInfo, kindTitle, objectGroup, type Section } from './kinds.js';
 import { isReady, readNamespace, readNode, readPod } from './objects.js';
 import { type EndpointEntry, readEndpointSlice, readEndpoints, readService, type ServiceSpec } from './services.js';
 import type { Namespace, Node, Pod, RawPolicy } from './snapshot.js';
@@ -22,7 +22,7 @@ export interface Entry {
   readonly key: string;
   readonly kind: string;
   readonly apiVersion: string;
-  /** `Kind namespace/name`. */
+  /** `Kind namespace/name`, the kind with its group where it is not the only one of its name. */
   readonly title: string;
   /** undefined: passed over. */
   readonly value: Value | undefined;
@@ -51,7 +51,7 @@ export function readEntry(parsed: ParsedObject): Entry {
   const namespace =
     typeof metadata.namespace === 'string' && metadata.namespace !== '' ? metadata.namespace : 'default';
   const key = info.namespaced ? `${namespace}/${name}` : name;
-  const title = `${kind} ${key}`;
+  const title = `${kindTitle(apiVersion, kind)} ${key}`;
   const root = Field.root(parsed, title, problems);
   if (name === '' || name.includes('/') || namespace.includes('/')) {
     const field = root.at('metadata').at(namespace.includes('/') ? 'namespace' : 'name');
@@ -63,6 +63,7 @@ export function readEntry(parsed: ParsedObject): Entry {
     apiVersion,
     kind,
     namespaced: info.namespaced,
+    title,
   });
   const id = [info.section, objectGroup(apiVersion), kind, key].join('|');
   return { id, key, kind, apiVersion, title, value, problems };
@@ -74,7 +75,7 @@ function readValue(
   namespace: string,
   name: string,
   parsed: ParsedObject,
-  type: { apiVersion: string; kind: string; namespaced: boolean },
+  type: { apiVersion: string; kind: string; namespaced: boolean; title: string },
 ): Value | undefined {
   switch (section) {
     case 'namespaces':
@@ -92,14 +93,8 @@ function readValue(
     case 'endpoints':
       return { section, value: readEndpoints(root), service: `${namespace}/${name}` };
     case 'policies': {
-      const { apiVersion, kind, namespaced } = type;
-      const raw = {
-        apiVersion,
-        kind,
-        name,
-        object: parsed.object,
-        where: { ...parsed.where, object: `${kind} ${namespaced ? `${namespace}/` : ''}${name}` },
-      };
+      const { apiVersion, kind, namespaced, title } = type;
+      const raw = { apiVersion, kind, name, object: parsed.object, where: { ...parsed.where, object: title } };
       return { section, value: namespaced ? { ...raw, namespace } : raw };
     }
     default:

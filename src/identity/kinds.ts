@@ -66,6 +66,17 @@ export function objectGroup(apiVersion: string): string {
   return SAME_GROUP.get(group) ?? group;
 }
 
+/** Groups whose kinds are meant where a kind that several groups have is named alone. */
+const PLAIN: ReadonlySet<string> = new Set(['networking.k8s.io', 'policy.networking.k8s.io']);
+/** Kinds that several groups have. */
+const SHARED: ReadonlySet<string> = new Set(['NetworkPolicy', 'ClusterNetworkPolicy']);
+
+/** A kind as people tell it from others of its name, and as kubectl takes it: `NetworkPolicy`, `NetworkPolicy.crd.projectcalico.org`. */
+export function kindTitle(apiVersion: string, kind: string): string {
+  const group = apiGroup(apiVersion);
+  return SHARED.has(kind) && !PLAIN.has(SAME_GROUP.get(group) ?? group) ? `${kind}.${group}` : kind;
+}
+
 /** undefined: a kind that the agent passes over. */
 export function kindInfo(apiVersion: string, kind: string): KindInfo | undefined {
   return KINDS.get(`${apiGroup(apiVersion)}/${kind}`);

@@ -27,10 +27,21 @@ export function formatPolicy(ref: PolicyRef): string {
   return ref.namespace === undefined ? `${kind}/${ref.name}` : `${kind}/${ref.namespace}/${ref.name}`;
 }
 
-/** `np/default/web#2`, `np/default/web#default`, `np/default/web#node`. */
-export function formatRule(ref: RuleRef): string {
+/** The rule in one word, as `egressctl test` takes it: `np/default/web#2`, `np/default/web#default`, `np/default/web#node`. */
+export function ruleKey(ref: RuleRef): string {
   const index = ref.index === DEFAULT_RULE ? 'default' : ref.index === IMPLICIT_RULE ? 'node' : String(ref.index);
   return `${formatPolicy(ref.policy)}#${index}`;
+}
+
+/** The rule's own name, of those that somebody wrote. */
+export function ruleName({ index, name }: RuleRef): string | undefined {
+  return index >= 0 && name !== '' ? name : undefined;
+}
+
+/** For people: the key, and the rule's own name where it has one: `cnp/deny-all#2 "to the internet"`. */
+export function formatRule(ref: RuleRef): string {
+  const name = ruleName(ref);
+  return name === undefined ? ruleKey(ref) : `${ruleKey(ref)} ${JSON.stringify(name)}`;
 }
 
 /**

@@ -164,6 +164,7 @@ export interface RuleMessage {
   name: string;
   index: number;
   staged: boolean;
+  rule_name?: string;
 }
 
 export interface FlowRecord {

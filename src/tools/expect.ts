@@ -15,8 +15,8 @@ import { isRecord } from '../identity/fields.js';
 import type { Packet, Verdict } from '../image/types.js';
 import { evaluate } from '../ir/evaluate.js';
 import { explain, type Explanation } from '../ir/explain.js';
+import { formatRule, ruleId, ruleKey } from '../ir/names.js';
 import { parseSender, senderOf } from '../ir/sender.js';
-import { formatRule, ruleId } from '../ir/names.js';
 import type { RuleRef } from '../ir/types.js';
 import { withLine } from '../validate.js';
 import { expectSchema, rowSchema } from './expect.schema.js';
@@ -180,10 +180,11 @@ function judgeRow(
     const results = destinationsOf(spec.to, snapshot).map((to): RowResult => {
       const packet = { from, to, protocol: port.protocol, port: port.port };
       const verdict = evaluate(world.ir, world.snapshot, packet);
-      const rule = ruleName(world, verdict.rule);
+      const ref = ruleOf(world, verdict.rule);
+      const rule = ref && ruleKey(ref);
       const ok =
         verdict.verdict === spec.expect &&
-        (spec.rule === undefined || spec.rule === rule) &&
+        (spec.rule === undefined || (ref !== undefined && isCalled(ref, spec.rule))) &&
         (spec.audit === undefined || spec.audit === (verdict.audit ?? verdict).verdict);
       const why = ok ? [] : reasons(explain(world.ir, world.snapshot, packet), spec);
       const audit = spec.audit === undefined ? undefined : (verdict.audit ?? verdict).verdict;
@@ -203,14 +204,19 @@ function shown(verdict: string, rule: string | undefined, audit: string | undefi
   return `${verdict}${rule === undefined ? '' : ` [${rule}]`}${audit === undefined ? '' : ` audit ${audit}`}`;
 }
 
-function ruleName({ ir }: World, id: number): string | undefined {
+/** A row names a rule by its key, or as flows and explain print it. */
+function isCalled(ref: RuleRef, rule: string | undefined): boolean {
+  return rule === ruleKey(ref) || rule === formatRule(ref);
+}
+
+function ruleOf({ ir }: World, id: number): RuleRef | undefined {
   if (id === 0) return undefined;
   for (const { name: tier, defaultAction: action, policies } of ir.tiers) {
     for (const policy of policies) {
       const refs: RuleRef[] = [...policy.rules, ...(policy.implicit ?? [])].map((rule) => rule.ref);
       refs.push({ policy: policy.ref, index: -1, tier, staged: false, action });
       const found = refs.find((ref) => [false, true].some((staged) => ruleId({ ...ref, staged }) === id));
-      if (found) return formatRule(found);
+      if (found) return found;
     }
   }
   return undefined;
@@ -225,8 +231,8 @@ function reasons(explanation: Explanation, spec: RowSpec): string[] {
   const line = (r: (typeof rules)[number]) => `${r.rule} ${r.text}: ${r.why}`;
   const decided = rules.find((r) => r.result === 'decides');
   if (decided) out.push(line(decided));
-  if (spec.rule === undefined || decided?.rule === spec.rule) return out;
-  const wanted = rules.find((r) => r.rule === spec.rule);
+  if (spec.rule === undefined || (decided && isCalled(decided.ref, spec.rule))) return out;
+  const wanted = rules.find((r) => isCalled(r.ref, spec.rule));
   const policy = target.tiers.flatMap((tier) => tier.policies).find((p) => spec.rule?.startsWith(`${p.policy}#`));
   if (wanted) out.push(line(wanted));
   else if (policy) out.push(`${policy.policy}: ${policy.why}`);

@@ -16,7 +16,7 @@ import { buildSnapshot } from '../../src/identity/builder.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
 import { parseManifest } from '../../src/identity/yaml.js';
 import type { Packet, Verdict } from '../../src/image/types.js';
-import { formatRule, ruleId } from '../../src/ir/names.js';
+import { ruleId, ruleKey } from '../../src/ir/names.js';
 import type { Peer } from '../../src/ir/peers.js';
 import {
   implicitRules,
@@ -116,7 +116,7 @@ function parseRow(file: string, text: string): Row {
 export function printer(ir: Ir): (v: Verdict, packet: Packet) => string {
   const names = new Map<number, string>();
   const add = (ref: RuleRef) => {
-    for (const staged of [false, true]) names.set(ruleId({ ...ref, staged }), formatRule(ref));
+    for (const staged of [false, true]) names.set(ruleId({ ...ref, staged }), ruleKey(ref));
   };
   for (const tier of ir.tiers) {
     for (const rule of implicitRules(tier.policies)) add(rule.ref);

@@ -274,3 +274,19 @@ t.test('field masks', async (t) => {
   for (const [paths, expected] of rows) t.same(applyFieldMask(message, paths), expected, paths.join(' '));
   t.equal(JSON.stringify(message), before, 'other readers’ message is as it was');
 });
+
+t.test('a rule’s own name', async (t) => {
+  const named = (name: string, over = {}) => rule({ name, ...over });
+  const denied = toRecord(flow({ rule: named('egressDeny[0]', { action: 'deny', index: 0 }) }, { verdict: 'deny' }));
+  t.match(denied.rule, { text: 'np/shop/web#0 "egressDeny[0]"', index: 0, rule_name: 'egressDeny[0]', name: 'web' });
+  t.same(
+    denied.flow.egress_denied_by?.[0]?.labels,
+    ['egress-agent.io/rule=np/shop/web#0', 'egress-agent.io/rule-name=egressDeny[0]'],
+    'the key stays one word',
+  );
+  const odd = toRecord(flow({ rule: named('say "no"') })).rule;
+  t.equal(odd?.text, 'np/shop/web#2 "say \\"no\\""', 'what is in quotes ends where they end');
+  const { rule: nobody } = toRecord(flow({ rule: named('always', { index: DEFAULT_RULE, action: 'deny' }) }));
+  t.same([nobody?.text, nobody?.rule_name], ['np/shop/web#default', undefined], 'a default has no name');
+  t.equal(toRecord(flow({ rule: named('') })).rule?.text, 'np/shop/web#2', 'an empty name is none');
+});

@@ -1,5 +1,6 @@
 /** CiliumNetworkPolicy: what is wrong with an object closes and is named; what its cases in test/cases do not say. */
 import t, { type Test } from 'tap';
+import { formatRule } from '../../src/ir/names.js';
 import { toIr } from '../../src/dialects/index.js';
 import { parseManifest } from '../../src/identity/yaml.js';
 import { comparable, Evaluate, Simulate } from '../engines/engine.js';
@@ -276,6 +277,13 @@ t.test('CiliumCIDRGroups', async (t) => {
   t.equal(judgeOf(denied)('default/web', '8.8.8.8:1/tcp'), 'deny [cilium/default/p#0]');
   const { ir } = toIr(snapshotOf(web({ egress: [], egressDeny: rule, log: { value: 'seen' } }) + group('g', [])));
   t.equal(ir.tiers[0]?.policies[0]?.rules[1]?.ref.name, 'egressDeny[0] seen', 'the name of a rule');
+  const both = toIr(snapshotOf(web({ egress: [{ toEntities: ['all'] }], egressDeny: rule }) + group('g', []))).ir;
+  const refs = both.tiers.flatMap((tier) => tier.policies.flatMap((p) => p.rules.map((r) => r.ref)));
+  t.same(
+    refs.filter((ref) => ref.index >= 0).map(formatRule),
+    ['cilium/default/p#0 "egressDeny[0]"', 'cilium/default/p#0 "egress[0]"'],
+    'the rules of both lists are told apart',
+  );
 });
 
 const random = seeded();

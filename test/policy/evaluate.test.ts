@@ -3,7 +3,7 @@ import type { Snapshot } from '../../src/identity/snapshot.js';
 import type { Packet } from '../../src/image/types.js';
 import { evaluate } from '../../src/ir/evaluate.js';
 import { explain } from '../../src/ir/explain.js';
-import { formatRule, ruleId } from '../../src/ir/names.js';
+import { ruleId, ruleKey } from '../../src/ir/names.js';
 import type { Peer } from '../../src/ir/peers.js';
 import type { Action, Ir, IrPolicy, PortMatch, Rule, Tier } from '../../src/ir/types.js';
 import { judgeOf, namespace, packet, pod, policy, show, snapshotOf } from './world.js';
@@ -56,7 +56,7 @@ function names(ir: Ir): Map<number, string> {
         for (const index of [...p.rules.keys(), -1]) {
           const action = p.rules[index]?.action ?? tier.defaultAction;
           const ref = { policy: p.ref, index, tier: tier.name, staged, action };
-          out.set(ruleId(ref), `${formatRule(ref).replace('testpolicy/', '')}${staged ? ' staged' : ''}`);
+          out.set(ruleId(ref), `${ruleKey(ref).replace('testpolicy/', '')}${staged ? ' staged' : ''}`);
         }
       }
     }

@@ -6,7 +6,7 @@ import type { Snapshot } from '../../src/identity/snapshot.js';
 import { parseManifest } from '../../src/identity/yaml.js';
 import type { Packet, Verdict } from '../../src/image/types.js';
 import { evaluate } from '../../src/ir/evaluate.js';
-import { formatRule, ruleId } from '../../src/ir/names.js';
+import { ruleId, ruleKey } from '../../src/ir/names.js';
 import { implicitRules, type Ir, type RuleRef } from '../../src/ir/types.js';
 import { parseProtocol } from '../../src/net/protocol.js';
 
@@ -40,7 +40,7 @@ export function packet(from: string, target: string): Packet {
 function ruleNames(ir: Ir): Map<number, string> {
   const names = new Map<number, string>();
   const add = (ref: RuleRef) => {
-    for (const staged of [false, true]) names.set(ruleId({ ...ref, staged }), formatRule(ref));
+    for (const staged of [false, true]) names.set(ruleId({ ...ref, staged }), ruleKey(ref));
   };
   for (const tier of ir.tiers) {
     for (const rule of implicitRules(tier.policies)) add(rule.ref);

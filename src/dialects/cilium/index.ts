@@ -248,9 +248,9 @@ function readRules(
   return entries.map((entry, i): Rule => {
     const place = Array.isArray(list) ? `${section}[${i}]` : section;
     const at = `${path}.${place}`;
-    const name = [...(several ? [at] : deny ? [place] : []), ...(label === '' ? [] : [label])].join(' ');
+    const name = [several ? at : place, ...(label === '' ? [] : [label])].join(' ');
     const index = counted[section]++;
-    const ref = { policy, index, ...(name === '' ? {} : { name }), tier, staged: false, action } as const;
+    const ref = { policy, index, name, tier, staged: false, action } as const;
     if (!sound(at)) return Object.freeze({ ref, action, ...closed });
     let errors = false;
     const report = (fault: Fault) => {
