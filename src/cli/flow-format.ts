@@ -192,7 +192,7 @@ function note(r: FlowRecord): string {
   if (r.event === 'changed') notes.push('changed');
   if (r.event === 'drop' && drops > 1) notes.push(`${drops} packets`);
   if (r.event === 'end') notes.push(counters(r));
-  else if (r.audit_verdict && r.audit_verdict !== r.verdict)
+  if (r.audit_verdict && r.audit_verdict !== r.verdict)
     notes.push(`staged: ${r.audit_verdict} ${r.audit_rule?.text ?? ''}`.trimEnd());
   return notes.length === 0 ? '' : `(${notes.join(', ')})`;
 }

@@ -6,7 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import t from 'tap';
+import { compact } from '../../src/cli/flow-format.js';
 import { AgentError } from '../../src/errors.js';
+import { toRecord } from '../../src/flow/hubble.js';
 import { FlowHub } from '../../src/flow/hub.js';
 import { makeLogger } from '../../src/log.js';
 import { RpcServer } from '../../src/rpc/server.js';
@@ -146,6 +148,16 @@ t.test('compact: a line for each flow, in a hundred columns', async (t) => {
   const painted = await ctl('flows', '--last', '1', '--color', 'always');
   t.match(painted.out, /\u001b\[32mALLOWED/);
   t.notMatch((await ended(start(['flows', '--last', '1'], { FORCE_COLOR: '1' }))).out, /\u001b/);
+});
+
+t.test('compact: names of rules, and what only staged rules would do', async (t) => {
+  const text = (...args: Parameters<typeof flow>) => compact(toRecord(flow(...args)), (_, s) => s);
+  const deny = rule({ name: 'no "web"', action: 'deny' });
+  t.match(text({ rule: deny }, { verdict: 'deny', reason: 'rule' }), /DENIED +np\/shop\/web#2 "no \\"web\\""$/);
+  const audit = { auditRule: rule({ index: -1, staged: true, action: 'deny' }) };
+  t.match(text(audit, { auditVerdict: 'deny' }), /AUDIT +no-policy \(staged: deny np\/shop\/web#default\)$/);
+  const end = text(audit, { auditVerdict: 'deny', type: 'end', bytesOut: 1234, bytesIn: 5, createdNs: 90e9 });
+  t.match(end, /AUDIT +no-policy \(10\.0s ↑1\.2kB ↓5B, staged: deny np\/shop\/web#default\)$/, 'at its end too');
 });
 
 t.test('filters, in the order of the command line', async (t) => {

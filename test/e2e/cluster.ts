@@ -224,15 +224,15 @@ export function isReady(pod: PodObject): boolean {
   return pod.status.conditions?.some((c) => c.type === 'Ready' && c.status === 'True') ?? false;
 }
 
-/** A probe in a pod, driven over one `kubectl exec`. */
+/** A probe in a pod, or another program that answers line by line, driven over one `kubectl exec`. */
 export class Control {
   #next = 1;
   readonly #waiting = new Map<number, (result: unknown) => void>();
   readonly #child;
 
-  constructor({ place }: Cluster, namespace: string, pod: string) {
+  constructor({ place }: Cluster, namespace: string, pod: string, command = ['node', '/probe/probe.mjs', 'control']) {
     const args = ['--kubeconfig', place.kubeconfig, '-n', namespace, 'exec', '-i', pod, '--'];
-    this.#child = spawn(place.kubectl, [...args, 'node', '/probe/probe.mjs', 'control'], {
+    this.#child = spawn(place.kubectl, [...args, ...command], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     let text = '';

@@ -13,6 +13,7 @@ import { agentGoes } from './agent-goes.js';
 import { apiGoes } from './api-goes.js';
 import { churn } from './churn.js';
 import { deployment } from './deployment.js';
+import { dialects } from './dialects.js';
 import { firstPacket } from './first-packet.js';
 import { policies } from './policies.js';
 import { readers } from './readers.js';
@@ -42,6 +43,7 @@ for (const cni of values.cni ? [values.cni as 'ptp' | 'bridge'] : (['ptp', 'brid
     await t.test('the DaemonSet', (t) => deployment(t, cluster));
     const world = await makeWorld(cluster);
     if (wanted('policies')) await t.test('policies', (t) => policies(t, cluster, world));
+    if (wanted('dialects')) await t.test('every policy language', (t) => dialects(t, cluster, world));
     if (wanted('readers')) await t.test('egressctl and the relay', (t) => readers(t, cluster, world));
     if (wanted('first'))
       await t.test('the first packet of a new pod', (t) => firstPacket(t, cluster, world, again || values.short));

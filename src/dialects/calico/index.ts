@@ -59,7 +59,7 @@ function understand(raw: RawPolicy, objects: readonly RawPolicy[]): Understood {
   const object = withoutNulls(raw.object) as Record<string, unknown>;
   const faults: Fault[] = shapeFaults(validate, object);
   const spec = isRecord(object.spec) ? object.spec : {};
-  const aside = staged ? stagedAside(spec, faults) : hostAside(spec, faults);
+  const aside = (staged ? stagedAside(spec, faults) : undefined) ?? hostAside(spec, faults);
   if (aside) return aside;
   if (object.spec === undefined) {
     faults.push(
