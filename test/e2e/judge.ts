@@ -129,12 +129,15 @@ export class Judge {
   /** As a user reads it: the last flow's line, and explain with its exit code. */
   async shown(t: Test, to: string, verdict: 'ALLOWED' | 'DENIED' | 'AUDIT', rule: string): Promise<void> {
     const { from } = this.question(to);
-    const flows = await this.ctl('flows', '--last', '20', '--from-pod', from, '--to-ip', this.address(to));
-    const line = flows.stdout
-      .split('\n')
-      .filter((text) => text.includes(` ${verdict} `))
-      .at(-1);
-    t.match(line, rule, `egressctl flows shows ${verdict} by ${rule}`);
+    const flows = await this.ctl('flows', '--last', '50', '--from-pod', from, '--to-ip', this.address(to));
+    // Among them the ends of flows that were judged before, and were silent since.
+    const lines = flows.stdout.split('\n').filter((line) => line.includes(` ${verdict} `));
+    const what = `egressctl flows shows ${verdict} by ${rule}`;
+    t.ok(
+      lines.some((line) => line.includes(rule)),
+      what,
+      { found: lines },
+    );
     const { status, stdout } = await this.ctl('explain', '--from', from, '--to', `${this.address(to)}:8080`);
     t.equal(status, verdict === 'DENIED' ? 3 : 0, `egressctl explain of ${verdict}: its exit code`);
     t.match(stdout, rule, 'and it names the rule');

@@ -43,7 +43,9 @@ for (const cni of values.cni ? [values.cni as 'ptp' | 'bridge'] : (['ptp', 'brid
     await t.test('the DaemonSet', (t) => deployment(t, cluster));
     const world = await makeWorld(cluster);
     if (wanted('policies')) await t.test('policies', (t) => policies(t, cluster, world));
-    if (wanted('dialects')) await t.test('every policy language', (t) => dialects(t, cluster, world));
+    // A minute and more, and no CNI has a part in it.
+    if (wanted('dialects') && !again && (!values.short || values.only))
+      await t.test('every policy language', (t) => dialects(t, cluster, world));
     if (wanted('readers')) await t.test('egressctl and the relay', (t) => readers(t, cluster, world));
     if (wanted('first'))
       await t.test('the first packet of a new pod', (t) => firstPacket(t, cluster, world, again || values.short));
