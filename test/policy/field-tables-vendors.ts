@@ -149,11 +149,15 @@ const GROUP = {
   spec: { externalCIDRs: ['198.51.100.0/24'] },
 };
 const ciliumRules = { endpointSelector: WEB, egress: [CILIUM_RULE], egressDeny: [CILIUM_RULE] };
-const ciliumTable = (kind: string): Table => ({
+const ciliumTable = (kind: string, nodes: Outcome): Table => ({
   base: { apiVersion: 'cilium.io/v2', kind, spec: ciliumRules },
   beside: [GROUP],
   schema: cilium.policySchema.properties.spec,
-  rows: [['apiVersion', 'cilium.io/v3', 'warning'], ...ciliumSpec],
+  rows: [
+    ['apiVersion', 'cilium.io/v3', 'warning'],
+    ['spec', { nodeSelector: DB, egress: [CILIUM_RULE] }, nodes, 'spec.nodeSelector'],
+    ...ciliumSpec,
+  ],
 });
 const inSpecs = (path: string) => path.replace(/^spec\b/, 'specs[0]');
 const ciliumSpecs: Table = {
@@ -204,8 +208,8 @@ export const VENDOR_TABLES: Readonly<Record<string, Table>> = {
     ...forHosts,
   ),
   StagedKubernetesNetworkPolicy: stagedKubernetes,
-  CiliumNetworkPolicy: ciliumTable('CiliumNetworkPolicy'),
-  CiliumClusterwideNetworkPolicy: ciliumTable('CiliumClusterwideNetworkPolicy'),
+  CiliumNetworkPolicy: ciliumTable('CiliumNetworkPolicy', 'aside'),
+  CiliumClusterwideNetworkPolicy: ciliumTable('CiliumClusterwideNetworkPolicy', 'means'),
   'CiliumNetworkPolicy with specs': ciliumSpecs,
   gke,
   addOn,
