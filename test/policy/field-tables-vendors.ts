@@ -9,7 +9,7 @@ const entity = (path: string, outcome: Outcome): Row[] => [
   [`${path}.notSelector`, "app == 'db'", outcome],
   [`${path}.namespaceSelector`, "team == 'a'", outcome],
   [`${path}.serviceAccounts`, { names: ['x'] }, outcome],
-  [`${path}.serviceAccounts`, { selector: "team == 'a'" }, 'error'],
+  [`${path}.serviceAccounts`, { selector: "team == 'a'" }, outcome],
   [`${path}.domains`, ['example.com'], 'error'],
 ];
 
@@ -44,7 +44,8 @@ const calicoSpec: Row[] = [
   ['spec.selector', "app == 'db'", 'means'],
   ['spec.selector', 'app =', 'error'],
   ['spec.serviceAccountSelector', "projectcalico.org/name == 'x'", 'means'],
-  ['spec.serviceAccountSelector', "team == 'a'", 'error'],
+  ['spec.serviceAccountSelector', "team == 'a'", 'means'],
+  ['spec.serviceAccountSelector', "tier == 'a'", 'means'],
   ['spec.types', ['Ingress'], 'warning', 'spec.egress'],
   ...calicoRules,
   ['spec.ingress', [{ action: 'Deny' }], 'says nothing'],
@@ -61,6 +62,7 @@ const calicoBase = (kind: string) => ({
   spec: { selector: "app == 'web'", types: ['Egress'], egress: calicoEgress },
 });
 const TIER = { apiVersion: 'projectcalico.org/v3', kind: 'Tier', metadata: { name: 'mine' }, spec: { order: 5 } };
+const ACCOUNT = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'default', labels: { team: 'a' } } };
 const forHosts: Row[] = [
   ['spec.namespaceSelector', "team == 'a'", 'means'],
   ['spec.doNotTrack', true, 'aside'],
@@ -75,7 +77,7 @@ const stagedAction: Row[] = [
 ];
 const calicoTable = (kind: string, schema: object, ...more: Row[]): Table => ({
   base: calicoBase(kind),
-  beside: [TIER],
+  beside: [TIER, ACCOUNT],
   schema,
   rows: [...calicoSpec, ...more],
 });

@@ -169,6 +169,6 @@ t.test('policies for nodes: each node by itself', async (t) => {
   const before = of('[{toCIDR: [192.0.2.0/24]}]');
   t.same(said(before, before), []);
   t.same(said(before, of('[{toCIDR: [192.0.2.0/25]}]')), [
-    '@node/a | 192.0.2.128/25 | every port | allow ccnp/n#0 → deny ccnp/n#default',
+    '@node/a | 192.0.2.128/25 | every port | allow ccnp/n#0 "egress[0]" → deny ccnp/n#default',
   ]);
 });
