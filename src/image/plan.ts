@@ -116,6 +116,7 @@ function merge<K extends number | string>(
   if (start === nowEnd && start === nextEnd) return plan;
   const first = [start < nowEnd ? now.key(start) : undefined, start < nextEnd ? next.key(start) : undefined]
     .filter((k) => k !== undefined)
+    // biome-ignore lint/complexity/useMathMinMax: of texts too
     .reduce((a, b) => (a < b ? a : b));
   const stackAt = (list: Sorted<K>) => {
     const stack: { key: K; classId: number }[] = [];

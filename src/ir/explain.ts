@@ -16,7 +16,7 @@ import {
 } from './evaluate.js';
 import { matchWorkload } from './match.js';
 import { formatPolicy, formatRule, ruleId } from './names.js';
-import { governs, isNode, NODE_SENDER, senderOf } from './sender.js';
+import { isNode, NODE_SENDER, senderOf } from './sender.js';
 import type { LabelExpr, NamespaceMatch, Peer, WorkloadMatch } from './peers.js';
 import type { Action, Ir, IrPolicy, PolicyRef, PortMatch, Rule, RuleRef } from './types.js';
 
