@@ -1,6 +1,7 @@
 /** npm run bench: the groups, one after the other, as a table or as JSON. */
 import Table from 'cli-table3';
 import { cluster } from './cluster.js';
+import { dialects } from './dialects.js';
 import { events } from './events.js';
 import { load } from './load.js';
 import { packets } from './packet.js';
@@ -13,6 +14,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Result[]>>> = {
   events,
   load,
   update,
+  dialects,
   cluster,
   tcp,
 };

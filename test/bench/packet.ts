@@ -67,7 +67,7 @@ function knownFlow(): Result[] {
  * A first packet over and over: a SYN against the direction of a connection that a peer opened is judged each time,
  * and when it is denied nothing of it is remembered. All but the entry into the flow table is in the figure.
  */
-function firstPacketTime(policies: number, cidrs: number): () => number {
+export function firstPacketTime(policies: number, cidrs: number): () => number {
   const kernel = new Kernel(
     loadForTest({ flows: 8192, accepted: 1024, pending: 1024, fragments: 1024, events: 1 << 20 }),
   );

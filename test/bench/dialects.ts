@@ -1,0 +1,193 @@
+/**
+ * All policy languages at once, in a large cluster: the whole of it from nothing, one change of it, and what the first
+ * packet of a flow costs where thousands of rules apply to its pod.
+ */
+import { AgentError } from '../../src/errors.js';
+import { Compiler } from '../../src/compile/index.js';
+import { DialectRegistry } from '../../src/dialects/index.js';
+import type { Entry } from '../../src/identity/entry.js';
+import { kindInfo } from '../../src/identity/kinds.js';
+import { LiveSnapshot } from '../../src/identity/live.js';
+import type { KubeObject } from '../../src/kube/client.js';
+import { EntryReader } from '../../src/kube/read.js';
+import { KernelMapStore } from '../../agent/map-store.js';
+import { loadForTest } from '../engines/engine.js';
+import {
+  allPolicies,
+  cidrGroup,
+  clusterObjects,
+  type Json,
+  type Kind,
+  LOCAL_PODS,
+  localPods,
+  MIX,
+  networkSet,
+  NODE,
+  PODS,
+  LOCAL_NAMESPACES,
+  policyObject,
+  supportingObjects,
+} from './dialects-objects.js';
+import { firstPacketTime } from './packet.js';
+import { atMost, median, percentile, progress, type Result } from './result.js';
+
+const ROUNDS = 5;
+/** Changes of policies, of each kind in turn. */
+const CHANGES = 400;
+/** Changes of what policies refer to; reported beside. */
+const SUPPORTING_CHANGES = 40;
+const [FEW_RULES, MANY_RULES] = [10, 4000];
+
+export async function dialects(): Promise<Result[]> {
+  const total = Object.values(MIX).reduce((a, b) => a + b, 0);
+  const objects = [...clusterObjects(), ...supportingObjects(), ...allPolicies()];
+  const pipeline = fromNothing(objects);
+  const cold = pipeline.took;
+  const took = changes(pipeline.last);
+  const text = (list: readonly number[]) =>
+    `median ${median(list).toFixed(1)} ms, p99 ${percentile(list, 99).toFixed(1)} ms`;
+  return [
+    atMost(
+      'policies in all languages: objects → IR → Image',
+      median(cold) / 1000,
+      's',
+      `${total} policies, ${PODS} pods, ${LOCAL_PODS} on the node; median of ${ROUNDS}, ${spread(cold, 1000)} s; ${pipeline.last.size}`,
+      5,
+    ),
+    atMost(
+      'one policy among them changed → maps written, p99',
+      percentile(took.policies, 99),
+      'ms',
+      `${text(took.policies)} of ${CHANGES}; one set or CIDR group that ${Math.round((MIX.CalicoNetworkPolicy + MIX.StagedNetworkPolicy) / 200)} to ${(MIX.CiliumNetworkPolicy + MIX.CiliumClusterwideNetworkPolicy) / 50} policies refer to: ${text(took.supporting)}`,
+      30,
+    ),
+    firstPacket(),
+  ];
+}
+
+/** An agent without its sources: objects go in, maps are written. */
+class Pipeline {
+  private readonly live = new LiveSnapshot(NODE);
+  private readonly reader = new EntryReader();
+  private readonly registry = new DialectRegistry();
+  private readonly compiler = new Compiler();
+  private readonly local = localPods();
+  private store: KernelMapStore | undefined;
+
+  /** @returns milliseconds for each part */
+  take(objects: readonly Json[]): { read: number; ir: number; image: number; maps: number } {
+    const start = performance.now();
+    const kinds = new Map<string, Map<string, Entry>>();
+    for (const object of objects as KubeObject[]) {
+      const entry = this.reader.read(object);
+      const kind = `${entry.apiVersion} ${entry.kind}`;
+      const held = kinds.get(kind);
+      if (held) held.set(entry.key, entry);
+      else kinds.set(kind, new Map([[entry.key, entry]]));
+    }
+    for (const [kind, changed] of kinds) {
+      const [apiVersion, name] = kind.split(' ') as [string, string];
+      const section = kindInfo(apiVersion, name)?.section;
+      if (!section) throw new AgentError('INTERNAL', `the benchmark made a ${kind}`);
+      this.live.apply(kind, section, { changed });
+    }
+    const snapshot = this.live.snapshot([]);
+    const read = performance.now();
+    const { ir, problems } = this.registry.toIr(snapshot);
+    const [first] = problems;
+    if (first) throw new AgentError('INTERNAL', `a problem in the benchmark's policies: ${JSON.stringify(first)}`);
+    const understood = performance.now();
+    const image = this.compiler.compile(ir, snapshot, this.local);
+    const compiled = performance.now();
+    if (image.refused.size > 0) throw new AgentError('INTERNAL', [...image.refused.values()].join());
+    this.store?.apply(image, []);
+    const end = performance.now();
+    const rules = Math.max(...[...image.sets.values()].map((s) => s.rules.length));
+    this.size = `${image.sets.size} sets of up to ${rules} rules, ${image.classes.size} classes`;
+    return { read: read - start, ir: understood - read, image: compiled - understood, maps: end - compiled };
+  }
+
+  size = '';
+
+  /** From now on what is taken is written to maps, too. */
+  into(store: KernelMapStore): void {
+    this.store = store;
+  }
+}
+
+function fromNothing(objects: readonly Json[]): { took: number[]; last: Pipeline } {
+  const took: number[] = [];
+  let last = new Pipeline();
+  for (let i = 0; i < ROUNDS; i++) {
+    // What was understood is remembered by object: from nothing means new ones.
+    const fresh = structuredClone(objects) as Json[];
+    globalThis.gc?.();
+    last = new Pipeline();
+    const { read, ir, image } = last.take(fresh);
+    took.push(read + ir + image);
+    progress(
+      `all languages: read ${Math.round(read)} ms, IR ${Math.round(ir)} ms, Image ${Math.round(image)} ms; ${last.size}`,
+    );
+  }
+  return { took, last };
+}
+
+/** One object after the other, into maps; every second policy is one that is in force on this node. */
+function changes(pipeline: Pipeline): { policies: number[]; supporting: number[] } {
+  const programs = loadForTest();
+  const store = new KernelMapStore(programs.maps);
+  try {
+    pipeline.into(store);
+    const { maps } = pipeline.take([]);
+    progress(`first time into the maps: ${Math.round(maps)} ms`);
+    const once = (object: Json): number => {
+      const parts = pipeline.take([structuredClone(object)]);
+      const whole = parts.read + parts.ir + parts.image + parts.maps;
+      if (whole > 20) {
+        progress(
+          `${String(object.kind)}: ${Object.entries(parts)
+            .map(([k, ms]) => `${k} ${ms.toFixed(1)}`)
+            .join(', ')}`,
+        );
+      }
+      return whole;
+    };
+    const kinds = Object.keys(MIX) as Kind[];
+    const policies: number[] = [];
+    for (let i = 0; i < CHANGES; i++) {
+      const kind = kinds[i % kinds.length] as Kind;
+      const round = Math.floor(i / kinds.length);
+      const n = (round % 2 === 0 ? (round * 37) % LOCAL_NAMESPACES : round * 997) % MIX[kind];
+      policies.push(once(policyObject(kind, n, i + 1)));
+    }
+    const supporting: number[] = [];
+    for (let i = 0; i < SUPPORTING_CHANGES; i++) {
+      supporting.push(once(i % 2 === 0 ? networkSet(i, i + 1) : cidrGroup(i, i + 1)));
+    }
+    return { policies, supporting };
+  } finally {
+    store.close();
+    programs.close();
+  }
+}
+
+function firstPacket(): Result {
+  const few = firstPacketTime(FEW_RULES, FEW_RULES);
+  const many = firstPacketTime(MANY_RULES, MANY_RULES);
+  const [a, b, ratios]: [number[], number[], number[]] = [[], [], []];
+  for (let i = 0; i < ROUNDS; i++) {
+    const x = few();
+    const y = many();
+    a.push(x);
+    b.push(y);
+    ratios.push(y / x);
+  }
+  const text = `${Math.round(median(b))} ns with ${MANY_RULES} rules, ${Math.round(median(a))} ns with ${FEW_RULES}; ${spread(ratios, 1)} x`;
+  progress(`first packet: ${text}`);
+  return atMost('first packet of a flow, 4,000 rules in its set', median(ratios), 'x', text, 2);
+}
+
+/** `min–max` of repetitions. */
+function spread(values: readonly number[], divisor: number): string {
+  return `${(Math.min(...values) / divisor).toFixed(2)} to ${(Math.max(...values) / divisor).toFixed(2)}`;
+}
