@@ -1,93 +1,153 @@
-/** Which policies select a pod: looked up by its namespace, remembered while nothing that decides it has changed. */
+/**
+ * Which policies select a pod: looked up by its namespace, remembered while nothing that decides it has changed. A tier with one
+ * other policy costs the pods of that policy's namespaces.
+ */
 import type { Namespace, Pod, Snapshot } from '../identity/snapshot.js';
-import { governs, NODE_SENDER, senderOf } from '../ir/sender.js';
+import { Unchanged } from '../identity/unchanged.js';
+import { governs, isNode, NODE_SENDER, senderOf } from '../ir/sender.js';
 import type { Ir, IrPolicy, Tier } from '../ir/types.js';
 import type { Selection } from './sets.js';
 
 interface Placed {
   readonly policy: IrPolicy;
   /** Its place in the tier. */
-  readonly at: number;
+  at: number;
 }
 
-interface TierIndex {
-  readonly tier: Tier;
-  /** Policies whose subject names namespaces. */
-  readonly byNamespace: ReadonlyMap<string, readonly Placed[]>;
-  /** Those that select namespaces by label. */
-  readonly others: readonly Placed[];
-  /** Those that are about nodes. */
-  readonly nodes: readonly Placed[];
+/** What of a tier concerned a pod, and when that was found. */
+interface Found {
+  readonly round: number;
+  /** undefined: none of its policies selects the pod. */
+  readonly selection: Selection | undefined;
 }
 
 interface Remembered {
-  readonly ir: Ir;
   readonly pod: Pod;
   readonly namespace: Namespace | undefined;
+  readonly byTier: ReadonlyMap<TierIndex, Found>;
   readonly selections: readonly Selection[];
 }
 
 export class Selector {
-  private readonly index = new WeakMap<Tier, TierIndex>();
+  /** By what makes two tiers the same one. */
+  private tiers = new Map<string, TierIndex>();
   private remembered = new Map<string, Remembered>();
+  private round = 0;
 
   /** Selections of the local pods, or of the node (NODE_SENDER), in the order of `keys`; pods that the snapshot does not have are left out. */
   select(ir: Ir, snapshot: Snapshot, keys: readonly string[]): Map<string, readonly Selection[]> {
+    this.round++;
+    const tiers = this.indexesOf(ir);
     const out = new Map<string, readonly Selection[]>();
     const remembered = new Map<string, Remembered>();
     for (const key of keys) {
-      if (key === NODE_SENDER) {
-        out.set(key, this.selectionsOf(ir, senderOf(snapshot, key) as Pod, snapshot));
-        continue;
-      }
-      const pod = snapshot.pods.get(key);
+      const pod = key === NODE_SENDER ? senderOf(snapshot, key) : snapshot.pods.get(key);
       if (!pod) continue;
       const namespace = snapshot.namespaces.get(pod.namespace);
-      let known = this.remembered.get(key);
-      if (!known || known.ir !== ir || known.pod !== pod || known.namespace !== namespace) {
-        known = { ir, pod, namespace, selections: this.selectionsOf(ir, pod, snapshot) };
-      }
-      remembered.set(key, known);
-      out.set(key, known.selections);
+      const known = this.remembered.get(key);
+      const same = known?.pod === pod && known.namespace === namespace ? known : undefined;
+      const byTier = new Map<TierIndex, Found>();
+      for (const tier of tiers) byTier.set(tier, this.find(tier, pod, snapshot, same?.byTier.get(tier)));
+      const now = [...byTier.values()].flatMap(({ selection }) => selection ?? []);
+      const selections = same && sameList(same.selections, now) ? same.selections : now;
+      remembered.set(key, { pod, namespace, byTier, selections });
+      out.set(key, selections);
     }
     this.remembered = remembered;
     return out;
   }
 
-  private selectionsOf(ir: Ir, pod: Pod, snapshot: Snapshot): readonly Selection[] {
-    const out: Selection[] = [];
-    for (const tier of ir.tiers) {
-      const { byNamespace, others, nodes } = this.indexOf(tier);
-      const candidates = pod.name === NODE_SENDER ? nodes : [...(byNamespace.get(pod.namespace) ?? []), ...others];
-      const placed = candidates.filter(({ policy }) => governs(policy, pod, snapshot)).sort((a, b) => a.at - b.at);
-      if (placed.length > 0) out.push({ tier, policies: placed.map((p) => p.policy) });
-    }
-    return out;
+  private find(tier: TierIndex, pod: Pod, snapshot: Snapshot, before: Found | undefined): Found {
+    if (before && tier.changedFor(pod.namespace) <= before.round) return before;
+    const policies = tier.candidates(pod).filter((policy) => governs(policy, pod, snapshot));
+    const old = before?.selection;
+    const same = old ? sameList(old.policies, policies) : before && policies.length === 0;
+    const selection = same ? old : policies.length > 0 ? { tier: tier.head, policies } : undefined;
+    return { round: this.round, selection };
   }
 
-  private indexOf(tier: Tier): TierIndex {
-    let index = this.index.get(tier);
-    if (index) return index;
-    const byNamespace = new Map<string, Placed[]>();
-    const others: Placed[] = [];
-    const nodes: Placed[] = [];
-    tier.policies.forEach((policy, at) => {
-      if (policy.nodes !== undefined) {
-        nodes.push({ policy, at });
-        return;
-      }
-      const match = policy.subject.namespaces;
-      if (!('names' in match)) {
-        others.push({ policy, at });
-        return;
-      }
-      for (const name of new Set(match.names)) {
-        const list = byNamespace.get(name);
-        if (list) list.push({ policy, at });
-        else byNamespace.set(name, [{ policy, at }]);
-      }
-    });
-    this.index.set(tier, (index = { tier, byNamespace, others, nodes }));
-    return index;
+  private indexesOf(ir: Ir): TierIndex[] {
+    const tiers = new Map<string, TierIndex>();
+    for (const tier of ir.tiers) {
+      const key = JSON.stringify([tier.name, tier.order, tier.defaultAction]);
+      // A tier may stand there twice under one name: each is one by itself.
+      const index = (tiers.has(key) ? undefined : this.tiers.get(key)) ?? new TierIndex(tier);
+      index.take(tier.policies, this.round);
+      tiers.set(tiers.has(key) ? `${key}${tiers.size}` : key, index);
+    }
+    this.tiers = tiers;
+    return [...tiers.values()];
   }
+}
+
+/** The policies of a tier by the namespaces that they name, kept up to date by what changed. */
+class TierIndex {
+  /** The tier without its policies: it outlives them. */
+  readonly head: Tier;
+  private policies: readonly IrPolicy[] = [];
+  private placed: Placed[] = [];
+  /** Policies whose subject names namespaces. */
+  private readonly byNamespace = new Map<string, Set<Placed>>();
+  /** Those that select namespaces by label. */
+  private readonly others = new Set<Placed>();
+  /** Those that are about nodes. */
+  private readonly nodes = new Set<Placed>();
+  /** When policies that name a namespace changed last; of those that name none, `changed`. */
+  private readonly changes = new Map<string, number>();
+  private changed = 0;
+
+  constructor(tier: Tier) {
+    this.head = Object.freeze({ ...tier, policies: [] });
+  }
+
+  /** In which round what may select this namespace's pods changed last. */
+  changedFor(namespace: string): number {
+    return Math.max(this.changed, this.changes.get(namespace) ?? 0);
+  }
+
+  /** What may select this sender, in order. */
+  candidates(sender: Pod): IrPolicy[] {
+    const placed = isNode(sender)
+      ? [...this.nodes]
+      : [...(this.byNamespace.get(sender.namespace) ?? []), ...this.others];
+    return placed.sort((a, b) => a.at - b.at).map(({ policy }) => policy);
+  }
+
+  take(policies: readonly IrPolicy[], round: number): void {
+    if (policies === this.policies) return;
+    const same = new Unchanged(this.policies, policies);
+    const added = same.added().map((policy, i): Placed => ({ policy, at: same.common + i }));
+    const removed = this.placed.slice(same.common, same.common + same.removed().length);
+    const placed = [...this.placed.slice(0, same.common), ...added, ...this.placed.slice(same.common + removed.length)];
+    for (const one of removed) this.put(one, round, (set) => set.delete(one));
+    for (const one of added) this.put(one, round, (set) => set.add(one));
+    if (added.length !== removed.length) placed.forEach((one, at) => (one.at = at));
+    this.placed = placed;
+    this.policies = policies;
+  }
+
+  /** Does something to each set that a policy belongs to, and notes when. */
+  private put({ policy }: Placed, round: number, change: (set: Set<Placed>) => void): void {
+    if (policy.nodes !== undefined) {
+      change(this.nodes);
+      return;
+    }
+    const match = policy.subject.namespaces;
+    if (!('names' in match)) {
+      this.changed = round;
+      change(this.others);
+      return;
+    }
+    for (const name of match.names) {
+      let set = this.byNamespace.get(name);
+      if (!set) this.byNamespace.set(name, (set = new Set()));
+      change(set);
+      if (set.size === 0) this.byNamespace.delete(name);
+      this.changes.set(name, round);
+    }
+  }
+}
+
+function sameList<T>(a: readonly T[], b: readonly T[]): boolean {
+  return a.length === b.length && a.every((x, i) => x === b[i]);
 }

@@ -36,6 +36,11 @@ export interface Understood {
   readonly faults: readonly Fault[];
   /** No errors: may serve as the last good state. */
   readonly good: boolean;
+  /**
+   * May this object mean something else now that these supporting objects came, went or changed (the states before and after)?
+   * Absent: it refers to none. A yes too many costs time, a no too many leaves a policy as it was.
+   */
+  readonly dependsOn?: (changed: readonly RawPolicy[]) => boolean;
 }
 
 export interface Dialect {

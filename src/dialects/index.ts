@@ -4,13 +4,15 @@ import { isRecord } from '../identity/fields.js';
 import { apiGroup } from '../identity/kinds.js';
 import { changedKeys } from '../identity/shared-map.js';
 import type { RawPolicy, Snapshot } from '../identity/snapshot.js';
-import type { Ir, IrPolicy, Tier } from '../ir/types.js';
+import { Unchanged } from '../identity/unchanged.js';
+import type { Ir } from '../ir/types.js';
 import { adminNetworkPolicy } from './adminnetworkpolicy.js';
 import { clusterNetworkPolicy } from './clusternetworkpolicy.js';
 import { cilium } from './cilium/index.js';
 import { calico } from './calico/index.js';
 import type { Dialect, Fault, Placed, Understood } from './dialect.js';
 import { fqdnNetworkPolicy } from './fqdn.js';
+import { Lattice } from './lattice.js';
 import { networkPolicy } from './networkpolicy.js';
 
 const DIALECTS: readonly Dialect[] = [
@@ -63,6 +65,18 @@ interface Slot {
   absentSince: number | undefined;
   /** The snapshot that had it last. */
   round: number;
+  /** To be understood again: what it refers to, or how it is enforced, is not what it was. */
+  stale: boolean;
+  /** Its policy is gone, and so is it. */
+  removed: boolean;
+  /** Of the object as it is now. */
+  dependsOn: Understood['dependsOn'];
+}
+
+/** The policies of a snapshot, and the slot of each: undefined for what is no policy. */
+interface Seen {
+  readonly policies: Snapshot['policies'];
+  readonly slots: readonly (Slot | undefined)[];
 }
 
 /**
@@ -73,11 +87,15 @@ interface Slot {
 export class DialectRegistry {
   private readonly slots = new Map<string, Slot>();
   private readonly byRaw = new WeakMap<RawPolicy, Slot>();
-  /** All slots in order of precedence; undefined when one came or went. */
-  private order: readonly Slot[] | undefined = [];
-  private ir: Ir = makeIr([]);
-  private placed: readonly Placed[] = [];
+  /** All slots in order of precedence, but for those that came or went since. */
+  private order: Slot[] = [];
+  private readonly came: Slot[] = [];
+  private anyRemoved = false;
+  private changed = false;
+  private readonly lattice = new Lattice();
   private readonly supporting: Supporting = new Map();
+  private supportingProblems: readonly Problem[] = [];
+  private seen: Seen = { policies: [], slots: [] };
   private namespaces: Snapshot['namespaces'] = new Map();
   /** Namespaces whose policies are only watched. */
   private readonly audited = new Set<string>();
@@ -101,11 +119,11 @@ export class DialectRegistry {
     this.namespaces = namespaces;
     if (changed.size === 0) return;
     this.last = undefined;
-    for (const slot of this.slots.values()) if (changed.has(slot.namespace ?? '')) this.byRaw.delete(slot.raw);
+    for (const slot of this.slots.values()) slot.stale ||= changed.has(slot.namespace ?? '');
   }
 
-  /** @returns problems of supporting objects; notes which of them there are, the same list while they are the same */
-  private takeSupporting(policies: Snapshot['policies']): Problem[] {
+  /** Notes which supporting objects there are, the same list while they are the same, and what refers to those that changed. */
+  private takeSupporting(policies: Snapshot['policies']): void {
     const problems: Problem[] = [];
     for (const dialect of DIALECTS) {
       const { supports, check } = dialect;
@@ -114,39 +132,52 @@ export class DialectRegistry {
       const before = this.supporting.get(dialect) ?? NONE;
       if (now.length !== before.length || now.some((raw, i) => raw !== before[i])) {
         this.supporting.set(dialect, now);
-        // Every policy of the dialect may mean something else now.
-        for (const slot of this.slots.values()) if (dialect.claims(slot.raw)) this.byRaw.delete(slot.raw);
+        const changed = difference(before, now);
+        for (const slot of this.slots.values()) {
+          if (dialect.claims(slot.raw)) slot.stale ||= slot.dependsOn?.(changed) ?? false;
+        }
       }
       for (const raw of now) for (const fault of check?.(raw) ?? []) problems.push(toProblem(fault, raw, false));
     }
-    return problems;
+    this.supportingProblems = problems;
   }
 
   toIr(snapshot: Snapshot): IrResult {
     this.takeAudits(snapshot.namespaces);
     if (this.last?.policies === snapshot.policies) return this.last.result;
-    const problems: Problem[] = this.takeSupporting(snapshot.policies);
+    const { policies } = snapshot;
+    const same = new Unchanged(this.seen.policies, policies);
+    if (same.changed().some(isSupporting)) this.takeSupporting(policies);
+    const problems: Problem[] = [...this.supportingProblems];
+    const slots: (Slot | undefined)[] = [];
     this.round++;
     this.againMs = undefined;
-    let changed = false;
     let present = 0;
-    for (const raw of snapshot.policies) {
-      let slot = this.byRaw.get(raw);
-      if (slot?.raw !== raw || !this.slots.has(slot.key)) {
-        slot = this.update(raw);
-        if (!slot) continue;
-        changed = true;
+    for (let i = 0; i < policies.length; i++) {
+      const raw = policies[i] as RawPolicy;
+      const at = same.before(i);
+      let slot = at === undefined ? this.byRaw.get(raw) : this.seen.slots[at];
+      if (!slot && at !== undefined) {
+        slots.push(undefined);
+        continue;
       }
+      if (slot?.raw !== raw || slot.stale || slot.removed) {
+        slot = this.update(raw);
+        this.changed ||= slot !== undefined;
+      }
+      slots.push(slot);
+      if (!slot) continue;
       slot.round = this.round;
       slot.held = false;
       slot.absentSince = undefined;
       present++;
       if (slot.problems.length > 0) problems.push(...slot.problems);
     }
+    this.seen = { policies, slots };
     if (present !== this.slots.size) this.settleAbsent(snapshot);
-    if (changed || !this.order) this.assemble();
+    if (this.changed || this.anyRemoved) this.assemble();
     const result: IrResult = {
-      ir: this.ir,
+      ir: this.lattice.ir,
       problems,
       ...(this.againMs === undefined ? {} : { againMs: this.againMs }),
     };
@@ -168,11 +199,16 @@ export class DialectRegistry {
         held: false,
         absentSince: undefined,
         round: 0,
+        stale: false,
+        removed: false,
+        dependsOn: undefined,
       };
       slot = { key, namespace: raw.namespace, raw, ...fresh };
       this.slots.set(key, slot);
-      this.order = undefined;
+      this.came.push(slot);
     }
+    slot.stale = false;
+    slot.dependsOn = result.dependsOn;
     this.byRaw.set(raw, slot);
     if (result.good) slot.lastGood = result.policies;
     slot.raw = raw;
@@ -197,7 +233,8 @@ export class DialectRegistry {
         if (slot.held) continue;
       }
       this.slots.delete(slot.key);
-      this.order = undefined;
+      slot.removed = true;
+      this.anyRemoved = true;
     }
   }
 
@@ -216,16 +253,43 @@ export class DialectRegistry {
     return true;
   }
 
-  /** The same Ir object while the same policies are in force. */
+  /** Puts together what is in force. Where order has no meaning it still decides which rule is named: the same everywhere. */
   private assemble(): void {
-    // Where order has no meaning it still decides which rule is named: the same everywhere.
-    this.order ??= [...this.slots.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
+    if (this.anyRemoved) this.order = this.order.filter((slot) => !slot.removed);
+    this.anyRemoved = false;
+    this.changed = false;
+    const came = this.came.splice(0).filter((slot) => !slot.removed);
+    const byKey = (a: Slot, b: Slot) => (a.key < b.key ? -1 : 1);
+    if (came.length > FEW) this.order = [...this.order, ...came].sort(byKey);
+    else for (const slot of came) this.order.splice(placeOf(this.order, slot.key), 0, slot);
     const placed: Placed[] = [];
-    for (const { policies } of this.order) placed.push(...policies);
-    if (placed.length === this.placed.length && placed.every((p, i) => p === this.placed[i])) return;
-    this.placed = placed;
-    this.ir = makeIr(placed);
+    for (const { policies } of this.order) for (const one of policies) placed.push(one);
+    this.lattice.take(placed);
   }
+}
+
+/** Beyond so many new slots sorting is quicker than finding the place of each. */
+const FEW = 100;
+
+/** Where in slots, which are in the order of their keys, one of this key belongs. */
+function placeOf(slots: readonly Slot[], key: string): number {
+  let [lo, hi] = [0, slots.length];
+  while (lo < hi) {
+    const middle = (lo + hi) >> 1;
+    if ((slots[middle] as Slot).key < key) lo = middle + 1;
+    else hi = middle;
+  }
+  return lo;
+}
+
+function isSupporting(raw: RawPolicy): boolean {
+  return DIALECTS.some((dialect) => dialect.supports?.(raw));
+}
+
+/** What is in one list only. */
+function difference(before: readonly RawPolicy[], now: readonly RawPolicy[]): RawPolicy[] {
+  const [old, fresh] = [new Set(before), new Set(now)];
+  return [...before.filter((raw) => !fresh.has(raw)), ...now.filter((raw) => !old.has(raw))];
 }
 
 /** On a policy, or on a namespace for all of its policies: verdicts are computed and told, and not in force. */
@@ -256,37 +320,6 @@ function staged(placed: Placed): Placed {
 /** API groups have kinds of the same name: Calico's NetworkPolicy is not Kubernetes'. */
 function nameOf({ namespace, name, kind, apiVersion }: RawPolicy): string {
   return [namespace ?? '', name, kind, apiGroup(apiVersion)].join('\0');
-}
-
-function makeIr(placed: readonly Placed[]): Ir {
-  const tiers = new Map<string, { place: Placed['tier']; placed: Placed[] }>();
-  for (const p of placed) {
-    const { name, order, defaultAction } = p.tier;
-    const key = JSON.stringify([name, order, defaultAction]);
-    const tier = tiers.get(key);
-    if (tier) tier.placed.push(p);
-    else tiers.set(key, { place: p.tier, placed: [p] });
-  }
-  const sorted = [...tiers].sort(([a, x], [b, y]) => x.place.order - y.place.order || (a < b ? -1 : 1));
-  return Object.freeze({
-    tiers: Object.freeze(
-      sorted.map(([, tier]): Tier => {
-        // Stable: those of one order stay as they stand.
-        const policies: IrPolicy[] = tier.placed.sort((a, b) => compare(a.order, b.order)).map((p) => p.policy);
-        const { name, order, defaultAction } = tier.place;
-        return Object.freeze({ name, order, defaultAction, policies: Object.freeze(policies) });
-      }),
-    ),
-  });
-}
-
-function compare(a: readonly number[], b: readonly number[]): number {
-  for (let i = 0; i < Math.max(a.length, b.length); i++) {
-    const [x = 0, y = 0] = [a[i], b[i]];
-    // Infinities are equal; their difference is not a number.
-    if (x !== y) return x < y ? -1 : 1;
-  }
-  return 0;
 }
 
 /** Is it a policy by itself? Others (tiers, network sets, groups of CIDRs) are what policies refer to. */

@@ -13,6 +13,7 @@ import {
   inNamespace,
   isTrue,
   noneOf,
+  NOTHING,
   ofAccounts,
   ofNamespaces,
   onPods,
@@ -22,7 +23,7 @@ import {
 } from './meaning.js';
 import { type Block, blocksOf, everywhere, intersect, toPeers, without } from './nets.js';
 import { isSelectorError, parseSelector, type Selector } from './selector.js';
-import { namesFault, type NetworkSet, readNet } from './supporting.js';
+import { type Asked, namesFault, type NetworkSet, readNet } from './supporting.js';
 import type { Fault } from '../dialect.js';
 
 export interface EntitySpec {
@@ -41,6 +42,7 @@ export interface EntitySpec {
 /** What the reading of a selector needs to know. */
 export interface Reading {
   readonly accounts: readonly Account[];
+  readonly asked: Asked;
   /** An error closes the rule. */
   readonly report: (fault: Fault) => void;
 }
@@ -86,8 +88,9 @@ export function readAccountSelector(text: string | undefined, field: string, rea
 }
 
 /** Labels of accounts can be asked for in any selector. */
-function followAccounts(selector: Selector, field: string, { accounts, report }: Reading): Selector {
+function followAccounts(selector: Selector, field: string, { accounts, asked, report }: Reading): Selector {
   return resolveAccounts(selector, accounts, (label) => {
+    asked.accounts = true;
     if (accounts.length > 0) return;
     const message = `asks for label ${label} of service accounts, of which none is known`;
     report({ severity: 'warning', field, message, hint: 'add the ServiceAccounts to the manifests' });
@@ -129,7 +132,9 @@ function readEndpoints(spec: EntitySpec, path: string, context: Context): Endpoi
 }
 
 /** Sets by what is known of them: those that match, and those of which it depends on labels of their namespace. */
-function matching(selector: Selector, sets: readonly NetworkSet[]): { sure: NetworkSet[]; maybe: NetworkSet[] } {
+function matching(selector: Selector, { sets, asked }: Context): { sure: NetworkSet[]; maybe: NetworkSet[] } {
+  if (selector === NOTHING) return { sure: [], maybe: [] };
+  asked.sets.push(selector);
   const found = sets.map((set) => [set, onSet(selector, set)] as const);
   return {
     sure: found.filter(([, m]) => m).map(([s]) => s),
@@ -230,7 +235,7 @@ function positivePeers(
   path: string,
   context: Context,
 ): readonly Peer[] | undefined {
-  const { sure, maybe } = matching(selector, context.sets);
+  const { sure, maybe } = matching(selector, context);
   const counted = [...sure, ...decideMaybe(maybe, context.action === 'deny', path, context)];
   if (!soundSets([...sure, ...maybe], path, context)) return undefined;
   const blocks = blocksOf(counted.flatMap((s) => s.nets));
@@ -243,7 +248,7 @@ function negativePeers(
   path: string,
   context: Context,
 ): readonly Peer[] | undefined {
-  const { sure, maybe } = matching(selector, context.sets);
+  const { sure, maybe } = matching(selector, context);
   const counted = [...sure, ...decideMaybe(maybe, context.action !== 'deny', path, context)];
   if (!soundSets([...sure, ...maybe], path, context)) return undefined;
   const left = without(
@@ -346,7 +351,7 @@ export function readSource(spec: EntitySpec, path: string, context: Context): Se
   const endpoints = readEndpoints(spec, path, context);
   if (!endpoints || !said) return undefined;
   const selector = endpoints.only ?? (endpoints.not ? noneOf(endpoints.not) : ALL);
-  const { sure, maybe } = matching(endpoints.only ?? endpoints.not ?? noneOf(ALL), context.sets);
+  const { sure, maybe } = matching(endpoints.only ?? endpoints.not ?? NOTHING, context);
   const set = isTrue(onPods(selector)) ? undefined : [...sure, ...maybe].find((s) => s.nets.length > 0 || s.broken);
   if (!set) return selector;
   // Felix compares addresses: a pod inside the set's nets would be meant too. Where it is not, an Allow stays closed.

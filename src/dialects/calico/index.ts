@@ -28,7 +28,7 @@ import {
   stagedNetworkPolicySchema,
 } from './schema.js';
 import type { Selector } from './selector.js';
-import { checkSupporting, isSupporting, readSupporting, stringMap } from './supporting.js';
+import { type Asked, checkSupporting, isSupporting, readSupporting, references, stringMap } from './supporting.js';
 
 const STORED = 'crd.projectcalico.org';
 const GROUPS = ['projectcalico.org', STORED];
@@ -71,10 +71,12 @@ function understand(raw: RawPolicy, objects: readonly RawPolicy[]): Understood {
   const concerns = concernsEgress(raw, spec, sound, faults);
   const before = faults.length;
   const { tiers, sets, accounts } = readSupporting(objects);
-  const subject = readSubject(spec, namespace, sound, { accounts, report: (f) => faults.push(f) });
+  const asked: Asked = { sets: [], accounts: false };
+  const subject = readSubject(spec, namespace, sound, { accounts, asked, report: (f) => faults.push(f) });
   const tier = readTier(spec, tiers, sound, faults);
   const closed = !subject || !tier || !wellPlaced(faults, before);
-  if (!concerns) return done([], faults);
+  const dependsOn = references(spec.tier, asked);
+  if (!concerns) return { ...done([], faults), dependsOn };
 
   const policy: PolicyRef = {
     dialect: 'calico',
@@ -90,6 +92,7 @@ function understand(raw: RawPolicy, objects: readonly RawPolicy[]): Understood {
     staged,
     sets,
     accounts,
+    asked,
     closed,
     sound,
     report: (f) => faults.push(f),
@@ -97,10 +100,11 @@ function understand(raw: RawPolicy, objects: readonly RawPolicy[]): Understood {
   const everyone = namespace === undefined ? ALL : inNamespace(namespace);
   const order = [typeof spec.order === 'number' ? spec.order : Number.POSITIVE_INFINITY, ...nameOrder(raw, place.name)];
   const pieces = split(rules, closed || !subject ? everyone : subject, policy, staged);
-  return done(
+  const result = done(
     pieces.map((piece) => ({ tier: place, order, policy: piece })),
     faults.map((f) => withEffect(f, namespace)),
   );
+  return { ...result, dependsOn };
 }
 
 function done(policies: readonly Placed[], faults: readonly Fault[]): Understood {

@@ -8,7 +8,7 @@ import { type Context, type EntitySpec, readDestination, readSource } from './en
 import { ALL } from './meaning.js';
 import { type PortFields, readPorts } from './ports.js';
 import type { Selector } from './selector.js';
-import type { NetworkSet } from './supporting.js';
+import type { Asked, NetworkSet } from './supporting.js';
 
 export interface ReadRule {
   /** Of the policy's pods, those that the rule is for. */
@@ -22,6 +22,7 @@ export interface RuleContext {
   readonly staged: boolean;
   readonly sets: readonly NetworkSet[];
   readonly accounts: readonly Account[];
+  readonly asked: Asked;
   /** The policy as a whole cannot be read: it may deny, and does nothing else. */
   readonly closed: boolean;
   /** Is the part at this path free of faults of shape? */
@@ -73,10 +74,10 @@ function readRule(
 ): ReadRule | undefined {
   const path = `spec.egress[${index}]`;
   const { source = {}, destination = {}, ipVersion } = spec;
-  const { policy, sets, accounts } = context;
+  const { policy, sets, accounts, asked } = context;
   const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
   if (spec.http) error(`${path}.http`, 'HTTP is not enforced in egress rules', 'remove it, or match ports alone');
-  const around: Context = { namespace: policy.namespace, action, ipVersion, sets, accounts, report };
+  const around: Context = { namespace: policy.namespace, action, ipVersion, sets, accounts, asked, report };
   const senders = readSource(source, `${path}.source`, around);
   const to = readDestination(destination, `${path}.destination`, around);
   const { ports = [], notPorts = [] } = destination;

@@ -2,8 +2,10 @@
 import { isRecord } from '../../identity/fields.js';
 import type { RawPolicy } from '../../identity/snapshot.js';
 import { type Cidr, tryParseCidr } from '../../net/addr.js';
-import { type Fault, type TierPlace, TIERS } from '../dialect.js';
+import { type Fault, type TierPlace, TIERS, type Understood } from '../dialect.js';
 import { type Account, readAccount } from './accounts.js';
+import { onSet } from './meaning.js';
+import type { Selector } from './selector.js';
 import { compileSchema, shapeFaults, withoutNulls } from '../schema.js';
 import { networkSetSchema, tierSchema } from './schema.js';
 
@@ -60,6 +62,25 @@ export function readSupporting(objects: readonly RawPolicy[]): Supporting {
   const found = { tiers, sets, accounts };
   read.set(objects, found);
   return found;
+}
+
+/** What a policy asked for, beside its tier, while it was read. */
+export interface Asked {
+  /** Which sets do these mean? */
+  readonly sets: Selector[];
+  /** Which service accounts have some label? */
+  accounts: boolean;
+}
+
+/** Whether a policy of this tier that asked for these refers to one of some objects. */
+export function references(tier: unknown, asked: Asked): Understood['dependsOn'] {
+  const refersTo = (raw: RawPolicy): boolean => {
+    if (raw.kind === 'Tier') return raw.name === tier;
+    if (raw.kind === 'ServiceAccount') return asked.accounts;
+    const { set } = readSet(raw);
+    return asked.sets.some((selector) => onSet(selector, set) !== false);
+  };
+  return (changed) => changed.some(refersTo);
 }
 
 export function checkSupporting(raw: RawPolicy): readonly Fault[] {

@@ -2,9 +2,9 @@
 import { isRecord } from '../../identity/fields.js';
 import type { RawPolicy } from '../../identity/snapshot.js';
 import { matchLabels } from '../../ir/match.js';
-import type { Peer } from '../../ir/peers.js';
+import type { LabelExpr, Peer } from '../../ir/peers.js';
 import { type Cidr, cidrContains, cidrCovers, tryParseCidr } from '../../net/addr.js';
-import type { Fault } from '../dialect.js';
+import type { Fault, Understood } from '../dialect.js';
 import { compileSchema, shapeFaults, withoutNulls } from '../schema.js';
 import type { LabelSelector } from '../selectors.js';
 import { type Context, OUTSIDE } from './entities.js';
@@ -89,8 +89,21 @@ function blockPeer(text: string, except: readonly Except[], path: string, report
   return [{ kind: 'cidr', cidr: cidr.text, except: except.map((e) => e.cidr.text) }];
 }
 
+/** What a policy asked for among the groups. */
+export interface AskedGroups {
+  readonly names: Set<string>;
+  readonly labels: LabelExpr[];
+}
+
+/** Whether a policy that asked for these refers to one of some groups. */
+export function references({ names, labels }: AskedGroups): Understood['dependsOn'] {
+  const refersTo = (group: RawPolicy) =>
+    names.has(group.name) || labels.some((expr) => matchLabels(expr, labelsOf(group)));
+  return (changed) => changed.some(refersTo);
+}
+
 /** The groups that a rule means. One that is not there (yet) has no addresses, as for Cilium. */
-function groupsOf(rule: CidrRule, path: string, { groups, report }: Context): RawPolicy[] {
+function groupsOf(rule: CidrRule, path: string, { groups, asked, report }: Context): RawPolicy[] {
   const broken = (group: RawPolicy, field: string) => {
     if (groupFaults(group).every((f) => f.severity !== 'error')) return;
     const message = `CiliumCIDRGroup ${group.name} cannot be read`;
@@ -98,6 +111,7 @@ function groupsOf(rule: CidrRule, path: string, { groups, report }: Context): Ra
   };
   if (rule.cidrGroupRef !== undefined) {
     const field = `${path}.cidrGroupRef`;
+    asked.names.add(rule.cidrGroupRef);
     const found = groups.find((group) => group.name === rule.cidrGroupRef);
     if (!found) {
       const message = `there is no CiliumCIDRGroup ${rule.cidrGroupRef}: it matches nothing`;
@@ -109,6 +123,7 @@ function groupsOf(rule: CidrRule, path: string, { groups, report }: Context): Ra
   }
   const field = `${path}.cidrGroupSelector`;
   const expr = plainExpr(rule.cidrGroupSelector as LabelSelector, field, report);
+  asked.labels.push(expr);
   const found = groups.filter((group) => matchLabels(expr, labelsOf(group)));
   for (const group of found) broken(group, field);
   return found;

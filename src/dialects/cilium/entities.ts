@@ -2,6 +2,7 @@
 import type { Peer } from '../../ir/peers.js';
 import type { RawPolicy } from '../../identity/snapshot.js';
 import type { Fault } from '../dialect.js';
+import type { AskedGroups } from './cidrs.js';
 
 /** What the reading of a rule needs to know. */
 export interface Context {
@@ -11,6 +12,8 @@ export interface Context {
   readonly deny: boolean;
   /** CiliumCIDRGroups. */
   readonly groups: readonly RawPolicy[];
+  /** Takes what was asked for among them. */
+  readonly asked: AskedGroups;
   readonly report: (fault: Fault) => void;
 }
 

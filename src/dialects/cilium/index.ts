@@ -15,7 +15,7 @@ import { IMPLICIT_RULE, type PolicyRef, type Rule } from '../../ir/types.js';
 import { type Dialect, type Fault, NETWORK_POLICY_ORDER, type Placed, TIERS, type Understood } from '../dialect.js';
 import { compileSchema, shapeFaults, withoutNulls } from '../schema.js';
 import type { LabelSelector } from '../selectors.js';
-import { groupFaults } from './cidrs.js';
+import { type AskedGroups, groupFaults, references } from './cidrs.js';
 import { plainExpr, subjectExpr } from './labels.js';
 import { type EgressRule, readRule } from './rules.js';
 import { policySchema, ruleSpec } from './schema.js';
@@ -51,6 +51,8 @@ interface Source {
   /** undefined: clusterwide. */
   readonly namespace: string | undefined;
   readonly groups: readonly RawPolicy[];
+  /** Takes what was asked for among them. */
+  readonly asked: AskedGroups;
   /** Are there several specs? Then rules are named by their path. */
   readonly several: boolean;
   readonly faults: Fault[];
@@ -86,6 +88,7 @@ function understand(raw: RawPolicy, groups: readonly RawPolicy[]): Understood {
     ref,
     namespace,
     groups,
+    asked: { names: new Set(), labels: [] },
     several: specs.length > 1,
     faults,
     sound: (path) => !broken.some((field) => within(field, path)),
@@ -97,6 +100,7 @@ function understand(raw: RawPolicy, groups: readonly RawPolicy[]): Understood {
     policies: placed,
     faults: faults.map((f) => withEffect(f, concerns, namespace)),
     good: !faults.some((f) => f.severity === 'error'),
+    dependsOn: references(source.asked),
   };
 }
 
@@ -236,7 +240,7 @@ function readRules(
   path: string,
   source: Source,
 ): Rule[] {
-  const { ref: policy, namespace, groups, several, faults, sound, counted } = source;
+  const { ref: policy, namespace, groups, asked, several, faults, sound, counted } = source;
   const deny = section === 'egressDeny';
   const action = deny ? 'deny' : 'allow';
   const tier = deny ? TIERS.deny.name : TIERS.default.name;
@@ -257,7 +261,7 @@ function readRules(
       errors ||= fault.severity === 'error';
       faults.push(fault);
     };
-    const meaning = readRule(entry as EgressRule, at, { namespace, deny, groups, report });
+    const meaning = readRule(entry as EgressRule, at, { namespace, deny, groups, asked, report });
     return Object.freeze({ ref, action, ...(errors ? closed : meaning) });
   });
 }

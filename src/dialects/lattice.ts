@@ -1,0 +1,97 @@
+/** Policies by tier, and in order: what is the same as before is the same object, so that a change costs its own tier. */
+import type { Ir, IrPolicy, Tier } from '../ir/types.js';
+import type { Placed, TierPlace } from './dialect.js';
+
+interface Built {
+  readonly tier: Tier;
+  /** As they came. */
+  readonly placed: readonly Placed[];
+  /** As they are judged. */
+  readonly sorted: readonly Placed[];
+}
+
+const keys = new WeakMap<TierPlace, string>();
+
+function keyOf(place: TierPlace): string {
+  let key = keys.get(place);
+  if (key === undefined) {
+    keys.set(place, (key = JSON.stringify([place.name, place.order, place.defaultAction])));
+  }
+  return key;
+}
+
+export class Lattice {
+  private built = new Map<string, Built>();
+  /** Of what was taken last; the same object while the same policies are in force. */
+  ir: Ir = Object.freeze({ tiers: Object.freeze([]) });
+
+  /** @param placed all policies in force; those of one order are judged as they stand here */
+  take(placed: readonly Placed[]): void {
+    const built = new Map<string, Built>();
+    for (const [key, { place, list }] of byTier(placed)) {
+      const before = this.built.get(key);
+      built.set(key, before && sameList(before.placed, list) ? before : build(place, list, before));
+    }
+    const sorted = [...built].sort(([a, x], [b, y]) => x.tier.order - y.tier.order || (a < b ? -1 : 1));
+    const tiers = sorted.map(([, { tier }]) => tier);
+    this.built = built;
+    if (!sameList(this.ir.tiers, tiers)) this.ir = Object.freeze({ tiers: Object.freeze(tiers) });
+  }
+}
+
+interface Listed {
+  readonly place: TierPlace;
+  readonly list: Placed[];
+}
+
+/** Tiers by what makes two of them the same one. */
+function byTier(placed: readonly Placed[]): Map<string, Listed> {
+  const tiers = new Map<string, Listed>();
+  const byPlace = new Map<TierPlace, Listed>();
+  for (const one of placed) {
+    let listed = byPlace.get(one.tier);
+    if (!listed) {
+      const key = keyOf(one.tier);
+      listed = tiers.get(key);
+      if (!listed) tiers.set(key, (listed = { place: one.tier, list: [] }));
+      byPlace.set(one.tier, listed);
+    }
+    listed.list.push(one);
+  }
+  return tiers;
+}
+
+function build(place: TierPlace, placed: readonly Placed[], before: Built | undefined): Built {
+  const { name, order, defaultAction } = place;
+  // Stable: those of one order stay as they stand.
+  const sorted = (before && replaced(before, placed)) ?? [...placed].sort((a, b) => compare(a.order, b.order));
+  const policies: IrPolicy[] = sorted.map((p) => p.policy);
+  const tier: Tier = Object.freeze({ name, order, defaultAction, policies: Object.freeze(policies) });
+  return { tier, placed, sorted };
+}
+
+/** The same list, but for some that took the place of others of the same order; undefined: it is another one. */
+function replaced({ placed: before, sorted }: Built, placed: readonly Placed[]): Placed[] | undefined {
+  if (before.length !== placed.length) return undefined;
+  const instead = new Map<Placed, Placed>();
+  for (let i = 0; i < placed.length; i++) {
+    const [old, now] = [before[i] as Placed, placed[i] as Placed];
+    if (old === now) continue;
+    if (compare(old.order, now.order) !== 0) return undefined;
+    instead.set(old, now);
+  }
+  return sorted.map((p) => instead.get(p) ?? p);
+}
+
+function sameList<T>(a: readonly T[], b: readonly T[]): boolean {
+  return a.length === b.length && a.every((x, i) => x === b[i]);
+}
+
+function compare(a: readonly number[], b: readonly number[]): number {
+  for (let i = 0; i < Math.max(a.length, b.length); i++) {
+    const [x = 0, y = 0] = [a[i], b[i]];
+    // Infinities are equal; their difference is not a number.
+    if (x !== y) return x < y ? -1 : 1;
+  }
+  return 0;
+}
