@@ -1,22 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Traffic for the benchmarks, so that the generator is not what is measured.
  *   load serve ADDR PORT            TCP: answers each byte with a byte; UDP: sends back what comes
+ *   load sink ADDR PORT             takes datagrams and never looks at them
  *   load crr ADDR PORT SECONDS      connects, asks, hears the answer, closes; prints how often a second
  *   load flip ADDR PORT             a datagram every 200 microseconds; prints `up T` and `down T`, T the time
- *                                   (microseconds since 1970) at which the first one was sent that was answered, or not */
+ *                                   (microseconds since 1970) at which the first one was sent that was answered, or not
+ *   load fresh ADDR PORT            the same, half as often, each from another port: what first packets of flows meet.
+ *                                   When it is told to end (SIGTERM): `total SENT ANSWERED`
+ *   load flood ADDR PORT SECONDS N  datagrams of N bytes as fast as they go; prints how many a second
+ *   load rtt ADDR PORT SECONDS      a datagram, its answer, the next one; prints `P50 P99`, microseconds */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct sockaddr_in address(char **argv) {
@@ -72,6 +80,13 @@ static void serve(char **argv) {
   }
 }
 
+static void sink(char **argv) {
+  struct sockaddr_in a = address(argv);
+  int u = socket(AF_INET, SOCK_DGRAM, 0);
+  if (bind(u, (void *)&a, sizeof(a))) die("udp");
+  for (;;) pause();
+}
+
 static int crr(char **argv) {
   struct sockaddr_in a = address(argv);
   const uint64_t start = micros(), end = start + (uint64_t)(atof(argv[4]) * 1e6);
@@ -118,10 +133,122 @@ static void flip(char **argv) {
   }
 }
 
+static volatile sig_atomic_t ended;
+static void end(int signal) {
+  (void)signal;
+  ended = 1;
+}
+
+/* Ports come around after 2 s: conntrack, told to forget after 1 s, has forgotten. */
+#define PORTS 4096
+#define FIRST_PORT 20000
+static int fresh(char **argv) {
+  struct sockaddr_in to = address(argv), from = {.sin_family = AF_INET};
+  static int socks[PORTS];
+  static uint64_t sent[PORTS], number[PORTS];
+  uint64_t next = 0, answered = 0, total = 0;
+  int up = -1, e = epoll_create1(0);
+  struct rlimit files = {PORTS + 64, PORTS + 64};
+  setrlimit(RLIMIT_NOFILE, &files);
+  for (int i = 0; i < PORTS; i++) {
+    struct epoll_event ev = {.events = EPOLLIN, .data.u32 = i};
+    socks[i] = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    from.sin_port = htons(FIRST_PORT + i);
+    if (socks[i] < 0 || bind(socks[i], (void *)&from, sizeof(from))) die("bind");
+    epoll_ctl(e, EPOLL_CTL_ADD, socks[i], &ev);
+  }
+  signal(SIGTERM, end);
+  for (uint64_t stop = 0;;) {
+    struct epoll_event evs[64];
+    int n = epoll_wait(e, evs, 64, 0);
+    for (int i = 0; i < n; i++) {
+      uint64_t got;
+      int at = evs[i].data.u32;
+      while (recv(socks[at], &got, sizeof(got), 0) == sizeof(got)) {
+        total++;
+        if (number[at] != got) continue; /* of the last time around */
+        if (up != 1) printf("up %llu\n", (unsigned long long)sent[at]);
+        up = 1;
+        if (got >= answered) answered = got + 1;
+      }
+    }
+    if (ended && !stop) stop = micros() + 200000; /* what is under way arrives */
+    if (stop && micros() > stop) break;
+    if (up != 0 && next > answered && micros() - sent[answered % PORTS] > 60000) {
+      printf("down %llu\n", (unsigned long long)sent[answered % PORTS]);
+      up = 0;
+    }
+    if (!stop) {
+      int at = next % PORTS;
+      sent[at] = micros();
+      number[at] = next;
+      if (sendto(socks[at], &next, sizeof(next), 0, (void *)&to, sizeof(to)) < 0 && errno != EPERM) die("sendto");
+      next++;
+    }
+    if (up == 0) answered = next;
+    fflush(stdout);
+    usleep(400);
+  }
+  printf("total %llu %llu\n", (unsigned long long)next, (unsigned long long)total);
+  return 0;
+}
+
+#define BATCH 64
+static int flood(char **argv) {
+  struct sockaddr_in a = address(argv);
+  static char data[65536];
+  struct iovec io = {data, atoi(argv[5])};
+  struct mmsghdr m[BATCH] = {0};
+  int s = socket(AF_INET, SOCK_DGRAM, 0);
+  if (connect(s, (void *)&a, sizeof(a))) die("connect");
+  for (int i = 0; i < BATCH; i++) m[i].msg_hdr = (struct msghdr){.msg_iov = &io, .msg_iovlen = 1};
+  const uint64_t start = micros(), stop = start + (uint64_t)(atof(argv[4]) * 1e6);
+  uint64_t done = 0;
+  while (micros() < stop) {
+    int n = sendmmsg(s, m, BATCH, 0);
+    if (n > 0) done += n;
+  }
+  printf("%.1f\n", done * 1e6 / (micros() - start));
+  return 0;
+}
+
+static int ascending(const void *a, const void *b) {
+  uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+  return x < y ? -1 : x > y;
+}
+
+#define SAMPLES (1 << 20)
+static int rtt(char **argv) {
+  struct sockaddr_in a = address(argv);
+  struct timeval patience = {.tv_usec = 200000};
+  static uint32_t took[SAMPLES];
+  uint32_t n = 0;
+  int s = socket(AF_INET, SOCK_DGRAM, 0);
+  if (connect(s, (void *)&a, sizeof(a))) die("connect");
+  setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+  const uint64_t stop = micros() + (uint64_t)(atof(argv[4]) * 1e6);
+  while (micros() < stop && n < SAMPLES) {
+    struct timespec t, u;
+    char c = 'x';
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    if (send(s, &c, 1, 0) != 1 || recv(s, &c, 1, 0) != 1) continue;
+    clock_gettime(CLOCK_MONOTONIC, &u);
+    took[n++] = (u.tv_sec - t.tv_sec) * 1000000000ll + u.tv_nsec - t.tv_nsec;
+  }
+  if (n == 0) return 1;
+  qsort(took, n, sizeof(took[0]), ascending);
+  printf("%.2f %.2f\n", took[n / 2] / 1e3, took[(uint64_t)n * 99 / 100] / 1e3);
+  return 0;
+}
+
 int main(int argc, char **argv) {
   if (argc >= 4 && !strcmp(argv[1], "serve")) serve(argv);
+  if (argc >= 4 && !strcmp(argv[1], "sink")) sink(argv);
   if (argc >= 5 && !strcmp(argv[1], "crr")) return crr(argv);
   if (argc >= 4 && !strcmp(argv[1], "flip")) flip(argv);
-  fprintf(stderr, "usage: load serve|crr|flip ADDR PORT [SECONDS]\n");
+  if (argc >= 4 && !strcmp(argv[1], "fresh")) return fresh(argv);
+  if (argc >= 6 && !strcmp(argv[1], "flood")) return flood(argv);
+  if (argc >= 5 && !strcmp(argv[1], "rtt")) return rtt(argv);
+  fprintf(stderr, "usage: load serve|sink|crr|flip|fresh|flood|rtt ADDR PORT [SECONDS [BYTES]]\n");
   return 2;
 }

@@ -8,6 +8,11 @@ import { packets } from './packet.js';
 import { progress, type Result } from './result.js';
 import { tcp } from './tcp.js';
 import { update } from './update.js';
+import { versus } from './versus/index.js';
+
+const FLAGS = ['--json', '--quick', '--only'];
+const words = process.argv.slice(2).filter((a) => !FLAGS.includes(a));
+const [json, quick] = [process.argv.includes('--json'), process.argv.includes('--quick')];
 
 const GROUPS: Readonly<Record<string, () => Promise<Result[]>>> = {
   packet: packets,
@@ -17,10 +22,9 @@ const GROUPS: Readonly<Record<string, () => Promise<Result[]>>> = {
   dialects,
   cluster,
   tcp,
+  versus: () => versus({ quick }),
 };
 
-const words = process.argv.slice(2).filter((a) => a !== '--json');
-const json = process.argv.includes('--json');
 const results: Result[] = [];
 for (const [name, run] of Object.entries(GROUPS)) {
   if (words.length > 0 && !words.some((w) => name.includes(w))) continue;

@@ -1,0 +1,52 @@
+/** The agent, as NetworkPolicies that allow the same networks. */
+import { readFileSync } from 'node:fs';
+import { Agent } from '../../netns/agent.js';
+import { SWITCHED } from './bed.js';
+import type { Competitor } from './competitors.js';
+
+/** Networks in one policy: an object of the API server is no larger than a megabyte or so. */
+const NETWORKS_A_POLICY = 1000;
+
+export const NAME = 'egress-agent';
+
+function policy(name: string, networks: readonly string[]): object {
+  const egress = networks.length === 0 ? [] : [{ to: networks.map((cidr) => ({ ipBlock: { cidr } })) }];
+  return {
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'NetworkPolicy',
+    metadata: { namespace: 'default', name },
+    spec: { podSelector: { matchLabels: { app: 'web' } }, policyTypes: ['Egress'], egress },
+  };
+}
+
+let agent: Agent | undefined;
+
+/** Its process starts before it is asked to load: the others' kernels are there, too. */
+export const ours: Competitor = {
+  name: NAME,
+  filters: true,
+  async prepare(bed) {
+    agent = await Agent.start(bed.world, { follow: false });
+  },
+  async load(bed, networks) {
+    const policies: object[] = [];
+    for (let i = 0; i < networks.length; i += NETWORKS_A_POLICY)
+      policies.push(policy(`allowed-${i}`, networks.slice(i, i + NETWORKS_A_POLICY)));
+    bed.world.write('switch.yaml', [policy('switch', [])]);
+    bed.world.write('allowed.yaml', policies);
+    await agent?.settled();
+  },
+  async change(bed, allow) {
+    bed.world.write('switch.yaml', [policy('switch', allow ? [`${SWITCHED}/32`] : [])]);
+  },
+  async unload(bed) {
+    for (const file of ['allowed.yaml', 'switch.yaml']) bed.world.remove(file);
+    await agent?.stop();
+    await agent?.detach();
+    agent = undefined;
+  },
+  resident() {
+    const status = readFileSync(`/proc/${agent?.child.pid}/status`, 'utf8');
+    return Number(/^VmRSS:\s*(\d+)/m.exec(status)?.[1] ?? 0) / 1024;
+  },
+};
