@@ -2,14 +2,6 @@
  * All policy languages at once, in a large cluster: the whole of it from nothing, one change of it, and what the first
  * packet of a flow costs where thousands of rules apply to its pod.
  */
-import { AgentError } from '../../src/errors.js';
-import { Compiler } from '../../src/compile/index.js';
-import { DialectRegistry } from '../../src/dialects/index.js';
-import type { Entry } from '../../src/identity/entry.js';
-import { kindInfo } from '../../src/identity/kinds.js';
-import { LiveSnapshot } from '../../src/identity/live.js';
-import type { KubeObject } from '../../src/kube/client.js';
-import { EntryReader } from '../../src/kube/read.js';
 import { KernelMapStore } from '../../agent/map-store.js';
 import { loadForTest } from '../engines/engine.js';
 import {
@@ -29,6 +21,7 @@ import {
   supportingObjects,
 } from './dialects-objects.js';
 import { firstPacketTime } from './packet.js';
+import { Pipeline } from './pipeline.js';
 import { atMost, median, percentile, progress, type Result } from './result.js';
 
 const ROUNDS = 5;
@@ -66,64 +59,14 @@ export async function dialects(): Promise<Result[]> {
   ];
 }
 
-/** An agent without its sources: objects go in, maps are written. */
-class Pipeline {
-  private readonly live = new LiveSnapshot(NODE);
-  private readonly reader = new EntryReader();
-  private readonly registry = new DialectRegistry();
-  private readonly compiler = new Compiler();
-  private readonly local = localPods();
-  private store: KernelMapStore | undefined;
-
-  /** @returns milliseconds for each part */
-  take(objects: readonly Json[]): { read: number; ir: number; image: number; maps: number } {
-    const start = performance.now();
-    const kinds = new Map<string, Map<string, Entry>>();
-    for (const object of objects as KubeObject[]) {
-      const entry = this.reader.read(object);
-      const kind = `${entry.apiVersion} ${entry.kind}`;
-      const held = kinds.get(kind);
-      if (held) held.set(entry.key, entry);
-      else kinds.set(kind, new Map([[entry.key, entry]]));
-    }
-    for (const [kind, changed] of kinds) {
-      const [apiVersion, name] = kind.split(' ') as [string, string];
-      const section = kindInfo(apiVersion, name)?.section;
-      if (!section) throw new AgentError('INTERNAL', `the benchmark made a ${kind}`);
-      this.live.apply(kind, section, { changed });
-    }
-    const snapshot = this.live.snapshot([]);
-    const read = performance.now();
-    const { ir, problems } = this.registry.toIr(snapshot);
-    const [first] = problems;
-    if (first) throw new AgentError('INTERNAL', `a problem in the benchmark's policies: ${JSON.stringify(first)}`);
-    const understood = performance.now();
-    const image = this.compiler.compile(ir, snapshot, this.local);
-    const compiled = performance.now();
-    if (image.refused.size > 0) throw new AgentError('INTERNAL', [...image.refused.values()].join());
-    this.store?.apply(image, []);
-    const end = performance.now();
-    const rules = Math.max(...[...image.sets.values()].map((s) => s.rules.length));
-    this.size = `${image.sets.size} sets of up to ${rules} rules, ${image.classes.size} classes`;
-    return { read: read - start, ir: understood - read, image: compiled - understood, maps: end - compiled };
-  }
-
-  size = '';
-
-  /** From now on what is taken is written to maps, too. */
-  into(store: KernelMapStore): void {
-    this.store = store;
-  }
-}
-
 function fromNothing(objects: readonly Json[]): { took: number[]; last: Pipeline } {
   const took: number[] = [];
-  let last = new Pipeline();
+  let last = new Pipeline(NODE, localPods());
   for (let i = 0; i < ROUNDS; i++) {
     // What was understood is remembered by object: from nothing means new ones.
     const fresh = structuredClone(objects) as Json[];
     globalThis.gc?.();
-    last = new Pipeline();
+    last = new Pipeline(NODE, localPods());
     const { read, ir, image } = last.take(fresh);
     took.push(read + ir + image);
     progress(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Traffic for the benchmarks, so that the generator is not what is measured.
  *   load serve ADDR PORT            TCP: answers each byte with a byte; UDP: sends back what comes
- *   load sink ADDR PORT             takes datagrams and never looks at them
+ *   load sink ADDR PORT             takes datagrams, and answers one now and then: known flows, to conntrack
  *   load crr ADDR PORT SECONDS      connects, asks, hears the answer, closes; prints how often a second
  *   load flip ADDR PORT             a datagram every 200 microseconds; prints `up T` and `down T`, T the time
  *                                   (microseconds since 1970) at which the first one was sent that was answered, or not
@@ -84,7 +84,16 @@ static void sink(char **argv) {
   struct sockaddr_in a = address(argv);
   int u = socket(AF_INET, SOCK_DGRAM, 0);
   if (bind(u, (void *)&a, sizeof(a))) die("udp");
-  for (;;) pause();
+  for (;;) {
+    struct sockaddr_in from;
+    socklen_t len = sizeof(from);
+    char c;
+    int any = 0;
+    /* Those of an earlier flow stand before those of this one. */
+    while (recvfrom(u, &c, 1, MSG_DONTWAIT, (void *)&from, &len) >= 0 && any < 1000) any++;
+    if (any) sendto(u, "x", 1, 0, (void *)&from, len);
+    usleep(20000);
+  }
 }
 
 static int crr(char **argv) {

@@ -12,7 +12,7 @@ import { type Pod, servers, World } from '../../netns/world.js';
 
 export const LOAD = join(compiled, 'bench-load');
 export const PORT = 9000;
-/** Nobody reads what comes here. */
+/** Hardly anybody reads what comes here. */
 const SINK = 9001;
 /** Always on the list. */
 export const ALLOWED = servers.one.ip4;
@@ -78,7 +78,7 @@ export class Bed {
     return { gbits: bits_per_second / 1e9, cpu: busy / ((bytes * 8) / 1e9) };
   }
 
-  /** Datagrams of so many bytes, a second: the path through the node is walked by who sends. Nobody reads them. */
+  /** Datagrams of so many bytes, a second: the path through the node is walked by who sends. Hardly any of them is read. */
   async flood(seconds: number, bytes: number): Promise<number> {
     return Number(await this.inPod(LOAD, ['flood', ALLOWED, String(SINK), String(seconds), String(bytes)]));
   }

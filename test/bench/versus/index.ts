@@ -4,6 +4,7 @@
  * is compared was measured within seconds of each other.
  */
 import { progress, type Result } from '../result.js';
+import { applied } from './applied.js';
 import { Bed } from './bed.js';
 import { type Competitor, floor, none, others } from './competitors.js';
 import { type Sample, Samples, short } from './figures.js';
@@ -17,9 +18,11 @@ const ALL: readonly Competitor[] = [none, floor, ...others, ours];
 export async function versus(options: { quick: boolean }): Promise<Result[]> {
   const effort = options.quick ? QUICK : FULL;
   const packets = packetFigures(effort);
+  const inAgent = applied(effort);
   const samples = await sideBySide(effort);
-  report({ samples, packets, effort, names: ALL.map((c) => c.name), quick: options.quick });
-  return results(samples, packets);
+  const all = { samples, packets, applied: inAgent, effort, names: ALL.map((c) => c.name), quick: options.quick };
+  report(all);
+  return results(all);
 }
 
 async function sideBySide(effort: Effort): Promise<Samples> {

@@ -9,7 +9,8 @@ const NETWORKS_A_POLICY = 1000;
 
 export const NAME = 'egress-agent';
 
-function policy(name: string, networks: readonly string[]): object {
+/** One that lets the pods reach these networks. */
+export function policy(name: string, networks: readonly string[]): Record<string, unknown> {
   const egress = networks.length === 0 ? [] : [{ to: networks.map((cidr) => ({ ipBlock: { cidr } })) }];
   return {
     apiVersion: 'networking.k8s.io/v1',
@@ -17,6 +18,14 @@ function policy(name: string, networks: readonly string[]): object {
     metadata: { namespace: 'default', name },
     spec: { podSelector: { matchLabels: { app: 'web' } }, policyTypes: ['Egress'], egress },
   };
+}
+
+/** As many as it takes. */
+export function policies(networks: readonly string[]): Record<string, unknown>[] {
+  const list: Record<string, unknown>[] = [];
+  for (let i = 0; i < networks.length; i += NETWORKS_A_POLICY)
+    list.push(policy(`allowed-${i}`, networks.slice(i, i + NETWORKS_A_POLICY)));
+  return list;
 }
 
 let agent: Agent | undefined;
@@ -29,11 +38,8 @@ export const ours: Competitor = {
     agent = await Agent.start(bed.world, { follow: false });
   },
   async load(bed, networks) {
-    const policies: object[] = [];
-    for (let i = 0; i < networks.length; i += NETWORKS_A_POLICY)
-      policies.push(policy(`allowed-${i}`, networks.slice(i, i + NETWORKS_A_POLICY)));
     bed.world.write('switch.yaml', [policy('switch', [])]);
-    bed.world.write('allowed.yaml', policies);
+    bed.world.write('allowed.yaml', policies(networks));
     await agent?.settled();
   },
   async change(bed, allow) {

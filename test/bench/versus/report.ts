@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import Table from 'cli-table3';
 import { root } from '../../netns/shell.js';
 import { atLeast, atMost, type Result } from '../result.js';
+import type { Applied } from './applied.js';
 import { floor, none, others } from './competitors.js';
 import { type Key, QUANTITIES, type Samples, short } from './figures.js';
 import type { Effort } from './measure.js';
@@ -13,9 +14,10 @@ import { NAME } from './ours.js';
 import type { PacketFigures } from './packets.js';
 import { type Point, type Series, svg } from './svg.js';
 
-interface Report {
+export interface Report {
   readonly samples: Samples;
   readonly packets: PacketFigures;
+  readonly applied: readonly Applied[];
   readonly effort: Effort;
   readonly names: readonly string[];
   readonly quick: boolean;
@@ -39,7 +41,7 @@ export function report(all: Report): void {
   const note = `${where.text}; ${all.effort.rounds} rounds, whiskers from the least to the most`;
   const directory = join(root, all.quick ? 'dist/bench' : 'bench');
   mkdirSync(directory, { recursive: true });
-  process.stderr.write(`\n${note}\n`);
+  process.stderr.write(`\n${note}\ninstructions a packet: ${where.instructions}\n`);
   for (const key of KEYS) process.stderr.write(`\n${tableOf(all, key)}\n`);
   process.stderr.write(`${packetTable(all)}\n`);
   for (const [who, why] of all.samples.failures) process.stderr.write(`${who.replace('|', ', ')}: ${why}\n`);
@@ -58,7 +60,7 @@ export function report(all: Report): void {
 }
 
 /** What is a goal. */
-export function results(samples: Samples, packets: PacketFigures): Result[] {
+export function results({ samples, packets, applied }: Report): Result[] {
   const { sizes } = samples;
   const least = (other: string, key: Key) =>
     Math.min(...sizes.map((size) => samples.ratio(NAME, other, size, key) ?? 0));
@@ -68,19 +70,30 @@ export function results(samples: Samples, packets: PacketFigures): Result[] {
   const ns = (values: readonly Point[]) => values.map((p) => Math.round(p.y)).join(', ');
   return [
     atMost(
-      ...(['known flow against the floor', packets.knownToFloor, 'x'] as const),
+      'known flow against the floor',
+      packets.knownToFloor,
+      'x',
       `${ns(packets.known.points)} ns against ${ns(packets.floor.points.slice(0, 1))} ns; ${at}`,
       2,
     ),
     atMost(
-      ...(['first packet, most CIDRs against fewest', packets.mostToLeast, 'x'] as const),
+      'first packet, most CIDRs against fewest',
+      packets.mostToLeast,
+      'x',
       `${ns(packets.first.points)} ns with ${sizes.map((s) => short(s)).join(', ')} CIDRs`,
       1.3,
     ),
     atLeast('connects against no filter', least(none.name, 'connects'), 'x', at, 0.97),
     ...SETS.map((set) => atLeast(`connects against ${set}`, least(set, 'connects'), 'x', at, 1)),
     atMost(
-      'one rule changed, median',
+      'one rule changed, in the agent, p99',
+      Math.max(...applied.map((a) => a.p99)),
+      'ms',
+      `object → maps written, median ${applied.map((a) => short(a.p50)).join(', ')} ms; ${at}`,
+      5,
+    ),
+    atMost(
+      'one rule changed, under traffic, median',
       Math.max(...changes),
       'ms',
       `file written → first packet that feels it; ${at}`,
@@ -165,7 +178,7 @@ function instructions(): string {
 }
 
 function asJson(all: Report, where: Machine): object {
-  const { samples, packets, effort, names } = all;
+  const { samples, packets, applied, effort, names } = all;
   const figures = names.flatMap((who) =>
     samples.sizes.flatMap((size) => KEYS.flatMap((key) => samples.figure(who, size, key) ?? [])),
   );
@@ -179,6 +192,7 @@ function asJson(all: Report, where: Machine): object {
     units,
     figures,
     packets,
+    applied,
     failures,
   };
 }
