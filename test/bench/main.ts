@@ -1,11 +1,11 @@
 /** npm run bench: the groups, one after the other, as a table or as JSON. */
-import { setPriority } from 'node:os';
 import Table from 'cli-table3';
 import { cluster } from './cluster.js';
 import { dialects } from './dialects.js';
 import { events } from './events.js';
 import { load } from './load.js';
 import { packets } from './packet.js';
+import { precedence } from './precedence.js';
 import { progress, type Result } from './result.js';
 import { tcp } from './tcp.js';
 import { update } from './update.js';
@@ -26,12 +26,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Result[]>>> = {
   versus: () => versus({ quick }),
 };
 
-try {
-  // All that is started from here inherits it: other work on the machine disturbs less.
-  setPriority(-20);
-} catch {
-  progress('the priority cannot be raised: other work on the machine disturbs');
-}
+precedence();
 const results: Result[] = [];
 for (const [name, run] of Object.entries(GROUPS)) {
   if (words.length > 0 && !words.some((w) => name.includes(w))) continue;
