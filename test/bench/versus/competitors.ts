@@ -15,8 +15,10 @@ export interface Competitor {
   /** Adds SWITCHED to the networks, or takes it out. Returns when the command has ended. */
   change(bed: Bed, allow: boolean): Promise<void>;
   unload(bed: Bed): Promise<void>;
-  /** MiB of its processes. */
+  /** MiB of its process. */
   resident?(): number;
+  /** CPU time of its process so far, milliseconds. */
+  busy?(): number;
 }
 
 export const none: Competitor = {

@@ -31,6 +31,8 @@ export function networks(size: number): string[] {
 /** Rejects, with the words of whoever refused, where it cannot be measured. */
 export async function measure(bed: Bed, who: Competitor, size: number, effort: Effort): Promise<Sample> {
   await sleep(SETTLE_MS);
+  // Machines grow faster and slower by the minute: what is divided is measured at once.
+  const bare = await bed.connects(effort.seconds);
   const before = kernelMemory();
   await who.prepare?.(bed);
   try {
@@ -41,12 +43,14 @@ export async function measure(bed: Bed, who: Competitor, size: number, effort: E
     const fault = await wrong(bed, who);
     if (fault) throw new Error(fault);
     const { seconds } = effort;
+    const busy = who.busy?.();
     const connects = await bed.connects(seconds);
+    const own = busy === undefined ? {} : { own: (((who.busy?.() ?? 0) - busy) / (connects * seconds)) * 1000 };
     const { gbits, cpu } = await bed.throughput(Math.max(1, seconds));
     const small = 1e9 / (await bed.flood(seconds, SMALL));
     const udp = ((await bed.flood(seconds, LARGE)) * LARGE * 8) / 1e9;
     const { p50, p99 } = await bed.latency(seconds);
-    const traffic = { connects, tcp: gbits, cpu: cpu * 1000, small, udp, p50, p99 };
+    const traffic = { connects, against: connects / bare, ...own, tcp: gbits, cpu: cpu * 1000, small, udp, p50, p99 };
     if (!who.filters) return traffic;
     const resident = who.resident?.();
     return {

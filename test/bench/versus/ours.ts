@@ -55,4 +55,14 @@ export const ours: Competitor = {
     const status = readFileSync(`/proc/${agent?.child.pid}/status`, 'utf8');
     return Number(/^VmRSS:\s*(\d+)/m.exec(status)?.[1] ?? 0) / 1024;
   },
+  busy() {
+    // utime and stime, in hundredths of a second (proc(5)); what stands before them may hold spaces, in parentheses
+    const stat = readFileSync(`/proc/${agent?.child.pid}/stat`, 'utf8');
+    const [utime = 0, stime = 0] = stat
+      .slice(stat.lastIndexOf(')') + 2)
+      .split(' ')
+      .slice(11, 13)
+      .map(Number);
+    return (utime + stime) * 10;
+  },
 };
