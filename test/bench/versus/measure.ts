@@ -11,11 +11,13 @@ export interface Effort {
   readonly rounds: number;
   /** Of each measurement that takes as long as it is told to. */
   readonly seconds: number;
+  /** Of traffic that does not count, seconds. */
+  readonly warmUp: number;
   readonly changes: number;
 }
 
-export const FULL: Effort = { sizes: [10, 1000, 10_000, 100_000], rounds: 3, seconds: 1, changes: 10 };
-export const QUICK: Effort = { sizes: [10, 10_000], rounds: 1, seconds: 0.4, changes: 4 };
+export const FULL: Effort = { sizes: [10, 1000, 10_000, 100_000], rounds: 3, seconds: 1, warmUp: 2, changes: 10 };
+export const QUICK: Effort = { sizes: [10, 10_000], rounds: 1, seconds: 0.4, warmUp: 0.6, changes: 4 };
 
 const SMALL = 22; // with headers of Ethernet, IPv4 and UDP, 64 bytes
 const LARGE = 1400;
@@ -43,6 +45,8 @@ export async function measure(bed: Bed, who: Competitor, size: number, effort: E
     const fault = await wrong(bed, who);
     if (fault) throw new Error(fault);
     const { seconds } = effort;
+    // Programs have been compiled, caches filled, before anything counts.
+    await bed.connects(effort.warmUp);
     const busy = who.busy?.();
     const connects = await bed.connects(seconds);
     const own = busy === undefined ? {} : { own: (((who.busy?.() ?? 0) - busy) / (connects * seconds)) * 1000 };

@@ -63,8 +63,7 @@ export function report(all: Report): void {
 export function results({ samples, packets, applied }: Report): Result[] {
   const { sizes } = samples;
   const ratios = sizes.map((size) => samples.figure(NAME, size, 'against')?.median ?? 0);
-  const ahead = (other: string) =>
-    Math.min(...sizes.map((size) => samples.ratio(NAME, other, size, 'against') ?? 0));
+  const ahead = (other: string) => Math.min(...sizes.map((size) => samples.ratio(NAME, other, size, 'against') ?? 0));
   const all = (key: Key) => sizes.flatMap((size) => samples.of(NAME, size)).flatMap((sample) => sample[key] ?? []);
   const changes = sizes.map((size) => samples.figure(NAME, size, 'change')?.median ?? Number.POSITIVE_INFINITY);
   const at = `the worst of ${sizes.map((s) => short(s)).join(', ')} CIDRs`;
