@@ -282,10 +282,6 @@ function placeOf(slots: readonly Slot[], key: string): number {
   return lo;
 }
 
-function isSupporting(raw: RawPolicy): boolean {
-  return DIALECTS.some((dialect) => dialect.supports?.(raw));
-}
-
 /** What is in one list only. */
 function difference(before: readonly RawPolicy[], now: readonly RawPolicy[]): RawPolicy[] {
   const [old, fresh] = [new Set(before), new Set(now)];
