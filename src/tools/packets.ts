@@ -222,15 +222,24 @@ export function* boundaryPackets(worlds: readonly World[], only?: ReadonlySet<st
     const blocks = pieces(cidrEdges(senders.rules));
     for (const { family, lo, hi } of blocks) for (const n of [lo, hi]) to.add(addressText(family, n));
     for (const ip of kinds(known, blocks, senders, worlds, views)) to.add(ip);
-    for (const ip of to) yield* toPorts(from, ip, spans);
-    // A rule may mean a pod by itself: its own addresses, of each that sends.
+    // A rule may mean a pod by itself: its own addresses, of each that sends; and they are others' destinations.
     const selfish = senders.rules.some((rule) => leaves(rule.peers).some((peer) => peer.kind === 'self'));
+    const owns = (key: string, ips: readonly string[]) =>
+      worlds.some(({ snapshot }) => snapshot.pods.get(key)?.ips.some((own) => ips.includes(own)));
+    const tell = (ips: readonly string[]) => {
+      const other = selfish && owns(from, ips) ? senders.pods.find((key) => !owns(key, ips)) : undefined;
+      return other === undefined ? [from] : [from, other];
+    };
+    for (const ip of to) for (const key of tell([ip])) yield* toPorts(key, ip, spans);
     for (const key of selfish ? senders.pods : []) {
       for (const { snapshot } of worlds)
         for (const ip of snapshot.pods.get(key)?.ips ?? []) yield* toPorts(key, ip, spans);
     }
-    if (from !== NODE_SENDER)
-      for (const { ip, port, protocol } of places.values()) yield { from, to: ip, protocol, port };
+    for (const { ip, port, protocol, backends } of from === NODE_SENDER ? [] : places.values()) {
+      const behind = backends.map((b) => b.ip);
+      const own = selfish ? senders.pods.filter((key) => owns(key, behind)) : [];
+      for (const key of new Set([...tell(behind), ...own])) yield { from: key, to: ip, protocol, port };
+    }
   }
 }
 

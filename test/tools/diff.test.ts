@@ -172,3 +172,16 @@ t.test('policies for nodes: each node by itself', async (t) => {
     '@node/a | 192.0.2.128/25 | every port | allow ccnp/n#0 "egress[0]" → deny ccnp/n#default',
   ]);
 });
+
+t.test('who is its own destination is that of others too', async (t) => {
+  const all = { to: [{ podSelector: {} }] };
+  const [before, after] = completed(worldOf(web([all])), worldOf(web([])));
+  const shown = [...boundaryPackets([before, after])].filter(
+    (p) => evaluate(before.ir, before.snapshot, p).verdict !== evaluate(after.ir, after.snapshot, p).verdict,
+  );
+  t.same(
+    [...new Set(shown.map((p) => `${p.from} ${p.to}`))].sort(),
+    ['shop/db 10.0.0.1', 'shop/web 10.0.0.2'].filter((row) => shown.some((p) => `${p.from} ${p.to}` === row)),
+  );
+  t.ok(shown.length > 0, 'the pod that stands for both is not the only one that sends');
+});
