@@ -277,7 +277,8 @@ int uplink(struct __sk_buff *skb) {
   }
   if (flow && (flow->flags & EA_FLOW_SECOND_LOOK) && flow->verdict == EA_VERDICT_DENY)
     return denied_again(skb, &p, flow, ep->flags);
-  if (own && p.set) return likely(flow && is_current(flow, &p)) ? known(skb, &p, ep, flow) : judge(skb, &p, ep, flow);
+  if (own && p.set)
+    return likely(flow && is_current(flow, &p)) ? known(skb, &p, ep, flow) : judge(skb, &p, ep, flow);
   if (!own && !flow) return PASS;
   if (!flow || (is_syn(&p) && (flow->tcp_state & EA_TCP_CLOSED))) {
     struct ea_flow *fresh = begin(&p);
