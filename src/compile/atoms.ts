@@ -271,15 +271,10 @@ export function namedPortAtom(rule: Rule, named: string, protocol: number, numbe
 }
 
 /**
- * The backends of a Service on one port of theirs, as far as the rule's peers mean them.
+ * The backends of a Service on one port of theirs.
  * @param service `namespace/name`
  */
-export function servicePortAtom(
-  rule: Rule,
-  service: string,
-  protocol: number,
-  number: number,
-): { atom: Atom; expr?: AtomExpr; named: readonly Atom[] } {
+export function servicePortAtom(service: string, protocol: number, number: number): Atom {
   function* members({ snapshot }: World): Generator<string> {
     for (const port of snapshot.services.get(service)?.ports ?? []) {
       if (port.protocol !== protocol) continue;
@@ -287,10 +282,14 @@ export function servicePortAtom(
     }
   }
   const id = contentId(`serviceport|${JSON.stringify([service, protocol, number])}`);
-  const atom: Atom = { id, select: { of: 'services', members } };
-  if (rule.peers === null) return { atom, named: [] };
+  return { id, select: { of: 'services', members } };
+}
+
+/** A rule's peers (without `self`) as one expression; undefined: every destination. */
+export function peersExpr({ peers }: Rule): { expr?: AtomExpr; named: readonly Atom[] } {
+  if (peers === null) return { named: [] };
   const named: Atom[] = [];
-  return { atom, expr: { all: [id, expression({ kind: 'some', of: rule.peers }, named)] }, named };
+  return { expr: expression({ kind: 'some', of: peers }, named), named };
 }
 
 /** Its answer may change although no pod does. */

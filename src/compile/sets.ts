@@ -1,6 +1,6 @@
 /** From the policies that select a pod to the ordered rules of its set. */
 import { contentId } from '../image/ids.js';
-import type { PolicySet, PortRange, SetRule } from '../image/types.js';
+import type { AtomExpr, PolicySet, PortRange, SetRule } from '../image/types.js';
 import { ruleId } from '../ir/names.js';
 import {
   DEFAULT_RULE,
@@ -11,12 +11,15 @@ import {
   type RuleRef,
   type Tier,
 } from '../ir/types.js';
-import { type Atom, namedPortAtom, peerAtoms, servicePortAtom } from './atoms.js';
+import { type Atom, namedPortAtom, peerAtoms, peersExpr, servicePortAtom } from './atoms.js';
 import type { World } from './world.js';
 
 /** Rules of a small and of a large set (EA_SMALL_WORDS, EA_LARGE_WORDS × 64). */
 export const SMALL_RULES = 512;
 export const LARGE_RULES = 4096;
+
+const LAST_PORT = 65535;
+const EVERY_PORT = [[0, LAST_PORT]] as const;
 
 /** Protocols that have ports: what "any protocol, port 80" stands for. */
 const PORT_PROTOCOLS = [6, 17, 132] as const;
@@ -112,7 +115,7 @@ function ruleBits(rule: Rule, ref: RuleRef, staged: boolean, world: World): Rule
   const { atoms, exprs, named, self } = peerAtoms(rule);
   const used: Atom[] = [];
   const bits: Bit[] = [];
-  const plain = rule.ports?.filter((p) => p.named === undefined && p.service === undefined);
+  const plain = rule.ports?.filter((p) => !p.named && !p.service && !p.notNamed);
   const ports = plain?.flatMap(portRanges) ?? null;
   const names = (rule.ports ?? []).filter((p) => p.named !== undefined);
   const matchesSomewhere = atoms === null || atoms.length > 0 || exprs.length > 0 || self;
@@ -149,6 +152,31 @@ function ruleBits(rule: Rule, ref: RuleRef, staged: boolean, world: World): Rule
     used.push(...some);
     bits.push(makeBit({ ...common, atoms: some.map((a) => a.id).sort((a, b) => a - b), self: false, ports: [range] }));
   }
+  // But a name: every other number, and the numbers that pods call so for all other destinations.
+  for (const { protocol, ports: ranges = EVERY_PORT, notNamed } of rule.ports ?? []) {
+    if (!notNamed || protocol === null) continue;
+    const numbers = new Map<number, Atom[]>();
+    for (const name of notNamed) {
+      portNames.push(`${name}|${protocol}`);
+      for (const number of world.portNumbers(name, protocol)) {
+        const called = namedPortAtom({ ...rule, peers: null }, name, protocol, number);
+        numbers.set(number, [...(numbers.get(number) ?? []), called]);
+      }
+    }
+    const others = rangesWithout(ranges, [...numbers.keys()]).map(([lo, hi]) => ({ protocol, lo, hi }));
+    const where = peersExpr(rule);
+    if (others.length > 0) {
+      used.push(...where.named);
+      bits.push(makeBit({ ...common, ...asAtoms(where.expr), self: false, ports: others }));
+    }
+    for (const [number, called] of numbers) {
+      if (!ranges.some(([lo, hi]) => lo <= number && number <= hi)) continue;
+      used.push(...called, ...where.named);
+      const but = { not: { some: called.map((a) => a.id) } };
+      const expr = where.expr === undefined ? but : { all: [where.expr, but] };
+      bits.push(makeBit({ ...common, ...asAtoms(expr), self: false, ports: [{ protocol, lo: number, hi: number }] }));
+    }
+  }
   // A Service likewise: for each port that it has backends on, those backends.
   for (const { service, protocol: only } of rule.ports ?? []) {
     if (!service) continue;
@@ -156,10 +184,11 @@ function ruleBits(rule: Rule, ref: RuleRef, staged: boolean, world: World): Rule
     portNames.push(`@${key}`);
     for (const { protocol, port } of world.servicePorts(key)) {
       if (only !== null && only !== protocol) continue;
-      const { atom, expr, named: parts } = servicePortAtom(rule, key, protocol, port);
-      used.push(atom, ...parts);
-      const where = expr === undefined ? { atoms: [atom.id] } : { atoms: [], exprs: [expr] };
-      bits.push(makeBit({ ...common, ...where, self: false, ports: [{ protocol, lo: port, hi: port }] }));
+      const atom = servicePortAtom(key, protocol, port);
+      const where = peersExpr(rule);
+      used.push(atom, ...where.named);
+      const expr = where.expr === undefined ? { some: [atom.id] } : { all: [atom.id, where.expr] };
+      bits.push(makeBit({ ...common, ...asAtoms(expr), self: false, ports: [{ protocol, lo: port, hi: port }] }));
     }
   }
   const built: RuleBits = { bits, atoms: used, portNames };
@@ -169,6 +198,28 @@ function ruleBits(rule: Rule, ref: RuleRef, staged: boolean, world: World): Rule
     slot.set(staged, built);
   }
   return built;
+}
+
+/** @param expr undefined: every destination */
+function asAtoms(expr: AtomExpr | undefined): Pick<SetRule, 'atoms' | 'exprs'> {
+  return expr === undefined ? { atoms: null } : { atoms: [], exprs: [expr] };
+}
+
+/** What is left of the ranges, in pieces that look at the port: all ports at once would mean fragments too. */
+function rangesWithout(ranges: readonly (readonly [number, number])[], numbers: readonly number[]): [number, number][] {
+  const half = (LAST_PORT + 1) / 2;
+  const out: [number, number][] = [];
+  for (const [lo, hi] of ranges) {
+    const cuts = [...new Set([...numbers.filter((n) => lo <= n && n <= hi), hi + 1])].sort((a, b) => a - b);
+    let from = lo;
+    for (const cut of cuts) {
+      if (from < half && cut > half) {
+        out.push([from, half - 1], [half, cut - 1]);
+      } else if (from < cut) out.push([from, cut - 1]);
+      from = cut + 1;
+    }
+  }
+  return out;
 }
 
 function byRange(a: { range: PortRange }, b: { range: PortRange }): number {

@@ -191,6 +191,12 @@ export function portMatches(match: PortMatch, snapshot: Snapshot, judged: Judged
     const backs = (p: ServicePort) => p.protocol === protocol && p.backends.some((b) => b.ip === to && b.port === port);
     return !fragment && (service?.ports.some(backs) ?? false);
   }
+  if (match.notNamed) {
+    const calls = (pod: Pod) =>
+      pod.ports.some((p) => p.protocol === protocol && p.port === port && match.notNamed?.includes(p.name ?? ''));
+    const inside = match.ports?.some(([lo, hi]) => lo <= port && port <= hi) ?? true;
+    return !fragment && inside && !podsAt(snapshot, to).some(calls);
+  }
   // A range of all ports looks at none: it matches fragments too.
   const allPorts = match.named === undefined && (match.ports?.some(([lo, hi]) => lo === 0 && hi === 65535) ?? true);
   if (allPorts && (match.ports === undefined || match.protocol !== null || hasPorts(protocol))) return true;

@@ -307,6 +307,10 @@ function describePort(match: PortMatch): string {
   if (match.service) return `the backends' ports of Service ${match.service.namespace}/${match.service.name}`;
   const protocol = match.protocol === null ? 'any protocol' : protocolName(match.protocol);
   if (match.named !== undefined) return `${protocol} port "${match.named}"`;
+  if (match.notNamed) {
+    const { notNamed, ...rest } = match;
+    return `${describePort(rest)} but ports named ${notNamed.map((name) => `"${name}"`).join(', ')}`;
+  }
   if (match.ports === undefined) return protocol;
   return `${protocol} ${match.ports.map(([lo, hi]) => (lo === hi ? String(lo) : `${lo}-${hi}`)).join(',')}`;
 }

@@ -48,6 +48,8 @@ export interface PortMatch {
   readonly protocol: number | null;
   readonly ports?: readonly (readonly [number, number])[];
   readonly named?: string;
+  /** But no port that the destination pod calls so; with a protocol, and not beside `named` or `service`. Sees ports, as ranges do. */
+  readonly notNamed?: readonly string[];
   readonly service?: { readonly namespace: string; readonly name: string };
 }
 

@@ -158,9 +158,9 @@ export function portSpans(rules: readonly Rule[], snapshots: readonly Snapshot[]
           continue;
         }
         if (m.protocol === null ? m.ports === undefined || !hasPorts(protocol) : m.protocol !== protocol) continue;
-        texts.push(`${i}:${JSON.stringify([m.ports, m.named])}`);
+        texts.push(`${i}:${JSON.stringify([m.ports, m.named, m.notNamed])}`);
         for (const [lo, hi] of m.ports ?? []) cut(lo, hi);
-        if (m.named !== undefined) for (const n of names.get(`${m.named}|${protocol}`) ?? []) cut(n, n);
+        for (const name of portNames(m)) for (const n of names.get(`${name}|${protocol}`) ?? []) cut(n, n);
       }
     });
     const key = texts.join(' ');
@@ -175,6 +175,11 @@ export function portSpans(rules: readonly Rule[], snapshots: readonly Snapshot[]
   });
 }
 
+/** Names that a match asks for, also those that it leaves out. */
+function portNames({ named, notNamed = [] }: PortMatch): readonly string[] {
+  return named === undefined ? notNamed : [named];
+}
+
 /** What stands behind a Service, in any of the worlds. */
 function serviceBackends({ namespace, name }: NonNullable<PortMatch['service']>, snapshots: readonly Snapshot[]) {
   return snapshots.flatMap((s) =>
@@ -186,7 +191,7 @@ function serviceBackends({ namespace, name }: NonNullable<PortMatch['service']>,
 
 /** `name|protocol` → the numbers that pods give to it. */
 function namedPorts(matches: readonly PortMatch[], snapshots: readonly Snapshot[]): Map<string, Set<number>> {
-  const wanted = new Set(matches.flatMap((m) => m.named ?? []));
+  const wanted = new Set(matches.flatMap(portNames));
   const out = new Map<string, Set<number>>();
   if (wanted.size === 0) return out;
   for (const snapshot of snapshots) {
@@ -266,7 +271,7 @@ function kinds(
       if (peer.kind !== 'cidr' && peer.kind !== 'self' && peer.kind !== 'any')
         selectors.set(JSON.stringify(peer), peer);
   const matches = rules.flatMap((rule) => rule.ports ?? []);
-  const names = new Set(matches.flatMap((m) => m.named ?? []));
+  const names = new Set(matches.flatMap(portNames));
   const behind = matches
     .flatMap((m) => m.service ?? [])
     .flatMap((service, i) =>

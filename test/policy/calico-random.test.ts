@@ -45,7 +45,7 @@ function entity(r: Random, ports: boolean): object {
     ...(r.chance(20) ? { namespaceSelector: r.pick(SPACES) } : {}),
     ...(r.chance(8) ? { serviceAccounts: { names: ['default'] } } : {}),
     ...(ports && r.chance(50) ? { ports: list(r, [80, '79:81', 443, 'http', '0:65535'], 2) } : {}),
-    ...(ports && r.chance(25) ? { notPorts: list(r, [80, '1000:2000'], 2) } : {}),
+    ...(ports && r.chance(25) ? { notPorts: list(r, [80, '1000:2000', 'http'], 2) } : {}),
   };
 }
 

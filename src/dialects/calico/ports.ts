@@ -44,9 +44,6 @@ export function readPorts(spec: PortFields, path: string, report: Report): PortM
   const notIcmp = readIcmp(spec.notICMP, protocol, `${path}.notICMP`, report);
   const ports = readList(spec.ports, protocol, `${path}.destination.ports`, report);
   const notPorts = readList(spec.notPorts, protocol, `${path}.destination.notPorts`, report);
-  if (notPorts.names.length > 0) {
-    report(`${path}.destination.notPorts`, 'a port name is not enforced here', 'write the port numbers');
-  }
   if (ports.names.length > 0 && spec.notPorts.length > 0) {
     const message = 'is not enforced beside port names';
     report(`${path}.destination.notPorts`, message, 'leave the numbers out of destination.ports instead');
@@ -66,6 +63,11 @@ export function readPorts(spec: PortFields, path: string, report: Report): PortM
   if (notIcmp) only(complement([notIcmp]));
   if (spec.ports.length > 0) only(ports.ranges);
   if (spec.notPorts.length > 0) only(complement(notPorts.ranges));
+  if (notPorts.names.length > 0) {
+    const but = { notNamed: notPorts.names };
+    if (ranges?.length === 0) return [];
+    return [ranges ? { protocol, ports: ranges, ...but } : { protocol, ...but }];
+  }
   const named = ports.names.map((name): PortMatch => ({ protocol, named: name }));
   if (!ranges) return [{ protocol }];
   return ranges.length === 0 ? named : [{ protocol, ports: ranges }, ...named];

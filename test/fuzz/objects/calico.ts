@@ -75,7 +75,7 @@ function destination(r: Random, ported: boolean): object {
       ? { serviceAccounts: r.chance(50) ? { names: [r.pick(ACCOUNTS)] } : { selector: accounts(r) } }
       : {}),
     ...(ported && r.chance(55) && ports.length > 0 ? { ports } : {}),
-    ...(notPorts ? { notPorts: [r.pick(PORTS), '1000:2000'] } : {}),
+    ...(notPorts ? { notPorts: [r.pick(PORTS), '1000:2000', ...(r.chance(40) ? ['http'] : [])] } : {}),
   };
 }
 
