@@ -32,7 +32,7 @@ const HEAD = `
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 `;
 
-function source(extra: string, names = ['from_pod', 'to_pod', 'uplink', 'clock']): string {
+function source(extra: string, names = ['from_pod', 'to_pod', 'uplink', 'uplink_in', 'clock']): string {
   const programs = names.map((n) => `SEC("tc") int ${n}(struct __sk_buff *skb) { return n_${n}(skb); }`);
   const inner = names.map((n) => `static int n_${n}(struct __sk_buff *skb) { return n(skb); }`);
   return `${HEAD}\n${extra}\n${inner.join('\n')}\n${programs.join('\n')}\n`;
@@ -80,7 +80,7 @@ t.test('programs run, maps have the sizes asked for', async (t) => {
   t.ok(p.programs.fromPod.id > 0);
   t.equal(p.programs.fromPod.name, 'from_pod');
   t.not(p.programs.fromPod.id, p.programs.toPod.id);
-  t.same(Object.keys(p.all).sort(), ['clock', 'from_pod', 'to_pod', 'uplink']);
+  t.same(Object.keys(p.all).sort(), ['clock', 'from_pod', 'to_pod', 'uplink', 'uplink_in']);
   t.ok(p.programs.uplink.testRun(Buffer.alloc(60), { dataOutSize: 100 }).dataOut.equals(Buffer.alloc(60)));
   t.throws(() => p.programs.uplink.testRun(Buffer.alloc(3)), { code: 'KERNEL', errno: 'EINVAL' });
   p.close();
