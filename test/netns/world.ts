@@ -69,7 +69,10 @@ export class World {
   readonly pods = new Map<string, Pod>();
   readonly #services: ServiceSpec[] = [];
   readonly #closers: (() => Promise<void>)[] = [];
+  /** Of pods that are gone, the longest ago first: addresses are few. */
+  readonly #freeNumbers: number[] = [];
   #podNumber = 1;
+  #podsMade = 0;
 
   private constructor(
     readonly prefix: string,
@@ -124,7 +127,8 @@ export class World {
   async podNamespace(name: string, spec: PodSpec = {}): Promise<Pod> {
     const where = nodes[spec.node ?? 'a'];
     const style = spec.style ?? 'ptp';
-    const number = ++this.#podNumber;
+    const number = this.#podNumber < 250 ? ++this.#podNumber : this.#freeNumbers.shift();
+    if (number === undefined) throw new Error('more pods at a time than there are addresses');
     const network = where[style];
     const pod: Pod = {
       name,
@@ -136,7 +140,7 @@ export class World {
       bridge: style === 'bridge' ? `br${network}` : undefined,
       manifest: {},
     };
-    pod.manifest = podManifest(pod, spec, where.name);
+    pod.manifest = podManifest(pod, spec, where.name, `uid-${++this.#podsMade}`);
     await wire(spec.node === 'b' ? this.nodeB : this.node, pod, network);
     return pod;
   }
@@ -154,6 +158,7 @@ export class World {
     this.pods.delete(`${pod.namespace}/${pod.name}`);
     this.writeCluster();
     await pod.host.close();
+    this.#freeNumbers.push(Number(pod.device.slice('veth'.length)));
   }
 
   /** A Service, with the rules that translate its address on node a, and its manifests. */
@@ -324,14 +329,14 @@ async function wire(node: Host, pod: Pod, network: number): Promise<void> {
   ]);
 }
 
-function podManifest(pod: Pod, spec: PodSpec, nodeName: string): Json {
+function podManifest(pod: Pod, spec: PodSpec, nodeName: string, uid: string): Json {
   return {
     apiVersion: 'v1',
     kind: 'Pod',
     metadata: {
       name: pod.name,
       namespace: pod.namespace,
-      uid: `uid-${pod.ip4}`,
+      uid,
       labels: spec.labels ?? { app: pod.name },
       annotations: spec.node === 'b' || spec.host ? {} : { 'egress-agent.io/netns': pod.host.netns },
     },
