@@ -7,7 +7,9 @@
  *   /metrics   Prometheus
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { AgentError } from '../src/errors.js';
+import { Door } from '../src/net/door.js';
 
 export interface HttpAnswers {
   /** Why not yet; undefined: started. */
@@ -18,6 +20,9 @@ export interface HttpAnswers {
 }
 
 const REQUEST_MS = 5000;
+/** Requests that are being answered, and connections that ask nothing: a crowd of those must not keep a probe out. */
+const MAX_REQUESTS = 64;
+const MAX_SILENT = 64;
 
 /** `127.0.0.1:4246`, `:4246`, `[::1]:4246`. @throws AgentError USAGE */
 export function parseListen(value: string): { host: string | undefined; port: number } {
@@ -33,11 +38,14 @@ export class HttpServer {
   readonly #server: Server;
 
   constructor(answers: HttpAnswers) {
+    const door = new Door({ most: MAX_REQUESTS, mostSilent: MAX_SILENT, patienceMs: REQUEST_MS });
     this.#server = createServer({ requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS }, (req, res) => {
+      if (!door.spoke(req.socket)) return;
+      res.once('close', () => door.enter(req.socket));
       // A fault in an answer is that answer's alone.
       reply(answers, req, res).catch((e: Error) => say(res, 500, `${e.message}\n`));
     });
-    this.#server.maxConnections = 64;
+    this.#server.on('connection', (socket: Socket) => door.enter(socket));
     // Nothing of it may keep an ending agent alive.
     this.#server.unref();
   }

@@ -1,16 +1,20 @@
 /** A gRPC server with health and reflection: on a unix socket, on TCP, or both. */
 import { chmodSync, rmSync } from 'node:fs';
-import { connect } from 'node:net';
-import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import { connect, type Server as NetServer } from 'node:net';
+import { Server, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { ReflectionService } from '@grpc/reflection';
 import { AgentError } from '../errors.js';
 import type { Logger } from '../log.js';
+import { Entrance } from './entrance.js';
 import { HealthState, healthHandlers } from './health.js';
 import { definitions, HEALTH } from './proto.js';
 import { TcpListener, type TcpOptions } from './tls.js';
 
 /** Requests are small: filters. */
 const MAX_REQUEST_BYTES = 1 << 20;
+/** Of one connection: what its callers do not take, and the requests under way. Beyond it new calls are refused. */
+const MAX_CONNECTION_MIB = 16;
+const IDLE_MS = 2 * 60_000;
 const SOCKET_MODE = 0o660;
 const PROBE_MS = 1000;
 
@@ -20,13 +24,15 @@ export class BaseServer {
   readonly #listeners: TcpListener[] = [];
   readonly health = new HealthState();
   #path: string | undefined;
+  #local: { entrance: Entrance; listener: NetServer } | undefined;
 
   constructor(log: Logger) {
     this.#log = log;
     this.#server = new Server({
       'grpc.max_receive_message_length': MAX_REQUEST_BYTES,
       'grpc.max_concurrent_streams': 100,
-      'grpc.max_connection_idle_ms': 15 * 60_000,
+      'grpc-node.max_session_memory': MAX_CONNECTION_MIB,
+      'grpc.max_connection_idle_ms': IDLE_MS,
       'grpc.keepalive_time_ms': 60_000,
       'grpc.keepalive_timeout_ms': 20_000,
     });
@@ -54,19 +60,20 @@ export class BaseServer {
   /** Serves on a unix socket, mode 0660 from its first moment. Throws AGENT. */
   async listen(path: string): Promise<void> {
     await BaseServer.refuseIfServed(path);
+    const entrance = new Entrance(this.#server, this.#log);
+    const listener = entrance.plain();
     const umask = process.umask(0o777 & ~SOCKET_MODE);
     try {
-      await new Promise<void>((resolve, reject) => {
-        this.#server.bindAsync(`unix:${path}`, ServerCredentials.createInsecure(), (error) => {
-          if (error) reject(new AgentError('AGENT', `cannot listen on ${path}: ${error.message}`));
-          else resolve();
-        });
-      });
+      await entrance.listen(listener, { path });
+    } catch (e) {
+      entrance.destroy();
+      throw new AgentError('AGENT', `cannot listen on ${path}: ${(e as Error).message}`);
     } finally {
       process.umask(umask);
     }
     chmodSync(path, SOCKET_MODE);
     this.#path = path;
+    this.#local = { entrance, listener };
     this.health.set('SERVING');
   }
 
@@ -89,6 +96,8 @@ export class BaseServer {
     this.health.set('NOT_SERVING');
     this.endStreams();
     for (const listener of this.#listeners) listener.close();
+    this.#local?.listener.close();
+    this.#local?.entrance.dismiss();
     await new Promise<void>((resolve) => {
       const timer = setTimeout(() => {
         this.#server.forceShutdown();
@@ -101,6 +110,7 @@ export class BaseServer {
       });
     });
     for (const listener of this.#listeners) listener.destroy();
+    this.#local?.entrance.destroy();
     if (this.#path !== undefined) rmSync(this.#path, { force: true });
   }
 

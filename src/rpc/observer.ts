@@ -16,6 +16,7 @@ import type {
   ServerStatusResponse,
 } from './messages.js';
 import { type FlowStreams, serviceError } from './streams.js';
+import { nextTurn } from './turns.js';
 import type { AgentView } from './view.js';
 
 interface Parts {
@@ -35,10 +36,18 @@ export function lostMessage(item: Extract<HubItem, { lost: unknown }>): LostEven
   };
 }
 
-/** Answers a unary call; a fault becomes its status. */
+/**
+ * Answers a unary call; a fault becomes its status. Each answer has a turn of the event loop for itself (turns.ts), and
+ * who has taken its question back by then is not answered.
+ */
 export function unary<Q, A>(answer: (request: Q) => A | Promise<A>): handleUnaryCall<Q, A> {
   return async (call, callback) => {
     let response: A;
+    await nextTurn();
+    if (call.cancelled) {
+      callback({ code: status.CANCELLED, details: 'cancelled' }, null);
+      return;
+    }
     try {
       response = await answer(call.request);
     } catch (e) {

@@ -4,12 +4,13 @@
  */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { type AddressInfo, isIPv4, isIPv6 } from 'node:net';
+import { type AddressInfo, isIPv4, isIPv6, type Server as NetServer } from 'node:net';
 import { join } from 'node:path';
-import { createSecureContext, createServer, type Server as TlsServer } from 'node:tls';
-import { type ConnectionInjector, type Server, ServerCredentials } from '@grpc/grpc-js';
+import { createSecureContext, type Server as TlsServer } from 'node:tls';
+import type { Server } from '@grpc/grpc-js';
 import { AgentError } from '../errors.js';
 import type { Logger } from '../log.js';
+import { Entrance } from './entrance.js';
 
 /** The name in the certificate of every agent, wherever it runs: clients reach agents by address. */
 export const AGENT_SERVER_NAME = 'egress-agent.egress-system.svc';
@@ -33,8 +34,6 @@ export interface TcpOptions {
 }
 
 const POLL_MS = 5000;
-const HANDSHAKE_MS = 10_000;
-const MAX_CONNECTIONS = 256;
 
 /**
  * Reads a mounted Secret of type kubernetes.io/tls with its CA.
@@ -99,8 +98,9 @@ export class TcpListener {
   readonly #at: { host: string; port: number };
   readonly #opts: TcpOptions;
   readonly #log: Logger;
+  #listener: NetServer | undefined;
   #tls: TlsServer | undefined;
-  #injector: ConnectionInjector | undefined;
+  #entrance: Entrance | undefined;
   #timer: NodeJS.Timeout | undefined;
   /** Of the files in use, and of those that were last complained about. */
   #digest = '';
@@ -136,19 +136,31 @@ export class TcpListener {
   close(): void {
     this.#closed = true;
     clearInterval(this.#timer);
-    this.#tls?.close();
+    this.#listener?.close();
+    this.#entrance?.dismiss();
   }
 
   async #listenPlain(): Promise<void> {
     const { host, port } = this.#at;
-    const address = `${isIPv6(host) ? `[${host}]` : host}:${port}`;
-    this.#port = await new Promise<number>((resolve, reject) => {
-      this.#server.bindAsync(address, ServerCredentials.createInsecure(), (error, bound) => {
-        if (error) reject(new AgentError('AGENT', `cannot listen on ${address}: ${error.message}`));
-        else resolve(bound);
-      });
-    });
-    this.#log.info('listening', { address, tls: 'off' });
+    await this.#listen((entrance) => entrance.plain());
+    this.#log.info('listening', { address: `${isIPv6(host) ? `[${host}]` : host}:${this.#port ?? port}`, tls: 'off' });
+  }
+
+  async #listen<S extends NetServer>(make: (entrance: Entrance) => S): Promise<S> {
+    const { host, port } = this.#at;
+    const entrance = new Entrance(this.#server, this.#log);
+    const listener = make(entrance);
+    try {
+      await entrance.listen(listener, { host, port });
+    } catch (e) {
+      entrance.destroy();
+      throw new AgentError('AGENT', `cannot listen on ${host} port ${port}: ${(e as Error).message}`);
+    }
+    this.#listener = listener;
+    this.#entrance = entrance;
+    this.#port = (listener.address() as AddressInfo | null)?.port;
+    if (this.#closed) listener.close();
+    return listener;
   }
 
   /** Starts with the files when they are there, and takes others when they have changed. */
@@ -182,48 +194,15 @@ export class TcpListener {
   }
 
   async #listenTls(files: TlsFiles): Promise<void> {
-    const { host, port } = this.#at;
     const required = (this.#opts.clientCertificates ?? 'required') === 'required';
-    const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
-    const tls = createServer(
-      {
-        ...contextOf(files),
-        requestCert: required,
-        rejectUnauthorized: required,
-        ALPNProtocols: ['h2'],
-        handshakeTimeout: HANDSHAKE_MS,
-      },
-      (socket) => {
-        socket.on('error', () => {});
-        injector.injectConnection(socket);
-      },
-    );
-    tls.maxConnections = MAX_CONNECTIONS;
-    tls.on('tlsClientError', (e, socket) => {
-      this.#log.debug('refused a caller', { reason: e.message.trim(), address: socket.remoteAddress });
-      socket.destroy();
-    });
-    this.#tls = tls;
-    try {
-      await new Promise<void>((resolve, reject) => {
-        tls.once('error', reject);
-        tls.listen({ host, port }, resolve);
-      });
-    } catch (e) {
-      this.#tls = undefined;
-      injector.destroy();
-      throw new AgentError('AGENT', `cannot listen on ${host} port ${port}: ${(e as Error).message}`);
-    }
-    tls.on('error', (e) => this.#log.error('the listener failed', { reason: e.message }));
-    if (this.#closed) tls.close();
-    this.#injector = injector;
-    this.#port = (tls.address() as AddressInfo | null)?.port;
-    this.#log.info('listening', { address: `${host} port ${this.#port}`, tls: 'on' });
+    const options = { ...contextOf(files), requestCert: required, rejectUnauthorized: required };
+    this.#tls = await this.#listen((entrance) => entrance.tls(options));
+    this.#log.info('listening', { address: `${this.#at.host} port ${this.#port}`, tls: 'on' });
   }
 
   /** Ends the connections that are left. */
   destroy(): void {
-    this.#injector?.destroy();
+    this.#entrance?.destroy();
   }
 }
 

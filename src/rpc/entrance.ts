@@ -1,0 +1,95 @@
+/**
+ * The way into a gRPC server. The library's own listeners take any number of connections and never end one that says nothing;
+ * so the sockets are ours, callers pass a door, and are handed over when they have spoken.
+ */
+import { createServer, type ListenOptions, type Server as NetServer, type Socket } from 'node:net';
+import { createServer as createTlsServer, type TlsOptions, type Server as TlsServer } from 'node:tls';
+import { type ConnectionInjector, type Server, ServerCredentials } from '@grpc/grpc-js';
+import type { Logger } from '../log.js';
+import { Door } from '../net/door.js';
+
+const MAX_CALLERS = 256;
+const MAX_SILENT = 128;
+/** For the first bytes; for TLS the whole handshake. */
+const SILENT_MS = 10_000;
+/** The greeting of HTTP/2 with its settings and their acknowledgement has about 60 bytes, the headers of a call more than 100. */
+const CALL_BYTES = 128;
+
+export class Entrance {
+  readonly #injector: ConnectionInjector;
+  readonly #log: Logger;
+  readonly #door = new Door({ most: MAX_CALLERS, mostSilent: MAX_SILENT, patienceMs: SILENT_MS, leastBytes: CALL_BYTES });
+
+  constructor(server: Server, log: Logger) {
+    this.#injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+    this.#log = log;
+  }
+
+  /** A listener in the clear. It does not listen yet. */
+  plain(): NetServer {
+    return createServer((socket) => {
+      this.#door.enter(socket);
+      socket.once('readable', () => {
+        const first: Buffer | null = socket.read();
+        if (first === null) {
+          socket.destroy();
+          return;
+        }
+        socket.unshift(first);
+        if (this.#door.spoke(socket)) this.#injector.injectConnection(socket);
+      });
+    });
+  }
+
+  /** A listener with TLS; only HTTP/2. It does not listen yet. */
+  tls(options: TlsOptions): TlsServer {
+    /** Those in their handshake. What TLS makes of a socket does not say which it was. */
+    const shaking = new Map<string, Socket>();
+    const tls = createTlsServer({ ...options, ALPNProtocols: ['h2'], handshakeTimeout: SILENT_MS }, (socket) => {
+      socket.on('error', () => {});
+      const peer = peerOf(socket);
+      const below = shaking.get(peer);
+      shaking.delete(peer);
+      if (this.#door.becomes(below, socket)) this.#injector.injectConnection(socket);
+    });
+    tls.on('connection', (socket: Socket) => {
+      const peer = peerOf(socket);
+      shaking.set(peer, socket);
+      socket.once('close', () => {
+        if (shaking.get(peer) === socket) shaking.delete(peer);
+      });
+      this.#door.enter(socket);
+    });
+    tls.on('tlsClientError', (e, socket) => {
+      this.#log.debug('refused a caller', { reason: e.message.trim(), address: socket.remoteAddress });
+      socket.destroy();
+    });
+    return tls;
+  }
+
+  /** Resolves when it listens; what goes wrong after that is logged. @throws Error of the system */
+  async listen(server: NetServer, where: ListenOptions): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(where, () => {
+        server.off('error', reject);
+        resolve();
+      });
+    });
+    server.on('error', (e) => this.#log.error('the listener failed', { reason: e.message }));
+  }
+
+  /** Ends the connections of callers that have not spoken. */
+  dismiss(): void {
+    this.#door.dismiss();
+  }
+
+  /** Ends the others too. */
+  destroy(): void {
+    this.#injector.destroy();
+  }
+}
+
+function peerOf({ remoteAddress, remotePort }: Socket): string {
+  return `${remoteAddress} ${remotePort}`;
+}
