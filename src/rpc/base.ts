@@ -1,6 +1,7 @@
 /** A gRPC server with health and reflection: on a unix socket, on TCP, or both. */
-import { chmodSync, rmSync } from 'node:fs';
+import { chmodSync, lstatSync, rmSync, statSync } from 'node:fs';
 import { connect, type Server as NetServer } from 'node:net';
+import { dirname } from 'node:path';
 import { Server, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { ReflectionService } from '@grpc/reflection';
 import { AgentError } from '../errors.js';
@@ -14,7 +15,11 @@ import { TcpListener, type TcpOptions } from './tls.js';
 const MAX_REQUEST_BYTES = 1 << 20;
 /** Of one connection: what its callers do not take, and the requests under way. Beyond it new calls are refused. */
 const MAX_CONNECTION_MIB = 16;
-const IDLE_MS = 2 * 60_000;
+/**
+ * A connection without a call under way. Short, since one whose caller broke the protocol and left ends no sooner: the library
+ * below reads nothing any more then, not even the end. Callers who come back connect anew by themselves.
+ */
+const IDLE_MS = 20_000;
 const SOCKET_MODE = 0o660;
 const PROBE_MS = 1000;
 
@@ -45,10 +50,12 @@ export class BaseServer {
   }
 
   /**
-   * Another agent's socket is left alone; one that nobody answers on is a leftover, and removed.
-   * @throws AgentError AGENT where somebody answers
+   * Another agent's socket is left alone; one that nobody answers on is a leftover, and removed, as a file or a link is (never what
+   * the link points to).
+   * @throws AgentError AGENT where somebody answers; where everybody could put another socket in the place of ours
    */
   static async refuseIfServed(path: string): Promise<void> {
+    checkPlace(path);
     if (await answers(path)) {
       throw new AgentError('AGENT', `an agent is running already: it answers on ${path}`, {
         hint: 'end it first, or give this one a --run-dir and a --pin-dir of its own',
@@ -116,6 +123,18 @@ export class BaseServer {
 
   /** Ends what would not end by itself. */
   protected endStreams(): void {}
+}
+
+/** A socket's own mode protects nothing in a directory in which others may rename; where it is sticky, they may not. */
+function checkPlace(path: string): void {
+  const dir = dirname(path);
+  const mode = statSync(dir, { throwIfNoEntry: false })?.mode ?? 0;
+  if ((mode & 0o002) !== 0 && (mode & 0o1000) === 0) {
+    throw new AgentError('AGENT', `everybody may write in ${dir}: no place for a socket`, { hint: `chmod o-w ${dir}` });
+  }
+  if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new AgentError('AGENT', `${path} is a directory`, { hint: 'remove it, or give another --run-dir' });
+  }
 }
 
 function answers(path: string): Promise<boolean> {

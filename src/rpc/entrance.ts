@@ -9,7 +9,9 @@ import type { Logger } from '../log.js';
 import { Door } from '../net/door.js';
 
 const MAX_CALLERS = 256;
-const MAX_SILENT = 128;
+/** A crowd that all comes at once waits here, and does not turn away who comes next; the kernel's own limit is somaxconn. */
+const BACKLOG = 4096;
+const MAX_SILENT = 512;
 /** For the first bytes; for TLS the whole handshake. */
 const SILENT_MS = 10_000;
 /** The greeting of HTTP/2 with its settings and their acknowledgement has about 60 bytes, the headers of a call more than 100. */
@@ -18,7 +20,12 @@ const CALL_BYTES = 128;
 export class Entrance {
   readonly #injector: ConnectionInjector;
   readonly #log: Logger;
-  readonly #door = new Door({ most: MAX_CALLERS, mostSilent: MAX_SILENT, patienceMs: SILENT_MS, leastBytes: CALL_BYTES });
+  readonly #door = new Door({
+    most: MAX_CALLERS,
+    mostSilent: MAX_SILENT,
+    patienceMs: SILENT_MS,
+    leastBytes: CALL_BYTES,
+  });
 
   constructor(server: Server, log: Logger) {
     this.#injector = server.createConnectionInjector(ServerCredentials.createInsecure());
@@ -71,7 +78,7 @@ export class Entrance {
   async listen(server: NetServer, where: ListenOptions): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
-      server.listen(where, () => {
+      server.listen({ ...where, backlog: BACKLOG }, () => {
         server.off('error', reject);
         resolve();
       });

@@ -14,15 +14,55 @@ const PATIENCE_MS = 150;
 /** A filter in every way that it can be wrong, slow or large. */
 function request(r: Random): object {
   const text = () =>
-    r.pick(['', 'a', '*', '((((a{30}){30}){30}){30})', '(a+)+$', '[', '\\', '\0', '10.0.0.0/8', '::/0', '10.0.0.0/99', '-1', 'ns/pod', '/', 'k8s:a=b', 'a in (', '!', 'x'.repeat(r.below(3000))]);
+    r.pick([
+      '',
+      'a',
+      '*',
+      '((((a{30}){30}){30}){30})',
+      '(a+)+$',
+      '[',
+      '\\',
+      '\0',
+      '10.0.0.0/8',
+      '::/0',
+      '10.0.0.0/99',
+      '-1',
+      'ns/pod',
+      '/',
+      'k8s:a=b',
+      'a in (',
+      '!',
+      'x'.repeat(r.below(3000)),
+    ]);
   const some = () => Array.from({ length: r.chance(3) ? 5000 : r.below(4) }, text);
   const filter = () => ({
-    uuid: some(), source_ip: some(), source_pod: some(), source_fqdn: some(), source_label: some(), source_service: some(),
-    destination_ip: some(), destination_pod: some(), destination_label: some(), destination_port: some(), destination_service: some(),
-    verdict: [r.below(200)], event_type: [{ type: r.below(300), match_sub_type: true, sub_type: -r.below(9) }], protocol: some(), ip_version: [r.below(5)],
-    tcp_flags: [{ SYN: true }], node_name: some(), http_status_code: some(), reply: [true, false],
+    uuid: some(),
+    source_ip: some(),
+    source_pod: some(),
+    source_fqdn: some(),
+    source_label: some(),
+    source_service: some(),
+    destination_ip: some(),
+    destination_pod: some(),
+    destination_label: some(),
+    destination_port: some(),
+    destination_service: some(),
+    verdict: [r.below(200)],
+    event_type: [{ type: r.below(300), match_sub_type: true, sub_type: -r.below(9) }],
+    protocol: some(),
+    ip_version: [r.below(5)],
+    tcp_flags: [{ SYN: true }],
+    node_name: some(),
+    http_status_code: some(),
+    reply: [true, false],
   });
-  const time = () => r.pick([undefined, { seconds: '9223372036854775807', nanos: 2_000_000_000 }, { seconds: '-9223372036854775808', nanos: -1 }, { seconds: String(r.below(2e9)), nanos: 0 }]);
+  const time = () =>
+    r.pick([
+      undefined,
+      { seconds: '9223372036854775807', nanos: 2_000_000_000 },
+      { seconds: '-9223372036854775808', nanos: -1 },
+      { seconds: String(r.below(2e9)), nanos: 0 },
+    ]);
   const most = r.chance(3) ? 200 : 3;
   return {
     number: r.pick(['0', '1', '18446744073709551615', '9007199254740993']),
@@ -32,7 +72,11 @@ function request(r: Random): object {
     until: time(),
     whitelist: Array.from({ length: r.below(most) }, filter),
     blacklist: Array.from({ length: r.below(3) }, filter),
-    field_mask: r.pick([undefined, { paths: some() }, { paths: ['__proto__', 'constructor.prototype', 'l4..TCP', 'IP.source.x'] }]),
+    field_mask: r.pick([
+      undefined,
+      { paths: some() },
+      { paths: ['__proto__', 'constructor.prototype', 'l4..TCP', 'IP.source.x'] },
+    ]),
   };
 }
 
@@ -78,12 +122,20 @@ export async function fuzzedCalls(path: string, random: Random, count: number): 
 function one(session: ClientHttp2Session, path: string, payload: Buffer): Promise<string> {
   return new Promise((resolve) => {
     let status = 'none';
-    const stream = session.request({ ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' });
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': path,
+      'content-type': 'application/grpc',
+      te: 'trailers',
+    });
     const timer = setTimeout(() => stream.close(constants.NGHTTP2_CANCEL), PATIENCE_MS);
     const note = (headers: Record<string, unknown>) => {
       if (headers['grpc-status'] !== undefined) status = String(headers['grpc-status']);
     };
-    stream.on('response', note).on('trailers', note).on('error', () => {});
+    stream
+      .on('response', note)
+      .on('trailers', note)
+      .on('error', () => {});
     stream.on('close', () => {
       clearTimeout(timer);
       resolve(status);

@@ -19,7 +19,13 @@ export const END_STREAM = 1;
 export const END_HEADERS = 4;
 
 /** @param length what the head says it is, where that is not true */
-export function frame(type: number, flags: number, stream: number, payload: Buffer = Buffer.alloc(0), length = payload.length): Buffer {
+export function frame(
+  type: number,
+  flags: number,
+  stream: number,
+  payload: Buffer = Buffer.alloc(0),
+  length = payload.length,
+): Buffer {
   const head = Buffer.alloc(9);
   head.writeUIntBE(length, 0, 3);
   head[3] = type;
@@ -67,7 +73,8 @@ export function message(payload: Buffer, compressed = 0, length = payload.length
 /** A whole call of a message on one stream, in frames of 16 KiB. */
 export function call(stream: number, path: string, body: Buffer, more: Readonly<Record<string, string>> = {}): Buffer {
   const frames = [frame(TYPE.headers, END_HEADERS, stream, callHeaders(path, more))];
-  for (let at = 0; at < body.length; at += 16_384) frames.push(frame(TYPE.data, 0, stream, body.subarray(at, at + 16_384)));
+  for (let at = 0; at < body.length; at += 16_384)
+    frames.push(frame(TYPE.data, 0, stream, body.subarray(at, at + 16_384)));
   frames.push(frame(TYPE.data, END_STREAM, stream));
   return Buffer.concat(frames);
 }

@@ -35,7 +35,11 @@ export class LoneAgent {
       apiVersion: 'networking.k8s.io/v1',
       kind: 'NetworkPolicy',
       metadata: { namespace: 'default', name: `p${i}` },
-      spec: { podSelector: {}, policyTypes: ['Egress'], egress: [{ to: [{ ipBlock: { cidr: `10.${i % 250}.0.0/16` } }] }] },
+      spec: {
+        podSelector: {},
+        policyTypes: ['Egress'],
+        egress: [{ to: [{ ipBlock: { cidr: `10.${i % 250}.0.0/16` } }] }],
+      },
     }));
     writeFileSync(join(manifests, 'policies.yaml'), policies.map((p) => JSON.stringify(p)).join('\n---\n'));
     const [grpc, http] = [await freePort(), await freePort()];

@@ -32,7 +32,9 @@ export async function pulse(
       try {
         await answer(target);
       } catch (e) {
-        beat.failed.push(`${nameOf(target)} after ${Math.round(performance.now() - from)} ms: ${(e as Error).message.slice(0, 200)}`);
+        beat.failed.push(
+          `${nameOf(target)} after ${Math.round(performance.now() - from)} ms: ${(e as Error).message.slice(0, 200)}`,
+        );
       }
       beat.asked++;
       beat.slowest = Math.max(beat.slowest, performance.now() - from);
@@ -70,7 +72,9 @@ async function answer(target: string | Remote | URL): Promise<void> {
 function fetched(url: URL): Promise<void> {
   return new Promise((resolve, reject) => {
     const request = get(url, { agent: false, timeout: PATIENCE_MS }, (response) => {
-      response.resume().on('end', () => (response.statusCode === 200 ? resolve() : reject(new Error(`${response.statusCode}`))));
+      response
+        .resume()
+        .on('end', () => (response.statusCode === 200 ? resolve() : reject(new Error(`${response.statusCode}`))));
     });
     request.on('timeout', () => request.destroy(new Error('no answer')));
     request.on('error', reject);

@@ -15,7 +15,8 @@ export function parseArgs(args: readonly string[], defaults: { count: number }):
   const out = { count: defaults.count, seed: Date.now() % 2 ** 31 };
   for (let i = 0; i < args.length; i += 2) {
     const [name, value] = [args[i]?.slice(2), Number(args[i + 1])];
-    if ((name !== 'count' && name !== 'seed') || !Number.isInteger(value)) throw new Error(`not understood: ${args[i]}`);
+    if ((name !== 'count' && name !== 'seed') || !Number.isInteger(value))
+      throw new Error(`not understood: ${args[i]}`);
     out[name] = value;
   }
   return out;
