@@ -137,7 +137,7 @@ export async function readers(opts: ReadersOptions): Promise<Report> {
           progress(`${total} flows; told at least ${at.join(', ')}`);
           return at.every((n) => n >= total);
         },
-        120_000,
+        200_000,
       );
       return total;
     };
