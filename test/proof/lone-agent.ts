@@ -60,7 +60,7 @@ export class LoneAgent {
     }
     const client = new AgentClient(agent.socket);
     try {
-      await until('the agent answers', () => client.status(), 30_000);
+      await until('the agent answers', () => client.status(), 90_000);
     } catch (e) {
       await agent.close();
       throw new Error(`${String(e)}\n${agent.log}`);

@@ -16,7 +16,8 @@ export interface Beat {
 }
 
 const EVERY_MS = 200;
-const PATIENCE_MS = 5000;
+/** An answer, however slow the machine is; how slow, the figures say. */
+const PATIENCE_MS = 10_000;
 
 /** @param targets where to ask: a socket's path, a server on TCP, or a URL */
 export async function pulse(
