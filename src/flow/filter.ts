@@ -48,6 +48,7 @@ export function compileFilter(
   whitelist: readonly FlowFilter[] | undefined,
   blacklist: readonly FlowFilter[] | undefined,
 ): Test {
+  refuseTooMany([...(whitelist ?? []), ...(blacklist ?? [])]);
   const wanted = (whitelist ?? []).map((f, i) => compileOne(f, `whitelist[${i}]`));
   const unwanted = (blacklist ?? []).map((f, i) => compileOne(f, `blacklist[${i}]`));
   if (wanted.length === 0 && unwanted.length === 0) return () => true;
@@ -228,4 +229,15 @@ function regexChecked(value: string, field: string): Test {
     throw usage(field, `"${value}" is not a regular expression (RE2): ${(e as Error).message}`);
   }
   return never;
+}
+
+/** Over all filters and fields: a megabyte of small filters would hold up the agent while they are compiled. */
+function refuseTooMany(filters: readonly object[]): void {
+  let values = filters.length;
+  for (const filter of filters) {
+    for (const value of Object.values(filter)) if (Array.isArray(value)) values += value.length;
+  }
+  if (values > MAX_VALUES) {
+    throw new AgentError('USAGE', `filters with ${values} values; at most ${MAX_VALUES} are looked at for each flow`);
+  }
 }

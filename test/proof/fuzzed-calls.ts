@@ -9,7 +9,7 @@ import { message } from './h2.js';
 /** Calls under way at a time. */
 const ABREAST = 40;
 /** Streams that follow have no end: given up after this. */
-const PATIENCE_MS = 150;
+const PATIENCE_MS = 1000;
 
 /** A filter in every way that it can be wrong, slow or large. */
 function request(r: Random): object {
