@@ -32,9 +32,9 @@ function request(r: Random): object {
       'k8s:a=b',
       'a in (',
       '!',
-      'x'.repeat(r.below(3000)),
+      'x'.repeat(r.below(100)),
     ]);
-  const some = () => Array.from({ length: r.chance(3) ? 5000 : r.below(4) }, text);
+  const some = () => Array.from({ length: r.chance(2) ? 300 : r.below(4) }, text);
   const filter = () => ({
     uuid: some(),
     source_ip: some(),
@@ -63,7 +63,7 @@ function request(r: Random): object {
       { seconds: '-9223372036854775808', nanos: -1 },
       { seconds: String(r.below(2e9)), nanos: 0 },
     ]);
-  const most = r.chance(3) ? 200 : 3;
+  const most = r.chance(3) ? 30 : 3;
   return {
     number: r.pick(['0', '1', '18446744073709551615', '9007199254740993']),
     first: r.chance(30),
