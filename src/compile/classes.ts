@@ -13,6 +13,8 @@ interface Counted extends CountedClass {
   count: number;
 }
 
+const NONE: readonly number[] = [];
+
 export class ClassTable {
   private readonly byId = new Map<number, Counted>();
   private readonly byText = new Map<string, Counted>();
@@ -20,18 +22,23 @@ export class ClassTable {
   private readonly byList = new WeakMap<readonly number[], Counted>();
   private readonly changed = new Set<number>();
 
-  /** The class of these atoms (ascending), counted once more. @throws AgentError HASH_COLLISION */
-  take(atoms: readonly number[]): CountedClass {
+  /** The class of these atoms (ascending), counted once more, or so many times. @throws AgentError HASH_COLLISION */
+  take(atoms: readonly number[], times = 1): CountedClass {
     let found = this.byList.get(atoms);
     if (!found || found.count === 0) {
       found = this.find(atoms);
       this.byList.set(atoms, found);
     }
-    found.count++;
+    found.count += times;
     return found;
   }
 
-  drop({ id }: CountedClass): void {
+  /** Atoms of a class in use; of 0, which is none, there are none. */
+  atomsOf(id: number): readonly number[] {
+    return this.byId.get(id)?.atoms ?? NONE;
+  }
+
+  drop({ id }: Pick<CountedClass, 'id'>): void {
     const entry = this.byId.get(id);
     if (!entry) return;
     if (--entry.count > 0) return;

@@ -5,7 +5,7 @@
  * 1. For each local pod, the policies that select it, tier by tier      (select.ts)
  * 2. The same list of policies is the same set: built once              (sets.ts)
  * 3. The addresses that belong to the atoms of the sets in force        (world.ts, members.ts)
- * 4. Disjoint destination classes: CIDR blocks, single addresses above  (sweep.ts, destinations.ts)
+ * 4. Disjoint destination classes: CIDR blocks, single addresses above  (blocks.ts, destinations.ts)
  * 5. Services as one backend for each kind of backend                   (services.ts)
  */
 import type { Ir, IrPolicy, RuleRef } from '../ir/types.js';
@@ -113,13 +113,13 @@ export class Compiler {
     const { endpoints, refused } = this.choose(ir, snapshot, local, closed, changes);
     const same = this.chosen === before;
     const touched = members.update(world, changes, this.sum.predicates);
-    const { swept, all } = destinations.update(this.sum.atoms, members, touched);
+    const { swept, ...moved } = destinations.update(this.sum.atoms, members, touched);
     const classOf = (ip: string) => destinations.classOf(ip);
     return {
       sets: this.sum.sets,
       rules: this.sum.rules,
       ...swept,
-      services: services.update({ snapshot, classOf, touched, all, local, moved: !same || changes.nodes }),
+      services: services.update({ snapshot, classOf, ...moved, local, moved: !same || changes.nodes }),
       endpoints,
       refused,
     };

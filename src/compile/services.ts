@@ -13,6 +13,8 @@ export interface ServiceWorld {
   readonly classOf: (ip: string) => number;
   /** Addresses that may have another class than last time. */
   readonly touched: ReadonlySet<string>;
+  /** So may those for which this says yes. */
+  readonly inside?: (ip: string) => boolean;
   /** Any address may. */
   readonly all: boolean;
   /** `namespace/name` of the pods that this node enforces. */
@@ -61,13 +63,14 @@ export class ServiceTable {
     return this.result;
   }
 
-  private dirty({ snapshot, touched, all, local, moved }: ServiceWorld): Set<string> {
+  private dirty({ snapshot, touched, inside, all, local, moved }: ServiceWorld): Set<string> {
     const dirty = new Set(changedKeys(this.services, snapshot.services));
     this.services = snapshot.services;
     const add = (ip: string) => {
       for (const key of this.behind.get(ip) ?? []) dirty.add(key);
     };
     for (const ip of touched) add(ip);
+    if (inside) for (const ip of this.behind.keys()) if (inside(ip)) add(ip);
     if (all) for (const key of this.services.keys()) dirty.add(key);
     if (!moved) return dirty;
     const localIps = new Set(local.flatMap((key) => snapshot.pods.get(key)?.ips ?? []));

@@ -5,7 +5,7 @@
  */
 import { AgentError } from '../errors.js';
 import { contentId } from '../image/ids.js';
-import { covers6 } from '../image/plan.js';
+import { IPV6 } from '../image/prefix.js';
 import type { Destinations4, Destinations6 } from '../image/types.js';
 import type { Atom, AtomPrefix } from './atoms.js';
 
@@ -159,7 +159,7 @@ function sweep6(
   const stack: { key: string; prefix: number; from: number; to: number; classId: number }[] = [];
   for (let at = 0; at < entries.length; ) {
     const { key, prefix } = entries[at] as { key: string; prefix: number };
-    while (stack.length > 0 && !covers6((stack[stack.length - 1] as { key: string }).key, key)) {
+    while (stack.length > 0 && !IPV6.covers((stack[stack.length - 1] as { key: string }).key, key)) {
       const top = stack.pop() as { from: number; to: number };
       for (let j = top.from; j < top.to; j++) {
         const e = entries[j] as { atom: number; sign: number };

@@ -28,6 +28,8 @@ abstract class Edited<K extends number | string> {
   readonly #base: Destinations<K>;
   readonly #delta: ReadonlyMap<K, number | undefined>;
   #flat: Destinations<K> | undefined;
+  /** Keys of the delta, ascending. */
+  #sorted: readonly K[] | undefined;
 
   constructor(from: Destinations<K> | Edited<K>, edits: Edits<K>) {
     const before = from instanceof Edited ? from : undefined;
@@ -57,6 +59,18 @@ abstract class Edited<K extends number | string> {
 
   at(key: K): number | undefined {
     return this.#delta.has(key) ? this.#delta.get(key) : classAt(this.#base, key);
+  }
+
+  between(first: K, last: K): readonly K[] {
+    const kept = keysBetween(this.#base, first, last).filter((key) => !this.#delta.has(key));
+    this.#sorted ??= [...this.#delta.keys()].sort(ascending);
+    const added: K[] = [];
+    for (let at = lowerBound(this.#sorted, first); at < this.#sorted.length; at++) {
+      const key = this.#sorted[at] as K;
+      if (key > last) break;
+      if (this.#delta.get(key) !== undefined) added.push(key);
+    }
+    return added.length === 0 ? kept : [...kept, ...added].sort(ascending);
   }
 
   stepFrom(from: Destinations<K> | Edited<K>): readonly K[] | undefined {
@@ -151,8 +165,22 @@ export function stepBetween<K extends number | string>(
   return next instanceof Edited ? (next as unknown as Edited<K>).stepFrom(from) : undefined;
 }
 
+/** Keys from `first` to `last`, both included, ascending. */
+export function keysBetween<K extends number | string>(d: Destinations<K>, first: K, last: K): readonly K[] {
+  if (d instanceof Edited) return (d as unknown as Edited<K>).between(first, last);
+  const keys = d.keys as unknown as Keys<K>;
+  const out: K[] = [];
+  for (let at = lowerBound(keys, first); at < keys.length && (keys[at] as K) <= last; at++) out.push(keys[at] as K);
+  return out;
+}
+
+/** For sorting keys of one family. */
+export function ascending<K extends number | string>(a: K, b: K): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
 function sorted<K extends number | string>(delta: ReadonlyMap<K, number | undefined>): Edits<K> {
-  return [...delta].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  return [...delta].sort(([a], [b]) => ascending(a, b));
 }
 
 /** Index of the first key that is not less. */

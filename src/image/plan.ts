@@ -9,6 +9,7 @@
  */
 import { classAt, type Destinations, stepBetween } from './edited.js';
 import { contentId } from './ids.js';
+import { type Family, IPV4, IPV6 } from './prefix.js';
 import type { Destinations4, Destinations6, Image } from './types.js';
 
 /** A prefix and the class to write: `key` as in Destinations4 (number) or Destinations6 (text). */
@@ -69,13 +70,6 @@ interface Sorted<K> {
   classId(i: number): number;
 }
 
-/** How keys of a family relate. */
-interface Family<K> {
-  covers(outer: K, inner: K): boolean;
-  /** Every prefix that covers a key and stands before it, shortest first. */
-  around(key: K): Iterable<K>;
-}
-
 /** The class through which an address goes over from one to another. */
 type Union = (from: number, to: number) => number;
 
@@ -86,7 +80,7 @@ function planFamily<K extends number | string>(
   union: Union,
 ): DestinationPlan<K> {
   const step = stepBetween(now, next);
-  if (step) return planHosts(now, next, family, union, step);
+  if (step) return planStep(now, next, family, union, step);
   const listed = (d: Destinations<K>): Sorted<K> => {
     const { keys, classes } = d as { keys: ArrayLike<number | string>; classes: Float64Array };
     return { size: keys.length, key: (i) => keys[i] as K, classId: (i) => classes[i] as number };
@@ -160,8 +154,12 @@ function merge<K extends number | string>(
   return plan;
 }
 
-/** The same where single addresses alone differ, and it is known which: they cover nothing, so that each stands for itself. */
-function planHosts<K extends number | string>(
+/**
+ * The same where it is known which keys may differ. All others say in both what they say, whatever covers them: nothing
+ * is asked of them, and each of these stands for itself.
+ * @param keys ascending: what covers comes before what it covers
+ */
+function planStep<K extends number | string>(
   now: Destinations<K>,
   next: Destinations<K>,
   { around }: Family<K>,
@@ -200,41 +198,3 @@ function find<K extends number | string>(list: Sorted<K>, key: K, end: number): 
   }
   return -1;
 }
-
-function* around4(key: number): Generator<number> {
-  const addr = Math.floor(key / 64);
-  for (let length = 0; length < key % 64; length++) {
-    const size = 2 ** (32 - length);
-    yield Math.floor(addr / size) * size * 64 + length;
-  }
-}
-
-function* around6(key: string): Generator<string> {
-  const addr = BigInt(`0x${key.slice(0, 32)}`);
-  for (let length = 0; length < Number(key.slice(33)); length++) {
-    const shift = BigInt(128 - length);
-    yield `${((addr >> shift) << shift).toString(16).padStart(32, '0')}/${String(length).padStart(3, '0')}`;
-  }
-}
-
-function covers4(outer: number, inner: number): boolean {
-  const length = outer % 64;
-  const size = 2 ** (32 - length);
-  return (
-    length <= inner % 64 && Math.floor(Math.floor(inner / 64) / size) === Math.floor(Math.floor(outer / 64) / size)
-  );
-}
-
-/** Keys of Destinations6: does the outer prefix cover the inner one? */
-export function covers6(outer: string, inner: string): boolean {
-  const length = Number(outer.slice(33));
-  if (length > Number(inner.slice(33))) return false;
-  const digits = length >> 2;
-  if (!inner.startsWith(outer.slice(0, digits))) return false;
-  const shift = 4 - (length & 3);
-  const bits = (key: string) => (shift === 4 ? 0 : Number.parseInt(key.charAt(digits), 16) >> shift);
-  return bits(outer) === bits(inner);
-}
-
-const IPV4: Family<number> = { covers: covers4, around: around4 };
-const IPV6: Family<string> = { covers: covers6, around: around6 };

@@ -1,0 +1,132 @@
+/**
+ * What CIDR blocks say of addresses. Few atoms that come or go are a patch on what is there; many, or such as reach far, a sweep
+ * over all blocks. Both make the same of the same atoms.
+ */
+import type { Atom } from './atoms.js';
+import { classAt, type Destinations, edited4, edited6, type Edits, sizeOf } from '../image/edited.js';
+import { type Family, IPV4, IPV6 } from '../image/prefix.js';
+import type { Destinations4, Destinations6 } from '../image/types.js';
+import { ClassTable } from './classes.js';
+import { type Mark, type Patch, patch } from './patch.js';
+import { key6, sweep } from './sweep.js';
+
+/** A patch may look at so many prefixes, and this share of all: beyond that a sweep is quicker. */
+const FEW = 512;
+const SHARE = 4;
+
+const NO_KEYS = new Float64Array(0);
+
+/** Of a single address: as in Destinations4 (number) or Destinations6 (text). */
+export type HostKey = number | string;
+
+/** Edits of both families, and where addresses may have other classes: see Patch. */
+export interface Moved {
+  readonly edits4: Edits<number>;
+  readonly edits6: Edits<string>;
+  readonly ranges4: readonly number[];
+  readonly ranges6: readonly string[];
+}
+
+export class BlockTable {
+  /** Blocks in force, by id. */
+  private atoms = new Map<number, Atom>();
+  private v4 = new Layer<number>(IPV4, { keys: NO_KEYS, classes: NO_KEYS });
+  private v6 = new Layer<string>(IPV6, { keys: [], classes: NO_KEYS });
+  /** Counts what destinations there are; another one after each sweep. Others may count in it, too. */
+  classes = new ClassTable();
+
+  get destinations4(): Destinations4 {
+    return this.v4.destinations;
+  }
+
+  get destinations6(): Destinations6 {
+    return this.v6.destinations;
+  }
+
+  /** Class of an address; 0 for none. @param host its key */
+  classOf(host: HostKey): number {
+    return typeof host === 'number' ? this.v4.classOf(host) : this.v6.classOf(host);
+  }
+
+  /**
+   * @param atoms those in force; others than blocks are not looked at
+   * @returns what moved; `all` after a sweep; undefined where nothing changed
+   */
+  update(atoms: readonly Atom[]): Moved | 'all' | undefined {
+    const next = new Map(atoms.filter((a) => !a.select).map((a) => [a.id, a]));
+    const gone = [...this.atoms.values()].filter((a) => !next.has(a.id));
+    const come = [...next.values()].filter((a) => !this.atoms.has(a.id));
+    this.atoms = next;
+    if (gone.length + come.length === 0) return undefined;
+    const moved = this.patch(gone, come);
+    if (moved) return moved;
+    const { destinations4, destinations6, classes } = sweep([...next.values()]);
+    this.v4 = new Layer<number>(IPV4, destinations4);
+    this.v6 = new Layer<string>(IPV6, destinations6);
+    this.classes = new ClassTable();
+    const counts = new Map<number, number>();
+    for (const { classes } of [destinations4, destinations6])
+      for (const id of classes) counts.set(id, (counts.get(id) ?? 0) + 1);
+    for (const [id, ids] of classes) this.classes.take(ids, counts.get(id));
+    return 'all';
+  }
+
+  /** undefined: too much for a patch. What it began is lost with the tables then. */
+  private patch(gone: readonly Atom[], come: readonly Atom[]): Moved | undefined {
+    const size = (of: readonly Atom[]) =>
+      of.reduce((n, a) => n + (a.keys4?.length ?? 0) + (a.prefixes?.length ?? 0), 0);
+    if (size(gone) + size(come) > Math.max(this.v4.limit, this.v6.limit)) return undefined;
+    const v4 = this.v4.patch(gone.flatMap(marks4), come.flatMap(marks4), this.classes);
+    const v6 = v4 && this.v6.patch(gone.flatMap(marks6), come.flatMap(marks6), this.classes);
+    if (!v4 || !v6) return undefined;
+    this.v4.destinations = edited4(this.v4.destinations, v4.edits);
+    this.v6.destinations = edited6(this.v6.destinations, v6.edits);
+    return { edits4: v4.edits, edits6: v6.edits, ranges4: v4.ranges, ranges6: v6.ranges };
+  }
+}
+
+/** The blocks of one family. */
+class Layer<K extends number | string> {
+  /** By prefix length, whether there may be some. */
+  private readonly lengths: boolean[] = [];
+
+  constructor(
+    private readonly family: Family<K>,
+    public destinations: Destinations<K>,
+  ) {
+    const keys = destinations.keys as ArrayLike<number | string>;
+    for (let i = 0; i < keys.length; i++) this.lengths[family.length(keys[i] as K)] = true;
+  }
+
+  get limit(): number {
+    return FEW + sizeOf(this.destinations) / SHARE;
+  }
+
+  /** Class of the longest prefix that covers a key, up to a length. */
+  classOf(key: K, longest = this.family.bits): number {
+    for (let length = longest; length >= 0; length--) {
+      if (!this.lengths[length]) continue;
+      const found = classAt(this.destinations, this.family.shortened(key, length));
+      if (found !== undefined) return found;
+    }
+    return 0;
+  }
+
+  patch(gone: readonly Mark<K>[], come: Mark<K>[], classes: ClassTable): Patch<K> | undefined {
+    const { family, destinations } = this;
+    const around = (key: K) => this.classOf(key, family.length(key) - 1);
+    const made = patch({ family, destinations, around, classes }, gone, come, this.limit);
+    for (const [key] of made?.edits ?? []) this.lengths[family.length(key)] = true;
+    return made;
+  }
+}
+
+function marks4({ id: atom, keys4 = NO_KEYS, prefixes = [] }: Atom): Mark<number>[] {
+  const marks = Array.from(keys4, (key): Mark<number> => ({ key, atom, sign: 1 }));
+  for (const p of prefixes) if (p.family === 4) marks.push({ key: p.addr4 * 64 + p.prefix, atom, sign: p.sign });
+  return marks;
+}
+
+function marks6({ id: atom, prefixes = [] }: Atom): Mark<string>[] {
+  return prefixes.filter((p) => p.family === 6).map((p) => ({ key: key6(p), atom, sign: p.sign }));
+}

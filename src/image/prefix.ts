@@ -1,0 +1,76 @@
+/** Keys of prefixes, as Destinations4 (numbers) and Destinations6 (texts) have them, and how they relate. */
+
+/** In the order of keys a prefix stands before all that lie inside it, and these stand together. */
+export interface Family<K> {
+  /** Every address of `inner` is in `outer`; a prefix covers itself. */
+  covers(outer: K, inner: K): boolean;
+  /** Every prefix that covers a key and stands before it, shortest first. */
+  around(key: K): Iterable<K>;
+  /** Where a prefix of this length that covers `key` stands. */
+  shortened(key: K, length: number): K;
+  length(key: K): number;
+  /** The greatest key inside a prefix: of its last address. */
+  last(key: K): K;
+  /** Bits of an address. */
+  readonly bits: number;
+}
+
+function shortened4(key: number, length: number): number {
+  const size = 2 ** (32 - length);
+  return Math.floor(Math.floor(key / 64) / size) * size * 64 + length;
+}
+
+function* around4(key: number): Generator<number> {
+  for (let length = 0; length < key % 64; length++) yield shortened4(key, length);
+}
+
+function covers4(outer: number, inner: number): boolean {
+  const length = outer % 64;
+  return length <= inner % 64 && shortened4(inner, length) === outer;
+}
+
+const digits6 = (length: number) => String(length).padStart(3, '0');
+
+function address6(address: bigint, length: number): string {
+  return `${address.toString(16).padStart(32, '0')}/${digits6(length)}`;
+}
+
+function shortened6(key: string, length: number): string {
+  const shift = BigInt(128 - length);
+  return address6((BigInt(`0x${key.slice(0, 32)}`) >> shift) << shift, length);
+}
+
+function* around6(key: string): Generator<string> {
+  for (let length = 0; length < length6(key); length++) yield shortened6(key, length);
+}
+
+function length6(key: string): number {
+  return Number(key.slice(33));
+}
+
+function last6(key: string): string {
+  const host = (1n << BigInt(128 - length6(key))) - 1n;
+  return address6(BigInt(`0x${key.slice(0, 32)}`) | host, 128);
+}
+
+function covers6(outer: string, inner: string): boolean {
+  const length = length6(outer);
+  if (length > length6(inner)) return false;
+  const digits = length >> 2;
+  if (!inner.startsWith(outer.slice(0, digits))) return false;
+  const shift = 4 - (length & 3);
+  const bits = (key: string) => (shift === 4 ? 0 : Number.parseInt(key.charAt(digits), 16) >> shift);
+  return bits(outer) === bits(inner);
+}
+
+export const IPV4: Family<number> = {
+  ...{ covers: covers4, around: around4, shortened: shortened4, bits: 32 },
+  length: (key) => key % 64,
+  last: (key) => (Math.floor(key / 64) + 2 ** (32 - (key % 64)) - 1) * 64 + 32,
+};
+
+export const IPV6: Family<string> = {
+  ...{ covers: covers6, around: around6, shortened: shortened6, bits: 128 },
+  length: length6,
+  last: last6,
+};
