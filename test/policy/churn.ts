@@ -7,6 +7,7 @@ import type { Section } from '../../src/identity/kinds.js';
 import type { KubeObject } from '../../src/kube/client.js';
 import { EntryReader } from '../../src/kube/read.js';
 import type { Random } from '../fuzz/random.js';
+import { BlockList } from './churn-blocks.js';
 import { CHURNED, churnedSpec } from './churn-policies.js';
 import { NODE } from './world.js';
 
@@ -59,13 +60,16 @@ export class Churn {
   readonly #reader = new EntryReader();
   #uids = 0;
 
-  constructor(private readonly r: Random) {}
+  constructor(private readonly r: Random) {
+    this.#lists = [new BlockList(r, 300), new BlockList(r, 40)];
+  }
 
   /** Changes one thing, and says where. */
   step(): { kind: Kind; key: string; entry: Entry | undefined } {
     const { r, kinds } = this;
     const at = r.below(100);
-    if (at < 38) return this.#pod();
+    if (at < 32) return this.#pod();
+    if (at < 38) return this.#listed();
     if (at < 50) {
       const dialect = r.pick(Object.keys(CHURNED) as (keyof typeof CHURNED)[]);
       return this.#drop(35, kinds[dialect], `${dialect}${r.below(2)}`, () => ({ spec: churnedSpec(r, dialect) }));
@@ -176,6 +180,24 @@ export class Churn {
       ...(r.chance(15) ? [{ containerPort: 9000 }] : []),
     ];
   }
+
+  /** Of two policies with hundreds of blocks, one entry is another one. They share many. */
+  #listed() {
+    const { r } = this;
+    const n = r.below(this.#lists.length);
+    const key = `${NAMESPACES[n]}/list`;
+    const list = this.#lists[n] as BlockList;
+    return this.#drop(8, this.kinds.policies, key, () => {
+      list.change();
+      if (r.chance(10)) list.blocks.push(r.pick((this.#lists[1 - n] as BlockList).blocks));
+      const egress = [{ to: list.blocks.map((ipBlock) => ({ ipBlock })) }];
+      return {
+        metadata: { uid: `uid-${++this.#uids}`, resourceVersion: String(this.#uids) },
+        spec: { podSelector: {}, policyTypes: ['Egress'], egress },
+      };
+    });
+  }
+  readonly #lists: readonly BlockList[];
 
   #namespace() {
     const { r } = this;
