@@ -6,7 +6,7 @@
  * CIDR among 100,000 touches the addresses of one bucket, not all of them, and
  * two rules with the same list share their atoms.
  */
-import { parseCidr } from '../net/addr.js';
+import { canonicalCidr4, parseCidr } from '../net/addr.js';
 import { contentId } from '../image/ids.js';
 import { AgentError } from '../errors.js';
 import type { AtomExpr } from '../image/types.js';
@@ -242,6 +242,8 @@ function covers(outer: AtomPrefix, inner: AtomPrefix): boolean {
 
 /** `10.0.0.0/8` or a bare address, as numbers. */
 export function atomPrefix(cidr: string, sign: 1 | -1): AtomPrefix {
+  const key = canonicalCidr4(cidr);
+  if (key >= 0) return { family: 4, addr4: Math.floor(key / 64), addr6: '', prefix: key % 64, sign };
   const { family, bytes, prefix } = parseCidr(cidr);
   if (family === 4) {
     const addr4 =

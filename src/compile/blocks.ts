@@ -11,7 +11,7 @@ import { type Mark, type Patch, patch } from './patch.js';
 import { key6, sweep } from './sweep.js';
 
 /** A patch may look at so many prefixes, and this share of all: beyond that a sweep is quicker. */
-const FEW = 512;
+const FEW = 2048;
 const SHARE = 4;
 
 const NO_KEYS = new Float64Array(0);

@@ -75,17 +75,23 @@ function join(path: string, key: string): string {
 
 /** null is absence in Kubernetes, except as an element of a list. Returns the same object if there is none. */
 export function withoutNulls(value: unknown): unknown {
-  if (Array.isArray(value)) {
-    const items = value.map((v) => withoutNulls(v));
-    return items.every((v, i) => v === value[i]) ? value : items;
+  return hasNulls(value) ? copyWithoutNulls(value) : value;
+}
+
+/** By itself, since hardly any object has some, and a list may have 100,000 items. */
+function hasNulls(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  if (Array.isArray(value)) return value.some(hasNulls);
+  for (const key of Object.keys(value)) {
+    const v = (value as Record<string, unknown>)[key];
+    if (v === null || (typeof v === 'object' && hasNulls(v))) return true;
   }
+  return false;
+}
+
+function copyWithoutNulls(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutNulls);
   if (typeof value !== 'object' || value === null) return value;
-  let changed = false;
-  const out: [string, unknown][] = [];
-  for (const [key, v] of Object.entries(value)) {
-    const kept = v === null ? undefined : withoutNulls(v);
-    if (v === null || kept !== v) changed = true;
-    if (v !== null) out.push([key, kept]);
-  }
-  return changed ? Object.fromEntries(out) : value;
+  const kept = Object.entries(value).filter(([, v]) => v !== null);
+  return Object.fromEntries(kept.map(([key, v]) => [key, withoutNulls(v)]));
 }

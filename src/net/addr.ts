@@ -80,6 +80,14 @@ export function tryParseCidr(text: string): Cidr | undefined {
   return { family: 6, bytes, prefix, text: `${formatBytes16(bytes, 6)}/${prefix}` };
 }
 
+/** address × 64 + prefix length of an IPv4 prefix in its canonical text, as lists of a million have them; -1 for any other text. */
+export function canonicalCidr4(text: string): number {
+  const slash = text.indexOf('/');
+  const quad = slash < 0 ? -1 : parseQuad(text, slash);
+  const prefix = quad < 0 ? -1 : parsePrefix(text, slash + 1, 32);
+  return prefix < 0 || quad % 2 ** (32 - prefix) !== 0 ? -1 : quad * 64 + prefix;
+}
+
 /** Text of 16 bytes in network order; family 4 reads the last four. */
 export function formatBytes16(bytes: Uint8Array, family: 4 | 6): string {
   if (family === 4) return `${bytes[12]}.${bytes[13]}.${bytes[14]}.${bytes[15]}`;

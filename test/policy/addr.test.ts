@@ -1,6 +1,7 @@
 import t from 'tap';
 import {
   canonicalAddr,
+  canonicalCidr4,
   cidrContains,
   cidrCovers,
   formatBytes16,
@@ -81,6 +82,12 @@ t.test('canonical text of prefixes', async (t) => {
   ];
   for (const [text, expected] of rows) t.equal(tryParseCidr(text)?.text, expected, JSON.stringify(text));
   t.throws(() => parseCidr('10.0/16'), { code: 'USAGE' });
+  for (const [text, expected] of rows) {
+    const canonical = text === expected && !text.includes(':');
+    t.equal(canonicalCidr4(text) >= 0, canonical, `${JSON.stringify(text)} is ${canonical ? '' : 'not '}canonical`);
+  }
+  t.equal(canonicalCidr4('255.255.255.254/31'), 0xff_ff_ff_fe * 64 + 31);
+  t.equal(canonicalCidr4('0.0.0.0/0'), 0);
 });
 
 t.test('bytes are 16, IPv4 is mapped', async (t) => {

@@ -19,11 +19,11 @@ function address(r: Random, v6: boolean): string {
   return `${base}.${base === '192.0' ? 2 : r.below(r.pick([3, 250]))}.${r.below(r.pick([4, 256]))}`;
 }
 
-export function randomBlock(r: Random): Block {
+/** @param wide one in so many is short: in it are many of the others */
+function randomBlock(r: Random, wide: number): Block {
   const v6 = r.chance(30);
   const lengths = v6 ? LENGTHS6 : LENGTHS4;
-  // Wide ones are few: in them are all the others.
-  const at = r.chance(85) ? 4 + r.below(lengths.length - 4) : r.below(lengths.length);
+  const at = r.below(wide) === 0 ? r.below(4) : 4 + r.below(lengths.length - 4);
   const ip = address(r, v6);
   const { text: cidr, prefix } = parseCidr(`${ip}/${lengths[at]}`);
   const inside = lengths.filter((length) => length > prefix);
@@ -36,20 +36,23 @@ export function randomBlock(r: Random): Block {
 /** A list that lives long. */
 export class BlockList {
   readonly blocks: Block[];
+  readonly #wide: number;
 
   constructor(
     private readonly r: Random,
     size: number,
   ) {
-    this.blocks = Array.from({ length: size }, () => randomBlock(r));
+    this.#wide = Math.ceil(size / 3);
+    this.blocks = Array.from({ length: size }, () => randomBlock(r, this.#wide));
   }
 
   /** One entry comes, goes, or becomes another one; now and then it stands there twice. */
   change(): void {
     const { r, blocks } = this;
     const at = r.below(blocks.length);
-    if (blocks.length < 2 || r.chance(30)) blocks.splice(at, 0, r.chance(20) ? r.pick(blocks) : randomBlock(r));
+    if (blocks.length < 2 || r.chance(30))
+      blocks.splice(at, 0, r.chance(20) ? r.pick(blocks) : randomBlock(r, this.#wide));
     else if (r.chance(45)) blocks.splice(at, 1);
-    else blocks[at] = randomBlock(r);
+    else blocks[at] = randomBlock(r, this.#wide);
   }
 }
