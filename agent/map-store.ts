@@ -6,21 +6,25 @@
  *
  *   1 write    everything new under keys that nothing refers to yet: rules, port rows,
  *              class rows, also (old set × new class) and (new set × old class).
- *   2 flip     destinations take a class that holds their old and new atoms; then each
- *              endpoint takes its new set by one aligned 8-byte store.
+ *   2 flip     Services take the kinds of backends of both Images, destinations a class that
+ *              holds their old and new atoms; then each endpoint takes its new set by one
+ *              aligned 8-byte store.
  *   3 epoch    one store: flows judged under the old sets are judged again.
- *   4 collect  destinations drop their old atoms (no packet reads an old set any more);
+ *   4 collect  destinations drop their old atoms (no packet reads an old set any more), then
+ *              Services their old kinds;
  *              rows of sets and classes that nothing names are deleted a while later,
  *              when packets in flight that read them are gone.
  *
  * The whole need of room is known before the first write: TOO_LARGE changes nothing.
  */
 import { AgentError } from '../src/errors.js';
+import { MAX_BACKENDS } from '../src/compile/services.js';
 import { sizeOf } from '../src/image/edited.js';
 import { type Plan, planDestinations } from '../src/image/plan.js';
+import { planServices } from '../src/image/plan-services.js';
 import { changedKeys } from '../src/identity/shared-map.js';
 import { classRow, fixedRows, portEntries } from '../src/image/rows.js';
-import type { Image, ImageService, PolicySet } from '../src/image/types.js';
+import type { Image, PolicySet } from '../src/image/types.js';
 import { NODE_SENDER } from '../src/ir/sender.js';
 import type { ApplyResult, EndpointBinding, MapFill, MapStore } from '../src/image/store.js';
 import * as encode from './encode.js';
@@ -97,7 +101,8 @@ export class KernelMapStore implements MapStore {
     const wanted = settled ? [] : bindings.map((b) => [b, refOf(image, b)] as const);
     const flips = wanted.some(([b, ref]) => this.endpoints.setOf(b) !== ref);
     const plan = planDestinations(this.inMaps, image, flips);
-    const services = diffServices(this.inMaps.services, image.services);
+    const moves = flips || [plan.destinations4, plan.destinations6].some((d) => d.before.length + d.remove.length > 0);
+    const services = planServices(this.inMaps.services, image.services, { flips, moves }, MAX_BACKENDS);
     // What an apply before this one left is as its Image says: what differs from that is all there is to do.
     const changed = before ? changedKeys(before.classes, image.classes) : [...image.classes.keys()];
     const batch = this.prepare(image, changed, plan.transitional);
@@ -109,22 +114,25 @@ export class KernelMapStore implements MapStore {
     let written = this.writer.writeSets(batch.sets);
     written += this.writer.writeClassRows(batch.rows);
 
-    // Phase 2: flip. Destinations first: a new set must find its atoms.
+    // Phase 2: flip. Destinations first: a new set must find its atoms. Before them the Services that stay: what they
+    // stand for must be told apart by old and by new classes.
+    written += this.writer.writeServices(services.early);
     written += this.writer.writeDestinations4(plan.destinations4.before);
     written += this.writer.writeDestinations6(plan.destinations6.before);
-    written += this.writer.writeServices(services.changed);
+    written += this.writer.writeServices(services.before);
     for (const [binding, ref] of wanted) this.endpoints.put(binding, ref);
 
     // Phase 3: epoch. Also where an earlier apply, or an agent before this one, may have died ahead of its own.
-    if (written > 0 || flips || services.removed.length > 0 || !before) this.bumpEpoch();
+    if (written > 0 || flips || services.remove.length > 0 || !before) this.bumpEpoch();
 
     // Phase 4: collect.
-    const narrowed = plan.destinations4.settle.length + plan.destinations6.settle.length;
+    const narrowed = plan.destinations4.settle.length + plan.destinations6.settle.length + services.settle.length;
     written += this.writer.writeDestinations4(plan.destinations4.settle);
     written += this.writer.writeDestinations6(plan.destinations6.settle);
     let deleted = this.writer.removeDestinations4(plan.destinations4.remove);
     deleted += this.writer.removeDestinations6(plan.destinations6.remove);
-    deleted += this.writer.removeServices(services.removed);
+    written += this.writer.writeServices(services.settle);
+    deleted += this.writer.removeServices(services.remove);
     if (!settled) deleted += this.endpoints.retain(bindings);
     this.bindings = bindings;
     // Flows judged while destinations still showed their old atoms are judged once more.
@@ -331,19 +339,4 @@ function refOf(image: Image, binding: EndpointBinding): bigint {
   const key = binding.kind === 'uplink' ? NODE_SENDER : binding.key;
   const set = image.sets.get(image.endpoints.get(key) ?? 0);
   return set ? encode.setRef(set) : 0n;
-}
-
-function diffServices(
-  now: ReadonlyMap<string, ImageService>,
-  next: ReadonlyMap<string, ImageService>,
-): { changed: ImageService[]; removed: ImageService[]; added: number } {
-  const out = { changed: [] as ImageService[], removed: [] as ImageService[], added: 0 };
-  for (const key of changedKeys(now, next)) {
-    const [before, after] = [now.get(key), next.get(key)];
-    if (before && !after) out.removed.push(before);
-    if (!after || (before && JSON.stringify(before) === JSON.stringify(after))) continue;
-    out.changed.push(after);
-    if (!before) out.added++;
-  }
-  return out;
 }
