@@ -10,10 +10,10 @@
  *              holds their old and new atoms; then each endpoint takes its new set by one
  *              aligned 8-byte store.
  *   3 epoch    one store: flows judged under the old sets are judged again.
- *   4 collect  destinations drop their old atoms (no packet reads an old set any more), then
+ *   4 collect  when each packet that was being judged at the flip is through (RCU):
+ *              destinations drop their old atoms (no packet reads an old set any more), then
  *              Services their old kinds;
- *              rows of sets and classes that nothing names are deleted a while later,
- *              when packets in flight that read them are gone.
+ *              rows of sets and classes that nothing names are deleted a while later.
  *
  * The whole need of room is known before the first write: TOO_LARGE changes nothing.
  */
@@ -30,6 +30,7 @@ import type { ApplyResult, EndpointBinding, MapFill, MapStore } from '../src/ima
 import * as encode from './encode.js';
 import { EndpointTable } from './endpoint-table.js';
 import type { BpfMap } from './libbpf/map.js';
+import { sys } from './libbpf/sys.js';
 import { MapWriter } from './map-writer.js';
 import { Journal } from './journal.js';
 import { recover, type Recovered } from './map-recovery.js';
@@ -53,6 +54,8 @@ export class KernelMapStore implements MapStore {
   private current: Image | undefined;
   private bindings: readonly EndpointBinding[] = [];
   private trusted = true;
+  /** A packet may still be judged by what nothing names any more. */
+  private inFlight = true;
   /** Classes that the Image in force may not name any more; undefined: any may be one. */
   private maybeDead: Set<number> | undefined;
   /** The rules that the books have last taken in, and whether older ones are left beside them. */
@@ -126,7 +129,10 @@ export class KernelMapStore implements MapStore {
     if (written > 0 || flips || services.remove.length > 0 || !before) this.bumpEpoch();
 
     // Phase 4: collect.
+    this.inFlight ||= flips;
     const narrowed = plan.destinations4.settle.length + plan.destinations6.settle.length + services.settle.length;
+    const removed = plan.destinations4.remove.length + plan.destinations6.remove.length + services.remove.length;
+    if (flips && narrowed + removed > 0) this.letPass();
     written += this.writer.writeDestinations4(plan.destinations4.settle);
     written += this.writer.writeDestinations6(plan.destinations6.settle);
     let deleted = this.writer.removeDestinations4(plan.destinations4.remove);
@@ -138,6 +144,7 @@ export class KernelMapStore implements MapStore {
     // Flows judged while destinations still showed their old atoms are judged once more.
     if (narrowed + deleted > 0) this.bumpEpoch();
 
+    this.inFlight = true;
     this.trusted = true;
     this.inMaps.destinations4 = image.destinations4;
     this.inMaps.destinations6 = image.destinations6;
@@ -174,6 +181,7 @@ export class KernelMapStore implements MapStore {
     );
     this.maybeDead = new Set();
     if (dead.length === 0 && deadClasses.length === 0 && this.inMaps.strangers.length === 0) return 0;
+    this.letPass();
     for (const set of dead) {
       deleted += this.writer.removeSet(set, this.inMaps.rows.get(set.id) ?? new Set());
       this.inMaps.sets.delete(set.id);
@@ -209,6 +217,12 @@ export class KernelMapStore implements MapStore {
 
   close(): void {
     this.endpoints.close();
+  }
+
+  /** A packet that read what was in force before the last write may be held up for as long as its CPU is: it is waited for. */
+  private letPass(): void {
+    if (this.inFlight) sys.waitForPrograms();
+    this.inFlight = false;
   }
 
   private bumpEpoch(): void {

@@ -21,6 +21,12 @@ const libc = ffi.library('libc.so.6', {
 });
 
 const NR_BPF: Partial<Record<NodeJS.Architecture, number>> = { x64: 321, arm64: 280 };
+const NR_MEMBARRIER: Partial<Record<NodeJS.Architecture, number>> = { x64: 324, arm64: 283 };
+/** linux/membarrier.h. The kernel answers it with synchronize_rcu(). */
+const MEMBARRIER_CMD_GLOBAL = 1;
+/** Instead, where the kernel has it not (nohz_full): longer than a packet is ever held up. */
+const GRACE_MS = 20;
+const never = new Int32Array(new SharedArrayBuffer(4));
 /** enum bpf_cmd, for messages. */
 const BPF_COMMANDS: Readonly<Record<number, string>> = {
   0: 'BPF_MAP_CREATE',
@@ -85,6 +91,13 @@ export const sys = {
     } finally {
       held.pop();
     }
+  },
+
+  /** Blocks until every program that runs now, on any CPU, has ended; milliseconds. */
+  waitForPrograms(): void {
+    const nr = NR_MEMBARRIER[process.arch];
+    if (nr !== undefined && Number(libc.syscall(nr, MEMBARRIER_CMD_GLOBAL, ffi.NULL, 0)) === 0) return;
+    Atomics.wait(never, 0, 0, GRACE_MS);
   },
 
   socket(domain: number, type: number, protocol: number): number {

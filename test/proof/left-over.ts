@@ -1,0 +1,67 @@
+/** The pinned maps of a test world's agent, read by another process and compared with what the manifests ask for. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { EndpointTable } from '../../agent/endpoint-table.js';
+import { Journal } from '../../agent/journal.js';
+import { BpfMap } from '../../agent/libbpf/map.js';
+import { sys } from '../../agent/libbpf/sys.js';
+import { recover } from '../../agent/map-recovery.js';
+import { verifyMaps } from '../../agent/map-verify.js';
+import { Compiler } from '../../src/compile/index.js';
+import { toIr } from '../../src/dialects/index.js';
+import { sizeOf } from '../../src/image/edited.js';
+import { NODE_SENDER } from '../../src/ir/sender.js';
+import type { World } from '../netns/world.js';
+import { snapshotOf } from '../policy/world.js';
+
+const OBJ_GET = 7;
+
+function pinned(path: string): BpfMap {
+  const attr = Buffer.alloc(24);
+  const text = Buffer.from(`${path}\0`);
+  attr.writeBigUInt64LE(sys.address(text), 0);
+  return new BpfMap(sys.bpf(OBJ_GET, attr, text), path.slice(path.lastIndexOf('/') + 1));
+}
+
+/** The maps under a world's pins, by name. They are to be closed. */
+export function pinnedMaps(world: World): Record<string, BpfMap> {
+  const shapes = join(world.pinDir, 'maps');
+  const [shape, ...others] = readdirSync(shapes);
+  if (shape === undefined || others.length > 0) throw new Error(`${shapes} holds ${1 + others.length} sets of maps`);
+  const names = readdirSync(join(shapes, shape)).filter((n) => n !== 'counters');
+  return Object.fromEntries(names.map((name) => [name, pinned(join(shapes, shape, name))]));
+}
+
+/** @returns what the maps hold too much or too little, and how much they hold */
+export async function leftOver(world: World): Promise<{ differences: string[]; size: string }> {
+  const text = readdirSync(world.manifests)
+    .filter((f) => f.endsWith('.yaml'))
+    .map((f) => readFileSync(join(world.manifests, f), 'utf8'))
+    .join('\n---\n');
+  const addresses = JSON.parse((await world.node.run('ip', ['-j', 'addr'])).stdout) as {
+    addr_info: { local: string }[];
+  }[];
+  const own = addresses.flatMap((a) => a.addr_info.map((i) => i.local)).filter((ip) => !/^(127\.|::1$|fe80:)/.test(ip));
+  const snapshot = snapshotOf(text, own);
+  const local = [...snapshot.pods].filter(([, p]) => p.nodeName === 'node-a').map(([key]) => key);
+  const image = new Compiler().compile(toIr(snapshot).ir, snapshot, [...local, NODE_SENDER]);
+  const maps = pinnedMaps(world);
+  try {
+    const found = recover(maps, new Journal(join(world.dir, 'run/journal')));
+    const map = (name: string) => maps[name] as BpfMap;
+    const table = new EndpointTable(map('endpoints'), map('endpoints_more'), map('sources'), false);
+    const rows = new Map([...image.sets.keys()].map((id) => [id, new Set(image.classes.keys())] as const));
+    const differences = verifyMaps(maps, image, rows, table, false);
+    if (found.unknownClasses.size > 0) differences.push(`${found.unknownClasses.size} classes that the journal does not know`);
+    const strangers = found.strangers.length;
+    if (strangers > 0) differences.push(`${strangers} sets that are incomplete or unknown`);
+    const kept = readdirSync(join(world.dir, 'run/journal/sets')).length;
+    if (kept !== image.sets.size) differences.push(`the journal keeps ${kept} sets, ${image.sets.size} are in force`);
+    const destinations = sizeOf(found.destinations4) + sizeOf(found.destinations6);
+    const endpoints = table.strangers().length;
+    const size = `sets=${found.sets.size} endpoints=${endpoints} destinations=${destinations}`;
+    return { differences, size };
+  } finally {
+    for (const map of Object.values(maps)) map.close();
+  }
+}
