@@ -62,6 +62,38 @@ export class EndpointTable {
     return entry?.readUInt32LE(E.fields.id.offset);
   }
 
+  /**
+   * Whether all of these fit beside what is there until retain(): to be asked before anything is written.
+   * @throws AgentError TOO_LARGE, which names the map
+   */
+  checkRoom(bindings: readonly EndpointBinding[]): void {
+    const keep = new Set(bindings.map((b) => b.ifindex));
+    const leaving = [...this.placed.values()].filter((p) => !keep.has(p.binding.ifindex));
+    const slots = new Map<number, number>();
+    let more = leaving.filter((p) => p.where === 'more').length;
+    let sources = leaving.reduce((n, p) => n + this.sourceCount(p.binding), 0);
+    for (const b of bindings) {
+      const slot = b.ifindex % this.slots;
+      const holder = slots.get(slot) ?? (this.slotIfindex(b.ifindex) || b.ifindex);
+      if (this.placed.get(b.ifindex)?.where !== 'more' && holder === b.ifindex) slots.set(slot, b.ifindex);
+      else more++;
+      sources += this.sourceCount(b);
+    }
+    for (const [map, need] of [
+      [this.more, more],
+      [this.sources, sources],
+    ] as const) {
+      if (need <= map.maxEntries) continue;
+      throw new AgentError(
+        'TOO_LARGE',
+        `map ${map.name} holds ${map.maxEntries} entries; these endpoints need ${need}`,
+        {
+          hint: `raise it with --map-size ${map.name}=${2 ** Math.ceil(Math.log2(need))}; the last complete policy stays in force`,
+        },
+      );
+    }
+  }
+
   /** Makes the entry of an interface; where it stands already with the same identity, only the set is flipped. */
   put(binding: EndpointBinding, set: bigint): void {
     const old = this.placed.get(binding.ifindex);
@@ -172,8 +204,12 @@ export class EndpointTable {
     return buf;
   }
 
+  private sourceCount(b: EndpointBinding): number {
+    return b.ips.length <= INLINE_ADDRESSES ? 0 : b.ips.length;
+  }
+
   private sourceKeys(b: EndpointBinding): Buffer[] {
-    if (b.ips.length <= INLINE_ADDRESSES) return [];
+    if (this.sourceCount(b) === 0) return [];
     return b.ips.map((ip) => {
       const key = Buffer.alloc(SOURCE.size);
       key.writeUInt32LE(b.id, SOURCE.fields.endpoint.offset);

@@ -110,6 +110,7 @@ export class KernelMapStore implements MapStore {
     const changed = before ? changedKeys(before.classes, image.classes) : [...image.classes.keys()];
     const batch = this.prepare(image, changed, plan.transitional);
     this.checkRoom(batch, plan, services.added);
+    if (!settled) this.endpoints.checkRoom(bindings);
     this.remember(image, batch);
     this.trusted = false;
 

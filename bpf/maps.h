@@ -17,7 +17,7 @@ struct {
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } endpoints SEC(".maps");
 
-/* Endpoints whose slot another ifindex holds. Full: the endpoint is refused, loudly. */
+/* Endpoints whose slot another ifindex holds. Full: as destinations4. */
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
   __uint(max_entries, 4096);
@@ -27,7 +27,7 @@ struct {
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } endpoints_more SEC(".maps");
 
-/* Addresses of endpoints that have more than fit into struct ea_endpoint. */
+/* Addresses of endpoints that have more than fit into struct ea_endpoint. Full: as destinations4. */
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
   __uint(max_entries, 16384);

@@ -54,7 +54,10 @@ class Changer {
     while (this.#running) {
       const b = ++this.changes % 2 === 1;
       if (this.random.chance(40)) this.world.write('flip.yaml', [flipPolicy(b)]);
-      else this.world.write('noise.yaml', [egressPolicy('noise', 'noise', [toHosts([`198.51.100.${this.changes % 250}`])])]);
+      else
+        this.world.write('noise.yaml', [
+          egressPolicy('noise', 'noise', [toHosts([`198.51.100.${this.changes % 250}`])]),
+        ]);
       await sleep(this.random.below(25));
     }
   }
@@ -104,7 +107,17 @@ class Counter {
   ) {}
 
   async begin(): Promise<this> {
-    await this.host.run('iptables', ['-w', '-A', this.chain, '-s', this.source, '-d', this.destination, '-j', 'ACCEPT']);
+    await this.host.run('iptables', [
+      '-w',
+      '-A',
+      this.chain,
+      '-s',
+      this.source,
+      '-d',
+      this.destination,
+      '-j',
+      'ACCEPT',
+    ]);
     return this;
   }
 
@@ -122,8 +135,16 @@ async function bothWays(world: World, pod: Pod): Promise<{ name: string; sent: C
   const make = (host: Host, chain: 'INPUT' | 'OUTPUT', from: string, to: string) =>
     new Counter(host, chain, from, to).begin();
   return [
-    { name: `${pod.name} → one`, sent: await make(pod.host, 'OUTPUT', p, s), heard: await make(internet, 'INPUT', p, s) },
-    { name: `one → ${pod.name}`, sent: await make(internet, 'OUTPUT', s, p), heard: await make(pod.host, 'INPUT', s, p) },
+    {
+      name: `${pod.name} → one`,
+      sent: await make(pod.host, 'OUTPUT', p, s),
+      heard: await make(internet, 'INPUT', p, s),
+    },
+    {
+      name: `one → ${pod.name}`,
+      sent: await make(internet, 'OUTPUT', s, p),
+      heard: await make(pod.host, 'INPUT', s, p),
+    },
   ];
 }
 
@@ -168,7 +189,11 @@ export async function killed({ count, seed }: KilledOptions): Promise<Report> {
     ] as const) {
       for (const proto of ['tcp', 'udp'] as const) {
         const timeout = expect === 'ok' ? PATIENCE : HURRY;
-        const load = await pod.host.load(servers[where].ip4, 80, { proto, timeout, pause: expect === 'ok' ? 0.01 : 0.02 });
+        const load = await pod.host.load(servers[where].ip4, 80, {
+          proto,
+          timeout,
+          pause: expect === 'ok' ? 0.01 : 0.02,
+        });
         loads.push({ name: `${pod.name} → ${where}/${proto}`, expect, load });
       }
     }
@@ -208,7 +233,8 @@ export async function killed({ count, seed }: KilledOptions): Promise<Report> {
       const results = await load.stop();
       if (expect === 'ok') passed += results.ok ?? 0;
       else denied += results.timeout ?? 0;
-      if (Object.keys(results).some((r) => r !== expect && r !== 'timeout')) violations.push(`${name}: ${JSON.stringify(results)}`);
+      if (Object.keys(results).some((r) => r !== expect && r !== 'timeout'))
+        violations.push(`${name}: ${JSON.stringify(results)}`);
     }
     // What is still under way arrives.
     await sleep(500);

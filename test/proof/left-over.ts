@@ -52,7 +52,8 @@ export async function leftOver(world: World): Promise<{ differences: string[]; s
     const table = new EndpointTable(map('endpoints'), map('endpoints_more'), map('sources'), false);
     const rows = new Map([...image.sets.keys()].map((id) => [id, new Set(image.classes.keys())] as const));
     const differences = verifyMaps(maps, image, rows, table, false);
-    if (found.unknownClasses.size > 0) differences.push(`${found.unknownClasses.size} classes that the journal does not know`);
+    if (found.unknownClasses.size > 0)
+      differences.push(`${found.unknownClasses.size} classes that the journal does not know`);
     const strangers = found.strangers.length;
     if (strangers > 0) differences.push(`${strangers} sets that are incomplete or unknown`);
     const kept = readdirSync(join(world.dir, 'run/journal/sets')).length;

@@ -1,0 +1,8 @@
+/** A short form of `npm run proof -- torn`. */
+import t from 'tap';
+import { prove } from './torn.js';
+
+t.test('packets see one set of policies or the other', async (t) => {
+  const { figures, violations } = await prove(['--count', '1200']);
+  t.same(violations, [], figures);
+});
