@@ -204,7 +204,13 @@ export async function killed({ count, seed }: KilledOptions): Promise<Report> {
     let packets = 0;
     let changes = 0;
     const sizes: string[] = [];
-    for (let kill = 1; kill <= count; kill++) {
+    let kills = 0;
+    let enough = false;
+    // Who has no more time is told what was found so far.
+    process.once('SIGINT', () => {
+      enough = true;
+    });
+    for (let kill = 1; kill <= count && !enough; kill++) {
       const changer = new Changer(world, random);
       if (random.chance(EARLY)) {
         early++;
@@ -215,6 +221,7 @@ export async function killed({ count, seed }: KilledOptions): Promise<Report> {
       }
       if (!agent.running) violations.push(`kill ${kill}: the agent had ended by itself: ${agent.log.slice(-500)}`);
       await agent.kill();
+      kills++;
       await changer.stop();
       changes += changer.changes;
       agent = await AgentProcess.start(world);
@@ -251,7 +258,7 @@ export async function killed({ count, seed }: KilledOptions): Promise<Report> {
     const said = talks.reduce((n, t) => n + t.said, 0);
     const grown = new Set(sizes.map((s) => s.replace(/destinations=\d+/, '')));
     return {
-      figures: `killed: ${count} times from seed ${seed} (${early} before ready), ${changes} changes, ${packets} packets of ${passed} requests and 3 open connections (${said} answers) arrived, ${denied} requests denied, ${verified} starts verified, sizes ${[...grown].join(' or ')}, ${violations.length} wrong`,
+      figures: `killed: ${kills} times from seed ${seed} (${early} before ready), ${changes} changes, ${packets} packets of ${passed} requests and 3 open connections (${said} answers) arrived, ${denied} requests denied, ${verified} starts verified, sizes ${[...grown].join(' or ')}, ${violations.length} wrong`,
       violations,
     };
   } finally {
