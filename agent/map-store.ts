@@ -54,6 +54,8 @@ export class KernelMapStore implements MapStore {
   private current: Image | undefined;
   private bindings: readonly EndpointBinding[] = [];
   private trusted = true;
+  /** Every set has its row of every class that asks for one: not sure of what an agent before this one wrote. */
+  private rowsKnown = false;
   /** A packet may still be judged by what nothing names any more. */
   private inFlight = true;
   /** Classes that the Image in force may not name any more; undefined: any may be one. */
@@ -108,6 +110,7 @@ export class KernelMapStore implements MapStore {
     const services = planServices(this.inMaps.services, image.services, { flips, moves }, MAX_BACKENDS);
     // What an apply before this one left is as its Image says: what differs from that is all there is to do.
     const changed = before ? changedKeys(before.classes, image.classes) : [...image.classes.keys()];
+    if (!before) this.rowsKnown = false;
     const batch = this.prepare(image, changed, plan.transitional);
     this.checkRoom(batch, plan, services.added);
     if (!settled) this.endpoints.checkRoom(bindings);
@@ -117,6 +120,7 @@ export class KernelMapStore implements MapStore {
     // Phase 1: write.
     let written = this.writer.writeSets(batch.sets);
     written += this.writer.writeClassRows(batch.rows);
+    this.rowsKnown = true;
 
     // Phase 2: flip. Destinations first: a new set must find its atoms. Before them the Services that stay: what they
     // stand for must be told apart by old and by new classes.
@@ -278,6 +282,8 @@ export class KernelMapStore implements MapStore {
         if (row) rows.push({ set, classId, row });
       }
     };
+    // An agent before this one may have died when the journal knew a class, and not all of its rows were written.
+    if (!this.rowsKnown) for (const set of this.inMaps.sets.values()) add(set, this.inMaps.classes);
     if (fresh.size > 0) for (const set of this.inMaps.sets.values()) add(set, fresh);
     for (const set of sets) {
       add(set, this.inMaps.classes);
