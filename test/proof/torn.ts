@@ -119,7 +119,7 @@ export async function prove(args: readonly string[]): Promise<Report> {
   while (flips < count) {
     const trap = traps[pairs % (2 * traps.length)];
     const pair = trap?.() ?? randomPair(seed + pairs);
-    const torn = await hammerPair(binary, pair, Math.min(FLIPS_A_PAIR, count - flips));
+    const torn = await hammerPair(binary, pair, Math.min(FLIPS_A_PAIR, Math.ceil(count / 10), count - flips));
     pairs++;
     flips += torn.flips;
     packets += torn.packets;
