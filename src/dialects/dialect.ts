@@ -1,6 +1,6 @@
 /** What every dialect hands over to the registry. */
 import type { RawPolicy } from '../identity/snapshot.js';
-import type { IrPolicy } from '../ir/types.js';
+import { IMPLICIT_RULE, type IrPolicy, type PolicyRef, type Rule } from '../ir/types.js';
 
 /** A fault in a policy object, not yet tied to a file. */
 export interface Fault {
@@ -75,3 +75,11 @@ export const TIERS = {
 
 /** A NetworkPolicy's place among Calico's policies of the default tier. */
 export const NETWORK_POLICY_ORDER = 1000;
+
+/** What Kubernetes' own language always allows, and those made after it: the pod itself and its own node. */
+export function selfAndOwnNode(policy: PolicyRef): readonly Rule[] {
+  const name = 'a pod always reaches itself and its own node';
+  const ref = { policy, index: IMPLICIT_RULE, name, tier: TIERS.default.name, staged: false, action: 'allow' } as const;
+  const peers = [{ kind: 'self' }, { kind: 'own-node' }] as const;
+  return Object.freeze([Object.freeze<Rule>({ ref, action: 'allow', peers, ports: null })]);
+}

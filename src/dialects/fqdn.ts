@@ -9,28 +9,14 @@ import { isRecord } from '../identity/fields.js';
 import { apiGroup } from '../identity/kinds.js';
 import type { RawPolicy } from '../identity/snapshot.js';
 import type { LabelExpr } from '../ir/peers.js';
-import { IMPLICIT_RULE, type PolicyRef, type Rule } from '../ir/types.js';
-import { type Dialect, type Fault, NETWORK_POLICY_ORDER, TIERS, type Understood } from './dialect.js';
+import type { PolicyRef, Rule } from '../ir/types.js';
+import { type Dialect, type Fault, NETWORK_POLICY_ORDER, selfAndOwnNode, TIERS, type Understood } from './dialect.js';
 import { addOnSchema, gkeSchema } from './fqdn.schema.js';
 import { compileSchema, shapeFaults, withoutNulls } from './schema.js';
 import { type LabelSelector, labelSelector } from './selectors.js';
 
 /** As for NetworkPolicies, which the add-on makes of its objects. */
-const IMPLICIT: readonly Rule[] = Object.freeze([
-  Object.freeze<Rule>({
-    ref: {
-      policy: { dialect: 'fqdn', kind: 'FQDNNetworkPolicy', name: '*' },
-      index: IMPLICIT_RULE,
-      name: 'a pod always reaches itself and its own node',
-      tier: TIERS.default.name,
-      staged: false,
-      action: 'allow',
-    },
-    action: 'allow',
-    peers: [{ kind: 'self' }, { kind: 'own-node' }],
-    ports: null,
-  }),
-]);
+const IMPLICIT = selfAndOwnNode({ dialect: 'fqdn', kind: 'FQDNNetworkPolicy', name: '*' });
 
 const validateGke = compileSchema(gkeSchema);
 const validateAddOn = compileSchema(addOnSchema);

@@ -12,28 +12,14 @@ import { isRecord } from '../identity/fields.js';
 import { apiGroup } from '../identity/kinds.js';
 import type { RawPolicy } from '../identity/snapshot.js';
 import type { LabelExpr, Peer } from '../ir/peers.js';
-import { IMPLICIT_RULE, type PolicyRef, type PortMatch, type Rule } from '../ir/types.js';
-import { type Dialect, type Fault, NETWORK_POLICY_ORDER, TIERS, type Understood } from './dialect.js';
+import type { PolicyRef, PortMatch, Rule } from '../ir/types.js';
+import { type Dialect, type Fault, NETWORK_POLICY_ORDER, selfAndOwnNode, TIERS, type Understood } from './dialect.js';
 import { networkPolicySchema } from './networkpolicy.schema.js';
 import { compileSchema, shapeFaults, withoutNulls } from './schema.js';
 import { type LabelSelector, labelSelector } from './selectors.js';
 
 /** What no NetworkPolicy can take away: a pod reaches itself and its own node. */
-const IMPLICIT: readonly Rule[] = Object.freeze([
-  Object.freeze<Rule>({
-    ref: {
-      policy: { dialect: 'networkpolicy', kind: 'NetworkPolicy', name: '*' },
-      index: IMPLICIT_RULE,
-      name: 'a pod always reaches itself and its own node',
-      tier: TIERS.default.name,
-      staged: false,
-      action: 'allow',
-    },
-    action: 'allow',
-    peers: [{ kind: 'self' }, { kind: 'own-node' }],
-    ports: null,
-  }),
-]);
+const IMPLICIT = selfAndOwnNode({ dialect: 'networkpolicy', kind: 'NetworkPolicy', name: '*' });
 
 interface PeerSpec {
   readonly podSelector?: LabelSelector;
