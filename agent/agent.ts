@@ -133,6 +133,7 @@ export class Agent implements AgentView {
       statePath: join(options.runDir, 'journal'),
       reject: options.denyResponse === 'reject',
     });
+    this.closers.push(() => store.close());
     const recovered = new Map(store.recoveredRules);
     const attacher = new Attacher({ mode: options.attachMode, pinDir: options.pinDir, fresh: programs.fresh });
     const seedMaps = { flows: map('flows'), accepted: map('accepted') };

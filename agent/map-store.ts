@@ -10,30 +10,34 @@
  *              holds their old and new atoms; then each endpoint takes its new set by one
  *              aligned 8-byte store.
  *   3 epoch    one store: flows judged under the old sets are judged again.
- *   4 collect  when each packet that was being judged at the flip is through (RCU):
+ *   4 settle   when each packet that was being judged at the flip is through (RCU):
  *              destinations drop their old atoms (no packet reads an old set any more), then
- *              Services their old kinds;
- *              rows of sets and classes that nothing names are deleted a while later.
+ *              Services their old kinds; rows of sets and classes that nothing names are
+ *              deleted, those of phase 2 when packets that found them are through, too.
+ *
+ * apply() does not wait for phase 4 (tidyLater() does it, or tidy(), which blocks): what comes next
+ * plans from what the maps show, and agent/leftovers.ts keeps the books of what that is.
  *
  * The whole need of room is known before the first write: TOO_LARGE changes nothing.
  */
-import { AgentError } from '../src/errors.js';
+import type { AgentError } from '../src/errors.js';
 import { MAX_BACKENDS } from '../src/compile/services.js';
-import { sizeOf } from '../src/image/edited.js';
-import { type Plan, planDestinations } from '../src/image/plan.js';
+import { classAt } from '../src/image/edited.js';
+import { type DestinationWrite, planDestinations } from '../src/image/plan.js';
 import { planServices } from '../src/image/plan-services.js';
 import { changedKeys } from '../src/identity/shared-map.js';
-import { classRow, fixedRows, portEntries } from '../src/image/rows.js';
 import type { Image, PolicySet } from '../src/image/types.js';
 import { NODE_SENDER } from '../src/ir/sender.js';
 import type { ApplyResult, EndpointBinding, MapFill, MapStore } from '../src/image/store.js';
 import * as encode from './encode.js';
 import { EndpointTable } from './endpoint-table.js';
+import { Leftovers, type Shown } from './leftovers.js';
 import type { BpfMap } from './libbpf/map.js';
 import { sys } from './libbpf/sys.js';
 import { MapWriter } from './map-writer.js';
 import { Journal } from './journal.js';
 import { recover, type Recovered } from './map-recovery.js';
+import { type Batch, batchFor, entriesOf, type Step, tooLarge } from './map-step.js';
 import { verifyMaps } from './map-verify.js';
 
 export type Maps = Record<string, BpfMap>;
@@ -56,10 +60,9 @@ export class KernelMapStore implements MapStore {
   private trusted = true;
   /** Every set has its row of every class that asks for one: not sure of what an agent before this one wrote. */
   private rowsKnown = false;
-  /** A packet may still be judged by what nothing names any more. */
-  private inFlight = true;
-  /** Classes that the Image in force may not name any more; undefined: any may be one. */
-  private maybeDead: Set<number> | undefined;
+  private readonly left = new Leftovers();
+  private tidying: Promise<void> | undefined;
+  private closed = false;
   /** The rules that the books have last taken in, and whether older ones are left beside them. */
   private rulesOf: Image['rules'] | undefined;
   private rulesLeft = true;
@@ -86,6 +89,11 @@ export class KernelMapStore implements MapStore {
     return Atomics.load(this.state, encode.EPOCH_WORD) >>> 0;
   }
 
+  /** The maps show what the Image in force says, to every packet from now on: nothing waits for tidy() but to be deleted. */
+  get settled(): boolean {
+    return !this.left.shows;
+  }
+
   /** Rule names that outlived the last agent, for events of flows it judged. */
   get recoveredRules(): Recovered['rules'] {
     return this.inMaps.rules;
@@ -95,25 +103,25 @@ export class KernelMapStore implements MapStore {
     const start = performance.now();
     // An apply that threw half-way left the books ahead of the maps: read the maps again.
     if (!this.trusted) this.readBack();
-    this.collect();
     for (const id of this.inMaps.unknownClasses) {
       // Its rows may be incomplete: as a new class it gets all of them.
       if (image.classes.has(id)) this.inMaps.classes.delete(id);
     }
     this.inMaps.unknownClasses.clear();
     const before = this.trusted ? this.current : undefined;
-    const settled = before?.endpoints === image.endpoints && before.sets === image.sets && bindings === this.bindings;
-    const wanted = settled ? [] : bindings.map((b) => [b, refOf(image, b)] as const);
-    const flips = wanted.some(([b, ref]) => this.endpoints.setOf(b) !== ref);
-    const plan = planDestinations(this.inMaps, image, flips);
-    const moves = flips || [plan.destinations4, plan.destinations6].some((d) => d.before.length + d.remove.length > 0);
-    const services = planServices(this.inMaps.services, image.services, { flips, moves }, MAX_BACKENDS);
-    // What an apply before this one left is as its Image says: what differs from that is all there is to do.
-    const changed = before ? changedKeys(before.classes, image.classes) : [...image.classes.keys()];
     if (!before) this.rowsKnown = false;
-    const batch = this.prepare(image, changed, plan.transitional);
-    this.checkRoom(batch, plan, services.added);
+    const settled = before?.endpoints === image.endpoints && before.sets === image.sets && bindings === this.bindings;
     if (!settled) this.endpoints.checkRoom(bindings);
+    let step = this.plan(image, bindings, before, settled);
+    let lack = this.lack(step);
+    if (lack && this.left.any) {
+      // What only waits to be deleted makes room.
+      this.tidy();
+      step = this.plan(image, bindings, before, settled);
+      lack = this.lack(step);
+    }
+    if (lack) throw lack;
+    const { batch, plan, services, wanted, flips } = step;
     this.remember(image, batch);
     this.trusted = false;
 
@@ -133,36 +141,109 @@ export class KernelMapStore implements MapStore {
     // Phase 3: epoch. Also where an earlier apply, or an agent before this one, may have died ahead of its own.
     if (written > 0 || flips || services.remove.length > 0 || !before) this.bumpEpoch();
 
-    // Phase 4: collect.
-    this.inFlight ||= flips;
-    const narrowed = plan.destinations4.settle.length + plan.destinations6.settle.length + services.settle.length;
-    const removed = plan.destinations4.remove.length + plan.destinations6.remove.length + services.remove.length;
-    if (flips && narrowed + removed > 0) this.letPass();
-    written += this.writer.writeDestinations4(plan.destinations4.settle);
-    written += this.writer.writeDestinations6(plan.destinations6.settle);
-    let deleted = this.writer.removeDestinations4(plan.destinations4.remove);
-    deleted += this.writer.removeDestinations6(plan.destinations6.remove);
-    written += this.writer.writeServices(services.settle);
-    deleted += this.writer.removeServices(services.remove);
-    if (!settled) deleted += this.endpoints.retain(bindings);
+    const gone = settled ? 0 : this.endpoints.retain(bindings);
+    if (gone > 0) this.bumpEpoch();
     this.bindings = bindings;
-    // Flows judged while destinations still showed their old atoms are judged once more.
-    if (narrowed + deleted > 0) this.bumpEpoch();
-
-    this.inFlight = true;
+    const removed = this.leave(image, step, before === undefined);
+    // Phase 4, where no packet is in the way.
+    if (!this.left.flipping) this.settle(this.left.now);
     this.trusted = true;
-    this.inMaps.destinations4 = image.destinations4;
-    this.inMaps.destinations6 = image.destinations6;
-    this.inMaps.services = image.services;
+    return { written, deleted: gone + removed, millis: performance.now() - start };
+  }
+
+  /** What there is to do, and what of it stands in the way of doing it at once. */
+  private plan(image: Image, bindings: readonly EndpointBinding[], before: Image | undefined, settled: boolean): Step {
+    const wanted = settled ? [] : bindings.map((b) => [b, refOf(image, b)] as const);
+    const flips = wanted.some(([b, ref]) => this.endpoints.setOf(b) !== ref);
+    const careful = flips || this.left.flipping;
+    const { destinations4, destinations6, services } = this.left;
+    const shown = { destinations4: destinations4.values, destinations6: destinations6.values };
+    const plan = planDestinations(this.inMaps, image, careful, shown);
+    const moves =
+      careful || [plan.destinations4, plan.destinations6].some((d) => d.before.length + d.remove.length > 0);
+    const how = { flips: careful, moves };
+    // What an apply before this one left is as its Image says: what differs from that is all there is to do.
+    const changed = before ? changedKeys(before.classes, image.classes) : [...image.classes.keys()];
+    return {
+      wanted,
+      flips,
+      changed,
+      plan,
+      services: planServices(this.inMaps.services, image.services, how, MAX_BACKENDS, services.values),
+      batch: batchFor(this.inMaps, image, changed, plan.transitional, this.rowsKnown),
+    };
+  }
+
+  /** Takes an Image that is in force into the books, with what the maps hold beside it. @returns entries to be deleted */
+  private leave(image: Image, { plan, services, flips, changed }: Step, anew: boolean): number {
+    const { left } = this;
+    const last = this.inMaps;
+    const now = left.next(flips);
+    const dead = [
+      ...left.replace(
+        left.destinations4,
+        plan.destinations4,
+        (key) => classAt(last.destinations4, key) === classAt(image.destinations4, key),
+      ),
+      ...left.replace(
+        left.destinations6,
+        plan.destinations6,
+        (key) => classAt(last.destinations6, key) === classAt(image.destinations6, key),
+      ),
+      ...(anew ? last.classes.keys() : changed),
+      ...plan.transitional.keys(),
+    ];
+    left.services.replace(services.shown, now, (key) => last.services.get(key) === image.services.get(key));
+    for (const id of left.classes.keys()) if (image.classes.has(id)) left.classes.delete(id);
+    for (const id of dead) if (last.classes.has(id) && !image.classes.has(id)) left.classes.set(id, now);
+    for (const id of last.sets.keys()) {
+      if (image.sets.has(id)) left.sets.delete(id);
+      else if (!left.sets.has(id)) left.sets.set(id, now);
+    }
+    left.strangers = last.strangers.length > 0;
+    last.destinations4 = image.destinations4;
+    last.destinations6 = image.destinations6;
+    last.services = image.services;
     this.current = image;
-    if (!before) this.maybeDead = undefined;
-    for (const id of [...changed, ...plan.transitional.keys()]) if (!image.classes.has(id)) this.maybeDead?.add(id);
-    return { written, deleted, millis: performance.now() - start };
+    return plan.destinations4.remove.length + plan.destinations6.remove.length + services.remove.length;
+  }
+
+  /** Phase 4 for what was written up to a moment: entries as the Image in force says. @returns how many were wrong */
+  private settle(moment: number): number {
+    const image = this.current as Image;
+    const { left, writer } = this;
+    const split = <K extends number | string>(
+      shown: Shown<K, number>,
+      wanted: (key: K) => number | undefined,
+    ): [DestinationWrite<K>[], K[]] => {
+      const writes: DestinationWrite<K>[] = [];
+      const gone: K[] = [];
+      for (const [key, classId] of shown.until(moment)) {
+        const to = wanted(key);
+        if (to === undefined) gone.push(key);
+        else if (to !== classId) writes.push({ key, classId: to });
+        // Who found it there must be through before its rows go.
+        if (!image.classes.has(classId) && this.inMaps.classes.has(classId)) left.classes.set(classId, left.now + 1);
+      }
+      return [writes, gone];
+    };
+    const [writes4, gone4] = split(left.destinations4, (key) => classAt(image.destinations4, key));
+    const [writes6, gone6] = split(left.destinations6, (key) => classAt(image.destinations6, key));
+    let n = writer.writeDestinations4(writes4) + writer.writeDestinations6(writes6);
+    n += writer.removeDestinations4(gone4) + writer.removeDestinations6(gone6);
+    const services = left.services.until(moment);
+    n += writer.writeServices(services.flatMap(([key]) => image.services.get(key) ?? []));
+    n += writer.removeServices(services.filter(([key]) => !image.services.has(key)).map(([, service]) => service));
+    left.next(false);
+    // Flows judged while destinations still showed their old atoms are judged once more.
+    if (n > 0) this.bumpEpoch();
+    return n;
   }
 
   private readBack(): void {
     this.inMaps = recover(this.maps, this.journal);
     this.rulesOf = undefined;
+    this.left.clear();
   }
 
   /**
@@ -175,152 +256,100 @@ export class KernelMapStore implements MapStore {
     return strangers.length;
   }
 
-  /** Deletes the rows of sets and classes that the Image in force does not name. */
-  collect(): number {
-    const image = this.current;
-    if (!image) return 0;
-    let deleted = 0;
-    const dead = [...this.inMaps.sets.values()].filter((s) => !image.sets.has(s.id));
-    const deadClasses = [...(this.maybeDead ?? this.inMaps.classes.keys())].filter(
-      (c) => this.inMaps.classes.has(c) && !image.classes.has(c),
-    );
-    this.maybeDead = new Set();
-    if (dead.length === 0 && deadClasses.length === 0 && this.inMaps.strangers.length === 0) return 0;
-    this.letPass();
-    for (const set of dead) {
-      deleted += this.writer.removeSet(set, this.inMaps.rows.get(set.id) ?? new Set());
-      this.inMaps.sets.delete(set.id);
-      this.inMaps.rows.delete(set.id);
+  /** Phase 4, now: blocks, some tens of milliseconds, until packets that are being judged are through. Returns how many entries it changed. */
+  tidy(): number {
+    let n = 0;
+    while (this.current && this.trusted && this.left.any) {
+      const moment = this.left.now;
+      sys.waitForPrograms();
+      n += this.tidyUpTo(moment);
     }
-    for (const [id, classes] of this.inMaps.rows) {
-      const set = this.inMaps.sets.get(id) as PolicySet;
-      const old = deadClasses.filter((c) => classes.has(c));
-      deleted += this.writer.removeClassRows(set, old);
-      for (const c of old) classes.delete(c);
+    return n;
+  }
+
+  /** Phase 4 without blocking. Resolves when nothing is left; rejects with the kernel's word, and the next apply() reads the maps anew. */
+  tidyLater(): Promise<void> {
+    const all = async () => {
+      while (this.current && this.trusted && (this.left.any || this.left.flipping) && !this.closed) {
+        const moment = this.left.now;
+        await sys.programsEnded();
+        if (this.trusted && !this.closed) this.tidyUpTo(moment);
+      }
+    };
+    this.tidying ??= all().finally(() => {
+      this.tidying = undefined;
+    });
+    return this.tidying;
+  }
+
+  /** Every program that ran at this moment has ended. */
+  private tidyUpTo(moment: number): number {
+    const image = this.current as Image;
+    const { left, inMaps } = this;
+    left.passed(moment);
+    this.trusted = false;
+    let n = this.settle(moment);
+    const sets = [...left.sets].filter(([, since]) => since <= moment).map(([id]) => id);
+    for (const id of sets) {
+      const set = inMaps.sets.get(id);
+      if (set) n += this.writer.removeSet(set, inMaps.rows.get(id) ?? new Set());
+      inMaps.sets.delete(id);
+      inMaps.rows.delete(id);
+      left.sets.delete(id);
     }
-    for (const c of deadClasses) this.inMaps.classes.delete(c);
-    for (const stranger of this.inMaps.strangers) if (!image.sets.has(stranger.set)) deleted += stranger.remove();
-    this.inMaps.strangers = [];
-    this.takeRules(image);
-    this.journal?.keep(image.sets, this.inMaps.classes);
-    return deleted;
+    const shown = left.shownClasses();
+    const classes = [...left.classes].filter(([id, since]) => since <= moment && !shown.has(id)).map(([id]) => id);
+    for (const [id, have] of classes.length > 0 ? inMaps.rows : []) {
+      const old = classes.filter((c) => have.has(c));
+      n += this.writer.removeClassRows(inMaps.sets.get(id) as PolicySet, old);
+      for (const c of old) have.delete(c);
+    }
+    for (const id of classes) {
+      inMaps.classes.delete(id);
+      left.classes.delete(id);
+    }
+    for (const stranger of inMaps.strangers) if (!image.sets.has(stranger.set)) n += stranger.remove();
+    inMaps.strangers = [];
+    left.strangers = false;
+    if (sets.length + classes.length > 0) this.journal?.keep(inMaps.sets, inMaps.classes);
+    if (left.sets.size === 0) this.takeRules(image);
+    this.trusted = true;
+    return n;
   }
 
   verify(repair: boolean): string[] {
     if (!this.current) return [];
-    this.collect();
+    this.tidy();
     return verifyMaps(this.maps, this.current, this.inMaps.rows, this.endpoints, repair);
   }
 
   fill(): MapFill[] {
-    return Object.entries(this.counts()).map(([name, entries]) => ({
-      name,
-      entries: entries(),
-      max: this.maxOf(name),
-    }));
+    return Object.entries({ endpoints: () => this.endpoints.size, ...entriesOf(this.inMaps, this.left) }).map(
+      ([name, entries]) => ({
+        name,
+        entries: entries(),
+        max: this.maxOf(name),
+      }),
+    );
   }
 
+  /** What is left of the last update is settled first: nobody else would, until the next agent comes. */
   close(): void {
+    this.closed = true;
+    if (this.left.any) this.tidy();
     this.endpoints.close();
-  }
-
-  /** A packet that read what was in force before the last write may be held up for as long as its CPU is: it is waited for. */
-  private letPass(): void {
-    if (this.inFlight) sys.waitForPrograms();
-    this.inFlight = false;
   }
 
   private bumpEpoch(): void {
     Atomics.add(this.state, encode.EPOCH_WORD, 1);
   }
 
+  private lack(step: Step): AgentError | undefined {
+    return tooLarge(step, entriesOf(this.inMaps, this.left), (name) => this.maxOf(name));
+  }
+
   private maxOf(name: string): number {
     return encode.map(this.maps, name).maxEntries;
-  }
-
-  /** Entries that each map holds. */
-  private counts(): Record<string, () => number> {
-    const total = (large: boolean, of: (s: PolicySet) => number) => {
-      let n = 0;
-      for (const s of this.inMaps.sets.values()) if (s.large === large) n += of(s);
-      return n;
-    };
-    const rows = (s: PolicySet) => (this.inMaps.rows.get(s.id)?.size ?? 0) + fixedRows(s).length;
-    const ports = (s: PolicySet) => portEntries(s).length;
-    const rules = (s: PolicySet) => s.rules.length;
-    return {
-      endpoints: () => this.endpoints.size,
-      destinations4: () => sizeOf(this.inMaps.destinations4),
-      destinations6: () => sizeOf(this.inMaps.destinations6),
-      class_rules: () => total(false, rows),
-      class_rules_large: () => total(true, rows),
-      port_rules: () => total(false, ports),
-      port_rules_large: () => total(true, ports),
-      rules: () => total(false, rules) + total(true, rules),
-      services: () => this.inMaps.services.size,
-    };
-  }
-
-  /**
-   * New sets, and the rows that old and new sets need for old, new and transitional classes.
-   * @param changed classes that may be new
-   */
-  private prepare(image: Image, changed: readonly number[], transitional: Plan['transitional']): Batch {
-    const sets = [...image.sets.values()].filter((s) => !this.inMaps.sets.has(s.id));
-    const fresh = new Map<number, readonly number[]>();
-    for (const id of changed) {
-      const atoms = image.classes.get(id);
-      if (atoms && !this.inMaps.classes.has(id)) fresh.set(id, atoms);
-    }
-    for (const [id, atoms] of transitional) if (!this.inMaps.classes.has(id)) fresh.set(id, atoms);
-    const rows: Batch['rows'] = [];
-    const add = (set: PolicySet, classes: Iterable<readonly [number, readonly number[]]>) => {
-      const have = this.inMaps.rows.get(set.id);
-      for (const [classId, atoms] of classes) {
-        if (have?.has(classId)) continue;
-        const row = classRow(set, atoms);
-        if (row) rows.push({ set, classId, row });
-      }
-    };
-    // An agent before this one may have died when the journal knew a class, and not all of its rows were written.
-    if (!this.rowsKnown) for (const set of this.inMaps.sets.values()) add(set, this.inMaps.classes);
-    if (fresh.size > 0) for (const set of this.inMaps.sets.values()) add(set, fresh);
-    for (const set of sets) {
-      add(set, this.inMaps.classes);
-      add(set, fresh);
-    }
-    return { sets, classes: fresh, rows };
-  }
-
-  private checkRoom(batch: Batch, plan: Plan, services: number): void {
-    const count = (large: boolean, of: (s: PolicySet) => number) =>
-      batch.sets.filter((s) => s.large === large).reduce((n, s) => n + of(s), 0);
-    const rows = (large: boolean) =>
-      batch.rows.filter((r) => r.set.large === large).length + count(large, (s) => fixedRows(s).length);
-    const more: Record<string, number> = {
-      destinations4: plan.destinations4.before.length,
-      destinations6: plan.destinations6.before.length,
-      class_rules: rows(false),
-      class_rules_large: rows(true),
-      port_rules: count(false, (s) => portEntries(s).length),
-      port_rules_large: count(true, (s) => portEntries(s).length),
-      rules: batch.sets.reduce((n, s) => n + s.rules.length, 0),
-      services,
-    };
-    const entries = this.counts();
-    for (const [name, added] of Object.entries(more)) {
-      if (added === 0) continue;
-      const need = (entries[name]?.() ?? 0) + added;
-      const max = this.maxOf(name);
-      if (need <= max) continue;
-      throw new AgentError(
-        'TOO_LARGE',
-        `map ${name} holds ${max} entries; these policies need ${need} while they replace the old ones`,
-        {
-          hint: `raise it with --map-size ${name}=${2 ** Math.ceil(Math.log2(need))}, or use fewer or wider CIDRs; the last complete policy stays in force`,
-        },
-      );
-    }
   }
 
   /** Takes the new content into the books, on disk first: whoever comes after a crash must know what may be there. */
@@ -346,13 +375,6 @@ export class KernelMapStore implements MapStore {
     this.rulesOf = image.rules;
     this.rulesLeft = false;
   }
-}
-
-interface Batch {
-  sets: PolicySet[];
-  /** New ones, with their atoms. */
-  classes: ReadonlyMap<number, readonly number[]>;
-  rows: { set: PolicySet; classId: number; row: Uint32Array }[];
 }
 
 /** What the endpoint's `set` field shall hold: the id with its flags; 0n where no policy selects it. */

@@ -59,9 +59,6 @@ interface Placed {
   readonly closed: readonly string[];
 }
 
-/** Rows that nothing names are deleted this long after the flip: packets in flight are gone by then. */
-const COLLECT_AFTER_MS = 100;
-
 export class Reconciler {
   private current: InForceState | undefined;
   private hooks: readonly HookState[] = [];
@@ -70,7 +67,6 @@ export class Reconciler {
   private shown = new Set<string>();
   private timer: NodeJS.Timeout | undefined;
   private again: NodeJS.Timeout | undefined;
-  private collector: NodeJS.Timeout | undefined;
   private failure: Problem | undefined;
   private closed = false;
   private network = true;
@@ -159,7 +155,6 @@ export class Reconciler {
     this.closed = true;
     clearTimeout(this.timer);
     clearTimeout(this.again);
-    clearTimeout(this.collector);
   }
 
   private reconcile(): void {
@@ -242,9 +237,10 @@ export class Reconciler {
     const all = [...snapshot.problems, ...problems, ...bindings.problems, ...refused];
     this.current = { snapshot, ir, image, bindings, endpoints, problems: all, lastApply, appliedAt: Date.now() };
     this.report([...all, ...this.attachProblems]);
-    clearTimeout(this.collector);
-    this.collector = setTimeout(() => store.collect(), COLLECT_AFTER_MS);
-    this.collector.unref();
+    store.tidyLater().catch((e: unknown) => {
+      this.parts.log.error('what is left of the last policies cannot be removed', { error: (e as Error).message });
+      this.schedule();
+    });
     this.onApplied(this.current);
   }
 

@@ -17,8 +17,20 @@ export type Signature = readonly [result: CType, args: readonly CType[]];
 
 type Native = (...args: unknown[]) => unknown;
 
+/** A function of a library. */
+export interface Bound {
+  (...args: unknown[]): unknown;
+  /** The same call in a thread of its own, for what waits in the kernel. errno is not to be had. */
+  later(...args: unknown[]): Promise<unknown>;
+}
+
+/** As ffi-napi has it: the last argument is a callback. */
+interface Foreign extends Native {
+  async(...args: unknown[]): void;
+}
+
 interface Napi {
-  Library(name: string, functions: Record<string, Signature>): Record<string, Native>;
+  Library(name: string, functions: Record<string, Signature>): Record<string, Foreign>;
   Callback(result: CType, args: readonly CType[], fn: Native): Buffer;
   errno(): number;
 }
@@ -38,9 +50,9 @@ const ref = require('ref-napi') as Ref;
  * without the library can run everything that does not need it.
  * @throws AgentError KERNEL, on that first call, where library or function is missing
  */
-export function library<T extends Record<string, Signature>>(name: string, functions: T): { [K in keyof T]: Native } {
-  let bound: Record<string, Native> | undefined;
-  const bind = (): Record<string, Native> => {
+export function library<T extends Record<string, Signature>>(name: string, functions: T): { [K in keyof T]: Bound } {
+  let bound: Record<string, Foreign> | undefined;
+  const bind = (): Record<string, Foreign> => {
     try {
       return napi.Library(name, functions as Record<string, Signature>);
     } catch (e) {
@@ -50,17 +62,24 @@ export function library<T extends Record<string, Signature>>(name: string, funct
       });
     }
   };
-  const out: Record<string, Native> = {};
+  const native = (key: string): Foreign => {
+    bound ??= bind();
+    return bound[key] as Foreign;
+  };
+  const out: Record<string, Bound> = {};
   for (const key of Object.keys(functions)) {
-    out[key] = (...args) => {
-      bound ??= bind();
+    const later = (...args: unknown[]): Promise<unknown> =>
+      new Promise((resolve, reject) => {
+        native(key).async(...args, (error: Error | null, result: unknown) => (error ? reject(error) : resolve(result)));
+      });
+    const first = (...args: unknown[]) => {
       // From now on the function itself, without this step.
-      const native = bound[key] as Native;
-      out[key] = native;
-      return native(...args);
+      out[key] = Object.assign(native(key), { later });
+      return native(key)(...args);
     };
+    out[key] = Object.assign(first, { later });
   }
-  return out as { [K in keyof T]: Native };
+  return out as { [K in keyof T]: Bound };
 }
 
 /** A C function pointer that calls `fn`. Whoever passes it on keeps it referenced for as long as C may call it. */

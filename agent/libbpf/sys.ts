@@ -93,7 +93,14 @@ export const sys = {
     }
   },
 
-  /** Blocks until every program that runs now, on any CPU, has ended; milliseconds. */
+  /** Resolves when every program that runs now, on any CPU, has ended: some tens of milliseconds. */
+  async programsEnded(): Promise<void> {
+    const nr = NR_MEMBARRIER[process.arch];
+    if (nr !== undefined && Number(await libc.syscall.later(nr, MEMBARRIER_CMD_GLOBAL, ffi.NULL, 0)) === 0) return;
+    await new Promise((resolve) => setTimeout(resolve, GRACE_MS));
+  },
+
+  /** The same, blocking. */
   waitForPrograms(): void {
     const nr = NR_MEMBARRIER[process.arch];
     if (nr !== undefined && Number(libc.syscall(nr, MEMBARRIER_CMD_GLOBAL, ffi.NULL, 0)) === 0) return;

@@ -7,7 +7,7 @@
  * old and new atoms: the old set finds its atoms in it, and so does the new one.
  * Only when no packet reads an old set any more does it settle to the new class.
  */
-import { classAt, type Destinations, stepBetween } from './edited.js';
+import { ascending, classAt, type Destinations, type Edits, edited4, edited6, stepBetween } from './edited.js';
 import { contentId } from './ids.js';
 import { type Family, IPV4, IPV6 } from './prefix.js';
 import type { Destinations4, Destinations6, Image } from './types.js';
@@ -25,6 +25,14 @@ export interface DestinationPlan<K> {
   readonly settle: DestinationWrite<K>[];
   /** After `settle`: prefixes that say no more than what covers them. */
   readonly remove: K[];
+  /** What those of `settle` and `remove` show until then. */
+  readonly shown: Map<K, number>;
+}
+
+/** Prefixes that show another class in the maps than the Image in force says: an earlier update has not settled yet. */
+export interface ShownDestinations {
+  readonly destinations4: ReadonlyMap<number, number>;
+  readonly destinations6: ReadonlyMap<string, number>;
 }
 
 /** What the maps hold now, as far as planning must know it. */
@@ -41,8 +49,12 @@ export interface Plan {
   readonly transitional: ReadonlyMap<number, readonly number[]>;
 }
 
-/** @param flips whether any endpoint changes its set: without, classes may change in one step */
-export function planDestinations(now: InForce, next: Image, flips: boolean): Plan {
+/**
+ * @param flips whether any endpoint changes its set, or packets may still be judged by a set that one had before: without,
+ * classes may change in one step
+ * @param shown where the maps are not as `now` says; also prefixes that `now` has no more
+ */
+export function planDestinations(now: InForce, next: Image, flips: boolean, shown?: ShownDestinations): Plan {
   const transitional = new Map<number, readonly number[]>();
   const atomsOf = (id: number): readonly number[] => now.classes.get(id) ?? next.classes.get(id) ?? [];
   const unions = new Map<string, number>();
@@ -58,8 +70,8 @@ export function planDestinations(now: InForce, next: Image, flips: boolean): Pla
     return id;
   };
   return {
-    destinations4: planFamily(now.destinations4, next.destinations4, IPV4, union),
-    destinations6: planFamily(now.destinations6, next.destinations6, IPV6, union),
+    destinations4: planFamily(now.destinations4, next.destinations4, IPV4, union, edited4, shown?.destinations4),
+    destinations6: planFamily(now.destinations6, next.destinations6, IPV6, union, edited6, shown?.destinations6),
     transitional,
   };
 }
@@ -78,8 +90,19 @@ function planFamily<K extends number | string>(
   next: Destinations<K>,
   family: Family<K>,
   union: Union,
+  edited: (from: Destinations<K>, edits: Edits<K>) => Destinations<K>,
+  shown: ReadonlyMap<K, number> = new Map(),
 ): DestinationPlan<K> {
   const step = stepBetween(now, next);
+  if (shown.size > 0) {
+    const edits = [...shown].sort(([a], [b]) => ascending(a, b));
+    const actual = edited(now, edits);
+    if (step) {
+      const keys = [...new Set([...step, ...shown.keys()])].sort(ascending);
+      return planStep(actual, next, family, union, keys);
+    }
+    now = actual;
+  }
   if (step) return planStep(now, next, family, union, step);
   const listed = (d: Destinations<K>): Sorted<K> => {
     const { keys, classes } = d as { keys: ArrayLike<number | string>; classes: Float64Array };
@@ -99,7 +122,7 @@ function merge<K extends number | string>(
   union: Union,
 ): DestinationPlan<K> {
   const { covers } = family;
-  const plan: DestinationPlan<K> = { before: [], settle: [], remove: [] };
+  const plan: DestinationPlan<K> = { before: [], settle: [], remove: [], shown: new Map() };
   const equal = (i: number, j: number) => now.key(i) === next.key(j) && now.classId(i) === next.classId(j);
   const least = Math.min(now.size, next.size);
   let start = 0;
@@ -140,6 +163,7 @@ function merge<K extends number | string>(
     if (!inNow || between !== from) plan.before.push({ key, classId: between });
     if (inNext && between !== to) plan.settle.push({ key, classId: to });
     if (!inNext) plan.remove.push(key);
+    if (!inNext || between !== to) plan.shown.set(key, between);
     if (inNow) {
       top(nowStack, key);
       nowStack.push({ key, classId: from });
@@ -166,7 +190,7 @@ function planStep<K extends number | string>(
   union: Union,
   keys: readonly K[],
 ): DestinationPlan<K> {
-  const plan: DestinationPlan<K> = { before: [], settle: [], remove: [] };
+  const plan: DestinationPlan<K> = { before: [], settle: [], remove: [], shown: new Map() };
   const covering = (d: Destinations<K>, key: K): number => {
     let classId = 0;
     for (const outer of around(key)) classId = classAt(d, outer) ?? classId;
@@ -181,6 +205,7 @@ function planStep<K extends number | string>(
     if (old === undefined || between !== from) plan.before.push({ key, classId: between });
     if (wanted !== undefined && between !== to) plan.settle.push({ key, classId: to });
     if (wanted === undefined) plan.remove.push(key);
+    if (wanted === undefined || between !== to) plan.shown.set(key, between);
   }
   return plan;
 }

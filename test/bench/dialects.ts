@@ -37,7 +37,7 @@ export async function dialects(): Promise<Result[]> {
   const objects = [...clusterObjects(), ...supportingObjects(), ...allPolicies()];
   const pipeline = fromNothing(objects);
   const cold = pipeline.took;
-  const took = changes(pipeline.last);
+  const took = await changes(pipeline.last);
   const text = (list: readonly number[]) =>
     `median ${median(list).toFixed(1)} ms, p99 ${percentile(list, 99).toFixed(1)} ms`;
   return [
@@ -77,15 +77,18 @@ function fromNothing(objects: readonly Json[]): { took: number[]; last: Pipeline
 }
 
 /** One object after the other, into maps; every second policy is one that is in force on this node. */
-function changes(pipeline: Pipeline): { policies: number[]; supporting: number[] } {
+async function changes(pipeline: Pipeline): Promise<{ policies: number[]; supporting: number[] }> {
   const programs = loadForTest();
   const store = new KernelMapStore(programs.maps);
   try {
     pipeline.into(store);
     const { maps } = pipeline.take([]);
     progress(`first time into the maps: ${Math.round(maps)} ms`);
-    const once = (object: Json): number => {
+    const once = async (object: Json): Promise<number> => {
       const { read, ir, image, maps } = pipeline.take([structuredClone(object)]);
+      // The next change comes at once, as it may in an agent: its other work has a turn in between.
+      void store.tidyLater();
+      await new Promise((resolve) => setImmediate(resolve));
       return read + ir + image + maps;
     };
     const kinds = Object.keys(MIX) as Kind[];
@@ -95,14 +98,14 @@ function changes(pipeline: Pipeline): { policies: number[]; supporting: number[]
       const kind = kinds[i % kinds.length] as Kind;
       const turn = Math.floor(i / kinds.length);
       const n = (turn % 2 === 0 ? (turn * 37) % LOCAL_NAMESPACES : turn * 997) % MIX[kind];
-      rounds.at(-1)?.push(once(policyObject(kind, n, i + 1)));
+      rounds.at(-1)?.push(await once(policyObject(kind, n, i + 1)));
     }
     const p99 = (list: readonly number[]) => percentile(list, 99);
     progress(`one change: p99 of the rounds ${rounds.map((r) => p99(r).toFixed(1)).join(', ')} ms`);
     const policies = rounds.sort((a, b) => p99(a) - p99(b))[0] as number[];
     const supporting: number[] = [];
     for (let i = 0; i < SUPPORTING_CHANGES; i++) {
-      supporting.push(once(i % 2 === 0 ? networkSet(i, i + 1) : cidrGroup(i, i + 1)));
+      supporting.push(await once(i % 2 === 0 ? networkSet(i, i + 1) : cidrGroup(i, i + 1)));
     }
     return { policies, supporting };
   } finally {

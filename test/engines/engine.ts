@@ -135,6 +135,7 @@ export class Kernel implements Engine {
   become(key: string): void {
     if (key === this.#from) return;
     this.store.apply(this.#image, [this.binding(key)]);
+    if (!this.store.settled) this.store.tidy();
     this.#from = key;
   }
 

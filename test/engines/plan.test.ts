@@ -5,6 +5,8 @@
  */
 import t from 'tap';
 import { Compiler } from '../../src/compile/index.js';
+import { Shown } from '../../agent/leftovers.js';
+import { classAt } from '../../src/image/edited.js';
 import { planDestinations } from '../../src/image/plan.js';
 import { simulate } from '../../src/image/simulate.js';
 import type { Image, Packet } from '../../src/image/types.js';
@@ -210,4 +212,88 @@ t.test('every prefix of an update is the old policy or the new one', async (t) =
     t.strictSame([...d6].sort(), next.destinations6.keys.map((k, i) => [k, next.destinations6.classes[i]]).sort());
   }
   t.comment(`${states} intermediate states`);
+});
+
+t.test('updates come before the ones ahead of them have settled', async (t) => {
+  const rounds = Number(process.env.EA_ROUNDS ?? 100);
+  let [states, waiting] = [0, 0];
+  for (let round = 0; round < rounds; round++) {
+    const compiler = new Compiler();
+    const images = Array.from({ length: 6 }, () => compiler.compile(randomIr(), snapshot, ['default/a']));
+    const set = (image: Image) => image.endpoints.get('default/a') as number;
+    const first = images[0] as Image;
+    const d4 = new Map(Array.from(first.destinations4.keys, (k, i) => [k, first.destinations4.classes[i] as number]));
+    const d6 = new Map(first.destinations6.keys.map((k, i) => [k, first.destinations6.classes[i] as number]));
+    const classes = new Map(images.flatMap((i) => [...i.classes]));
+    const [shown4, shown6] = [new Shown<number, number>(), new Shown<string, number>()];
+    const answers = images.map((image) => packets.map((p) => answer(image, p)));
+    /** Packets may be judged by the set of any of these. */
+    let oldest = 0;
+    let now = 0;
+    const check = (step: string) => {
+      for (let n = oldest; n <= now; n++) {
+        states++;
+        const image = halfway(images[n] as Image, images[n] as Image, classes, d4, d6, set(images[n] as Image));
+        packets.forEach((p, i) => {
+          const got = answer(image, p);
+          if (got !== answers[n]?.[i])
+            throw new Error(
+              `seed ${seed} round ${round}, ${step}, judged by ${n} of ${now}: ${JSON.stringify(p)} got ${got}`,
+            );
+        });
+      }
+    };
+    const settle = (moment: number) => {
+      oldest = moment;
+      const image = images[now] as Image;
+      for (const [key] of shown4.until(moment)) {
+        const wanted = classAt(image.destinations4, key);
+        if (wanted !== undefined) d4.set(key, wanted);
+        else d4.delete(key);
+        check('settle');
+      }
+      for (const [key] of shown6.until(moment)) {
+        const wanted = classAt(image.destinations6, key);
+        if (wanted !== undefined) d6.set(key, wanted);
+        else d6.delete(key);
+        check('settle');
+      }
+    };
+    for (let n = 1; n < images.length; n++) {
+      const [old, next] = [images[n - 1] as Image, images[n] as Image];
+      const inForce = { destinations4: old.destinations4, destinations6: old.destinations6, classes };
+      const shown = { destinations4: shown4.values, destinations6: shown6.values };
+      const plan = planDestinations(inForce, next, true, shown);
+      for (const [id, atoms] of plan.transitional) classes.set(id, atoms);
+      for (const w of plan.destinations4.before) {
+        d4.set(w.key, w.classId);
+        check('before');
+      }
+      for (const w of plan.destinations6.before) {
+        d6.set(w.key, w.classId);
+        check('before');
+      }
+      now = n;
+      const same =
+        <K extends number | string>(a: Parameters<typeof classAt<K>>[0], b: Parameters<typeof classAt<K>>[0]) =>
+        (key: K) =>
+          classAt(a, key) === classAt(b, key);
+      shown4.replace(plan.destinations4.shown, n, same<number>(old.destinations4, next.destinations4));
+      shown6.replace(plan.destinations6.shown, n, same<string>(old.destinations6, next.destinations6));
+      check('flip');
+      waiting += shown4.size + shown6.size;
+      // Of what was written so far some, all or nothing is known to be through.
+      if (random(2) === 0) settle(oldest + random(n - oldest + 1));
+    }
+    settle(now);
+    const last = images[now] as Image;
+    t.strictSame(
+      [...d4].sort((a, b) => a[0] - b[0]),
+      Array.from(last.destinations4.keys, (k, i) => [k, last.destinations4.classes[i]]),
+      `round ${round}: ends as the last Image`,
+    );
+    t.strictSame([...d6].sort(), last.destinations6.keys.map((k, i) => [k, last.destinations6.classes[i]]).sort());
+  }
+  t.ok(waiting > 0);
+  t.comment(`${states} intermediate states, ${waiting} entries were waiting`);
 });

@@ -44,6 +44,7 @@ function policy(...allow: Partial<Rule>[]): void {
   kernel.use(world(allow));
   binding ??= kernel.binding('default/web');
   kernel.store.apply(kernel.image, [binding]);
+  kernel.store.tidy();
 }
 
 const flows = kernel.programs.maps.flows as BpfMap;

@@ -142,6 +142,7 @@ export class ManyPackets {
     this.#apply();
   }
 
+  /** Several updates may come before the next packet: what the first ones leave, the next ones find. */
   #apply(): void {
     this.#store.apply(
       this.#image,
@@ -177,6 +178,7 @@ export class ManyPackets {
 
   /** BPF_PROG_TEST_RUN, with buffers that are made once. */
   #run(bytes: Buffer, program: Hook): number {
+    if (!this.#store.settled) this.#store.tidy();
     const attr = this.#attr.fill(0);
     attr.writeUInt32LE(this.#programs.programs[program].fd, 0);
     attr.writeUInt32LE(bytes.length, 8);

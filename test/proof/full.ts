@@ -71,6 +71,7 @@ function policyMaps(say: Say): number {
       const use = (world: Policies) => {
         kernel.use(world);
         kernel.store.apply(kernel.image, [binding]);
+        kernel.store.tidy();
       };
       kernel.use(policies(1, 1));
       const binding = kernel.binding('default/web');
@@ -134,6 +135,7 @@ function endpointMaps(say: Say): number {
       if (kernel.store.epoch !== epoch) say(`${map} full: refused after its first write`);
       say1s(kernel.store.verify(false), (what) => say(`${map} full, as before: ${what}`));
       kernel.store.apply(before, [one]);
+      kernel.store.tidy();
       say1s(kernel.store.verify(false), (what) => say(`${map} full: ${what}`));
     }
   } catch (e) {

@@ -2,6 +2,7 @@
  * Torn: packets are judged on both CPUs while the maps go from one set of policies to another and back, thousands of
  * times. Each verdict, and the rule it names, must be one of the two that the sets give.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { KernelMapStore } from '../../agent/map-store.js';
 import { Compiler } from '../../src/compile/index.js';
 import { simulate } from '../../src/image/simulate.js';
@@ -46,16 +47,23 @@ export async function hammerPair(binary: string, pair: Pair, flips: number): Pro
     const ends = { uid: from, ifindex: IFINDEX, ifname: 'lo', id: 7, mac: '', l3: false } as const;
     const bindings = [{ ...ends, key: from, ips, kind: 'pod' as const }];
     store.apply(images[0] as Image, bindings);
+    store.tidy();
     const { each, repeat } = lines(pair.packets, images, ips);
     const hammers = [
       await Hammer.start(binary, 1, programs, [...each, ...repeat], true),
       await Hammer.start(binary, 0, programs, repeat.length > 0 ? repeat : each, false),
     ];
+    const when = new Random(flips);
     for (let i = 1; i <= flips; i++) {
       store.apply(images[i % 2] as Image, bindings);
-      // Now and then the other work of an agent has its turn.
-      if (i % 64 === 0) await new Promise((resolve) => setImmediate(resolve));
+      // The next one comes when this one has settled, or while it is about to, or several come at once.
+      const settled = store.tidyLater();
+      const pause = when.below(4);
+      if (pause === 0) await settled;
+      else if (pause === 1) await sleep(when.below(30));
+      else await new Promise((resolve) => setImmediate(resolve));
     }
+    await store.tidyLater();
     const ended = await Promise.all(hammers.map((h) => h.stop()));
     const differences = store.verify(false).map((d) => `a map differs afterwards: ${d}`);
     return {

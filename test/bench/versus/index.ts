@@ -18,7 +18,7 @@ const ALL: readonly Competitor[] = [none, floor, ...others, ours];
 export async function versus(options: { quick: boolean }): Promise<Result[]> {
   const effort = options.quick ? QUICK : FULL;
   const packets = packetFigures(effort);
-  const inAgent = applied(effort);
+  const inAgent = await applied(effort);
   const samples = await sideBySide(effort);
   const all = { samples, packets, applied: inAgent, effort, names: ALL.map((c) => c.name), quick: options.quick };
   report(all);
