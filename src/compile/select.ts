@@ -28,6 +28,19 @@ interface Remembered {
   readonly selections: readonly Selection[];
 }
 
+/** Policies that came into a tier and left it, in one round. */
+interface Step {
+  readonly round: number;
+  readonly came: readonly IrPolicy[];
+  readonly left: ReadonlySet<IrPolicy>;
+}
+
+/** Steps that are remembered, and policies in one of them: beyond that all candidates are asked again. */
+const STEPS = 8;
+const FEW = 16;
+
+const NONE: readonly IrPolicy[] = [];
+
 export class Selector {
   /** By what makes two tiers the same one. */
   private tiers = new Map<string, TierIndex>();
@@ -59,8 +72,11 @@ export class Selector {
 
   private find(tier: TierIndex, pod: Pod, snapshot: Snapshot, before: Found | undefined): Found {
     if (before && tier.changedFor(pod.namespace) <= before.round) return before;
-    const policies = tier.candidates(pod).filter((policy) => governs(policy, pod, snapshot));
     const old = before?.selection;
+    const selects = (policy: IrPolicy) => governs(policy, pod, snapshot);
+    const policies =
+      (before && tier.since(before.round, old?.policies ?? NONE, isNode(pod), selects)) ??
+      tier.candidates(pod).filter(selects);
     const same = old ? sameList(old.policies, policies) : before && policies.length === 0;
     const selection = same ? old : policies.length > 0 ? { tier: tier.head, policies } : undefined;
     return { round: this.round, selection };
@@ -95,6 +111,10 @@ class TierIndex {
   /** When policies that name a namespace changed last; of those that name none, `changed`. */
   private readonly changes = new Map<string, number>();
   private changed = 0;
+  private readonly byPolicy = new Map<IrPolicy, Placed>();
+  private steps: readonly Step[] = [];
+  /** Of rounds after this one each step is remembered. */
+  private known = 0;
 
   constructor(tier: Tier) {
     this.head = Object.freeze({ ...tier, policies: [] });
@@ -113,14 +133,55 @@ class TierIndex {
     return placed.sort((a, b) => a.at - b.at).map(({ policy }) => policy);
   }
 
+  /**
+   * What selects a sender, by what did in an earlier round and what came and went since; undefined: not remembered.
+   * @param selects asks one policy
+   */
+  since(
+    round: number,
+    before: readonly IrPolicy[],
+    node: boolean,
+    selects: (policy: IrPolicy) => boolean,
+  ): readonly IrPolicy[] | undefined {
+    if (round < this.known) return undefined;
+    let policies = before;
+    for (const { round: at, came, left } of this.steps) {
+      if (at <= round) continue;
+      const more = came.filter((policy) => node === (policy.nodes !== undefined) && selects(policy));
+      if (more.length > 0 || policies.some((p) => left.has(p)))
+        policies = [...policies.filter((p) => !left.has(p)), ...more];
+    }
+    if (policies === before) return before;
+    const place = (policy: IrPolicy) => this.byPolicy.get(policy)?.at ?? 0;
+    return [...policies].sort((a, b) => place(a) - place(b));
+  }
+
+  private note(round: number, came: readonly Placed[], left: readonly Placed[]): void {
+    if (came.length + left.length > FEW) {
+      this.steps = [];
+      this.known = round;
+      return;
+    }
+    const step = { round, came: came.map((one) => one.policy), left: new Set(left.map((one) => one.policy)) };
+    if (this.steps.length === STEPS) this.known = (this.steps[0] as Step).round;
+    this.steps = [...this.steps.slice(1 - STEPS), step];
+  }
+
   take(policies: readonly IrPolicy[], round: number): void {
     if (policies === this.policies) return;
     const same = new Unchanged(this.policies, policies);
     const added = same.added().map((policy, i): Placed => ({ policy, at: same.common + i }));
     const removed = this.placed.slice(same.common, same.common + same.removed().length);
     const placed = [...this.placed.slice(0, same.common), ...added, ...this.placed.slice(same.common + removed.length)];
-    for (const one of removed) this.put(one, round, (set) => set.delete(one));
-    for (const one of added) this.put(one, round, (set) => set.add(one));
+    for (const one of removed) {
+      this.byPolicy.delete(one.policy);
+      this.put(one, round, (set) => set.delete(one));
+    }
+    for (const one of added) {
+      this.byPolicy.set(one.policy, one);
+      this.put(one, round, (set) => set.add(one));
+    }
+    this.note(round, added, removed);
     if (added.length !== removed.length) placed.forEach((one, at) => (one.at = at));
     this.placed = placed;
     this.policies = policies;

@@ -1,6 +1,5 @@
 /** All dialects → one IR. */
 import type { Problem } from '../errors.js';
-import { isRecord } from '../identity/fields.js';
 import { apiGroup } from '../identity/kinds.js';
 import { changedKeys } from '../identity/shared-map.js';
 import type { RawPolicy, Snapshot } from '../identity/snapshot.js';
@@ -10,10 +9,12 @@ import { adminNetworkPolicy } from './adminnetworkpolicy.js';
 import { clusterNetworkPolicy } from './clusternetworkpolicy.js';
 import { cilium } from './cilium/index.js';
 import { calico } from './calico/index.js';
-import type { Dialect, Fault, Placed, Understood } from './dialect.js';
+import type { Dialect, Placed, Understood } from './dialect.js';
+import { annotationsOf, enforcementProblems, isAudit, staged } from './enforcement.js';
 import { fqdnNetworkPolicy } from './fqdn.js';
 import { Lattice } from './lattice.js';
 import { networkPolicy } from './networkpolicy.js';
+import { faultProblems, toProblem } from './problems.js';
 
 const DIALECTS: readonly Dialect[] = [
   networkPolicy,
@@ -101,6 +102,8 @@ export class DialectRegistry {
   private readonly audited = new Set<string>();
   private round = 0;
   private againMs: number | undefined;
+  /** Some slot is stale, has problems, or is there without its object: each of them has to be looked at. */
+  private special = true;
   /** The last answer, while it depends on the policies alone. */
   private last: { readonly policies: Snapshot['policies']; readonly result: IrResult } | undefined;
 
@@ -119,6 +122,7 @@ export class DialectRegistry {
     this.namespaces = namespaces;
     if (changed.size === 0) return;
     this.last = undefined;
+    this.special = true;
     for (const slot of this.slots.values()) slot.stale ||= changed.has(slot.namespace ?? '');
   }
 
@@ -132,6 +136,7 @@ export class DialectRegistry {
       const before = this.supporting.get(dialect) ?? NONE;
       if (now.length !== before.length || now.some((raw, i) => raw !== before[i])) {
         this.supporting.set(dialect, now);
+        this.special = true;
         const changed = difference(before, now);
         for (const slot of this.slots.values()) {
           if (dialect.claims(slot.raw)) slot.stale ||= slot.dependsOn?.(changed) ?? false;
@@ -148,6 +153,8 @@ export class DialectRegistry {
     const { policies } = snapshot;
     const same = new Unchanged(this.seen.policies, policies);
     if (same.changed().some(isSupporting)) this.takeSupporting(policies);
+    if (!this.special && this.replaceFew(same, policies))
+      return this.answer(policies, [...this.supportingProblems], true);
     const problems: Problem[] = [...this.supportingProblems];
     const slots: (Slot | undefined)[] = [];
     this.round++;
@@ -176,14 +183,47 @@ export class DialectRegistry {
     this.seen = { policies, slots };
     if (present !== this.slots.size) this.settleAbsent(snapshot);
     if (this.changed || this.anyRemoved) this.assemble();
-    const result: IrResult = {
-      ir: this.lattice.ir,
-      problems,
-      ...(this.againMs === undefined ? {} : { againMs: this.againMs }),
-    };
-    // What is held although it is gone depends on namespaces and pods too.
-    this.last = present === this.slots.size ? { policies: snapshot.policies, result } : undefined;
+    const whole = present === this.slots.size;
+    this.special = !whole || problems.length > this.supportingProblems.length;
+    return this.answer(policies, problems, whole);
+  }
+
+  /** @param whole nothing is in force whose object is gone: that depends on namespaces and pods too */
+  private answer(policies: Snapshot['policies'], problems: readonly Problem[], whole: boolean): IrResult {
+    const { againMs } = this;
+    const result: IrResult = { ir: this.lattice.ir, problems, ...(againMs === undefined ? {} : { againMs }) };
+    this.last = whole ? { policies, result } : undefined;
     return result;
+  }
+
+  /**
+   * What most changes are: some policies took the place of other states of themselves. Without a look at the others.
+   * @returns false where there is more to it
+   */
+  private replaceFew(same: Unchanged<RawPolicy>, policies: Snapshot['policies']): boolean {
+    const [removed, added] = [same.removed(), same.added()];
+    if (removed.length !== added.length || added.length > FEW) return false;
+    const slots = added.map((raw, i) => {
+      const slot = this.seen.slots[same.common + i];
+      return slot?.key === nameOf(raw) ? slot : undefined;
+    });
+    if (slots.includes(undefined)) return false;
+    const pairs: [Placed, Placed][] = [];
+    let replaced = true;
+    for (const [i, raw] of added.entries()) {
+      const before = (slots[i] as Slot).policies;
+      const slot = this.update(raw);
+      // The way of all the others finds the rest done already.
+      this.changed = true;
+      if (!slot || slot.problems.length > 0) return false;
+      replaced &&= before.length === slot.policies.length;
+      before.forEach((old, n) => pairs.push([old, slot.policies[n] as Placed]));
+    }
+    this.seen = { policies, slots: this.seen.slots };
+    this.againMs = undefined;
+    if (replaced && this.lattice.replace(pairs)) this.changed = false;
+    else this.assemble();
+    return true;
   }
 
   private update(raw: RawPolicy): Slot | undefined {
@@ -268,7 +308,7 @@ export class DialectRegistry {
   }
 }
 
-/** Beyond so many new slots sorting is quicker than finding the place of each. */
+/** Beyond so many slots that came, or changed, looking at all is quicker than finding the place of each. */
 const FEW = 100;
 
 /** Where in slots, which are in the order of their keys, one of this key belongs. */
@@ -286,31 +326,6 @@ function placeOf(slots: readonly Slot[], key: string): number {
 function difference(before: readonly RawPolicy[], now: readonly RawPolicy[]): RawPolicy[] {
   const [old, fresh] = [new Set(before), new Set(now)];
   return [...before.filter((raw) => !fresh.has(raw)), ...now.filter((raw) => !old.has(raw))];
-}
-
-/** On a policy, or on a namespace for all of its policies: verdicts are computed and told, and not in force. */
-const ENFORCEMENT = 'egress-agent.io/enforcement';
-
-function isAudit(annotations: Readonly<Record<string, unknown>> | undefined): boolean {
-  return annotations !== undefined && Object.hasOwn(annotations, ENFORCEMENT) && annotations[ENFORCEMENT] === 'audit';
-}
-
-/** A misspelt wish to watch is not one to watch: the policy is in force, and its author is told. */
-function enforcementProblems(raw: RawPolicy): Problem[] {
-  const value = annotationsOf(raw)?.[ENFORCEMENT];
-  if (value === undefined || value === 'audit' || value === 'enforce') return [];
-  const where = { ...raw.where, field: `metadata.annotations["${ENFORCEMENT}"]` };
-  const message = `${JSON.stringify(value)} is not a way of enforcement: the policy is in force`;
-  return [{ severity: 'warning', where, message, hint: 'write audit, or enforce' }];
-}
-
-function annotationsOf({ object }: RawPolicy): Readonly<Record<string, unknown>> | undefined {
-  const annotations = isRecord(object.metadata) ? object.metadata.annotations : undefined;
-  return isRecord(annotations) ? annotations : undefined;
-}
-
-function staged(placed: Placed): Placed {
-  return { ...placed, policy: Object.freeze({ ...placed.policy, staged: true }) };
 }
 
 /** API groups have kinds of the same name: Calico's NetworkPolicy is not Kubernetes'. */
@@ -364,22 +379,4 @@ function understand(raw: RawPolicy, supporting: Supporting): Understood | undefi
   const result = dialect.understand(raw, objects);
   understood.set(raw.object, { raw, supporting: objects, result });
   return result;
-}
-
-/** A list of a million wrong entries is one mistake: the first of them will do. */
-const MAX_PROBLEMS = 100;
-
-function faultProblems(result: Understood, raw: RawPolicy, hasLast: boolean): Problem[] {
-  const problems = result.faults.slice(0, MAX_PROBLEMS).map((fault) => toProblem(fault, raw, !result.good && hasLast));
-  const more = result.faults.length - MAX_PROBLEMS;
-  if (more > 0) problems.push({ severity: 'error', where: raw.where, message: `has ${more} more problems` });
-  return problems;
-}
-
-function toProblem(fault: Fault, raw: RawPolicy, keptLast: boolean): Problem {
-  const effect =
-    fault.severity === 'error' ? (keptLast ? 'its last good version stays in force' : fault.effect) : undefined;
-  const hint = [fault.hint, effect && `until then ${effect}`].filter((s) => s !== undefined).join('; ');
-  const where = { ...raw.where, field: fault.field };
-  return { severity: fault.severity, where, message: fault.message, hint: hint === '' ? undefined : hint };
 }

@@ -37,6 +37,28 @@ export class Lattice {
     this.built = built;
     if (!sameList(this.ir.tiers, tiers)) this.ir = Object.freeze({ tiers: Object.freeze(tiers) });
   }
+
+  /**
+   * The same where some policies took the place of others, and of these alone.
+   * @returns false where it cannot be said so: then take() must be told of all
+   */
+  replace(pairs: readonly (readonly [before: Placed, now: Placed])[]): boolean {
+    const tiers = [...this.ir.tiers];
+    for (const [old, now] of pairs) {
+      const key = keyOf(now.tier);
+      const before = this.built.get(key);
+      if (!before || keyOf(old.tier) !== key || compare(old.order, now.order) !== 0) return false;
+      const [at, place] = [before.placed.indexOf(old), before.sorted.indexOf(old)];
+      const tierAt = tiers.indexOf(before.tier);
+      if (at < 0 || place < 0 || tierAt < 0) return false;
+      const policies = Object.freeze(before.tier.policies.with(place, now.policy));
+      const tier: Tier = Object.freeze({ ...before.tier, policies });
+      this.built.set(key, { tier, placed: before.placed.with(at, now), sorted: before.sorted.with(place, now) });
+      tiers[tierAt] = tier;
+    }
+    this.ir = Object.freeze({ tiers: Object.freeze(tiers) });
+    return true;
+  }
 }
 
 interface Listed {

@@ -16,11 +16,15 @@ export type EntryChanges =
   | { readonly all: ReadonlyMap<string, Entry> }
   | { readonly changed: ReadonlyMap<string, Entry | undefined> };
 
+/** Changes at once for which the place of each is looked for. */
+const FEW = 8;
+
 const NOBODY: ReadonlySet<string> = new Set();
 
 export class LiveSnapshot {
   /** By kind (one key, several kinds of policies), then `namespace/name`. */
   private readonly entries = new Map<string, Map<string, Entry>>();
+  private readonly kindsOfPolicies = new Set<string>();
   private pods = SharedMap.of<Pod>();
   private namespaces = SharedMap.of<Namespace>();
   private nodes = SharedMap.of<Node>();
@@ -40,6 +44,7 @@ export class LiveSnapshot {
   apply(kind: string, section: Section, changes: EntryChanges): void {
     let held = this.entries.get(kind);
     if (!held) this.entries.set(kind, (held = new Map()));
+    if (section === 'policies') this.kindsOfPolicies.add(kind);
     const list: (readonly [string, Entry | undefined])[] = [];
     if ('all' in changes) {
       for (const key of held.keys()) if (!changes.all.has(key)) list.push([key, undefined]);
@@ -65,7 +70,7 @@ export class LiveSnapshot {
         namespaces.push([key, value?.section === 'namespaces' ? value.value : undefined]);
       else if (section === 'nodes') nodes.push([key, value?.section === 'nodes' ? value.value : undefined]);
       else if (section === 'services') this.dirty.add(key);
-      else if (section === 'policies') this.policies = undefined;
+      else if (section === 'policies') this.policy(before, entry, list.length);
       else this.slice(key, before, entry);
     }
     this.pods = this.pods.with(pods);
@@ -104,6 +109,16 @@ export class LiveSnapshot {
   private note(name: string, problems: readonly Problem[]): void {
     if (problems.length > 0) this.faulty.set(name, problems);
     else if (this.faulty.size > 0) this.faulty.delete(name);
+  }
+
+  /** One that takes the place of another state of itself leaves the others where they are. @param changes of its kind, at once */
+  private policy(before: Entry | undefined, now: Entry | undefined, changes: number): void {
+    const { policies } = this;
+    this.policies = undefined;
+    if (!policies || changes > FEW || before?.value?.section !== 'policies' || now?.value?.section !== 'policies')
+      return;
+    const at = policies.indexOf(before.value.value);
+    if (at >= 0) this.policies = policies.with(at, now.value.value);
   }
 
   /** A slice may go over from one Service to another. */
@@ -146,7 +161,8 @@ export class LiveSnapshot {
 
   private allPolicies(): RawPolicy[] {
     const out: RawPolicy[] = [];
-    for (const held of this.entries.values()) {
+    for (const [kind, held] of this.entries) {
+      if (!this.kindsOfPolicies.has(kind)) continue;
       for (const { value } of held.values()) if (value?.section === 'policies') out.push(value.value);
     }
     return out;
