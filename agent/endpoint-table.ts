@@ -94,14 +94,17 @@ export class EndpointTable {
     }
   }
 
-  /** Makes the entry of an interface; where it stands already with the same identity, only the set is flipped. */
-  put(binding: EndpointBinding, set: bigint): void {
+  /**
+   * Makes the entry of an interface; where it stands already with the same identity, only the set is flipped.
+   * @returns whether packets are judged otherwise from here on
+   */
+  put(binding: EndpointBinding, set: bigint): boolean {
     const old = this.placed.get(binding.ifindex);
-    if (old && old.set === set && old.binding === binding) return;
+    if (old && old.set === set && old.binding === binding) return false;
     const image = this.encode(binding);
     if (old && old.set === set && old.image.equals(image)) {
       old.binding = binding;
-      return;
+      return false;
     }
     if (!old?.image.equals(image)) this.writeSources(binding);
     const holder = this.slotIfindex(binding.ifindex);
@@ -110,7 +113,7 @@ export class EndpointTable {
       value.writeBigUInt64LE(set, E.fields.set.offset);
       this.more.update(key32(binding.ifindex), value);
       this.placed.set(binding.ifindex, { binding, image, set, where: 'more' });
-      return;
+      return true;
     }
     const at = this.at(binding.ifindex);
     const rest = this.memory.subarray(at + 8, at + E.size);
@@ -118,6 +121,7 @@ export class EndpointTable {
     if (!rest.equals(image.subarray(8))) image.copy(this.memory, at + 8, 8);
     Atomics.store(this.words, this.setWord(binding.ifindex), set);
     this.placed.set(binding.ifindex, { binding, image, set, where: 'slot' });
+    return true;
   }
 
   /** Removes the entries of interfaces that are no longer bound. Their hooks must be gone. */

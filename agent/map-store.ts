@@ -121,7 +121,7 @@ export class KernelMapStore implements MapStore {
       lack = this.lack(step);
     }
     if (lack) throw lack;
-    const { batch, plan, services, wanted, flips } = step;
+    const { batch, plan, services, wanted } = step;
     this.remember(image, batch);
     this.trusted = false;
 
@@ -136,10 +136,11 @@ export class KernelMapStore implements MapStore {
     written += this.writer.writeDestinations4(plan.destinations4.before);
     written += this.writer.writeDestinations6(plan.destinations6.before);
     written += this.writer.writeServices(services.before);
-    for (const [binding, ref] of wanted) this.endpoints.put(binding, ref);
+    let placed = false;
+    for (const [binding, ref] of wanted) if (this.endpoints.put(binding, ref)) placed = true;
 
     // Phase 3: epoch. Also where an earlier apply, or an agent before this one, may have died ahead of its own.
-    if (written > 0 || flips || services.remove.length > 0 || !before) this.bumpEpoch();
+    if (written > 0 || placed || services.remove.length > 0 || !before) this.bumpEpoch();
 
     const gone = settled ? 0 : this.endpoints.retain(bindings);
     if (gone > 0) this.bumpEpoch();
