@@ -37,24 +37,26 @@ export function lostMessage(item: Extract<HubItem, { lost: unknown }>): LostEven
 }
 
 /**
- * Answers a unary call; a fault becomes its status. Each answer has a turn of the event loop for itself (turns.ts), and
- * who has taken its question back by then is not answered.
+ * Answers a unary call; a fault becomes its status. Each answer has a turn of the event loop for itself (turns.ts), also what
+ * many have waited for together, and who has taken its question back by then is not answered.
  */
 export function unary<Q, A>(answer: (request: Q) => A | Promise<A>): handleUnaryCall<Q, A> {
   return async (call, callback) => {
+    const takenBack = () => {
+      if (call.cancelled) callback({ code: status.CANCELLED, details: 'cancelled' }, null);
+      return call.cancelled;
+    };
     let response: A;
     await nextTurn();
-    if (call.cancelled) {
-      callback({ code: status.CANCELLED, details: 'cancelled' }, null);
-      return;
-    }
+    if (takenBack()) return;
     try {
-      response = await answer(call.request);
+      const made = answer(call.request);
+      response = made instanceof Promise ? await made.finally(nextTurn) : made;
     } catch (e) {
       callback(serviceError(e), null);
       return;
     }
-    callback(null, response);
+    if (!takenBack()) callback(null, response);
   };
 }
 
