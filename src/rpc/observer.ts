@@ -15,6 +15,7 @@ import type {
   LostEvent,
   ServerStatusResponse,
 } from './messages.js';
+import { madeOnce } from './once.js';
 import { type FlowStreams, serviceError } from './streams.js';
 import { nextTurn } from './turns.js';
 import type { AgentView } from './view.js';
@@ -64,6 +65,12 @@ export function observerHandlers({ hub, view }: Parts, streams: FlowStreams): Un
   const unsupported = (what: string) => (call: ServerWritableStream<unknown, unknown>) => {
     call.emit('error', { code: status.UNIMPLEMENTED, details: `this agent has no ${what}` });
   };
+  let known: string | undefined;
+  /** Asked for once: the whole status is dear where there are many pods. */
+  const version = () => (known ??= `egress-agent v${view.status().version}`);
+  const response = madeOnce(
+    (flow): GetFlowsResponse => ({ flow: toHubble(flow), node_name: hub.nodeName, time: timestamp(flow.timeNs) }),
+  );
   return {
     GetFlows: (call: ServerWritableStream<GetFlowsRequest, GetFlowsResponse>) => {
       const paths = call.request.field_mask?.paths ?? [];
@@ -71,12 +78,8 @@ export function observerHandlers({ hub, view }: Parts, streams: FlowStreams): Un
         if ('lost' in item) {
           return { lost_events: lostMessage(item), node_name: hub.nodeName, time: timestamp(item.lost.lastNs) };
         }
-        const flow = toHubble(item.flow);
-        return {
-          flow: paths.length === 0 ? flow : applyFieldMask(flow, paths),
-          node_name: hub.nodeName,
-          time: timestamp(item.flow.timeNs),
-        };
+        const whole = response(item.flow);
+        return paths.length === 0 ? whole : { ...whole, flow: applyFieldMask(toHubble(item.flow), paths) };
       });
     },
     GetAgentEvents: unsupported('agent events'),
@@ -90,7 +93,7 @@ export function observerHandlers({ hub, view }: Parts, streams: FlowStreams): Un
         uptime_ns: s.uptimeNs,
         num_connected_nodes: { value: 1 },
         num_unavailable_nodes: { value: 0 },
-        version: `egress-agent v${view.status().version}`,
+        version: version(),
         flows_rate: s.flowsPerSecond,
       };
     }),
@@ -98,7 +101,7 @@ export function observerHandlers({ hub, view }: Parts, streams: FlowStreams): Un
       const s = hub.stats();
       const node = {
         name: hub.nodeName,
-        version: `egress-agent v${view.status().version}`,
+        version: version(),
         state: 'NODE_CONNECTED',
         uptime_ns: s.uptimeNs,
         num_flows: s.numFlows,
