@@ -12,6 +12,7 @@ import type {
   GetRecordsResponse,
 } from '../rpc/messages.js';
 import { unary } from '../rpc/observer.js';
+import { encodedOnce } from '../rpc/once.js';
 import { EGRESS, OBSERVER, PEER } from '../rpc/proto.js';
 import { FlowStreams } from '../rpc/streams.js';
 import { AGENT_SERVER_NAME } from '../rpc/tls.js';
@@ -49,9 +50,10 @@ export class RelayServer extends BaseServer {
       read: (req: GetFlowsRequest, signal: AbortSignal) => mergedFlows(agents, req, signal, opts.flows),
     };
     this.#streams = new FlowStreams(source, MAX_READERS);
-    this.add(OBSERVER, observer(opts, this.#streams));
+    const observerOnce = encodedOnce(OBSERVER, 'ServerStatus', 'GetNodes', 'GetNamespaces');
+    this.add(observerOnce, observer(opts, this.#streams));
     this.add(PEER, peer(opts));
-    this.add(EGRESS, egress(opts, this.#streams));
+    this.add(encodedOnce(EGRESS, 'ClusterStatus', 'Policies'), egress(opts, this.#streams));
   }
 
   protected override endStreams(): void {
@@ -110,14 +112,14 @@ function peer({ agents, tls }: RelayOptions): UntypedServiceImplementation {
 }
 
 function egress({ agents }: RelayOptions, streams: FlowStreams<GetRecordsResponse>): UntypedServiceImplementation {
-  const nodes = together(() => clusterStatus(agents));
+  const cluster = together(async () => ({ nodes: await clusterStatus(agents) }));
   return {
     GetFlows: (call: ServerWritableStream<GetFlowsRequest, GetRecordsResponse>) => streams.serve(call, (item) => item),
     Status: unary(() => {
       throw new AgentError('AGENT', 'the relay has no state of its own', { hint: 'ask ClusterStatus' });
     }),
-    ClusterStatus: unary(async (): Promise<ClusterStatusResponse> => ({ nodes: await nodes() })),
-    Explain: unary(async (request: ExplainRequest) => clusterExplain(agents, await nodes(), request)),
+    ClusterStatus: unary((): Promise<ClusterStatusResponse> => cluster()),
+    Explain: unary(async (request: ExplainRequest) => clusterExplain(agents, (await cluster()).nodes, request)),
     Policies: unary(together(() => clusterPolicies(agents))),
   };
 }
