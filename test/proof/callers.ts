@@ -28,9 +28,9 @@ const MOST_FDS = 1024;
 const TO_RELAY = [
   'truncated frames',
   'answers that nobody takes',
-  'calls that never end',
   'readers who follow',
   'oversized messages',
+  'connections that never speak',
 ];
 
 export interface CallersOptions {
@@ -117,12 +117,7 @@ export async function callers(opts: CallersOptions): Promise<Report> {
     for (const [where, victim, dial, inBrief] of [
       ['unix', ofAgent, plain(agent.socket), () => true],
       ['tls', ofAgent, tls(agent.grpc, AGENT_SERVER_NAME, client), silent],
-      [
-        'relay',
-        ofRelay,
-        tls(relay.port, RELAY_SERVER_NAME, { ca: client.ca }),
-        (n) => silent(n) || TO_RELAY.includes(n),
-      ],
+      ['relay', ofRelay, tls(relay.port, RELAY_SERVER_NAME, { ca: client.ca }), (n) => TO_RELAY.includes(n)],
     ] as [string, Victim, Dial, (name: string) => boolean][]) {
       const these = Object.entries(ATTACKS).filter(([name]) => !opts.brief || inBrief(name));
       for (const [name, attack] of these)
