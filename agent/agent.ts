@@ -32,6 +32,7 @@ import { KernelMapStore } from './map-store.js';
 import { NetnsWatcher } from './netns.js';
 import { NetworkEvents } from './network-events.js';
 import { HttpServer } from './http.js';
+import { MapCounter } from './map-counter.js';
 import { makeMetrics } from './metrics.js';
 import type { AgentOptions } from './options.js';
 import { PodGate } from './pod-gate.js';
@@ -53,6 +54,10 @@ const RING_BATCH = 2048;
 const SETTLE_MS = 5000;
 /** One slice of 4,096 flows each time. */
 const SWEEP_MS = 250;
+/** One slice of another map: all are counted within a dozen seconds, were they full within a minute. */
+const COUNT_MS = 1000;
+/** Maps whose entries the store has no count of. */
+const COUNTED = ['endpoints_more', 'sources', 'accepted', 'pending', 'fragments', 'drop_notes'];
 const CHECK_MS = 30_000;
 const VERIFY_MS = 300_000;
 const LOSS_MS = 1000;
@@ -189,6 +194,7 @@ export class Agent implements AgentView {
     const sweeper = new FlowSweeper(map('flows'), map('accepted'), clock.hz, (key, value) => {
       hub.publish(enricher.enrich(decodeFlowEnd(key, value, Number(clock.nanos()), 0)));
     });
+    const counter = new MapCounter(COUNTED.map(map));
     this.parts = {
       options,
       source,
@@ -197,6 +203,7 @@ export class Agent implements AgentView {
       reconciler,
       ring,
       sweeper,
+      counter,
       hub,
       counters: map('counters'),
       startedAt: this.startedAt,
@@ -225,6 +232,7 @@ export class Agent implements AgentView {
     this.every(RING_MS, drain);
     this.every(SETTLE_MS, () => hub.settle());
     this.every(SWEEP_MS, () => sweeper.tick(Number(clock.jiffies())));
+    this.every(COUNT_MS, () => counter.tick());
     this.every(LOSS_MS, () => this.reportLosses());
     this.every(CHECK_MS, () => {
       reconciler.check();

@@ -15,6 +15,7 @@ import type { Attacher } from './attach.js';
 import type { FlowSweeper } from './flow-sweeper.js';
 import type { BpfMap } from './libbpf/map.js';
 import type { Gate } from './gate.js';
+import type { MapCounter } from './map-counter.js';
 import type { KernelMapStore } from './map-store.js';
 import type { PolicySource } from './source.js';
 import type { AgentOptions } from './options.js';
@@ -30,6 +31,7 @@ export interface StatusParts {
   readonly reconciler: Reconciler;
   readonly ring: RingReader;
   readonly sweeper: FlowSweeper;
+  readonly counter: MapCounter;
   readonly hub: FlowHub;
   readonly counters: BpfMap;
   /** Milliseconds since 1970. */
@@ -49,7 +51,7 @@ export const VERSION: string = (() => {
 })();
 
 export function agentStatus(parts: StatusParts): AgentStatus {
-  const { options, source, attacher, store, reconciler, ring, sweeper, hub, startedAt } = parts;
+  const { options, source, attacher, store, reconciler, ring, sweeper, counter, hub, startedAt } = parts;
   const state = reconciler.state;
   const stats = hub.stats();
   const policies = policyStatus(state, reconciler.problems);
@@ -79,7 +81,7 @@ export function agentStatus(parts: StatusParts): AgentStatus {
       problems: [...reconciler.problems],
     },
     epoch: store.epoch,
-    maps: [...store.fill(), { name: 'flows', entries: sweeper.entries, max: sweeper.capacity }],
+    maps: [...store.fill(), { name: 'flows', entries: sweeper.entries, max: sweeper.capacity }, ...counter.fill()],
     flows: { perSecond: stats.flowsPerSecond, seen: stats.seenFlows, inTable: sweeper.entries },
     lost: { ring: ring.lost(), queue: stats.queueLost },
     drops: dropCounts(parts.counters),

@@ -14,13 +14,19 @@ export interface DoorOptions {
   mostSilent: number;
   /** Milliseconds after which a silent one has to go. */
   patienceMs: number;
+  /**
+   * Milliseconds in which whoever has spoken says something again, if only by answering a ping: who does not has to go, after
+   * twice that at the latest. Default: never.
+   */
+  quietMs?: number;
 }
 
 export class Door {
   readonly #opts: DoorOptions;
   /** The longest ago first. */
   readonly #silent = new Map<Socket, NodeJS.Timeout>();
-  readonly #spoken = new Set<Socket>();
+  /** With what watches over them, where they may not be quiet. */
+  readonly #spoken = new Map<Socket, NodeJS.Timeout | undefined>();
 
   constructor(opts: DoorOptions) {
     this.#opts = opts;
@@ -33,7 +39,7 @@ export class Door {
   /** A new connection, or one that has nothing to say any more. Its errors end it, and nothing else. */
   enter(socket: Socket): void {
     if (socket.destroyed) return;
-    if (!this.#spoken.delete(socket)) {
+    if (!this.#unwatch(socket)) {
       socket.on('error', () => socket.destroy());
       socket.once('close', () => this.#leave(socket));
     }
@@ -55,7 +61,7 @@ export class Door {
       socket.destroy();
       return false;
     }
-    this.#spoken.add(socket);
+    this.#spoken.set(socket, this.#watch(socket));
     return true;
   }
 
@@ -74,13 +80,31 @@ export class Door {
 
   #makeRoom(): boolean {
     const { leastBytes = 0 } = this.#opts;
-    for (const socket of this.#spoken) {
+    for (const socket of this.#spoken.keys()) {
       if (socket.bytesRead >= leastBytes) continue;
       this.#leave(socket);
       socket.destroy();
       return true;
     }
     return false;
+  }
+
+  /** A library above may have done with a caller, and still wait for it to read or to leave: then it waits for ever. */
+  #watch(socket: Socket): NodeJS.Timeout | undefined {
+    const { quietMs } = this.#opts;
+    if (quietMs === undefined) return undefined;
+    let heard = socket.bytesRead;
+    const timer = setInterval(() => {
+      if (socket.bytesRead === heard) socket.destroy();
+      heard = socket.bytesRead;
+    }, quietMs);
+    return timer.unref();
+  }
+
+  /** @returns whether it was one that has spoken */
+  #unwatch(socket: Socket): boolean {
+    clearInterval(this.#spoken.get(socket));
+    return this.#spoken.delete(socket);
   }
 
   #forget(socket: Socket): void {
@@ -90,6 +114,6 @@ export class Door {
 
   #leave(socket: Socket): void {
     this.#forget(socket);
-    this.#spoken.delete(socket);
+    this.#unwatch(socket);
   }
 }

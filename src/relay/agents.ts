@@ -1,4 +1,7 @@
-/** The agents' connections: one for each node, made when it is needed, with the certificate that is there then. */
+/**
+ * The agents' connections: for each node one for streams and one for questions, made when they are needed, with the certificate
+ * that is there then. An agent takes so many calls on a connection: streams have no end, and questions would wait for it.
+ */
 import { AgentClient, UnreachableError } from '../rpc/client.js';
 import type { GetFlowsRequest, GetRecordsResponse } from '../rpc/messages.js';
 import { digestOf, type TlsFiles } from '../rpc/tls.js';
@@ -26,7 +29,7 @@ export class AgentNode implements FlowNode {
   name: string;
   readonly #place: AgentPlace;
   readonly #tls: TlsSource;
-  #client: AgentClient | undefined;
+  #clients: { streams: AgentClient; questions: AgentClient } | undefined;
   #digest = '';
 
   constructor(place: AgentPlace, tls: TlsSource) {
@@ -38,15 +41,16 @@ export class AgentNode implements FlowNode {
   }
 
   /** @throws AgentError AGENT where there is no certificate */
-  get client(): AgentClient {
+  #connected(): { streams: AgentClient; questions: AgentClient } {
     const tls = this.#tls();
     const digest = tls ? digestOf(tls) : '';
-    if (this.#client && digest === this.#digest) return this.#client;
+    if (this.#clients && digest === this.#digest) return this.#clients;
     // Streams of the old one end, and are taken up again where they were.
-    this.#client?.close();
+    this.close();
     this.#digest = digest;
-    this.#client = new AgentClient({ address: this.address, name: this.name, shown: this.#place.shown, tls });
-    return this.#client;
+    const remote = { address: this.address, name: this.name, shown: this.#place.shown, tls };
+    this.#clients = { streams: new AgentClient(remote), questions: new AgentClient(remote) };
+    return this.#clients;
   }
 
   async *getRecords(
@@ -55,7 +59,7 @@ export class AgentNode implements FlowNode {
     opened?: () => void,
   ): AsyncGenerator<GetRecordsResponse> {
     try {
-      yield* this.client.getRecords(req, signal, opened);
+      yield* this.#connected().streams.getRecords(req, signal, opened);
     } catch (e) {
       throw this.#better(e);
     }
@@ -64,7 +68,7 @@ export class AgentNode implements FlowNode {
   /** A question to the agent. @throws AgentError AGENT, USAGE */
   async ask<A>(question: (client: AgentClient) => Promise<A>): Promise<A> {
     try {
-      return await question(this.client);
+      return await question(this.#connected().questions);
     } catch (e) {
       throw this.#better(e);
     }
@@ -80,7 +84,8 @@ export class AgentNode implements FlowNode {
   }
 
   close(): void {
-    this.#client?.close();
+    this.#clients?.streams.close();
+    this.#clients?.questions.close();
   }
 }
 

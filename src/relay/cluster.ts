@@ -112,9 +112,16 @@ export async function clusterPolicies(agents: Agents): Promise<PoliciesResponse>
   return { policies: [...all.values()] };
 }
 
-/** Asks the node on which the sender runs. @throws AgentError USAGE where no node has it, AGENT */
-export async function clusterExplain(agents: Agents, request: ExplainRequest): Promise<ExplainResponse> {
-  const nodes = await clusterStatus(agents);
+/**
+ * Asks the node on which the sender runs.
+ * @param nodes what clusterStatus says
+ * @throws AgentError USAGE where no node has it, AGENT
+ */
+export async function clusterExplain(
+  agents: Agents,
+  nodes: readonly ClusterNode[],
+  request: ExplainRequest,
+): Promise<ExplainResponse> {
   const has = nodes.find((n) => n.status?.endpoints?.some((e) => e.pod === request.from));
   const node = agents.list().find((a) => a.name === has?.name);
   if (!node) {

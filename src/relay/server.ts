@@ -12,9 +12,11 @@ import type {
   GetRecordsResponse,
 } from '../rpc/messages.js';
 import { unary } from '../rpc/observer.js';
+import { encodedOnce } from '../rpc/once.js';
 import { EGRESS, OBSERVER, PEER } from '../rpc/proto.js';
 import { FlowStreams } from '../rpc/streams.js';
 import { AGENT_SERVER_NAME } from '../rpc/tls.js';
+import { together } from '../rpc/turns.js';
 import type { AgentNode, Agents } from './agents.js';
 import {
   clusterExplain,
@@ -25,6 +27,9 @@ import {
   serverStatus,
 } from './cluster.js';
 import { type MergedFlowsOptions, mergedFlows } from './flows.js';
+
+/** Each is a stream at every agent, and one more while the past is told: an agent takes 100 on a connection, and 128 readers in all. */
+const MAX_READERS = 64;
 
 export interface RelayOptions {
   agents: Agents;
@@ -41,10 +46,14 @@ export class RelayServer extends BaseServer {
   constructor(opts: RelayOptions) {
     super(opts.log);
     const { agents } = opts;
-    this.#streams = new FlowStreams({ read: (req, signal) => mergedFlows(agents, req, signal, opts.flows) });
-    this.add(OBSERVER, observer(opts, this.#streams));
+    const source = {
+      read: (req: GetFlowsRequest, signal: AbortSignal) => mergedFlows(agents, req, signal, opts.flows),
+    };
+    this.#streams = new FlowStreams(source, MAX_READERS);
+    const observerOnce = encodedOnce(OBSERVER, 'ServerStatus', 'GetNodes', 'GetNamespaces');
+    this.add(observerOnce, observer(opts, this.#streams));
     this.add(PEER, peer(opts));
-    this.add(EGRESS, egress(opts, this.#streams));
+    this.add(encodedOnce(EGRESS, 'ClusterStatus', 'Policies'), egress(opts, this.#streams));
   }
 
   protected override endStreams(): void {
@@ -69,9 +78,9 @@ function observer(opts: RelayOptions, streams: FlowStreams<GetRecordsResponse>):
     },
     GetAgentEvents: unsupported('agent events'),
     GetDebugEvents: unsupported('debug events'),
-    ServerStatus: unary(() => serverStatus(agents, version, Number(process.hrtime.bigint() - started))),
-    GetNodes: unary(() => clusterNodes(agents, opts.tls)),
-    GetNamespaces: unary(() => clusterNamespaces(agents)),
+    ServerStatus: unary(together(() => serverStatus(agents, version, Number(process.hrtime.bigint() - started)))),
+    GetNodes: unary(together(() => clusterNodes(agents, opts.tls))),
+    GetNamespaces: unary(together(() => clusterNamespaces(agents))),
   };
 }
 
@@ -103,13 +112,14 @@ function peer({ agents, tls }: RelayOptions): UntypedServiceImplementation {
 }
 
 function egress({ agents }: RelayOptions, streams: FlowStreams<GetRecordsResponse>): UntypedServiceImplementation {
+  const cluster = together(async () => ({ nodes: await clusterStatus(agents) }));
   return {
     GetFlows: (call: ServerWritableStream<GetFlowsRequest, GetRecordsResponse>) => streams.serve(call, (item) => item),
     Status: unary(() => {
       throw new AgentError('AGENT', 'the relay has no state of its own', { hint: 'ask ClusterStatus' });
     }),
-    ClusterStatus: unary(async (): Promise<ClusterStatusResponse> => ({ nodes: await clusterStatus(agents) })),
-    Explain: unary((request: ExplainRequest) => clusterExplain(agents, request)),
-    Policies: unary(() => clusterPolicies(agents)),
+    ClusterStatus: unary((): Promise<ClusterStatusResponse> => cluster()),
+    Explain: unary(async (request: ExplainRequest) => clusterExplain(agents, (await cluster()).nodes, request)),
+    Policies: unary(together(() => clusterPolicies(agents))),
   };
 }

@@ -16,10 +16,11 @@ const MAX_REQUEST_BYTES = 1 << 20;
 /** Of one connection: what its callers do not take, and the requests under way. Beyond it new calls are refused. */
 const MAX_CONNECTION_MIB = 16;
 /**
- * A connection without a call under way. Short, since one whose caller broke the protocol and left ends no sooner: the library
- * below reads nothing any more then, not even the end. Callers who come back connect anew by themselves.
+ * A connection without a call under way. Short, since one whose caller broke the protocol ends no sooner: the library below reads
+ * nothing any more then, not even the end, and tells nobody. Callers who come back connect anew by themselves; not a period at
+ * which somebody would ask, who might meet the end again and again.
  */
-const IDLE_MS = 20_000;
+const IDLE_MS = 7000;
 const SOCKET_MODE = 0o660;
 const PROBE_MS = 1000;
 

@@ -17,6 +17,7 @@ import type {
   Timestamp,
 } from './messages.js';
 import { lostMessage, unary } from './observer.js';
+import { madeOnce } from './once.js';
 import type { FlowStreams } from './streams.js';
 import type { AgentStatus, AgentView, ClusterView, GateView } from './view.js';
 
@@ -24,6 +25,9 @@ export function egressHandlers(
   { hub, view }: { hub: FlowHub; view: AgentView },
   streams: FlowStreams,
 ): UntypedServiceImplementation {
+  const response = madeOnce(
+    (flow): GetRecordsResponse => ({ record: toRecord(flow), node_name: hub.nodeName, time: timestamp(flow.timeNs) }),
+  );
   return {
     GetFlows: (call: ServerWritableStream<GetFlowsRequest, GetRecordsResponse>) =>
       streams.serve(
@@ -31,7 +35,7 @@ export function egressHandlers(
         (item): GetRecordsResponse =>
           'lost' in item
             ? { lost_events: lostMessage(item), node_name: hub.nodeName, time: timestamp(item.lost.lastNs) }
-            : { record: toRecord(item.flow), node_name: hub.nodeName, time: timestamp(item.flow.timeNs) },
+            : response(item.flow),
       ),
     Status: unary((): StatusResponse => statusMessage(view.status())),
     ClusterStatus: unary((): ClusterStatusResponse => {

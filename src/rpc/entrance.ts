@@ -16,6 +16,10 @@ const MAX_SILENT = 512;
 const SILENT_MS = 10_000;
 /** The greeting of HTTP/2 with its settings and their acknowledgement has about 60 bytes, the headers of a call more than 100. */
 const CALL_BYTES = 128;
+/** Longer than the keepalive of base.ts, whose pings every caller answers. */
+const QUIET_MS = 100_000;
+/** For a caller that was told good-bye, to leave by itself. The library would wait for it for ever. */
+const LEAVE_MS = 3000;
 
 export class Entrance {
   readonly #injector: ConnectionInjector;
@@ -25,6 +29,7 @@ export class Entrance {
     mostSilent: MAX_SILENT,
     patienceMs: SILENT_MS,
     leastBytes: CALL_BYTES,
+    quietMs: QUIET_MS,
   });
 
   constructor(server: Server, log: Logger) {
@@ -43,7 +48,7 @@ export class Entrance {
           return;
         }
         socket.unshift(first);
-        if (this.#door.spoke(socket)) this.#injector.injectConnection(socket);
+        if (this.#door.spoke(socket)) this.#handOver(socket);
       });
     });
   }
@@ -57,7 +62,7 @@ export class Entrance {
       const peer = peerOf(socket);
       const below = shaking.get(peer);
       shaking.delete(peer);
-      if (this.#door.becomes(below, socket)) this.#injector.injectConnection(socket);
+      if (this.#door.becomes(below, socket)) this.#handOver(socket);
     });
     tls.on('connection', (socket: Socket) => {
       const peer = peerOf(socket);
@@ -84,6 +89,11 @@ export class Entrance {
       });
     });
     server.on('error', (e) => this.#log.error('the listener failed', { reason: e.message }));
+  }
+
+  #handOver(socket: Socket): void {
+    socket.once('finish', () => setTimeout(() => socket.destroy(), LEAVE_MS).unref());
+    this.#injector.injectConnection(socket);
   }
 
   /** Ends the connections of callers that have not spoken. */

@@ -15,6 +15,7 @@ import type {
   LostEvent,
   ServerStatusResponse,
 } from './messages.js';
+import { madeOnce } from './once.js';
 import { type FlowStreams, serviceError } from './streams.js';
 import { nextTurn } from './turns.js';
 import type { AgentView } from './view.js';
@@ -37,24 +38,26 @@ export function lostMessage(item: Extract<HubItem, { lost: unknown }>): LostEven
 }
 
 /**
- * Answers a unary call; a fault becomes its status. Each answer has a turn of the event loop for itself (turns.ts), and
- * who has taken its question back by then is not answered.
+ * Answers a unary call; a fault becomes its status. Each answer has a turn of the event loop for itself (turns.ts), also what
+ * many have waited for together, and who has taken its question back by then is not answered.
  */
 export function unary<Q, A>(answer: (request: Q) => A | Promise<A>): handleUnaryCall<Q, A> {
   return async (call, callback) => {
+    const takenBack = () => {
+      if (call.cancelled) callback({ code: status.CANCELLED, details: 'cancelled' }, null);
+      return call.cancelled;
+    };
     let response: A;
     await nextTurn();
-    if (call.cancelled) {
-      callback({ code: status.CANCELLED, details: 'cancelled' }, null);
-      return;
-    }
+    if (takenBack()) return;
     try {
-      response = await answer(call.request);
+      const made = answer(call.request);
+      response = made instanceof Promise ? await made.finally(nextTurn) : made;
     } catch (e) {
       callback(serviceError(e), null);
       return;
     }
-    callback(null, response);
+    if (!takenBack()) callback(null, response);
   };
 }
 
@@ -62,6 +65,12 @@ export function observerHandlers({ hub, view }: Parts, streams: FlowStreams): Un
   const unsupported = (what: string) => (call: ServerWritableStream<unknown, unknown>) => {
     call.emit('error', { code: status.UNIMPLEMENTED, details: `this agent has no ${what}` });
   };
+  let known: string | undefined;
+  /** Asked for once: the whole status is dear where there are many pods. */
+  const version = () => (known ??= `egress-agent v${view.status().version}`);
+  const response = madeOnce(
+    (flow): GetFlowsResponse => ({ flow: toHubble(flow), node_name: hub.nodeName, time: timestamp(flow.timeNs) }),
+  );
   return {
     GetFlows: (call: ServerWritableStream<GetFlowsRequest, GetFlowsResponse>) => {
       const paths = call.request.field_mask?.paths ?? [];
@@ -69,12 +78,8 @@ export function observerHandlers({ hub, view }: Parts, streams: FlowStreams): Un
         if ('lost' in item) {
           return { lost_events: lostMessage(item), node_name: hub.nodeName, time: timestamp(item.lost.lastNs) };
         }
-        const flow = toHubble(item.flow);
-        return {
-          flow: paths.length === 0 ? flow : applyFieldMask(flow, paths),
-          node_name: hub.nodeName,
-          time: timestamp(item.flow.timeNs),
-        };
+        const whole = response(item.flow);
+        return paths.length === 0 ? whole : { ...whole, flow: applyFieldMask(toHubble(item.flow), paths) };
       });
     },
     GetAgentEvents: unsupported('agent events'),
@@ -88,7 +93,7 @@ export function observerHandlers({ hub, view }: Parts, streams: FlowStreams): Un
         uptime_ns: s.uptimeNs,
         num_connected_nodes: { value: 1 },
         num_unavailable_nodes: { value: 0 },
-        version: `egress-agent v${view.status().version}`,
+        version: version(),
         flows_rate: s.flowsPerSecond,
       };
     }),
@@ -96,7 +101,7 @@ export function observerHandlers({ hub, view }: Parts, streams: FlowStreams): Un
       const s = hub.stats();
       const node = {
         name: hub.nodeName,
-        version: `egress-agent v${view.status().version}`,
+        version: version(),
         state: 'NODE_CONNECTED',
         uptime_ns: s.uptimeNs,
         num_flows: s.numFlows,

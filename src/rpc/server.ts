@@ -4,6 +4,7 @@ import type { Logger } from '../log.js';
 import { BaseServer } from './base.js';
 import { egressHandlers } from './egress.js';
 import { observerHandlers, peerHandlers } from './observer.js';
+import { encodedOnce } from './once.js';
 import { EGRESS, OBSERVER, PEER } from './proto.js';
 import { FlowStreams } from './streams.js';
 import type { AgentView } from './view.js';
@@ -20,9 +21,9 @@ export class RpcServer extends BaseServer {
   constructor(opts: RpcServerOptions) {
     super(opts.log);
     this.#streams = new FlowStreams(opts.hub);
-    this.add(OBSERVER, observerHandlers(opts, this.#streams));
+    this.add(encodedOnce(OBSERVER, 'GetFlows'), observerHandlers(opts, this.#streams));
     this.add(PEER, peerHandlers(opts));
-    this.add(EGRESS, egressHandlers(opts, this.#streams));
+    this.add(encodedOnce(EGRESS, 'GetFlows'), egressHandlers(opts, this.#streams));
   }
 
   protected override endStreams(): void {

@@ -30,10 +30,13 @@ export interface FlowSource<I> {
 
 export class FlowStreams<I = HubItem> {
   readonly #source: FlowSource<I>;
+  readonly #most: number;
   readonly #readers = new Set<AbortController>();
 
-  constructor(source: FlowSource<I>) {
+  /** @param most readers at a time */
+  constructor(source: FlowSource<I>, most: number = MAX_READERS) {
     this.#source = source;
+    this.#most = most;
   }
 
   /** Serves one GetFlows; `message` makes a response of an item. */
@@ -44,8 +47,8 @@ export class FlowStreams<I = HubItem> {
     call.on('close', stop);
     call.on('error', stop);
     try {
-      if (this.#readers.size >= MAX_READERS) {
-        call.emit('error', { code: status.RESOURCE_EXHAUSTED, details: `more than ${MAX_READERS} readers of flows` });
+      if (this.#readers.size >= this.#most) {
+        call.emit('error', { code: status.RESOURCE_EXHAUSTED, details: `more than ${this.#most} readers of flows` });
         return;
       }
       this.#readers.add(reader);

@@ -26,7 +26,7 @@ async function house(t: { teardown(f: () => void): void }, opts: Partial<DoorOpt
     await until('it is in', () => inside.length > before);
     return inside.at(-1) as Socket;
   };
-  return { door, come };
+  return { door, come, outside };
 }
 
 t.test('the silent: the one that came first has to go', async (t) => {
@@ -79,4 +79,17 @@ t.test('patience ends; leaving makes room; the silent can be dismissed', async (
   door.dismiss();
   t.same([a.destroyed, b.destroyed], [false, true]);
   t.notOk(door.spoke(b), 'who is gone has no say');
+});
+
+t.test('who has spoken and says nothing more has to go in the end', async (t) => {
+  const { door, come, outside } = await house(t, { quietMs: 1000 });
+  const [quiet, talker] = [await come(), await come()];
+  const talking = setInterval(() => outside[1]?.write('ping'), 20);
+  t.teardown(() => clearInterval(talking));
+  for (const socket of [quiet, talker]) t.ok(door.spoke(socket.resume()));
+  await until('it had to go', () => quiet.destroyed);
+  t.notOk(talker.destroyed);
+  clearInterval(talking);
+  await until('so has the other, once it is quiet', () => talker.destroyed);
+  t.equal(door.size, 0);
 });

@@ -1,7 +1,8 @@
 /** One network namespace with a probe in it that makes and answers traffic (probe.py). */
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
 import { type Output, root, run } from './shell.js';
 
 export type Proto = 'tcp' | 'udp' | 'sctp' | 'icmp';
@@ -31,7 +32,7 @@ export const DROP_WAIT = 0.4;
 export const PROBE = join(root, 'test/netns/probe.py');
 
 export class Host {
-  readonly #probe: ChildProcessWithoutNullStreams;
+  readonly #probe: ChildProcessByStdio<Writable, Readable, null>;
   readonly #waiting = new Map<number, { resolve: (reply: Reply) => void; reject: (error: Error) => void }>();
   #next = 1;
   #closed = false;
@@ -44,8 +45,7 @@ export class Host {
     readonly netns: string,
     probe: readonly string[] = ['nsenter', `--net=/run/netns/${netns}`, 'python3', '-B', PROBE],
   ) {
-    this.#probe = spawn(probe[0] as string, probe.slice(1));
-    this.#probe.stderr.pipe(process.stderr);
+    this.#probe = spawn(probe[0] as string, probe.slice(1), { stdio: ['pipe', 'pipe', 'inherit'] });
     this.#probe.stdin.on('error', () => undefined);
     createInterface({ input: this.#probe.stdout }).on('line', (line) => {
       const reply = JSON.parse(line) as Reply & { id: number };

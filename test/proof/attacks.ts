@@ -160,6 +160,20 @@ export const ATTACKS: Readonly<Record<string, Attack>> = {
     const open = (k: number) => frame(TYPE.headers, END_HEADERS, stream(k), callHeaders(k % 2 ? FLOWS : STATUS));
     await Promise.all(repeated(n(c, 40), () => say(c, [GREETING, ...repeat(1000, open)], { stayMs: 1000 })));
   },
+  'readers who follow': async (c) => {
+    const sockets: Socket[] = [];
+    try {
+      const request = EGRESS.GetFlows?.requestSerialize({ follow: true, number: '100' }) as Buffer;
+      for (let i = 0; i < 3; i++) {
+        const socket = await c.dial();
+        sockets.push(socket.resume());
+        await pour(socket, [GREETING, ...repeat(100, (k) => call(stream(k), FLOWS, message(request)))]);
+      }
+      await sleep(4000);
+    } finally {
+      for (const s of sockets) s.destroy();
+    }
+  },
   'oversized messages': async (c) => {
     for (const path of [FLOWS, STATUS]) {
       await say(c, [

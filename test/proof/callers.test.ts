@@ -2,7 +2,7 @@
 import t from 'tap';
 import { callers } from './callers.js';
 
-t.setTimeout(240_000);
+t.setTimeout(300_000);
 
 t.test('bad callers', async (t) => {
   const { figures, violations } = await callers({

@@ -1,69 +1,57 @@
 /**
- * Bad callers: everything that attacks.ts has, on the agent's unix socket and on its TLS port; fuzzed requests; silent and slow
- * callers of the HTTP port. Meanwhile others ask, each time on a new connection: they are answered, the process lives, its memory
- * and descriptors stay bounded.
+ * Bad callers: everything that attacks.ts has, on the agent's unix socket, on its TLS port and on the relay's, which asks nobody
+ * for a certificate; fuzzed requests; silent and slow callers of the HTTP port. Meanwhile others ask, each time on a new
+ * connection: they are answered, the process lives, its memory and descriptors stay bounded.
  *
  *   npm run proof -- callers [--seed N] [--scale 0.1] [--only WORD]
  */
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect as connectTls } from 'node:tls';
-import { AGENT_SERVER_NAME, type TlsFiles } from '../../src/rpc/tls.js';
+import { RELAY_SERVER_NAME } from '../../src/relay/openssl.js';
+import type { Remote } from '../../src/rpc/client.js';
+import { AGENT_SERVER_NAME } from '../../src/rpc/tls.js';
 import { Random } from '../fuzz/random.js';
 import { ATTACKS } from './attacks.js';
+import { type Dial, plain, tls } from './dial.js';
 import { fuzzedCalls } from './fuzzed-calls.js';
 import { LoneAgent } from './lone-agent.js';
+import { LoneRelay } from './lone-relay.js';
 import { type Beat, pulse } from './pulse.js';
 import type { Report } from './report.js';
 import { processValues } from './samples.js';
 
-/** MiB above what the agent had before. What one attack takes is given back only by and by. */
+/** MiB above what the process had before. What one attack takes is given back only by and by. */
 const MORE_MEMORY = 400;
-/** All listeners' limits together, and what the agent needs itself. */
+/** All listeners' limits together, and what the process needs itself. */
 const MOST_FDS = 1024;
+/** What a short form does to the relay: what it could be less ready for than the agent. */
+const TO_RELAY = [
+  'truncated frames',
+  'answers that nobody takes',
+  'readers who follow',
+  'oversized messages',
+  'connections that never speak',
+];
 
 export interface CallersOptions {
   seed: number;
   scale: number;
-  /** Over TLS only what TLS makes a difference for; for a test. */
+  /** Over TLS only what TLS makes a difference for, to the relay only some; for a test. */
   brief?: boolean;
   /** Attacks whose name has this in it. */
   only?: string | undefined;
 }
 
-/** Resolves when connected, with TLS when its handshake is done. */
-export function dialer(agent: LoneAgent, tls?: TlsFiles): () => Promise<Socket> {
-  return () =>
-    new Promise((resolve, reject) => {
-      const socket = tls
-        ? connectTls({
-            host: '127.0.0.1',
-            port: agent.grpc,
-            ...tls,
-            servername: AGENT_SERVER_NAME,
-            ALPNProtocols: ['h2'],
-          })
-        : connect(agent.socket);
-      socket.once(tls ? 'secureConnect' : 'connect', () => resolve(socket));
-      socket.on('error', reject);
-      socket.on('close', () => reject(new Error('closed')));
-    });
+/** Whom something is done to, and where it is asked meanwhile. */
+interface Victim {
+  name: string;
+  process: LoneAgent | LoneRelay;
+  targets: readonly (string | Remote | URL)[];
+  /** MiB resident in the beginning. */
+  before: number;
 }
 
-/** To a TCP port without a word. */
-export function dialPlain(port: number): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const socket = connect(port, '127.0.0.1', () => resolve(socket));
-    socket.on('error', reject);
-  });
-}
-
-async function crowd(
-  count: number,
-  dial: () => Promise<Socket>,
-  ms: number,
-  keep: (s: Socket) => void = () => {},
-): Promise<void> {
+async function crowd(count: number, dial: Dial, ms: number, keep: (s: Socket) => void = () => {}): Promise<void> {
   const sockets: Socket[] = [];
   try {
     for (let i = 0; i < count; i++) {
@@ -87,79 +75,83 @@ function dribble(socket: Socket): void {
 
 export async function callers(opts: CallersOptions): Promise<Report> {
   const agent = await LoneAgent.start();
+  let relay: LoneRelay | undefined;
   const violations: string[] = [];
   try {
+    relay = await LoneRelay.start(agent);
     const random = new Random(opts.seed);
     const { scale } = opts;
-    const before = processValues(agent.pid).rss;
-    const remote = { address: `127.0.0.1:${agent.grpc}`, name: 'tls', tls: agent.certificates.client };
+    const { client } = agent.certificates;
+    const remote = { address: `127.0.0.1:${agent.grpc}`, name: 'tls', tls: client };
     const targets = [agent.socket, remote, new URL(`http://127.0.0.1:${agent.http}/livez`)];
-    let [asked, slowest, most, fds] = [0, 0, 0, 0];
-    const under = async (name: string, what: () => Promise<void>): Promise<void> => {
+    const ofAgent: Victim = { name: 'agent', process: agent, targets, before: processValues(agent.pid).rss };
+    const ofRelay: Victim = {
+      name: 'relay',
+      process: relay,
+      targets: [relay.remote],
+      before: processValues(relay.pid).rss,
+    };
+    let [asked, slowest, fds] = [0, 0, 0];
+    const most = new Map<Victim, number>();
+    const under = async (victim: Victim, name: string, what: () => Promise<void>): Promise<void> => {
       if (opts.only !== undefined && !name.includes(opts.only)) return;
       const begun = performance.now();
-      const beat: Beat = await pulse(agent.pid, targets, what);
+      const beat: Beat = await pulse(victim.process.pid, victim.targets, what);
       const seconds = ((performance.now() - begun) / 1000).toFixed(1);
       console.log(
         `${name.padEnd(44)} ${seconds.padStart(5)} s, ${beat.asked} asked, ${beat.failed.length} unanswered, slowest ${Math.round(beat.slowest)} ms, ${Math.round(beat.rss)} MiB, ${beat.fds} fds`,
       );
       violations.push(...beat.failed.slice(0, 3).map((f) => `${name}: ${f}`));
-      if (beat.rss - before > MORE_MEMORY)
-        violations.push(`${name}: ${Math.round(beat.rss)} MiB, before ${Math.round(before)}`);
+      if (beat.rss - victim.before > MORE_MEMORY)
+        violations.push(`${name}: ${Math.round(beat.rss)} MiB, before ${Math.round(victim.before)}`);
       if (beat.fds > MOST_FDS) violations.push(`${name}: ${beat.fds} descriptors`);
       asked += beat.asked;
       slowest = Math.max(slowest, beat.slowest);
-      most = Math.max(most, beat.rss);
+      most.set(victim, Math.max(most.get(victim) ?? 0, beat.rss));
       fds = Math.max(fds, beat.fds);
-      if (!agent.alive) throw new Error(`the agent died of: ${name}\n${agent.log}`);
+      for (const v of [ofAgent, ofRelay])
+        if (!v.process.alive) throw new Error(`the ${v.name} died of: ${name}\n${v.process.log}`);
     };
 
-    for (const [where, dial] of [
-      ['unix', dialer(agent)],
-      ['tls', dialer(agent, agent.certificates.client)],
-    ] as const) {
-      const these = Object.entries(ATTACKS).filter(
-        ([name]) => !opts.brief || where === 'unix' || name.startsWith('connections'),
-      );
-      for (const [name, attack] of these) await under(`${where}: ${name}`, () => attack({ dial, random, scale }));
+    const silent = (name: string) => name.startsWith('connections');
+    for (const [where, victim, dial, inBrief] of [
+      ['unix', ofAgent, plain(agent.socket), () => true],
+      ['tls', ofAgent, tls(agent.grpc, AGENT_SERVER_NAME, client), silent],
+      ['relay', ofRelay, tls(relay.port, RELAY_SERVER_NAME, { ca: client.ca }), (n) => TO_RELAY.includes(n)],
+    ] as [string, Victim, Dial, (name: string) => boolean][]) {
+      const these = Object.entries(ATTACKS).filter(([name]) => !opts.brief || inBrief(name));
+      for (const [name, attack] of these)
+        await under(victim, `${where}: ${name}`, () => attack({ dial, random, scale }));
     }
     const many = Math.round(3000 * scale);
-    await under('tls: half-open handshakes', () => crowd(many, () => dialPlain(agent.grpc), 3000));
-    await under('tls: handshakes that stop', () =>
-      crowd(
-        many,
-        () => dialPlain(agent.grpc),
-        3000,
-        (s) => s.write(Buffer.from('1603010200010001fc0303', 'hex')),
-      ),
+    await under(ofAgent, 'tls: half-open handshakes', () => crowd(many, plain(agent.grpc), 3000));
+    await under(ofAgent, 'tls: handshakes that stop', () =>
+      crowd(many, plain(agent.grpc), 3000, (s) => s.write(Buffer.from('1603010200010001fc0303', 'hex'))),
     );
-    const stranger = { ...agent.certificates.client, cert: undefined, key: undefined } as unknown as TlsFiles;
-    await under('tls: no certificate', () => crowd(Math.round(300 * scale), dialer(agent, stranger), 500));
-    await under('http: connections that never speak', () =>
-      crowd(many, () => dialPlain(agent.http), 8000 * Math.min(1, scale * 4)),
+    const stranger = tls(agent.grpc, AGENT_SERVER_NAME, { ca: client.ca });
+    await under(ofAgent, 'tls: no certificate', () => crowd(Math.round(300 * scale), stranger, 500));
+    const http = plain(agent.http);
+    const long = 8000 * Math.min(1, scale * 4);
+    await under(ofAgent, 'http: connections that never speak', () => crowd(many, http, long));
+    await under(ofAgent, 'http: a character at a time', () => crowd(many, http, long, dribble));
+    await under(ofAgent, 'http: garbage', () =>
+      crowd(Math.round(500 * scale), http, 500, (s) => s.write(Buffer.alloc(100_000, 'GET '))),
     );
-    await under('http: a character at a time', () =>
-      crowd(many, () => dialPlain(agent.http), 8000 * Math.min(1, scale * 4), dribble),
-    );
-    await under('http: garbage', () =>
-      crowd(
-        Math.round(500 * scale),
-        () => dialPlain(agent.http),
-        500,
-        (s) => s.write(Buffer.alloc(100_000, 'GET ')),
-      ),
-    );
-    await under('unix: fuzzed requests', async () => {
+    await under(ofAgent, 'unix: fuzzed requests', async () => {
       const { calls, statuses } = await fuzzedCalls(agent.socket, random, Math.round(20_000 * scale));
       console.log(`  ${calls} calls, by status ${JSON.stringify(statuses)}`);
     });
-    const after = processValues(agent.pid);
-    if (agent.log.trim() !== '') console.log(`the agent's log:\n${agent.log.slice(-2000)}`);
+    const memory = [ofAgent, ofRelay].map((v) => {
+      if (v.process.log.trim() !== '') console.log(`the ${v.name}'s log:\n${v.process.log.slice(-2000)}`);
+      const mib = [v.before, most.get(v) ?? v.before, processValues(v.process.pid).rss].map(Math.round);
+      return `${v.name} ${mib[0]} MiB before, ${mib[1]} at most, ${mib[2]} after`;
+    });
     return {
-      figures: `callers: seed ${opts.seed}, ${asked} asked meanwhile, slowest ${Math.round(slowest)} ms; memory ${Math.round(before)} MiB before, ${Math.round(most)} at most, ${Math.round(after.rss)} after; ${fds} descriptors at most`,
+      figures: `callers: seed ${opts.seed}, ${asked} asked meanwhile, slowest ${Math.round(slowest)} ms; memory: ${memory.join('; ')}; ${fds} descriptors at most`,
       violations,
     };
   } finally {
+    await relay?.close();
     await agent.close();
   }
 }

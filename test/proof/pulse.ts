@@ -64,7 +64,8 @@ async function answer(target: string | Remote | URL): Promise<void> {
   if (target instanceof URL) return fetched(target);
   const client = new AgentClient(target);
   try {
-    await client.serverStatus(PATIENCE_MS);
+    const { unavailable_nodes: missing = [] } = await client.serverStatus(PATIENCE_MS);
+    if (missing.length > 0) throw new Error(`answered, but not for ${missing.join(', ')}`);
   } finally {
     client.close();
   }
