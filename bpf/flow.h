@@ -109,7 +109,12 @@ APART int tcp_step(struct __sk_buff *skb, const struct packet *p, struct ea_flow
   /* Handshake complete: the peer acknowledged what it was answered. No flood of SYNs can do that. */
   if (inbound && !p->out && (before & EA_TCP_OPEN) && (flags & TCP_ACK) && !(flags & TCP_RST))
     confirm(skb, p, flow);
-  if ((after & EA_TCP_CLOSED) && flow->verdict != EA_VERDICT_DENY) end(skb, p, flow);
+  if ((after & EA_TCP_CLOSED) && flow->verdict != EA_VERDICT_DENY) {
+    end(skb, p, flow);
+    /* Who opened it takes it back: nobody else could have said so. */
+    if ((flags & TCP_RST) && p->out && !inbound && !(flow->flags & EA_FLOW_SECOND_LOOK))
+      bpf_map_delete_elem(&flows, &p->key);
+  }
   return 0;
 }
 
