@@ -3,7 +3,7 @@
  * who (endpoint), what (parse), known? (flow table), judged (rules), told (event). */
 #include "fragment.h"
 #include "icmp.h"
-#include "services.h"
+#include "recall.h"
 
 /* The kernel knows this name for what is dual-licensed with the GPL; its helpers are for such programs. */
 char _license[] SEC("license") = "GPL";
@@ -60,7 +60,7 @@ APART int judge_again(struct __sk_buff *skb, const struct packet *p, struct ea_f
       flow->reported_ns = bpf_ktime_get_ns();
       count(EA_COUNT_DROPS + (flow->reason & 31));
     }
-    tell(p, flow, EA_EVENT_CHANGED);
+    tell(skb, p, flow, EA_EVENT_CHANGED);
     if (d->verdict == EA_VERDICT_DENY) return answer(skb, p, endpoint_flags);
   } else if (d->verdict == EA_VERDICT_DENY) {
     return denied(skb, p, flow, endpoint_flags);
@@ -79,8 +79,11 @@ APART int judge(struct __sk_buff *skb, const struct packet *p, const struct ea_e
     return drop(skb, p, EA_REASON_SPOOFED_ADDRESS);
 
   struct decision d = {};
-  describe(skb, p);
-  decide(ep, p, &d);
+  if (!recall(p, &d)) {
+    describe(skb, p); /* for Log rules */
+    decide(ep, p, &d);
+    remember(p, &d);
+  }
 
   if (old && !(old->flags & EA_FLOW_INBOUND) && !(is_syn(p) && (old->tcp_state & EA_TCP_CLOSED)))
     return judge_again(skb, p, old, &d, ep->flags);
@@ -109,7 +112,7 @@ APART int judge(struct __sk_buff *skb, const struct packet *p, const struct ea_e
   if (d.verdict == EA_VERDICT_PARTIAL)
     write_down(skb, p);
   else
-    tell(p, flow, EA_EVENT_VERDICT);
+    tell(skb, p, flow, EA_EVENT_VERDICT);
   enter(p, flow);
   if (p->fragment) remember_first(p, d.verdict, d.reason, d.rule);
   return d.verdict == EA_VERDICT_DENY ? answer(skb, p, ep->flags) : PASS;
@@ -290,8 +293,7 @@ int uplink(struct __sk_buff *skb) {
       fresh->flags = EA_FLOW_INBOUND | EA_FLOW_CONFIRMED;
     fresh->packets_out = 1;
     fresh->bytes_out = p.length;
-    describe(skb, &p);
-    tell(&p, fresh, EA_EVENT_VERDICT);
+    tell(skb, &p, fresh, EA_EVENT_VERDICT);
     enter(&p, fresh);
     return PASS;
   }

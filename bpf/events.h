@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* What user space is told. An event is built in scratch memory and copied into the ring, never with a wake-up: the
+/* What user space is told. An event of a flow is made in the ring, others in scratch memory, never with a wake-up: the
  * reader comes on a timer. A full ring loses the event and counts it. */
 #ifndef EA_EVENTS_H
 #define EA_EVENTS_H
@@ -7,13 +7,8 @@
 #include "parse.h"
 #include "policy.h"
 
-/* Everything about the packet; the verdict is the caller's. */
-APART int describe(struct __sk_buff *skb, const struct packet *p) {
-  struct scratch *s = scratch();
-  if (!s || !p) return 0;
-  struct ea_event *e = &s->event;
-  __builtin_memset(e, 0, sizeof(*e));
-  e->time_ns = bpf_ktime_get_ns();
+/* What an event says of the packet; the verdict is the caller's. */
+static __always_inline void fill(struct __sk_buff *skb, const struct packet *p, struct ea_event *e) {
   e->set = p->set;
   e->flow = p->key;
   e->ifindex = skb->ifindex;
@@ -23,10 +18,20 @@ APART int describe(struct __sk_buff *skb, const struct packet *p) {
   e->tcp_flags = p->tcp_flags;
   e->family = p->family;
   e->ethertype = p->ethertype;
-  if (p->l3 >= sizeof(struct ethhdr)) {
-    bpf_skb_load_bytes(skb, 0, e->mac_dst, 6);
-    bpf_skb_load_bytes(skb, 6, e->mac_src, 6);
-  }
+  __u16 macs[6] = {};
+  if (p->l3 >= sizeof(struct ethhdr) && load(skb, 0, &macs)) __builtin_memset(macs, 0, sizeof(macs));
+  __builtin_memcpy(e->mac_dst, macs, 6);
+  __builtin_memcpy(e->mac_src, macs + 3, 6);
+}
+
+/* Everything about the packet, into scratch memory. */
+APART int describe(struct __sk_buff *skb, const struct packet *p) {
+  struct scratch *s = scratch();
+  if (!s || !p) return 0;
+  struct ea_event *e = &s->event;
+  __builtin_memset(e, 0, sizeof(*e));
+  e->time_ns = bpf_ktime_get_ns();
+  fill(skb, p, e);
   return 0;
 }
 
@@ -45,27 +50,42 @@ static __always_inline __u64 untold_drops(struct ea_flow *flow) {
   return drops > told ? drops - told : 0;
 }
 
-/* After describe(): an event with all that the flow table knows. */
-APART int tell(const struct packet *p, struct ea_flow *flow, __u8 type) {
-  struct scratch *s = scratch();
-  if (!s || !p || !flow) return 0;
-  struct ea_event *e = &s->event;
+/* An event with all that the flow table knows; made in the ring, each of its fields. */
+APART int tell(struct __sk_buff *skb, const struct packet *p, struct ea_flow *flow, __u8 type) {
+  const struct ea_state *st = state_now();
+  if (!p || !flow) return 0;
+  const __u64 drops = untold_drops(flow);
+  if (!st || (st->flags & EA_STATE_QUIET)) return 0;
+  struct ea_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+  if (!e) {
+    count(EA_COUNT_EVENTS_LOST);
+    return 0;
+  }
+  const int inbound = flow->flags & EA_FLOW_INBOUND;
+  fill(skb, p, e);
+  /* An outbound flow is told of when it begins. */
+  e->time_ns = type == EA_EVENT_VERDICT && !inbound ? flow->created_ns : bpf_ktime_get_ns();
   e->rule = flow->rule;
   e->audit_rule = flow->audit_rule;
-  if (!(flow->flags & EA_FLOW_INBOUND)) e->set = flow->set;
-  e->verdict = flow->verdict;
-  e->audit_verdict = flow->audit_verdict;
-  e->reason = flow->reason;
-  e->flow_flags = flow->flags;
+  if (!inbound) e->set = flow->set;
+  __builtin_memset(e->service, 0, sizeof(e->service));
+  e->service_port = e->sport_wire = 0;
   e->packets_out = flow->packets_out;
   e->bytes_out = flow->bytes_out;
   e->packets_in = flow->packets_in;
   e->bytes_in = flow->bytes_in;
-  e->drops = untold_drops(flow);
+  e->drops = drops;
   e->created_ns = flow->created_ns;
-  e->is_reply = !!(flow->flags & EA_FLOW_INBOUND) == p->out;
+  e->type = type;
+  e->verdict = flow->verdict;
+  e->audit_verdict = flow->audit_verdict;
+  e->reason = flow->reason;
   if (type == EA_EVENT_END) e->tcp_flags = flow->tcp_flags;
-  send(s, type);
+  e->flow_flags = flow->flags;
+  e->is_reply = !!inbound == p->out;
+  e->pad[0] = 0;
+  bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+  count(EA_COUNT_EVENTS);
   return 0;
 }
 

@@ -55,8 +55,7 @@ APART int confirm(struct __sk_buff *skb, const struct packet *p, struct ea_flow 
   if (!p || !flow || (flow->flags & EA_FLOW_CONFIRMED)) return 0;
   flow->flags |= EA_FLOW_CONFIRMED;
   bpf_map_update_elem(&accepted, &p->key, &now, BPF_ANY);
-  describe(skb, p);
-  return tell(p, flow, EA_EVENT_VERDICT);
+  return tell(skb, p, flow, EA_EVENT_VERDICT);
 }
 
 APART int end(struct __sk_buff *skb, const struct packet *p, struct ea_flow *flow) {
@@ -72,8 +71,7 @@ APART int end(struct __sk_buff *skb, const struct packet *p, struct ea_flow *flo
   }
   if (p->hook == EA_HOOK_UPLINK && (flow->flags & EA_FLOW_SECOND_LOOK))
     return 0; /* the client's own flow tells */
-  describe(skb, p);
-  return tell(p, flow, EA_EVENT_END);
+  return tell(skb, p, flow, EA_EVENT_END);
 }
 
 /* State enough to know when a connection opened and when it ended (RFC 9293, 3.3.2). The flow may have left the table
@@ -109,7 +107,12 @@ APART int tcp_step(struct __sk_buff *skb, const struct packet *p, struct ea_flow
   /* Handshake complete: the peer acknowledged what it was answered. No flood of SYNs can do that. */
   if (inbound && !p->out && (before & EA_TCP_OPEN) && (flags & TCP_ACK) && !(flags & TCP_RST))
     confirm(skb, p, flow);
-  if ((after & EA_TCP_CLOSED) && flow->verdict != EA_VERDICT_DENY) end(skb, p, flow);
+  if ((after & EA_TCP_CLOSED) && flow->verdict != EA_VERDICT_DENY) {
+    end(skb, p, flow);
+    /* Who opened it takes it back: nobody else could have said so. */
+    if ((flags & TCP_RST) && p->out && !inbound && !(flow->flags & EA_FLOW_SECOND_LOOK))
+      bpf_map_delete_elem(&flows, &p->key);
+  }
   return 0;
 }
 
@@ -134,8 +137,7 @@ APART int denied(struct __sk_buff *skb, const struct packet *p, struct ea_flow *
   count(EA_COUNT_DROPS + (flow->reason & 31));
   const __u64 now = bpf_ktime_get_ns(), before = flow->reported_ns;
   if (now - before >= SECOND_NS && __sync_val_compare_and_swap(&flow->reported_ns, before, now) == before) {
-    describe(skb, p);
-    tell(p, flow, EA_EVENT_DROP);
+    tell(skb, p, flow, EA_EVENT_DROP);
   }
   return answer(skb, p, endpoint_flags);
 }

@@ -31,7 +31,8 @@ struct decision {
   __u8 verdict;
   __u8 audit_verdict;
   __u8 reason;
-  __u8 pad[5];
+  __u8 logged; /* a Log rule matched */
+  __u8 pad[4];
 };
 
 /* Position of the lowest bit set; x is not 0. The machine has no instruction for it: the ones below it are counted,
@@ -106,14 +107,16 @@ static __always_inline __u64 is_some(__u64 x) {
 DEFINE_GATHER(gather_small, ea_row_small, class_rules, port_rules, EA_SMALL_WORDS)
 DEFINE_GATHER(gather_large, ea_row_large, class_rules_large, port_rules_large, EA_LARGE_WORDS)
 
+enum { LOG_TELL = 1, LOG_MET = 2 }; /* the second is a result */
+
 struct scan {
   struct scratch *s;
   __u64 set;  /* id */
   __u64 any;  /* words that are not zero */
   __u64 rule; /* result */
   __u32 position;
-  __u8 live; /* which of the two bitmaps */
-  __u8 log;
+  __u8 live;    /* which of the two bitmaps */
+  __u8 log;     /* enum below */
   __u8 verdict; /* result */
   __u8 reason;
 };
@@ -145,12 +148,13 @@ static long scan_step(__u32 i, struct scan *c) {
     return 0;
   }
   if (rule->action == EA_ACTION_LOG) {
-    if (c->log) {
+    if (c->log & LOG_TELL) {
       s->event.type = EA_EVENT_LOG;
       s->event.rule = rule->id;
       count(bpf_ringbuf_output(&events, &s->event, sizeof(s->event), BPF_RB_NO_WAKEUP) ? EA_COUNT_EVENTS_LOST
                                                                                        : EA_COUNT_EVENTS);
     }
+    c->log |= LOG_MET;
     c->position = key.bit + 1;
     return 0;
   }
@@ -167,6 +171,7 @@ APART int classify(const struct target *t, struct decision *d) {
   d->verdict = EA_VERDICT_DENY;
   d->audit_verdict = EA_VERDICT_NONE;
   d->reason = EA_REASON_NO_SET;
+  d->logged = 0;
   struct scratch *s = scratch();
   if (!s) return 0;
   count(EA_COUNT_CLASSIFIED);
@@ -187,7 +192,7 @@ APART int classify(const struct target *t, struct decision *d) {
       .set = SET_ID(t->set),
       .any = staged ? any_live : any,
       .live = staged,
-      .log = !!(t->flags & TARGET_LOG),
+      .log = t->flags & TARGET_LOG ? LOG_TELL : 0,
       .verdict = EA_VERDICT_ALLOW,
       .reason = EA_REASON_NO_POLICY,
   };
@@ -195,6 +200,7 @@ APART int classify(const struct target *t, struct decision *d) {
   d->rule = scan.rule;
   d->verdict = scan.verdict;
   d->reason = scan.reason;
+  d->logged = !!(scan.log & LOG_MET);
   if (!staged) return 0;
 
   scan.any = any;

@@ -319,7 +319,8 @@ struct ea_state {
   __u32 pad;
 };
 enum ea_state_flags {
-  EA_STATE_QUIET = 1 << 0, /* no events (benchmarks) */
+  EA_STATE_QUIET = 1 << 0,  /* no events (benchmarks) */
+  EA_STATE_AFRESH = 1 << 1, /* each first packet is classified, none by what is remembered (benchmarks) */
 };
 
 #endif

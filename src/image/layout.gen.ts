@@ -342,5 +342,6 @@ export const ENUMS = {
   },
   ea_state_flags: {
     EA_STATE_QUIET: 1,
+    EA_STATE_AFRESH: 2,
   },
 } as const;

@@ -3,6 +3,9 @@
  *   load serve ADDR PORT            TCP: answers each byte with a byte; UDP: sends back what comes
  *   load sink ADDR PORT             takes datagrams, and answers one now and then: known flows, to conntrack
  *   load crr ADDR PORT SECONDS      connects, asks, hears the answer, closes; prints how often a second
+ *   load pair ADDR PORT SECONDS A B MS   the same in two network namespaces (files) by turns, MS milliseconds each, in the order
+ *                                   AB BA AB …; for each pair a line: how often a second in A and in B, and how
+ *                                   often in A altogether
  *   load flip ADDR PORT             a datagram every 200 microseconds; prints `up T` and `down T`, T the time
  *                                   (microseconds since 1970) at which the first one was sent that was answered, or not
  *   load fresh ADDR PORT            the same, half as often, each from another port: what first packets of flows meet.
@@ -15,6 +18,7 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -96,22 +100,49 @@ static void sink(char **argv) {
   }
 }
 
-static int crr(char **argv) {
-  struct sockaddr_in a = address(argv);
-  const uint64_t start = micros(), end = start + (uint64_t)(atof(argv[4]) * 1e6);
+/* Connects, asks, hears the answer, closes, for so long; how often a second, and, added to `made`, how often. */
+static double connects(const struct sockaddr_in *a, double seconds, uint64_t *made) {
+  const uint64_t start = micros(), end = start + (uint64_t)(seconds * 1e6), before = *made;
   struct linger reset = {.l_onoff = 1};
-  uint64_t done = 0;
   while (micros() < end) {
     char c = 'x';
     int s = socket(AF_INET, SOCK_STREAM, 0);
     /* A reset leaves no TIME_WAIT: the ports do not run out. */
     setsockopt(s, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-    if (connect(s, (void *)&a, sizeof(a))) die("connect");
+    if (connect(s, (const void *)a, sizeof(*a))) die("connect");
     if (write(s, &c, 1) != 1 || read(s, &c, 1) != 1) die("request");
     close(s);
-    done++;
+    *made += 1;
   }
-  printf("%.1f\n", done * 1e6 / (micros() - start));
+  return (*made - before) * 1e6 / (micros() - start);
+}
+
+static int crr(char **argv) {
+  const struct sockaddr_in a = address(argv);
+  uint64_t made = 0;
+  printf("%.1f\n", connects(&a, atof(argv[4]), &made));
+  return 0;
+}
+
+/* After a turn's change the other's memory is cold, and its last packets are still under way: that is not counted. */
+#define SETTLE 0.002
+static int pair(char **argv) {
+  const struct sockaddr_in a = address(argv);
+  const uint64_t end = micros() + (uint64_t)(atof(argv[4]) * 1e6);
+  const int where[2] = {open(argv[5], O_RDONLY), open(argv[6], O_RDONLY)};
+  const double slice = atof(argv[7]) / 1e3;
+  for (int n = 0; micros() < end; n++) {
+    uint64_t made[2] = {0};
+    double rate[2];
+    for (int i = 0; i < 2; i++) {
+      const int who = (i + n) & 1;
+      /* A socket stays where it was made. */
+      if (setns(where[who], CLONE_NEWNET)) die("setns");
+      connects(&a, SETTLE, &made[who]);
+      rate[who] = connects(&a, slice, &made[who]);
+    }
+    printf("%.1f %.1f %llu\n", rate[0], rate[1], (unsigned long long)made[0]);
+  }
   return 0;
 }
 
@@ -254,10 +285,11 @@ int main(int argc, char **argv) {
   if (argc >= 4 && !strcmp(argv[1], "serve")) serve(argv);
   if (argc >= 4 && !strcmp(argv[1], "sink")) sink(argv);
   if (argc >= 5 && !strcmp(argv[1], "crr")) return crr(argv);
+  if (argc >= 8 && !strcmp(argv[1], "pair")) return pair(argv);
   if (argc >= 4 && !strcmp(argv[1], "flip")) flip(argv);
   if (argc >= 4 && !strcmp(argv[1], "fresh")) return fresh(argv);
   if (argc >= 6 && !strcmp(argv[1], "flood")) return flood(argv);
   if (argc >= 5 && !strcmp(argv[1], "rtt")) return rtt(argv);
-  fprintf(stderr, "usage: load serve|sink|crr|flip|fresh|flood|rtt ADDR PORT [SECONDS [BYTES]]\n");
+  fprintf(stderr, "usage: load serve|sink|crr|pair|flip|fresh|flood|rtt ADDR PORT [SECONDS [BYTES | A B MS]]\n");
   return 2;
 }

@@ -20,8 +20,10 @@ function ctx(): Buffer {
   return b;
 }
 
-function quiet(state: BpfMap): void {
-  new Int32Array(state.mmap().buffer, state.mmap().byteOffset)[1] = ENUMS.ea_state_flags.EA_STATE_QUIET;
+/** No events; with `afresh`, no decision is taken from what was decided about such a packet a moment ago. */
+function quiet(state: BpfMap, afresh = false): void {
+  const { EA_STATE_QUIET, EA_STATE_AFRESH } = ENUMS.ea_state_flags;
+  new Int32Array(state.mmap().buffer, state.mmap().byteOffset)[1] = EA_STATE_QUIET | (afresh ? EA_STATE_AFRESH : 0);
 }
 
 export async function packets(): Promise<Result[]> {
@@ -84,13 +86,14 @@ function knownFlow(): Result[] {
 
 /**
  * A first packet over and over: a SYN against the direction of a connection that a peer opened is judged each time,
- * and when it is denied nothing of it is remembered. All but the entry into the flow table is in the figure.
+ * and when it is denied its flow is not remembered. All but the entry into the flow table is in the figure.
+ * @param opts.afresh whether each is classified; otherwise what was decided about the destination a moment ago counts
  */
-export function firstPacketTime(policies: number, cidrs: number): () => number {
+export function firstPacketTime(policies: number, cidrs: number, opts = { afresh: true }): () => number {
   const kernel = new Kernel(
     loadForTest({ flows: 8192, accepted: 1024, pending: 1024, fragments: 1024, events: 1 << 20 }),
   );
-  quiet(kernel.programs.maps.state as BpfMap);
+  quiet(kernel.programs.maps.state as BpfMap, opts.afresh);
   kernel.use(world(policies, cidrs));
   kernel.become('default/web');
   const flows = kernel.programs.maps.flows as BpfMap;

@@ -151,6 +151,29 @@ t.test('a reset that nobody meant: who goes on talking is heard', async (t) => {
   t.equal(count(accepted), 1, 'and its replies are safe again');
 });
 
+t.test('a connection that its opener resets leaves the table, told of once; what the peer resets stays', async (t) => {
+  policy({});
+  const open = (local: number) => {
+    out({ local });
+    back({ local, flags: SYN | ACK });
+    out({ local, flags: ACK });
+  };
+  open(40001);
+  const end = out({ local: 40001, flags: RST | ACK });
+  t.equal(end.verdict, 'allow');
+  t.match(end.events, [{ type: 'end', packetsOut: 3, packetsIn: 1 }]);
+  t.equal(count(flows), 0);
+  t.same(back({ local: 40001, flags: ACK }), { verdict: 'allow', retval: -1, events: [] }, 'what was on its way');
+  open(40002);
+  t.match(back({ local: 40002, flags: RST }).events, [{ type: 'end' }]);
+  t.equal(count(flows), 1);
+  t.same(out({ local: 40002, flags: ACK }).events, [], 'who goes on talking has not begun anew');
+  policy();
+  out({ local: 40003 });
+  out({ local: 40003, flags: RST });
+  t.equal(count(flows), 2, 'nor does what is denied');
+});
+
 t.test('fragments follow their first', async (t) => {
   policy({ ports: [{ protocol: 17, ports: [[53, 53]] }] });
   const fragment = (port: number, offset: number, more: boolean, id: number) =>

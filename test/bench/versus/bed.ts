@@ -29,8 +29,18 @@ const PODS_COUNT = 4;
  * that a packet costs on its way is spent there. The agent's own process is left to the others.
  */
 export const PINNED = ['taskset', '-c', String(availableParallelism() - 1)];
+/** How long one of a pair goes on before it is the other's turn: some hundred connects; shorter than what else runs on the machine. */
+const SLICE_MS = 10;
 /** Conntrack forgets a flow after so many seconds: a port that comes again is a new flow. */
 const UDP_TIMEOUT = 1;
+
+/** Connects a second in two beds, one right after the other. */
+export interface Pair {
+  readonly here: number;
+  readonly there: number;
+  /** How many the first of them has had. */
+  readonly made: number;
+}
 
 export class Bed {
   private turn = 0;
@@ -72,6 +82,25 @@ export class Bed {
   /** TCP connect-request-close, a second. */
   async connects(seconds: number): Promise<number> {
     return Number(await this.load('crr', seconds));
+  }
+
+  /**
+   * Connects here and in another bed, by turns, as long as it is told: what of both a second, pair by pair. Machines grow faster and
+   * slower by the minute, and by the tenth of a second: what is divided was measured side by side.
+   */
+  async beside(other: Bed, seconds: number): Promise<Pair[]> {
+    const pairs: Pair[] = [];
+    const pods = this.pods.map((pod, i) => [pod, other.pods[i] as Pod] as const);
+    for (const [mine, theirs] of pods) {
+      const namespaces = [mine, theirs].map((pod) => `/run/netns/${pod.host.netns}`);
+      const args = ['pair', ALLOWED, String(PORT), String(seconds / pods.length), ...namespaces, String(SLICE_MS)];
+      const { stdout } = await mine.host.run('timeout', ['60', ...PINNED, LOAD, ...args]);
+      for (const line of stdout.trim().split('\n')) {
+        const [here = Number.NaN, there = Number.NaN, made = Number.NaN] = line.split(' ').map(Number);
+        pairs.push({ here, there, made });
+      }
+    }
+    return pairs;
   }
 
   /** TCP from a pod: Gbit/s, and how busy the machine was, in seconds of one core for a Gbit. */

@@ -1,7 +1,11 @@
 /** What else filters the packets of pods, each as its users write it. */
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { loadConstant } from '../../../agent/bpf-call.js';
+import { sys } from '../../../agent/libbpf/sys.js';
+import { inNetns } from '../../../agent/netlink.js';
+import { createLink, probeTcx } from '../../../agent/tcx.js';
 import { ALLOWED, type Bed, DENIED, PODS, SWITCHED } from './bed.js';
 
 export interface Competitor {
@@ -34,26 +38,62 @@ __attribute__((section("tc"), used)) int floor_program(void *skb) { return -1; }
 char _license[] __attribute__((section("license"), used)) = "GPL";
 `;
 
-/** A program that returns at once, at each hook that the agent has: what hooks cost by themselves. */
+/** Device, and side of it. */
+type Hook = readonly [string, 'ingress' | 'egress'];
+
+/** Where the agent has programs. */
+function hooksOf(bed: Bed): Hook[] {
+  return [
+    ...bed.pods.flatMap(({ device }): Hook[] => [
+      [device, 'ingress'],
+      [device, 'egress'],
+    ]),
+    ['eth0', 'egress'],
+  ];
+}
+
+let links: number[] = [];
+
+/** A program that returns at once, at each hook that the agent has, attached as the agent's: what hooks cost by themselves. */
 export const floor: Competitor = {
   name: 'tc BPF that returns at once',
   filters: false,
   async load(bed) {
-    const object = join(bed.world.dir, 'floor.o');
-    writeFileSync(join(bed.world.dir, 'floor.c'), FLOOR);
-    execFileSync('clang', ['-target', 'bpf', '-O2', '-g', '-c', join(bed.world.dir, 'floor.c'), '-o', object]);
-    for (const device of [...bed.pods.map((p) => p.device), 'eth0']) {
-      await bed.node('tc', ['qdisc', 'add', 'dev', device, 'clsact']);
-      for (const side of device === 'eth0' ? ['egress'] : ['ingress', 'egress'])
-        await bed.node('tc', ['filter', 'add', 'dev', device, side, 'bpf', 'da', 'obj', object, 'sec', 'tc']);
+    if (!probeTcx()) return loadFloor(bed);
+    const devices = JSON.parse(await bed.node('ip', ['-j', 'link', 'show'])) as { ifname: string; ifindex: number }[];
+    const indexOf = (name: string) => devices.find((d) => d.ifname === name)?.ifindex ?? 0;
+    const node = openSync(`/run/netns/${bed.world.node.netns}`, 'r');
+    const program = loadConstant(-1);
+    try {
+      links = inNetns(node, () => hooksOf(bed).map(([device, side]) => createLink(program, indexOf(device), side)));
+    } finally {
+      sys.close(program);
+      closeSync(node);
     }
   },
   change: async () => undefined,
   async unload(bed) {
-    for (const device of [...bed.pods.map((p) => p.device), 'eth0'])
-      await bed.node('tc', ['qdisc', 'del', 'dev', device, 'clsact']).catch(() => undefined);
+    if (!probeTcx()) return unloadFloor(bed);
+    for (const link of links) sys.close(link);
+    links = [];
   },
 };
+
+/** Kernels without tcx: clsact filters. */
+async function loadFloor(bed: Bed): Promise<void> {
+  const object = join(bed.world.dir, 'floor.o');
+  writeFileSync(join(bed.world.dir, 'floor.c'), FLOOR);
+  execFileSync('clang', ['-target', 'bpf', '-O2', '-g', '-c', join(bed.world.dir, 'floor.c'), '-o', object]);
+  for (const device of new Set(hooksOf(bed).map(([name]) => name)))
+    await bed.node('tc', ['qdisc', 'add', 'dev', device, 'clsact']);
+  for (const [device, side] of hooksOf(bed))
+    await bed.node('tc', ['filter', 'add', 'dev', device, side, 'bpf', 'da', 'obj', object, 'sec', 'tc']);
+}
+
+async function unloadFloor(bed: Bed): Promise<void> {
+  for (const device of new Set(hooksOf(bed).map(([name]) => name)))
+    await bed.node('tc', ['qdisc', 'del', 'dev', device, 'clsact']).catch(() => undefined);
+}
 
 /** One chain: what belongs to a known connection passes, then a rule for each network, then the drop. */
 function chain(name: string, command: string): Competitor {

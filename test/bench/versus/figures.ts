@@ -12,7 +12,14 @@ export interface Quantity {
 
 export const QUANTITIES = {
   connects: { name: 'TCP connect-request-close', unit: '/s', better: 'more', floor: true },
-  against: { name: 'the same against no filter, a moment before', unit: 'x', better: 'more', floor: true },
+  against: {
+    name: 'the same against no filter, by turns, median of the pairs',
+    unit: 'x',
+    better: 'more',
+    floor: true,
+  },
+  low: { name: 'of these pairs a quarter is below', unit: 'x', better: 'more', floor: true },
+  high: { name: 'of these pairs a quarter is above', unit: 'x', better: 'more', floor: true },
   own: { name: 'CPU of its own process for 1,000 connects', unit: 'ms', better: 'less', floor: false },
   tcp: { name: 'TCP throughput', unit: 'Gbit/s', better: 'more', floor: true },
   udp: { name: 'UDP throughput, 1,400 bytes', unit: 'Gbit/s', better: 'more', floor: true },

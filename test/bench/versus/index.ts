@@ -1,7 +1,7 @@
 /**
  * Side by side: the agent, what else filters the packets of pods, no filter at all, and a BPF program that returns at once,
  * which is the floor. The same pods, the same networks, the same traffic; one after the other, again and again, so that what
- * is compared was measured within seconds of each other.
+ * is compared was measured within seconds of each other, and connects by turns with those of a bed that nobody filters.
  */
 import { progress, type Result } from '../result.js';
 import { applied } from './applied.js';
@@ -26,6 +26,16 @@ export async function versus(options: { quick: boolean }): Promise<Result[]> {
 }
 
 async function sideBySide(effort: Effort): Promise<Samples> {
+  const bare = await Bed.create();
+  try {
+    return await rounds(effort, bare);
+  } finally {
+    await bare.close();
+  }
+}
+
+/** @param bare nobody ever filters there */
+async function rounds(effort: Effort, bare: Bed): Promise<Samples> {
   const samples = new Samples(effort.sizes, floor.name);
   for (let round = 1; round <= effort.rounds; round++) {
     for (const size of effort.sizes) {
@@ -34,7 +44,7 @@ async function sideBySide(effort: Effort): Promise<Samples> {
         if (samples.failures.has(`${who.name}|${size}`)) continue;
         const where = `round ${round}, ${size}, ${who.name}`;
         try {
-          const sample = await alone(who, size, effort);
+          const sample = await alone(who, size, effort, bare);
           samples.add(who.name, size, sample);
           const parts = Object.entries(sample).map(([key, value]) => `${key} ${short(value)}`);
           progress(`${where}: ${parts.join(', ')}`);
@@ -50,10 +60,10 @@ async function sideBySide(effort: Effort): Promise<Samples> {
 }
 
 /** In a network of its own: tables of iptables stay, empty, as long as the network namespace does, and cost every packet. */
-async function alone(who: Competitor, size: number, effort: Effort): Promise<Sample> {
+async function alone(who: Competitor, size: number, effort: Effort, bare: Bed): Promise<Sample> {
   const bed = await Bed.create();
   try {
-    return await measure(bed, who, size, effort);
+    return await measure(bed, bare, who, size, effort);
   } finally {
     await bed.close();
   }

@@ -1,7 +1,7 @@
 /** What the comparison says of samples, and its pictures; nothing here is measured. */
 import t from 'tap';
 import { Samples, short } from './figures.js';
-import { networks } from './measure.js';
+import { compared, networks } from './measure.js';
 import { svg } from './svg.js';
 
 t.test('medians, spread, and the ratio to the floor round by round', async (t) => {
@@ -16,6 +16,21 @@ t.test('medians, spread, and the ratio to the floor round by round', async (t) =
   t.equal(samples.figure('ours', 10, 'load')?.ratio, undefined, 'the floor loads nothing');
   t.equal(samples.figure('ours', 100, 'connects'), undefined, 'not measured');
   t.equal(samples.figure('ours', 10, 'memory'), undefined);
+});
+
+t.test('connects are compared pair by pair', async (t) => {
+  // The machine was three times as fast for a while, and away in the midst of a pair.
+  const rates = [
+    ...[
+      [90, 100],
+      [270, 300],
+      [282, 300],
+      [96, 100],
+      [10, 100],
+    ],
+  ] as const;
+  const pairs = rates.map(([here = 0, there = 0]) => ({ here, there, made: 1 }));
+  t.same(compared(pairs), { connects: 96, against: 0.9, low: 0.9, high: 0.94 });
 });
 
 t.test('numbers for people', async (t) => {

@@ -52,9 +52,9 @@ export function report(all: Report): void {
     const chart = { title: name, xLabel: 'rules, or CIDRs', yLabel: unit, note, series: shown };
     writeFileSync(join(directory, `${file}.svg`), svg(chart));
   }
-  const { floor: least, known, first } = all.packets;
+  const { floor: least, known, first, again } = all.packets;
   const title = 'a packet in the program (BPF_PROG_TEST_RUN)';
-  const chart = { title, xLabel: 'CIDRs', yLabel: 'ns a packet', note, series: [least, known, first] };
+  const chart = { title, xLabel: 'CIDRs', yLabel: 'ns a packet', note, series: [least, known, first, again] };
   writeFileSync(join(directory, 'packet.svg'), svg(chart));
   writeFileSync(join(directory, 'versus.json'), `${JSON.stringify(asJson(all, where), null, 1)}\n`);
 }
@@ -135,7 +135,7 @@ function tableOf({ samples, names }: Report, key: Key): string {
 function packetTable({ samples, packets }: Report): string {
   const head = ['a packet in the program: ns', ...samples.sizes.map((s) => short(s))];
   const table = new Table({ head, style: { head: [], border: [] } });
-  for (const { name, points: list } of [packets.floor, packets.known, packets.first]) {
+  for (const { name, points: list } of [packets.floor, packets.known, packets.first, packets.again]) {
     const ratio = (i: number, y: number) => short(y / (packets.floor.points[i]?.y ?? Number.NaN));
     table.push([name, ...list.map((p, i) => `${short(p.y)} (${short(p.min)}–${short(p.max)}) ${ratio(i, p.y)} ×`)]);
   }
