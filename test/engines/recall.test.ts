@@ -125,6 +125,7 @@ t.test('a destination that changes its class, too, although the set of rules sta
     const db = { ...(at.snapshot.pods.get('default/db') as Pod), labels: { app } };
     kernel.use({ ...at, snapshot: { ...at.snapshot, pods: new Map([...at.snapshot.pods, ['default/db', db]]) } });
     kernel.store.apply(kernel.image, [binding]);
+    kernel.store.tidy();
   };
   for (const app of ['db', 'web', 'db', 'web']) {
     label(app);
