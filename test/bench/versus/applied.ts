@@ -8,9 +8,9 @@ import { policies, policy } from './ours.js';
 
 const NODE = 'bench';
 const POD_IP = '10.244.0.1';
-const CHANGES = 100;
-/** The first ones are of code that the engine has not compiled yet. */
-const WARM_UP = 10;
+const CHANGES = 300;
+/** The first ones are of code that the engine has not compiled yet, and of a heap that is still sorting out what it was loaded with. */
+const WARM_UP = 20;
 
 export interface Applied {
   readonly size: number;
