@@ -1,8 +1,8 @@
 /**
- * The `endpoints` array: one slot for each hooked interface, at ifindex % slots,
- * mmaped. The pointer to the policy set is one aligned 8-byte store, so a packet reads
- * the old set or the new one. An ifindex whose slot is taken goes to a hash map,
- * whose values the kernel replaces as a whole.
+ * The `endpoints` array: one slot for each hooked interface, at ifindex % EA_OWN_SLOTS, mmaped. The pointer to the policy
+ * set is one aligned 8-byte store, so a packet reads the old set or the new one. An ifindex whose slot is taken has one of
+ * those behind, and `endpoints_more` says which: a slot's memory is never another one's, as that of a hash map's entry is
+ * when it has been replaced.
  */
 import { AgentError } from '../src/errors.js';
 import * as L from '../src/image/layout.gen.js';
@@ -14,6 +14,7 @@ import type { BpfMap } from './libbpf/map.js';
 const E = L.STRUCTS.ea_endpoint;
 const F = L.ENUMS.ea_endpoint_flags;
 const SOURCE = L.STRUCTS.ea_source_key;
+const { EA_OWN_SLOTS, EA_MORE_SLOTS } = L.ENUMS.ea_slots;
 /** Addresses of a family that fit into the entry itself; more go to `sources`. */
 const INLINE_ADDRESSES = 2;
 
@@ -22,13 +23,12 @@ interface Placed {
   /** The entry without its set, to notice changes. */
   image: Buffer;
   set: bigint;
-  where: 'slot' | 'more';
+  slot: number;
 }
 
 export class EndpointTable {
   private readonly memory: Buffer;
   private readonly words: BigUint64Array;
-  private readonly slots: number;
   private readonly placed = new Map<number, Placed>();
 
   constructor(
@@ -38,8 +38,7 @@ export class EndpointTable {
     private readonly reject: boolean,
   ) {
     this.memory = endpoints.mmap();
-    this.slots = endpoints.maxEntries;
-    this.words = new BigUint64Array(this.memory.buffer, this.memory.byteOffset, (this.slots * E.size) / 8);
+    this.words = new BigUint64Array(this.memory.buffer, this.memory.byteOffset, (endpoints.maxEntries * E.size) / 8);
   }
 
   get size(): number {
@@ -50,16 +49,14 @@ export class EndpointTable {
   setOf(binding: EndpointBinding): bigint {
     const placed = this.placed.get(binding.ifindex);
     if (placed) return placed.set;
-    return this.slotIfindex(binding.ifindex) === binding.ifindex
-      ? Atomics.load(this.words, this.setWord(binding.ifindex))
-      : 0n;
+    const slot = this.slotOf(binding.ifindex);
+    return slot === undefined ? 0n : Atomics.load(this.words, setWord(slot));
   }
 
   /** Endpoint id that an earlier agent gave to this interface: flows are keyed by it. */
   idOf(ifindex: number): number | undefined {
-    if (this.slotIfindex(ifindex) === ifindex) return this.memory.readUInt32LE(this.at(ifindex) + E.fields.id.offset);
-    const entry = this.more.lookup(key32(ifindex));
-    return entry?.readUInt32LE(E.fields.id.offset);
+    const slot = this.slotOf(ifindex);
+    return slot === undefined ? undefined : this.memory.readUInt32LE(slot * E.size + E.fields.id.offset);
   }
 
   /**
@@ -70,27 +67,27 @@ export class EndpointTable {
     const keep = new Set(bindings.map((b) => b.ifindex));
     const leaving = [...this.placed.values()].filter((p) => !keep.has(p.binding.ifindex));
     const slots = new Map<number, number>();
-    let more = leaving.filter((p) => p.where === 'more').length;
+    let more = leaving.filter((p) => p.slot >= EA_OWN_SLOTS).length;
     let sources = leaving.reduce((n, p) => n + this.sourceCount(p.binding), 0);
     for (const b of bindings) {
-      const slot = b.ifindex % this.slots;
-      const holder = slots.get(slot) ?? (this.slotIfindex(b.ifindex) || b.ifindex);
-      if (this.placed.get(b.ifindex)?.where !== 'more' && holder === b.ifindex) slots.set(slot, b.ifindex);
+      const slot = b.ifindex % EA_OWN_SLOTS;
+      const holder = slots.get(slot) ?? (this.ifindexAt(slot) || b.ifindex);
+      const elsewhere = (this.placed.get(b.ifindex)?.slot ?? slot) !== slot;
+      if (!elsewhere && holder === b.ifindex) slots.set(slot, b.ifindex);
       else more++;
       sources += this.sourceCount(b);
     }
-    for (const [map, need] of [
-      [this.more, more],
-      [this.sources, sources],
+    for (const [map, need, most] of [
+      [this.more, more, EA_MORE_SLOTS],
+      [this.sources, sources, Number.POSITIVE_INFINITY],
     ] as const) {
-      if (need <= map.maxEntries) continue;
-      throw new AgentError(
-        'TOO_LARGE',
-        `map ${map.name} holds ${map.maxEntries} entries; these endpoints need ${need}`,
-        {
-          hint: `raise it with --map-size ${map.name}=${2 ** Math.ceil(Math.log2(need))}; the last complete policy stays in force`,
-        },
-      );
+      const room = Math.min(map.maxEntries, most);
+      if (need <= room) continue;
+      const size = 2 ** Math.ceil(Math.log2(need));
+      const raise = size <= most ? `raise it with --map-size ${map.name}=${size}; ` : '';
+      throw new AgentError('TOO_LARGE', `map ${map.name} has room for ${room} entries; these endpoints need ${need}`, {
+        hint: `${raise}the last complete policy stays in force`,
+      });
     }
   }
 
@@ -107,20 +104,12 @@ export class EndpointTable {
       return false;
     }
     if (!old?.image.equals(image)) this.writeSources(binding);
-    const holder = this.slotIfindex(binding.ifindex);
-    if (holder !== 0 && holder !== binding.ifindex) {
-      const value = Buffer.from(image);
-      value.writeBigUInt64LE(set, E.fields.set.offset);
-      this.more.update(key32(binding.ifindex), value);
-      this.placed.set(binding.ifindex, { binding, image, set, where: 'more' });
-      return true;
-    }
-    const at = this.at(binding.ifindex);
-    const rest = this.memory.subarray(at + 8, at + E.size);
-    // A hook may already read this slot (restart): identical bytes are not touched.
-    if (!rest.equals(image.subarray(8))) image.copy(this.memory, at + 8, 8);
-    Atomics.store(this.words, this.setWord(binding.ifindex), set);
-    this.placed.set(binding.ifindex, { binding, image, set, where: 'slot' });
+    const stands = this.slotOf(binding.ifindex);
+    const slot = stands ?? this.freeSlot(binding.ifindex);
+    this.write(slot, image, set);
+    // Last: who is shown the way there finds it written.
+    if (stands === undefined && slot >= EA_OWN_SLOTS) this.more.update(key32(binding.ifindex), key32(slot));
+    this.placed.set(binding.ifindex, { binding, image, set, slot });
     return true;
   }
 
@@ -130,8 +119,7 @@ export class EndpointTable {
     let removed = 0;
     for (const [ifindex, placed] of this.placed) {
       if (keep.has(ifindex)) continue;
-      if (placed.where === 'more') this.more.delete(key32(ifindex));
-      else this.clear(ifindex);
+      this.clear(ifindex);
       this.dropSources(placed.binding);
       this.placed.delete(ifindex);
       removed++;
@@ -142,35 +130,36 @@ export class EndpointTable {
   /** Interfaces in the map that nobody here placed: left by an agent before this one. */
   strangers(): number[] {
     const out: number[] = [];
-    for (let slot = 0; slot < this.slots; slot++) {
-      const ifindex = this.memory.readUInt32LE(slot * E.size + E.fields.ifindex.offset);
+    for (let slot = 0; slot < EA_OWN_SLOTS + EA_MORE_SLOTS; slot++) {
+      const ifindex = this.ifindexAt(slot);
       if (ifindex !== 0 && !this.placed.has(ifindex)) out.push(ifindex);
     }
     return out;
   }
 
-  /** Empties a slot; packets of its interface have no endpoint from here on. */
+  /** Empties the slot of an interface; its packets have no endpoint from here on. */
   clear(ifindex: number): void {
-    const at = this.at(ifindex);
-    this.memory.fill(0, at + 8, at + E.size);
-    Atomics.store(this.words, this.setWord(ifindex), 0n);
+    const slot = this.placed.get(ifindex)?.slot ?? this.slotOf(ifindex) ?? this.behind(ifindex);
+    if (slot === undefined) return;
+    if (slot >= EA_OWN_SLOTS) this.more.delete(key32(ifindex));
+    this.memory.fill(0, slot * E.size + 8, (slot + 1) * E.size);
+    Atomics.store(this.words, setWord(slot), 0n);
   }
 
   /** Differences between what was placed and what the memory holds; mends them if asked. */
   verify(repair: boolean): string[] {
     const out: string[] = [];
     for (const [ifindex, placed] of this.placed) {
-      const now =
-        placed.where === 'more'
-          ? this.more.lookup(key32(ifindex))
-          : Buffer.from(this.memory.subarray(this.at(ifindex), this.at(ifindex) + E.size));
+      const { slot } = placed;
+      const now = Buffer.from(this.memory.subarray(slot * E.size, (slot + 1) * E.size));
+      const shown = slot < EA_OWN_SLOTS || this.more.lookup(key32(ifindex))?.readUInt32LE() === slot;
       const want = Buffer.from(placed.image);
       want.writeBigUInt64LE(placed.set, E.fields.set.offset);
-      if (now?.equals(want)) continue;
+      if (shown && now.equals(want)) continue;
       out.push(`endpoints[${ifindex}] (${placed.binding.key}) differs`);
       if (!repair) continue;
-      this.placed.delete(ifindex);
-      this.put(placed.binding, placed.set);
+      this.write(slot, placed.image, placed.set);
+      if (!shown) this.more.update(key32(ifindex), key32(slot));
     }
     return out;
   }
@@ -230,17 +219,46 @@ export class EndpointTable {
     for (const key of this.sourceKeys(b)) this.sources.delete(key);
   }
 
-  private at(ifindex: number): number {
-    return (ifindex % this.slots) * E.size;
+  private write(slot: number, image: Buffer, set: bigint): void {
+    const at = slot * E.size;
+    const rest = this.memory.subarray(at + 8, at + E.size);
+    // A hook may already read this slot (restart): identical bytes are not touched.
+    if (!rest.equals(image.subarray(8))) image.copy(this.memory, at + 8, 8);
+    Atomics.store(this.words, setWord(slot), set);
   }
 
-  private setWord(ifindex: number): number {
-    return (this.at(ifindex) + E.fields.set.offset) / 8;
+  /** Where an interface stands, whoever placed it. */
+  private slotOf(ifindex: number): number | undefined {
+    const own = ifindex % EA_OWN_SLOTS;
+    if (this.ifindexAt(own) === ifindex) return own;
+    const slot = this.more.lookup(key32(ifindex))?.readUInt32LE();
+    return slot !== undefined && this.ifindexAt(slot) === ifindex ? slot : undefined;
   }
 
-  private slotIfindex(ifindex: number): number {
-    return this.memory.readUInt32LE(this.at(ifindex) + E.fields.ifindex.offset);
+  /** checkRoom() has found that there is one. */
+  private freeSlot(ifindex: number): number {
+    const own = ifindex % EA_OWN_SLOTS;
+    if (this.ifindexAt(own) === 0) return own;
+    // An agent before this one may have died before it had shown the way to what it wrote.
+    const slot = this.behind(ifindex) ?? this.behind(0);
+    if (slot === undefined) throw new AgentError('INTERNAL', `no slot of the endpoints' map is free for ${ifindex}`);
+    return slot;
   }
+
+  /** The first slot behind the own ones that this interface has; 0: that is free. */
+  private behind(ifindex: number): number | undefined {
+    for (let slot = EA_OWN_SLOTS; slot < EA_OWN_SLOTS + EA_MORE_SLOTS; slot++)
+      if (this.ifindexAt(slot) === ifindex) return slot;
+    return undefined;
+  }
+
+  private ifindexAt(slot: number): number {
+    return this.memory.readUInt32LE(slot * E.size + E.fields.ifindex.offset);
+  }
+}
+
+function setWord(slot: number): number {
+  return (slot * E.size + E.fields.set.offset) / 8;
 }
 
 function key32(n: number): Buffer {

@@ -61,12 +61,20 @@ static __always_inline void count(__u32 which) {
   if (value) *value += 1; /* per CPU */
 }
 
-/* The endpoint of an interface: its slot, or, where another interface has the slot, the hash map. */
+/* The same where another interface has the slot. */
+static __noinline const struct ea_endpoint *endpoint_elsewhere(__u32 ifindex) {
+  const __u32 *found = bpf_map_lookup_elem(&endpoints_more, &ifindex);
+  if (!found) return NULL;
+  __u32 slot = *found;
+  const struct ea_endpoint *ep = bpf_map_lookup_elem(&endpoints, &slot);
+  return ep && ep->ifindex == ifindex ? ep : NULL;
+}
+
 static __always_inline const struct ea_endpoint *endpoint_of(__u32 ifindex) {
-  __u32 slot = ifindex & (EA_ENDPOINT_SLOTS - 1);
+  __u32 slot = ifindex & (EA_OWN_SLOTS - 1);
   const struct ea_endpoint *ep = bpf_map_lookup_elem(&endpoints, &slot);
   if (likely(ep && ep->ifindex == ifindex)) return ep;
-  return bpf_map_lookup_elem(&endpoints_more, &ifindex);
+  return endpoint_elsewhere(ifindex);
 }
 
 static __always_inline int same16(const __u8 *a, const __u8 *b) {

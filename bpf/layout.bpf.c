@@ -29,6 +29,7 @@ KEEP(struct, ea_note_key);
 KEEP(struct, ea_note);
 KEEP(struct, ea_event);
 KEEP(struct, ea_state);
+KEEP(enum, ea_slots);
 KEEP(enum, ea_class);
 KEEP(enum, ea_action);
 KEEP(enum, ea_verdict);

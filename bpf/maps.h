@@ -6,24 +6,24 @@
 
 #include "types.h"
 
-/* Agent writes (mmap, one store for `set`); every hook reads first. Never full:
- * an ifindex whose slot is taken goes to endpoints_more. */
+/* Agent writes (mmap, one store for `set`); every hook reads first. Its memory stays where it is: no packet reads in
+ * one slot what another one held. */
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
-  __uint(max_entries, EA_ENDPOINT_SLOTS);
+  __uint(max_entries, EA_OWN_SLOTS + EA_MORE_SLOTS);
   __uint(map_flags, BPF_F_MMAPABLE);
   __type(key, __u32);
   __type(value, struct ea_endpoint);
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } endpoints SEC(".maps");
 
-/* Endpoints whose slot another ifindex holds. Full: as destinations4. */
+/* Interface whose slot another one has → the slot that it has instead. Full: as destinations4. */
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 4096);
+  __uint(max_entries, EA_MORE_SLOTS);
   __uint(map_flags, BPF_F_NO_PREALLOC);
   __type(key, __u32);
-  __type(value, struct ea_endpoint);
+  __type(value, __u32);
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } endpoints_more SEC(".maps");
 

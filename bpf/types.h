@@ -15,7 +15,6 @@
 #define EA_SMALL_WORDS 8   /* bitmap words of a small set: 512 rules */
 #define EA_LARGE_WORDS 64  /* bitmap words of a large set: 4096 rules */
 #define EA_MAX_BACKENDS 16 /* distinct kinds of backends judged ahead of the translation */
-#define EA_ENDPOINT_SLOTS 65536
 
 /* Reference to a policy set: the id (53 bits, a hash of the ordered rules) and
  * what the packet path must know before it looks the set up. 0: no policy. */
@@ -74,7 +73,11 @@ enum ea_endpoint_flags {
   EA_EP_IN_POD = 1 << 6,       /* hooked inside the pod's namespace: directions are swapped */
 };
 
-/* One slot of `endpoints`, at ifindex % EA_ENDPOINT_SLOTS. `set` is flipped by
+/* Slots of `endpoints`: one for each value of ifindex % EA_OWN_SLOTS, and behind them those of interfaces whose slot
+ * another one has; `endpoints_more` says which. */
+enum ea_slots { EA_OWN_SLOTS = 65536, EA_MORE_SLOTS = 4096 };
+
+/* One slot of `endpoints`. `set` is flipped by
  * one aligned 8-byte store while packets read it; the rest is written before
  * the hook is attached and not changed while it is. */
 struct ea_endpoint {

@@ -255,6 +255,10 @@ export const STRUCTS = {
 } as const;
 
 export const ENUMS = {
+  ea_slots: {
+    EA_OWN_SLOTS: 65536,
+    EA_MORE_SLOTS: 4096,
+  },
   ea_class: {
     EA_CLASS_NONE: 0,
     EA_CLASS_STAGED: 1,

@@ -167,7 +167,7 @@ t.test('sizes that make no sense', async (t) => {
   t.match(refused('nothing', 1), { code: 'USAGE', hint: /destinations4/ });
   t.match(refused('flows', 0), { code: 'USAGE' });
   t.match(refused('flows', 1.5), { code: 'USAGE' });
-  t.match(refused('endpoints', 10), { code: 'USAGE', message: /fixed at 65536/ });
+  t.match(refused('endpoints', 10), { code: 'USAGE', message: /fixed at 69632/ });
   t.match(refused('events', 100000), { code: 'USAGE', message: /power of two/ });
 });
 

@@ -38,7 +38,7 @@ function bindings({ snapshot }: World): EndpointBinding[] {
   return localPods(snapshot).map((key, i) => ({
     key,
     uid: key,
-    // The first two share a slot of the array: one of them stands in the hash map.
+    // The first two share a slot of the array: one of them stands in another.
     ifindex: i === 1 ? 1000 + 65536 : 1000 + i,
     ifname: `veth${i}`,
     id: i + 1,
