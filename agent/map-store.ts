@@ -321,7 +321,7 @@ export class KernelMapStore implements MapStore {
   verify(repair: boolean): string[] {
     if (!this.current) return [];
     this.tidy();
-    const differences = verifyMaps(this.maps, this.current, this.inMaps.rows, this.endpoints, repair);
+    const differences = verifyMaps(this.maps, this.current, this.endpoints, repair);
     // What was judged by what is mended now is judged again.
     if (repair && differences.length > 0) this.bumpEpoch();
     return differences;

@@ -15,11 +15,10 @@ const SHOWN = 20;
 export function verifyMaps(
   maps: Record<string, BpfMap>,
   image: Image,
-  rows: ReadonlyMap<number, ReadonlySet<number>>,
   endpoints: EndpointTable,
   repair: boolean,
 ): string[] {
-  const wanted = expected(image, rows);
+  const wanted = expected(image);
   const out: string[] = [];
   for (const [name, entries] of wanted) {
     const map = encode.map(maps, name);
@@ -49,7 +48,7 @@ export function verifyMaps(
 }
 
 /** Map name → key bytes (as latin1 text) → value bytes. */
-function expected(image: Image, rows: ReadonlyMap<number, ReadonlySet<number>>): Map<string, Map<string, Buffer>> {
+function expected(image: Image): Map<string, Map<string, Buffer>> {
   const out = new Map<string, Map<string, Buffer>>();
   const table = (name: string) => {
     let t = out.get(name);
@@ -74,7 +73,7 @@ function expected(image: Image, rows: ReadonlyMap<number, ReadonlySet<number>>):
     write(key, value);
     table(name).set(key.toString('latin1'), value);
   };
-  for (const set of image.sets.values()) expectSet(set, image, rows.get(set.id) ?? new Set(), put);
+  for (const set of image.sets.values()) expectSet(set, image, put);
   const { ID_SIZE, SIZES } = encode;
   image.destinations4.keys.forEach((k, i) => {
     put('destinations4', SIZES.dest4Key, ID_SIZE, (key, value) => {
@@ -97,7 +96,6 @@ function expected(image: Image, rows: ReadonlyMap<number, ReadonlySet<number>>):
 function expectSet(
   set: PolicySet,
   image: Image,
-  classes: ReadonlySet<number>,
   put: (name: string, keySize: number, valueSize: number, write: (key: Buffer, value: Buffer) => void) => void,
 ): void {
   const suffix = set.large ? '_large' : '';
@@ -115,8 +113,9 @@ function expectSet(
       encode.writeRow(value, 0, entry.row);
     });
   }
-  const classRows = [...classes].flatMap((id) => {
-    const row = classRow(set, image.classes.get(id) ?? []);
+  // By the Image alone: the books of who wrote them may be what is wrong.
+  const classRows = [...image.classes].flatMap(([id, atoms]) => {
+    const row = classRow(set, atoms);
     return row ? [[id, row] as const] : [];
   });
   for (const [classId, row] of [...fixedRows(set), ...classRows]) {

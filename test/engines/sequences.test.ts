@@ -11,7 +11,7 @@ import { Random, seeded } from '../fuzz/random.js';
 import { randomWorld } from '../fuzz/worlds.js';
 import { loadForTest, localPods, type World } from './engine.js';
 
-const SEQUENCES = Number(process.env.FUZZ_SEQUENCES ?? 25);
+const SEQUENCES = Number(process.env.FUZZ_SEQUENCES ?? 15);
 const random = seeded();
 const POLICY_MAPS = [
   'destinations4',

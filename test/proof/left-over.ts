@@ -50,8 +50,7 @@ export async function leftOver(world: World): Promise<{ differences: string[]; s
     const found = recover(maps, new Journal(join(world.dir, 'run/journal')));
     const map = (name: string) => maps[name] as BpfMap;
     const table = new EndpointTable(map('endpoints'), map('endpoints_more'), map('sources'), false);
-    const rows = new Map([...image.sets.keys()].map((id) => [id, new Set(image.classes.keys())] as const));
-    const differences = verifyMaps(maps, image, rows, table, false);
+    const differences = verifyMaps(maps, image, table, false);
     if (found.unknownClasses.size > 0)
       differences.push(`${found.unknownClasses.size} classes that the journal does not know`);
     const strangers = found.strangers.length;
