@@ -11,7 +11,7 @@ import type { Connection, Host, Load } from '../netns/host.js';
 import { type Pod, servers, World } from '../netns/world.js';
 import { AgentProcess } from './agent-process.js';
 import { leftOver } from './left-over.js';
-import { parseArgs, type Report } from './report.js';
+import { parseArgs, Progress, type Report } from './report.js';
 
 const CIDRS = 10_000;
 /** Seconds. A busy machine may need them: that nothing was dropped is counted, not timed. */
@@ -206,6 +206,7 @@ export async function killed({ count, seed }: KilledOptions): Promise<Report> {
     const sizes: string[] = [];
     let kills = 0;
     let enough = false;
+    const progress = new Progress();
     // Who has no more time is told what was found so far.
     process.once('SIGINT', () => {
       enough = true;
@@ -222,6 +223,7 @@ export async function killed({ count, seed }: KilledOptions): Promise<Report> {
       if (!agent.running) violations.push(`kill ${kill}: the agent had ended by itself: ${agent.log.slice(-500)}`);
       await agent.kill();
       kills++;
+      progress.tell(`${kills} kills of ${count}, ${violations.length} wrong`);
       await changer.stop();
       changes += changer.changes;
       agent = await AgentProcess.start(world);

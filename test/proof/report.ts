@@ -10,6 +10,21 @@ export interface Report {
 /** Violations that are shown; more are only counted. */
 const SHOWN = 20;
 
+/** Seconds between two words of progress. */
+const PROGRESS_S = 15;
+
+/** Says on standard error how far it has come, now and then. */
+export class Progress {
+  #told = performance.now();
+
+  tell(how: string): void {
+    const now = performance.now();
+    if (now - this.#told < PROGRESS_S * 1000) return;
+    this.#told = now;
+    console.error(`… ${how}`);
+  }
+}
+
 /** `--count 200 --seed 7`, in any order. @throws Error for a word that is neither */
 export function parseArgs(args: readonly string[], defaults: { count: number }): { count: number; seed: number } {
   const out = { count: defaults.count, seed: Date.now() % 2 ** 31 };

@@ -13,7 +13,7 @@ import { loadForTest, localPods, type World } from '../engines/engine.js';
 import { Random } from '../fuzz/random.js';
 import { randomPacket, randomWorld } from '../fuzz/worlds.js';
 import { cProgram, eachLine, Hammer, repeatLine } from './hammer.js';
-import { parseArgs, type Report } from './report.js';
+import { parseArgs, Progress, type Report } from './report.js';
 import { pairs as traps } from './torn-pairs.js';
 
 const PACKETS = 48;
@@ -124,6 +124,7 @@ export async function prove(args: readonly string[]): Promise<Report> {
   const binary = await cProgram('hammer');
   const violations: string[] = [];
   let [flips, packets, told, pairs] = [0, 0, 0, 0];
+  const progress = new Progress();
   while (flips < count) {
     const trap = traps[pairs % (2 * traps.length)];
     const pair = trap?.() ?? randomPair(seed + pairs);
@@ -133,6 +134,7 @@ export async function prove(args: readonly string[]): Promise<Report> {
     packets += torn.packets;
     told += torn.told;
     violations.push(...torn.complaints);
+    progress.tell(`${flips} flips of ${count}, ${packets} packets, ${violations.length} wrong`);
   }
   return {
     figures: `torn: ${pairs} pairs of policies from seed ${seed}, ${flips} flips, ${packets} packets, ${told} events compared, ${violations.length} wrong`,
