@@ -24,37 +24,131 @@ export interface Bound {
   later(...args: unknown[]): Promise<unknown>;
 }
 
-/** As ffi-napi has it: the last argument is a callback. */
-interface Foreign extends Native {
-  async(...args: unknown[]): void;
-}
-
 interface Napi {
-  Library(name: string, functions: Record<string, Signature>): Record<string, Foreign>;
+  DynamicLibrary(name: string): { get(symbol: string): Buffer };
+  CIF(result: unknown, args: readonly unknown[]): Buffer;
   Callback(result: CType, args: readonly CType[], fn: Native): Buffer;
   errno(): number;
 }
+/** What ffi-napi itself calls. */
+interface Calls {
+  ffi_call(cif: Buffer, fn: Buffer, result: Buffer, args: Buffer): void;
+  ffi_call_async(cif: Buffer, fn: Buffer, result: Buffer, args: Buffer, done: (error: Error | null) => void): void;
+}
 interface Ref {
+  coerceType(type: string): unknown;
   address(buf: Buffer): number;
   reinterpret(buf: Buffer, size: number, offset?: number): Buffer;
+  readPointer(buf: Buffer, offset: number, size: number): Buffer;
   readCString(buf: Buffer, offset?: number): string;
   isNull(buf: Buffer): boolean;
   NULL: Buffer;
 }
 
 const napi = require('ffi-napi') as Napi;
+const calls = require('ffi-napi/lib/bindings') as Calls;
 const ref = require('ref-napi') as Ref;
 
+/** Bytes of an argument, and of a result: all that is used here fits. */
+const WORD = 8;
+
 /**
- * Functions of a shared library, bound when the first of them is called: a machine
+ * Where a call's arguments and its result stand. Made once and used again: the library remembers each ArrayBuffer that it is given,
+ * and, of one that it was given more than once, for ever. With new ones for each call an agent grows by megabytes an hour.
+ */
+class Frame {
+  readonly result = Buffer.alloc(WORD);
+  /** Addresses of the values. */
+  readonly args: Buffer;
+  private readonly values: Buffer;
+  /** What the values point to, for as long as the call may use it. */
+  private readonly held: unknown[];
+
+  constructor(private readonly types: readonly CType[]) {
+    this.args = Buffer.alloc(Math.max(1, types.length) * WORD);
+    this.values = Buffer.alloc(Math.max(1, types.length) * WORD);
+    this.held = new Array(types.length);
+    const base = address(this.values);
+    for (let i = 0; i < types.length; i++) this.args.writeBigUInt64LE(base + BigInt(i * WORD), i * WORD);
+  }
+
+  /** @throws TypeError for a value that is none of its type */
+  write(values: readonly unknown[]): void {
+    if (values.length !== this.types.length)
+      throw new TypeError(`${this.types.length} arguments are wanted, not ${values.length}`);
+    for (let i = 0; i < values.length; i++) {
+      const [type, value, at] = [this.types[i], values[i], i * WORD];
+      if (type === 'int') this.values.writeInt32LE(value as number, at);
+      else if (type === 'uint') this.values.writeUInt32LE(value as number, at);
+      else if (type === 'pointer') this.pointer(i, value as Buffer | null);
+      else if (type === 'string') this.pointer(i, Buffer.from(`${value as string}\0`));
+      else this.values.writeBigUInt64LE(BigInt.asUintN(64, BigInt(value as number | bigint)), at);
+    }
+  }
+
+  /** The values point to nothing any more. */
+  release(): void {
+    this.held.fill(undefined);
+  }
+
+  private pointer(i: number, to: Buffer | null): void {
+    this.held[i] = to;
+    this.values.writeBigUInt64LE(to === null ? 0n : address(to), i * WORD);
+  }
+
+  /** A Buffer for a pointer; a number where it is exact, otherwise a bigint. */
+  read(type: CType): unknown {
+    if (type === 'void') return undefined;
+    if (type === 'int') return this.result.readInt32LE();
+    if (type === 'uint') return this.result.readUInt32LE();
+    if (type === 'pointer' || type === 'string') return ref.readPointer(this.result, 0, 1);
+    const n = type === 'long' || type === 'int64' ? this.result.readBigInt64LE() : this.result.readBigUInt64LE();
+    return Number.isSafeInteger(Number(n)) ? Number(n) : n;
+  }
+}
+
+function bind(fn: Buffer, [result, args]: Signature): Bound {
+  const cif = napi.CIF(
+    ref.coerceType(named(result)),
+    args.map((type) => ref.coerceType(named(type))),
+  );
+  const frame = new Frame(args);
+  const idle: Frame[] = [];
+  const call = (...values: unknown[]): unknown => {
+    frame.write(values);
+    calls.ffi_call(cif, fn, frame.result, frame.args);
+    frame.release();
+    return frame.read(result);
+  };
+  const later = async (...values: unknown[]): Promise<unknown> => {
+    const own = idle.pop() ?? new Frame(args);
+    own.write(values);
+    await new Promise<void>((resolve, reject) => {
+      calls.ffi_call_async(cif, fn, own.result, own.args, (error) => (error ? reject(error) : resolve()));
+    });
+    own.release();
+    idle.push(own);
+    return own.read(result);
+  };
+  return Object.assign(call, { later });
+}
+
+/** As ffi-napi calls it. */
+function named(type: CType): string {
+  return type === 'string' ? 'pointer' : type;
+}
+
+/**
+ * Functions of a shared library, bound when each of them is called first: a machine
  * without the library can run everything that does not need it.
  * @throws AgentError KERNEL, on that first call, where library or function is missing
  */
 export function library<T extends Record<string, Signature>>(name: string, functions: T): { [K in keyof T]: Bound } {
-  let bound: Record<string, Foreign> | undefined;
-  const bind = (): Record<string, Foreign> => {
+  let opened: { get(symbol: string): Buffer } | undefined;
+  const native = (key: string): Bound => {
     try {
-      return napi.Library(name, functions as Record<string, Signature>);
+      opened ??= napi.DynamicLibrary(name);
+      return bind(opened.get(key), functions[key] as Signature);
     } catch (e) {
       throw new AgentError('KERNEL', `${name} cannot be loaded: ${(e as Error).message}`, {
         hint: name.startsWith('libbpf') ? 'install libbpf 1.0 or later (Debian and Ubuntu: libbpf1)' : undefined,
@@ -62,22 +156,13 @@ export function library<T extends Record<string, Signature>>(name: string, funct
       });
     }
   };
-  const native = (key: string): Foreign => {
-    bound ??= bind();
-    return bound[key] as Foreign;
-  };
   const out: Record<string, Bound> = {};
   for (const key of Object.keys(functions)) {
-    const later = (...args: unknown[]): Promise<unknown> =>
-      new Promise((resolve, reject) => {
-        native(key).async(...args, (error: Error | null, result: unknown) => (error ? reject(error) : resolve(result)));
-      });
-    const first = (...args: unknown[]) => {
-      // From now on the function itself, without this step.
-      out[key] = Object.assign(native(key), { later });
-      return native(key)(...args);
-    };
-    out[key] = Object.assign(first, { later });
+    // From the first call on the function itself, without this step.
+    const bound = () => (out[key] = native(key));
+    out[key] = Object.assign((...args: unknown[]) => bound()(...args), {
+      later: (...args: unknown[]) => bound().later(...args),
+    });
   }
   return out as { [K in keyof T]: Bound };
 }
@@ -92,9 +177,19 @@ export function errno(): number {
   return napi.errno();
 }
 
+/** Where the memory of each begins. Asked for once: see Frame. */
+const bases = new WeakMap<ArrayBufferLike, bigint>();
+
 /** Address of a Buffer's first byte, as the kernel wants it in a struct. The caller keeps the Buffer alive. */
 export function address(buf: Buffer): bigint {
-  return BigInt(ref.address(buf));
+  // NULL, and what has no memory.
+  if (buf.length === 0) return BigInt(ref.address(buf));
+  let base = bases.get(buf.buffer);
+  if (base === undefined) {
+    base = BigInt(ref.address(buf)) - BigInt(buf.byteOffset);
+    bases.set(buf.buffer, base);
+  }
+  return base + BigInt(buf.byteOffset);
 }
 
 /** Memory at a pointer that a call returned, as a Buffer: shared, not copied, not owned. */
@@ -104,11 +199,11 @@ export function memoryAt(pointer: Buffer, size: number): Buffer {
 
 /** NUL-terminated text at a pointer; empty for NULL. */
 export function textAt(pointer: Buffer): string {
-  return ref.isNull(pointer) ? '' : ref.readCString(memoryAt(pointer, 4096), 0);
+  return isNull(pointer) ? '' : ref.readCString(memoryAt(pointer, 4096), 0);
 }
 
 export function isNull(pointer: Buffer): boolean {
-  return ref.isNull(pointer);
+  return address(pointer) === 0n;
 }
 
 export const NULL = ref.NULL;
