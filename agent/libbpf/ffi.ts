@@ -28,7 +28,6 @@ interface Napi {
   DynamicLibrary(name: string): { get(symbol: string): Buffer };
   CIF(result: unknown, args: readonly unknown[]): Buffer;
   Callback(result: CType, args: readonly CType[], fn: Native): Buffer;
-  errno(): number;
 }
 /** What ffi-napi itself calls. */
 interface Calls {
@@ -107,6 +106,14 @@ class Frame {
   }
 }
 
+/** This thread's errno, in place: the library's own way to it is a call that leaves something behind. */
+let errnoHere: Buffer | undefined;
+
+function findErrno(): void {
+  const where = bind(napi.DynamicLibrary('libc.so.6').get('__errno_location'), ['pointer', []]);
+  errnoHere = memoryAt(where() as Buffer, 4);
+}
+
 function bind(fn: Buffer, [result, args]: Signature): Bound {
   const cif = napi.CIF(
     ref.coerceType(named(result)),
@@ -147,6 +154,8 @@ export function library<T extends Record<string, Signature>>(name: string, funct
   let opened: { get(symbol: string): Buffer } | undefined;
   const native = (key: string): Bound => {
     try {
+      // Not when it is asked for: it would be another one by then.
+      if (!errnoHere) findErrno();
       opened ??= napi.DynamicLibrary(name);
       return bind(opened.get(key), functions[key] as Signature);
     } catch (e) {
@@ -174,7 +183,7 @@ export function callback(result: CType, args: readonly CType[], fn: Native): Buf
 
 /** errno of the last call; to be read before anything else runs. */
 export function errno(): number {
-  return napi.errno();
+  return errnoHere?.readInt32LE() ?? 0;
 }
 
 /** Where the memory of each begins. Asked for once: see Frame. */
