@@ -2,7 +2,7 @@
  * The only file that knows which FFI is used. Everything else asks for functions by
  * signature and for memory by address; another FFI has to offer what is exported here.
  *
- * A call costs 10 to 30 µs, whatever it does: nothing that happens once a packet, an
+ * A call costs some 10 µs, whatever it does: nothing that happens once a packet, an
  * event or a map entry may go through here. Batch it or mmap it.
  */
 import { createRequire } from 'node:module';
