@@ -5,7 +5,6 @@
  * Time is counted in moments. What was written up to a moment may be settled and collected when every program that ran then
  * has ended. An update that comes before that plans from what the maps show, and leaves alone what is none of its business.
  */
-import type { DestinationPlan } from '../src/image/plan.js';
 import type { ImageService } from '../src/image/types.js';
 
 interface Standing<V> {
@@ -105,15 +104,6 @@ export class Leftovers {
   /** Every program that ran at this moment has ended. */
   passed(moment: number): void {
     this.#through = Math.max(this.#through, moment);
-  }
-
-  /** Takes in what a plan left; `unmoved`: see Shown. @returns classes that were shown and are not any more */
-  replace<K extends number | string>(
-    family: Shown<K, number>,
-    plan: DestinationPlan<K>,
-    unmoved: (key: K) => boolean,
-  ): number[] {
-    return family.replace(plan.shown, this.#now, unmoved);
   }
 
   /** Classes that addresses show meanwhile. */

@@ -181,14 +181,14 @@ export class KernelMapStore implements MapStore {
     const last = this.inMaps;
     const now = left.next(flips);
     const dead = [
-      ...left.replace(
-        left.destinations4,
-        plan.destinations4,
+      ...left.destinations4.replace(
+        plan.destinations4.shown,
+        now,
         (key) => classAt(last.destinations4, key) === classAt(image.destinations4, key),
       ),
-      ...left.replace(
-        left.destinations6,
-        plan.destinations6,
+      ...left.destinations6.replace(
+        plan.destinations6.shown,
+        now,
         (key) => classAt(last.destinations6, key) === classAt(image.destinations6, key),
       ),
       ...(anew ? last.classes.keys() : changed),

@@ -59,6 +59,9 @@ interface Placed {
   readonly closed: readonly string[];
 }
 
+/** After what an update left could not be removed. */
+const TIDY_AGAIN_MS = 1000;
+
 export class Reconciler {
   private current: InForceState | undefined;
   private hooks: readonly HookState[] = [];
@@ -239,7 +242,9 @@ export class Reconciler {
     this.report([...all, ...this.attachProblems]);
     store.tidyLater().catch((e: unknown) => {
       this.parts.log.error('what is left of the last policies cannot be removed', { error: (e as Error).message });
-      this.schedule();
+      // Not at once: what failed may go on failing.
+      clearTimeout(this.again);
+      if (!this.closed) this.again = setTimeout(() => this.schedule(), TIDY_AGAIN_MS);
     });
     this.onApplied(this.current);
   }

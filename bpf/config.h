@@ -61,7 +61,7 @@ static __always_inline void count(__u32 which) {
   if (value) *value += 1; /* per CPU */
 }
 
-/* The same where another interface has the slot. */
+/* The endpoint of an interface whose own slot another one has. */
 static __noinline const struct ea_endpoint *endpoint_elsewhere(__u32 ifindex) {
   const __u32 *found = bpf_map_lookup_elem(&endpoints_more, &ifindex);
   if (!found) return NULL;
@@ -70,6 +70,7 @@ static __noinline const struct ea_endpoint *endpoint_elsewhere(__u32 ifindex) {
   return ep && ep->ifindex == ifindex ? ep : NULL;
 }
 
+/* The endpoint of an interface; NULL where it has none. */
 static __always_inline const struct ea_endpoint *endpoint_of(__u32 ifindex) {
   __u32 slot = ifindex & (EA_OWN_SLOTS - 1);
   const struct ea_endpoint *ep = bpf_map_lookup_elem(&endpoints, &slot);

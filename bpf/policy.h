@@ -116,7 +116,7 @@ struct scan {
   __u64 rule; /* result */
   __u32 position;
   __u8 live;    /* which of the two bitmaps */
-  __u8 log;     /* enum below */
+  __u8 log;     /* LOG_TELL, LOG_MET */
   __u8 verdict; /* result */
   __u8 reason;
 };

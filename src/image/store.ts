@@ -37,7 +37,7 @@ export interface ApplyResult {
 
 /**
  * The first kernel crossing: makes the maps equal to an Image, in four phases
- * (write new, flip pointers, bump epoch, collect). All or nothing: when it
+ * (write new, flip pointers, bump epoch, settle). All or nothing: when it
  * throws TOO_LARGE, nothing that packets can see has changed.
  */
 export interface MapStore {

@@ -71,7 +71,7 @@ function allowed(minutes: number, maps: readonly string[]) {
 /** Between two collections, unless the run is short. */
 const HEAP_MS = 60_000;
 
-/** Longer than rows that nothing names are kept (agent/reconciler.ts). */
+/** Longer than what an update leaves in the maps stays there (KernelMapStore.tidyLater). */
 const COLLECTED_MS = 200;
 
 const WORK_MS = { pods: 1500, policies: 2000, readers: 700 };
