@@ -51,7 +51,6 @@ APART int judge_again(struct __sk_buff *skb, const struct packet *p, struct ea_f
   /* Last: who sees these sees the verdict. */
   WRITE_ONCE(flow->set, p->set);
   WRITE_ONCE(flow->epoch, p->epoch);
-  if (p->fragment) remember_first(p, d->verdict, d->reason, d->rule);
   if (d->verdict == EA_VERDICT_PARTIAL) write_down(skb, p);
   if (before != d->verdict && before != EA_VERDICT_PARTIAL && d->verdict != EA_VERDICT_PARTIAL) {
     if (d->verdict == EA_VERDICT_DENY) {
@@ -114,19 +113,15 @@ APART int judge(struct __sk_buff *skb, const struct packet *p, const struct ea_e
   else
     tell(skb, p, flow, EA_EVENT_VERDICT);
   enter(p, flow);
-  if (p->fragment) remember_first(p, d.verdict, d.reason, d.rule);
   return d.verdict == EA_VERDICT_DENY ? answer(skb, p, ep->flags) : PASS;
 }
 
 /* A packet of a flow that is known and judged by the policy in force. */
 static __always_inline int known(struct __sk_buff *skb, struct packet *p, const struct ea_endpoint *ep,
                                  struct ea_flow *flow) {
-  if (unlikely(flow->verdict == EA_VERDICT_DENY && !(flow->flags & EA_FLOW_INBOUND))) {
-    if (p->fragment) remember_first(p, flow->verdict, flow->reason, flow->rule);
+  if (unlikely(flow->verdict == EA_VERDICT_DENY && !(flow->flags & EA_FLOW_INBOUND)))
     return denied(skb, p, flow, ep->flags);
-  }
   account(flow, p);
-  if (unlikely(p->fragment)) remember_first(p, EA_VERDICT_ALLOW, flow->reason, flow->rule);
   if (unlikely(flow->verdict == EA_VERDICT_PARTIAL)) write_down(skb, p);
   step(skb, p, flow);
   return PASS;
@@ -136,6 +131,13 @@ static __always_inline int is_current(const struct ea_flow *flow, const struct p
   if (flow->flags & EA_FLOW_INBOUND) return !is_syn(p);
   if (is_syn(p) && (flow->tcp_state & EA_TCP_CLOSED)) return 0;
   return READ_ONCE(flow->epoch) == p->epoch && READ_ONCE(flow->set) == p->set;
+}
+
+static __always_inline int known_or_judged(struct __sk_buff *skb, struct packet *p,
+                                           const struct ea_endpoint *ep, struct ea_flow *flow) {
+  const int verdict = likely(flow && is_current(flow, p)) ? known(skb, p, ep, flow) : judge(skb, p, ep, flow);
+  if (unlikely(p->fragment)) remember_first(p, verdict == PASS);
+  return verdict;
 }
 
 /* What the endpoint sends: judged. */
@@ -153,14 +155,17 @@ int from_pod(struct __sk_buff *skb) {
   }
   if (unlikely(kind != PACKET_FLOW)) {
     if (kind == PACKET_LINK) return PASS;
-    if (kind == PACKET_LATER) return follow_first(skb, &p, ep);
     if (kind < 0) return p.set ? drop(skb, &p, -kind) : PASS;
-    if (is_related(skb, &p)) return PASS;
+    if (kind == PACKET_LATER) {
+      const int verdict = follow_first(skb, &p, ep);
+      if (verdict != FOLLOW_FLOW) return verdict;
+    } else if (is_related(skb, &p, ep)) {
+      return PASS;
+    }
   }
 
   struct ea_flow *flow = bpf_map_lookup_elem(&flows, &p.key);
-  if (likely(flow && is_current(flow, &p))) return known(skb, &p, ep, flow);
-  return judge(skb, &p, ep, flow);
+  return known_or_judged(skb, &p, ep, flow);
 }
 
 /* A flow that a peer opens to the endpoint: what the endpoint answers will pass. */
@@ -268,7 +273,9 @@ int uplink(struct __sk_buff *skb) {
   if (unlikely(kind != PACKET_FLOW)) {
     /* A router's errors are about the flows of others: never denied. */
     if (!own || !p.set || kind == PACKET_LINK || kind == PACKET_ERROR) return PASS;
-    return kind == PACKET_LATER ? follow_first(skb, &p, ep) : drop(skb, &p, -kind);
+    if (kind != PACKET_LATER) return drop(skb, &p, -kind);
+    const int verdict = follow_first(skb, &p, ep);
+    if (verdict != FOLLOW_FLOW) return verdict;
   }
 
   struct ea_flow *flow = bpf_map_lookup_elem(&flows, &p.key);
@@ -280,8 +287,7 @@ int uplink(struct __sk_buff *skb) {
   }
   if (flow && (flow->flags & EA_FLOW_SECOND_LOOK) && flow->verdict == EA_VERDICT_DENY)
     return denied_again(skb, &p, flow, ep->flags);
-  if (own && p.set)
-    return likely(flow && is_current(flow, &p)) ? known(skb, &p, ep, flow) : judge(skb, &p, ep, flow);
+  if (own && p.set) return known_or_judged(skb, &p, ep, flow);
   if (!own && !flow) return PASS;
   if (!flow || (is_syn(&p) && (flow->tcp_state & EA_TCP_CLOSED))) {
     struct ea_flow *fresh = begin(&p);

@@ -15,23 +15,28 @@ static __always_inline void fragment_key(struct ea_fragment_key *key, const stru
   key->to_pod = !p->out;
 }
 
-APART int remember_first(const struct packet *p, __u8 verdict, __u8 reason, __u64 rule) {
+/* What became of a datagram's first fragment. */
+APART int remember_first(const struct packet *p, int passed) {
   if (!p) return 0;
   struct ea_fragment_key key;
   struct ea_fragment value = {
-      .rule = rule,
-      .sport = p->key.local_port,
-      .dport = p->key.remote_port,
-      .verdict = verdict,
-      .reason = reason,
+      .epoch = p->epoch,
+      .local_port = p->key.local_port,
+      .remote_port = p->key.remote_port,
+      .port = p->port,
       .header_end = p->header_end,
+      .protocol = p->key.protocol,
+      .opened_remotely = p->key.opened_remotely,
+      .passed = !!passed,
   };
   fragment_key(&key, p);
   bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
   return 0;
 }
 
-/* A later fragment that the endpoint sends. */
+/* A later fragment that the endpoint sends: the tc verdict, or FOLLOW_FLOW. In force is what its first met, until
+ * policies change: from then on it is a packet of its first's flow, and judged as that. */
+enum { FOLLOW_FLOW = 1 };
 APART int follow_first(struct __sk_buff *skb, struct packet *p, const struct ea_endpoint *ep) {
   if (!p || !ep) return DROP;
   struct ea_fragment_key key;
@@ -39,15 +44,16 @@ APART int follow_first(struct __sk_buff *skb, struct packet *p, const struct ea_
   const struct ea_fragment *first = bpf_map_lookup_elem(&fragments, &key);
   if (first) {
     if (p->set && p->fragment_offset < first->header_end) return drop(skb, p, EA_REASON_OVERLAPPING_FRAGMENT);
-    p->key.local_port = first->sport;
-    p->key.remote_port = first->dport;
+    p->key.local_port = first->local_port;
+    p->key.remote_port = first->remote_port;
+    p->key.protocol = first->protocol;
+    p->key.opened_remotely = first->opened_remotely;
+    p->port = first->port;
+    p->header_end = first->header_end;
+    if (!first->passed || first->epoch != p->epoch) return FOLLOW_FLOW;
     struct ea_flow *flow = bpf_map_lookup_elem(&flows, &p->key);
-    if (first->verdict != EA_VERDICT_DENY) {
-      if (flow) account(flow, p);
-      return PASS;
-    }
-    if (flow) return denied(skb, p, flow, 0);
-    return drop(skb, p, first->reason);
+    if (flow) account(flow, p);
+    return PASS;
   }
   if (!p->set) return PASS;
   /* Before its first, or without one: only rules without ports can match. Into a header that nobody has seen: never. */

@@ -3,12 +3,14 @@
 #ifndef EA_ICMP_H
 #define EA_ICMP_H
 
-#include "flow.h"
+#include "services.h"
 
 /* Whether an ICMP error that the endpoint sends is about a flow of its own that passes, and goes to that flow's peer.
- * The quoted packet was on its way to the endpoint. RFC 792, 4443 (3): at least 8 bytes of its L4 header are quoted. */
-APART int is_related(struct __sk_buff *skb, const struct packet *p) {
-  if (!p) return 0;
+ * Of a flow that was judged by another policy it becomes a packet, which is judged: PACKET_RELATED. The quoted packet was on
+ * its way to the endpoint. RFC 792, 4443 (3): at least 8 bytes of its L4 header are quoted. */
+APART int is_related(struct __sk_buff *skb, struct packet *p, const struct ea_endpoint *ep) {
+  if (!p || !ep) return 0;
+  if (p->set && (ep->flags & EA_EP_CHECK_SOURCE) && !source_allowed(ep, p)) return 0;
   struct ea_flow_key key = {.endpoint = p->key.endpoint};
   __u32 off = p->l4 + 8;
   if (p->family == 4) {
@@ -42,8 +44,14 @@ APART int is_related(struct __sk_buff *skb, const struct packet *p) {
     icmp_key(&key, p->family == 6, icmp.type, icmp.code, icmp.id, 0);
   }
   struct ea_flow *flow = bpf_map_lookup_elem(&flows, &key);
-  return flow ? (flow->flags & EA_FLOW_INBOUND) || flow->verdict != EA_VERDICT_DENY
-              : !!bpf_map_lookup_elem(&accepted, &key);
+  if (!flow) return !!bpf_map_lookup_elem(&accepted, &key);
+  if (flow->flags & EA_FLOW_INBOUND) return 1;
+  if (flow->epoch == p->epoch && flow->set == p->set) return flow->verdict != EA_VERDICT_DENY;
+  p->key = key;
+  p->port = key.remote_port;
+  p->kind = PACKET_RELATED;
+  p->fragment = FRAGMENT_NONE;
+  return 0;
 }
 
 #endif

@@ -13,7 +13,8 @@
 #define MAX_VLAN_TAGS 2
 
 /* enum of parse()'s results; a negative result is a reason to drop (enum ea_reason). */
-enum { PACKET_FLOW = 0, PACKET_LINK = 1, PACKET_ERROR = 2, PACKET_LATER = 3 };
+/* RELATED is an error that is judged as a packet of the flow that it is about (icmp.h). */
+enum { PACKET_FLOW = 0, PACKET_LINK = 1, PACKET_ERROR = 2, PACKET_LATER = 3, PACKET_RELATED = 4 };
 
 enum { DIRECTION_IN = 0, DIRECTION_OUT = 1, PARSE_L3 = 2 };
 

@@ -112,7 +112,7 @@ static __always_inline int put_prohibited(struct __sk_buff *skb, const struct pa
 /* Never an answer to an answer, nor to more than one (RFC 1122, 3.2.2). */
 static __always_inline int may_answer(const struct packet *p, const __u8 *macs) {
   const __u8 *from = p->out ? p->key.local : p->key.remote, *to = p->out ? p->key.remote : p->key.local;
-  if (p->kind == PACKET_ERROR || p->fragment == FRAGMENT_LATER || (p->tcp_flags & TCP_RST)) return 0;
+  if (p->kind != PACKET_FLOW || p->fragment == FRAGMENT_LATER || (p->tcp_flags & TCP_RST)) return 0;
   if ((macs[0] & 1) || p->l4 - p->l3 != (p->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)))
     return 0;
   if (p->family == 4)

@@ -241,13 +241,15 @@ struct ea_fragment_key {
   __u16 pad;
 };
 struct ea_fragment {
-  __u64 rule;
-  __be16 sport;
-  __be16 dport;
-  __u8 verdict;
-  __u8 reason;
+  __u32 epoch;
+  __be16 local_port; /* what later fragments do not show, as in the flow's key */
+  __be16 remote_port;
+  __be16 port;      /* as rules see it */
   __u16 header_end; /* bytes of the datagram up to the end of its L4 header: none of them comes twice */
-  __u32 pad;
+  __u8 protocol;
+  __u8 opened_remotely;
+  __u8 passed;
+  __u8 pad;
 };
 
 /* Drops that belong to no flow: told at most once a second for each endpoint and reason. */

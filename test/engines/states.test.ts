@@ -192,17 +192,71 @@ t.test('fragments follow their first', async (t) => {
   t.match(kernel.run(overlap).events, [{ reason: 'overlapping-fragment' }]);
 });
 
+t.test('fragments follow their first until policies change, and its flow from then on', async (t) => {
+  const fragment = (offset: number, id: number) =>
+    kernel.run(
+      frame(
+        { to: PEER, protocol: 17, port: 53 },
+        { src: POD, sport: 999, fragment: { offset, more: offset === 0, id } },
+      ),
+    );
+  policy({ ports: [{ protocol: 17, ports: [[53, 53]] }] });
+  t.equal(fragment(0, 1).verdict, 'allow');
+  policy();
+  const denied = fragment(16, 1);
+  t.equal(denied.verdict, 'deny');
+  t.match(denied.events, [{ type: 'changed', verdict: 'deny', remotePort: 53 }]);
+  policy({ ports: [{ protocol: 17, ports: [[53, 54]] }] });
+  t.equal(fragment(16, 1).verdict, 'allow', 'as its flow would by now');
+  t.equal(fragment(0, 2).verdict, 'allow');
+  policy({ ports: [{ protocol: 17, ports: [[53, 53]] }], peers: null });
+  t.equal(fragment(16, 2).verdict, 'allow', 'a change that is not about it');
+});
+
+t.test('an answer in fragments, whose flow was forgotten', async (t) => {
+  const udp = { protocol: 17, local: 53, remote: 5000 };
+  back(udp);
+  t.equal(out(udp).verdict, 'allow');
+  forget(flows);
+  const fragment = (offset: number) =>
+    kernel.run(
+      frame(
+        { to: PEER, protocol: 17, port: 5000 },
+        { src: POD, sport: 53, fragment: { offset, more: offset === 0, id: 7 } },
+      ),
+    ).verdict;
+  t.equal(fragment(0), 'allow');
+  t.equal(fragment(1480), 'allow');
+});
+
+/** That the pod tells of a datagram from the peer's `remote` port to its own 53. */
+function unreachable(remote: number, { to = PEER, src = POD } = {}) {
+  const quoted = frame({ to: POD, protocol: 17, port: 53 }, { src: PEER, sport: remote }).subarray(14);
+  const bytes = frame({ to, protocol: 1, port: 3 * 256 + 3 }, { src, sport: 0 });
+  quoted.copy(bytes, 14 + 20 + 8, 0, 28);
+  return kernel.run(bytes);
+}
+
+t.test('ICMP errors about a flow that policies deny by now', async (t) => {
+  const udp = { protocol: 17, local: 53, remote: 5000 };
+  policy({ ports: [{ protocol: 17, ports: [[5000, 5000]] }] });
+  t.equal(out(udp).verdict, 'allow');
+  back(udp);
+  t.equal(unreachable(5000).verdict, 'allow');
+  policy();
+  const { verdict, events } = unreachable(5000);
+  t.equal(verdict, 'deny');
+  t.match(events, [{ type: 'changed', verdict: 'deny', protocol: 17, remotePort: 5000 }], 'the flow is judged with it');
+  policy({ ports: [{ protocol: 17, ports: [[5000, 5000]] }] });
+  t.equal(unreachable(5000).verdict, 'allow');
+});
+
 t.test('ICMP errors pass with the flow that they are about, and only to its peer', async (t) => {
-  const unreachable = (remote: number, to = PEER) => {
-    const quoted = frame({ to: POD, protocol: 17, port: 53 }, { src: PEER, sport: remote }).subarray(14);
-    const bytes = frame({ to, protocol: 1, port: 3 * 256 + 3 }, { src: POD, sport: 0 });
-    quoted.copy(bytes, 14 + 20 + 8, 0, 28);
-    return kernel.run(bytes).verdict;
-  };
   back({ protocol: 17, local: 53, remote: 5000 });
-  t.equal(unreachable(5000), 'allow');
-  t.equal(unreachable(5001), 'deny', 'about nothing');
-  t.equal(unreachable(5000, '192.0.2.2'), 'deny', 'to somebody else');
+  t.equal(unreachable(5000).verdict, 'allow');
+  t.equal(unreachable(5001).verdict, 'deny', 'about nothing');
+  t.equal(unreachable(5000, { to: '192.0.2.2' }).verdict, 'deny', 'to somebody else');
+  t.match(unreachable(5000, { src: '192.0.2.3' }), { verdict: 'deny', events: [{ reason: 'spoofed-address' }] });
 });
 
 t.test('echo requests of both sides with one identifier are two flows', async (t) => {
