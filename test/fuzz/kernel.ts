@@ -118,10 +118,21 @@ export class ManyPackets {
 
   /** What a program answers to any bytes. @throws AgentError KERNEL, EINVAL for what is no frame to BPF_PROG_TEST_RUN */
   run(from: string, bytes: Buffer, program: Hook): number {
+    return this.send(from, bytes, program).retval;
+  }
+
+  /** The same, and what is told of it. */
+  send(from: string, bytes: Buffer, program: Hook): { retval: number; events: FlowEvent[] } {
     this.#become(from);
     const retval = this.#run(bytes, program);
-    this.#ring.drain(() => undefined);
-    return retval;
+    const events: FlowEvent[] = [];
+    this.#ring.drain((e) => events.push(e));
+    return { retval, events };
+  }
+
+  /** Of the maps' state: another one after each update that changed something. */
+  get epoch(): number {
+    return this.#map('state').mmap().readUInt32LE(0);
   }
 
   forget(names: readonly string[] = FLOW_MAPS): void {

@@ -1,12 +1,13 @@
 /**
  * npm run fuzz: random clusters, policies of every dialect, packets and updates through the three engines; or packets through the
- * strict parser. Its last line has the figures; 1 is its status where something was found.
+ * strict parser; or sequences of packets through the flow table and its model. Its last line has the figures; 1 is its status where something was found.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { differential, noFigures } from './differential.js';
 import type { Batch, Disagreement } from './history.js';
+import { fuzzFlows, replayFlows, type Step } from './flow-run.js';
 import { ManyPackets } from './kernel.js';
 import { fuzzPackets } from './packet-run.js';
 import { replay } from './shrink.js';
@@ -19,6 +20,7 @@ const { values: options } = parseArgs({
     seed: { type: 'string' },
     pairs: { type: 'string' },
     packets: { type: 'boolean', default: false },
+    flows: { type: 'boolean', default: false },
     count: { type: 'string' },
     out: { type: 'string', default: 'dist/fuzz' },
     replay: { type: 'string' },
@@ -87,12 +89,37 @@ function runPackets(): boolean {
   return wrong === undefined;
 }
 
+function runFlows(): boolean {
+  const count = number(options.count, 'count') ?? (until === undefined ? 1_000_000 : Number.POSITIVE_INFINITY);
+  let told = start;
+  const { steps, seen, wrong } = fuzzFlows(seed, { count, ...(until === undefined ? {} : { until }) }, (n) => {
+    if (performance.now() - told < PROGRESS_MS) return;
+    told = performance.now();
+    console.error(`… ${many(n)} steps, seed ${seed}, ${seconds()} s`);
+  });
+  if (wrong) found(`${JSON.stringify(wrong, null, 1)}\n`, 'json');
+  console.log(JSON.stringify(seen));
+  console.log(`fuzz: ${many(steps)} steps of flows, seed ${seed}, ${seconds()} s, ${wrong ? 1 : 0} disagreements`);
+  return wrong === undefined;
+}
+
 /** A history that was found before: does it still end badly? */
 function runReplay(file: string): boolean {
-  const { history, found: before } = JSON.parse(readFileSync(file, 'utf8')) as {
+  const {
+    history,
+    found: before,
+    steps,
+  } = JSON.parse(readFileSync(file, 'utf8')) as {
     history: { changes: [string, Batch['changes'][number][1] | null][]; ownIps: string[] }[];
     found: Disagreement;
+    steps?: Step[];
   };
+  if (steps) {
+    const wrong = replayFlows(steps);
+    if (wrong) console.log(JSON.stringify({ kernel: wrong.kernel, expected: wrong.expected }));
+    console.log(`fuzz: ${file}: ${wrong ? 1 : 0} disagreements`);
+    return wrong === undefined;
+  }
   const kernel = new ManyPackets();
   // JSON has no undefined: an object that is gone is null, or nothing.
   const batches = history.map(
@@ -108,6 +135,10 @@ function runReplay(file: string): boolean {
   return now === undefined;
 }
 
-const good =
-  options.replay !== undefined ? runReplay(options.replay) : options.packets ? runPackets() : runDifferential();
+function run(): boolean {
+  if (options.replay !== undefined) return runReplay(options.replay);
+  if (options.flows) return runFlows();
+  return options.packets ? runPackets() : runDifferential();
+}
+const good = run();
 process.exit(good ? 0 : 1);
