@@ -1,6 +1,7 @@
 /** struct ea_event → FlowEvent. In the path of every event: no BigInt, no text that is not needed. */
 import { ENUMS, STRUCTS } from '../image/layout.gen.js';
 import { formatBytes16 } from '../net/addr.js';
+import { Recent } from './recent.js';
 import type { EventType, FlowEvent, FlowVerdict, Hook } from './types.js';
 
 const E = STRUCTS.ea_event.fields;
@@ -23,30 +24,16 @@ const HOOKS = names(ENUMS.ea_hook, 'EA_HOOK_') as Hook[];
 /** Names of enum ea_reason by value; what drop counters are called too. */
 export const REASONS: readonly string[] = names(ENUMS.ea_reason, 'EA_REASON_');
 
-/** Texts of addresses seen lately; cleared when full, so that its memory is bounded. */
-const CACHE_SIZE = 65536;
-const texts4 = new Map<number, string>();
-const texts6 = new Map<string, string>();
+const texts4 = new Recent<number, string>(
+  (key) => `${key & 255}.${(key >>> 8) & 255}.${(key >>> 16) & 255}.${key >>> 24}`,
+);
+const texts6 = new Recent<string, string>((_, buf, at) => formatBytes16(buf.subarray(at, at + 16), 6));
+const macs = new Recent<number, string>((_, buf, at) => buf.toString('hex', at, at + 6).replace(/..(?!$)/g, '$&:'));
 
 function address(buf: Buffer, at: number): string {
-  if (buf.readUInt32LE(at) === 0 && buf.readUInt32LE(at + 4) === 0 && buf.readUInt32LE(at + 8) === 0xffff0000) {
-    const key = buf.readUInt32LE(at + 12);
-    let text = texts4.get(key);
-    if (text === undefined) {
-      if (texts4.size >= CACHE_SIZE) texts4.clear();
-      text = `${key & 255}.${(key >>> 8) & 255}.${(key >>> 16) & 255}.${key >>> 24}`;
-      texts4.set(key, text);
-    }
-    return text;
-  }
-  const key = buf.toString('latin1', at, at + 16);
-  let text = texts6.get(key);
-  if (text === undefined) {
-    if (texts6.size >= CACHE_SIZE) texts6.clear();
-    text = formatBytes16(buf.subarray(at, at + 16), 6);
-    texts6.set(key, text);
-  }
-  return text;
+  if (buf.readUInt32LE(at) === 0 && buf.readUInt32LE(at + 4) === 0 && buf.readUInt32LE(at + 8) === 0xffff0000)
+    return texts4.get(buf.readUInt32LE(at + 12), buf, at);
+  return texts6.get(buf.toString('latin1', at, at + 16), buf, at);
 }
 
 function u64(buf: Buffer, at: number): number {
@@ -58,19 +45,10 @@ function isZero(buf: Buffer, at: number, words: number): boolean {
   return true;
 }
 
-const macs = new Map<number, string>();
-
 /** `aa:bb:…`; empty where all six bytes are zero: the device has no link layer. */
 function mac(buf: Buffer, at: number): string {
   const key = buf.readUIntBE(at, 6);
-  if (key === 0) return '';
-  let text = macs.get(key);
-  if (text === undefined) {
-    if (macs.size >= CACHE_SIZE) macs.clear();
-    text = buf.toString('hex', at, at + 6).replace(/..(?!$)/g, '$&:');
-    macs.set(key, text);
-  }
-  return text;
+  return key === 0 ? '' : macs.get(key, buf, at);
 }
 
 /** Bytes of struct ea_event. */

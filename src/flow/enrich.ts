@@ -32,9 +32,10 @@ interface Endpoint {
   who: Who;
 }
 
-/** So many rules that have decided something, and so many endpoints, are remembered after they went away. */
+/** So many rules that have decided something are remembered after they went away … */
 const SEEN_RULES = 16384;
-const GONE_ENDPOINTS = 1024;
+/** … and so many endpoints: a node runs some hundred pods at a time. */
+const GONE_ENDPOINTS = 512;
 /** Former rules that have not decided anything yet: an event that is on its way arrives within this time. */
 const FORMER_NS = 10e9;
 const FORMER_RULES = 8;
