@@ -160,9 +160,14 @@ class Comparison {
     const ports = this.alike(from, spans, (judge, set, span) => judge.portRow(set, span));
     const places = this.alike(from, this.regions, (judge, set, region) => judge.peerRow(set, judge.classOf(region.ip)));
     const found = new Collector();
+    const selfish = a.meansItself(from) || b.meansItself(from);
+    // To these each of them goes as to itself, and none as to somebody else.
+    const itself = selfish ? this.ownOfAll(senders.pods) : new Set<string>();
+    const isItself = ({ family, lo, hi }: AddressRange) => lo === hi && itself.has(addressText(family, lo));
     for (const same of places) {
       const [{ ip }] = same as [Region];
-      const ranges = () => same.flatMap((region) => region.ranges);
+      if (itself.size > 0 && same.every((region) => region.ranges.every(isItself))) continue;
+      const ranges = () => same.flatMap((region) => region.ranges).filter((range) => !isItself(range));
       for (const some of ports) {
         const packet = packetIn(some[0] as PortSpan, from, ip);
         found.add(
@@ -173,12 +178,17 @@ class Comparison {
         );
       }
     }
-    const selfish = a.meansItself(from) || b.meansItself(from);
     for (const { ranges, spans, was, is } of found.all())
       yield { senders: senders.pods, to: { kind: 'addresses', ranges, own: !selfish }, ports: spans, was, is };
     if (selfish) for (const key of senders.pods) yield* this.itself(key, ports);
     // What a node sends is met after the translation.
     if (from !== NODE_SENDER) yield* this.services(senders.pods);
+  }
+
+  /** Addresses that all of these pods have, in both worlds. */
+  private ownOfAll(pods: readonly string[]): Set<string> {
+    const [first = [], ...rest] = this.snapshots.flatMap((s) => pods.map((key) => s.pods.get(key)?.ips ?? []));
+    return new Set(first.filter((ip) => rest.every((ips) => ips.includes(ip))));
   }
 
   /** Puts together what each world's set of the pod has one row for. */

@@ -185,3 +185,15 @@ t.test('who is its own destination is that of others too', async (t) => {
   );
   t.ok(shown.length > 0, 'the pod that stands for both is not the only one that sends');
 });
+
+t.test('a rule about the one pod that it selects says nothing: it reaches itself anyway', async (t) => {
+  const worldWith = (to: string[]) => {
+    const egress = to.map((cidr) => ({ to: [{ ipBlock: { cidr } }] }));
+    const spec = { podSelector: { matchLabels: { app: 'one' } }, policyTypes: ['Egress'], egress };
+    const pods = pod('shop/one', ['10.0.0.1'], { app: 'one' }) + pod('shop/other', ['10.0.0.2'], {});
+    const snapshot = snapshotOf(pods + policy('shop/own', spec));
+    return { snapshot, ir: toIr(snapshot).ir };
+  };
+  t.same(said(worldWith(['10.0.0.1/32']), worldWith([])), []);
+  t.match(said(worldWith(['10.0.0.1/32', '10.0.0.2/32']), worldWith([])), [['shop/one', '10.0.0.2']]);
+});
