@@ -2,9 +2,10 @@
 /** egress-agent: reads its options, starts the agent, ends it on a signal. */
 import { Command, Option } from 'commander';
 import { AgentError } from '../src/errors.js';
+import { endOnFault } from '../src/exit.js';
 import { makeLogger } from '../src/log.js';
 import { Agent } from './agent.js';
-import { detach } from './detach.js';
+import { detach } from './hooks/detach.js';
 import {
   type AgentOptions,
   ATTACH_MODES,
@@ -12,14 +13,13 @@ import {
   DENY_RESPONSES,
   defaultNodeName,
   LOG_LEVELS,
+  NEXT_HOP_MODES,
   parseMapSize,
   parseSeconds,
+  UNKNOWN_INTERFACES,
   WHEN_DOWN,
 } from './options.js';
-import { VERSION } from './status.js';
-
-const EXIT_FAILED = 1;
-const EXIT_USAGE = 2;
+import { VERSION } from '../src/version.js';
 
 interface Flags extends Omit<AgentOptions, 'uplinks' | 'mapSizes' | 'gate'> {
   gateBinDir?: string;
@@ -38,16 +38,20 @@ const program = new Command('egress-agent')
 
 const shared = (command: Command) =>
   command
-    .option('--run-dir <dir>', 'socket, journal, compiled programs', DEFAULTS.runDir)
+    .option('--run-dir <dir>', 'socket, journal, key, compiled programs', DEFAULTS.runDir)
     .option('--pin-dir <dir>', 'pinned maps and links, on a BPF file system', DEFAULTS.pinDir)
     .addOption(new Option('--log-level <level>', 'how much to log').choices(LOG_LEVELS).default(DEFAULTS.logLevel));
 
 shared(program.command('run', { isDefault: true }))
   .description('Enforce policies (the default command).')
-  .option('--manifests <dir>', 'enforce and follow a directory of Kubernetes manifests, in place of a cluster')
+  .option('--manifests <dir>', 'enforce and follow a directory of Kubernetes manifests, instead of a cluster')
   .option('--kubeconfig <file>', 'the cluster; by default $KUBECONFIG, ~/.kube/config or the service account')
   .option('--context <name>', 'context of the kubeconfig')
-  .option('--node-name <name>', 'pods of this node are judged, and pods without one', defaultNodeName())
+  .option(
+    '--node-name <name>',
+    'judge the pods of this node; with manifests, also pods without a node',
+    defaultNodeName(),
+  )
   .addOption(
     new Option('--attach-mode <mode>', 'hooks to use; auto: tcx where the kernel has it')
       .choices(ATTACH_MODES)
@@ -58,28 +62,50 @@ shared(program.command('run', { isDefault: true }))
       .choices(DENY_RESPONSES)
       .default(DEFAULTS.denyResponse),
   )
+  .addOption(
+    new Option(
+      '--check-next-hop <where>',
+      'check that frames on bridges go to the next hop of their packets; auto: where the bridge is the gateway',
+    )
+      .choices(NEXT_HOP_MODES)
+      .default(DEFAULTS.checkNextHop),
+  )
+  .option('--allow-encapsulation', 'let policies judge encapsulated packets to nodes, instead of denying them')
   .option('--uplink <device...>', "the node's uplinks; by default the devices of its default routes")
   .option('--http-listen <address>', 'serve probes and /metrics, for example on 127.0.0.1:4246')
   .option('--listen <address>', 'serve gRPC on TCP too, with mutual TLS, for example on :4245')
   .option('--tls-dir <dir>', 'ca.crt, tls.crt and tls.key for --listen')
+  .addOption(
+    new Option(
+      '--unknown-interfaces <what>',
+      "on a cluster's node, while a pod is isolated: close new interfaces of unknown owners, since the pod may have made them",
+    )
+      .choices(UNKNOWN_INTERFACES)
+      .default('closed'),
+  )
+  .option(
+    '--cni-cache-dir <dir>',
+    "where the node's container runtime keeps the results of CNIs, which name the pod of each interface",
+    DEFAULTS.cniCacheDir,
+  )
   .option(
     '--gate-bin-dir <dir>',
-    "the node's CNI programs: install the gate there, which holds a pod until it is judged",
+    "the node's CNI programs: install the gate there, which holds a new pod until it is judged",
   )
   .option('--gate-conf-dir <dir>', "the node's CNI configurations: the gate is chained into the one in force")
-  .option('--gate-timeout <seconds>', 'how long the gate holds a pod at most', parseSeconds, 10)
+  .option('--gate-timeout <seconds>', 'longest time for which the gate holds a pod', parseSeconds, 10)
   .addOption(
-    new Option('--gate-when-down <what>', 'start pods while no agent answers, or do not')
+    new Option('--gate-when-down <what>', 'whether pods start (open) or not (closed) while no agent answers')
       .choices(WHEN_DOWN)
       .default('open'),
   )
-  .option('--map-size <name=entries>', 'room in a map, in place of its default; may be repeated', parseMapSize, {})
+  .option('--map-size <name=entries>', 'size of a map, instead of its default; may be repeated', parseMapSize, {})
   .action(run);
 
 shared(program.command('detach'))
   .description('Remove every hook, map and file of an agent that is not running. Pods are not judged from then on.')
   .option('--gate-bin-dir <dir>', "the node's CNI programs: remove the gate from there too")
-  .option('--gate-conf-dir <dir>', "the node's CNI configurations: take the gate out of them")
+  .option('--gate-conf-dir <dir>', "the node's CNI configurations: remove the gate from them")
   .action(async (flags: Pick<Flags, 'runDir' | 'pinDir' | 'logLevel' | 'gateBinDir' | 'gateConfDir'>) => {
     await detach({ ...flags, gate: gateDirs(flags) }, makeLogger(flags.logLevel));
   });
@@ -117,14 +143,4 @@ process.on('unhandledRejection', (e) => {
   throw e;
 });
 
-program.parseAsync().catch((e: unknown) => {
-  if (e instanceof AgentError) {
-    process.stderr.write(`egress-agent: ${e.message}${e.hint === undefined ? '' : `\n  ${e.hint}`}\n`);
-    process.exit(e.code === 'USAGE' ? EXIT_USAGE : EXIT_FAILED);
-  }
-  // Commander has said what was wrong.
-  const { exitCode, code } = e as { exitCode?: number; code?: string };
-  if (typeof code === 'string' && code.startsWith('commander.')) process.exit(exitCode === 0 ? 0 : EXIT_USAGE);
-  process.stderr.write(`egress-agent: ${e instanceof Error ? e.stack : String(e)}\n`);
-  process.exit(EXIT_FAILED);
-});
+endOnFault(program.parseAsync(), { name: 'egress-agent' });

@@ -1,8 +1,10 @@
-/** What the agent can be told, with its defaults. */
+/** The agent's options, their defaults, and the parsers of their values. */
 import { hostname } from 'node:os';
 import { AgentError } from '../src/errors.js';
 import { LOG_LEVELS, type LogLevel } from '../src/log.js';
-import type { AttachMode } from './attach.js';
+import type { GateFlags } from './gate/gate.js';
+import type { AttachMode } from './hooks/attach.js';
+import type { NextHopMode } from './endpoints/next-hop.js';
 
 export interface AgentOptions {
   /** Directory with the manifests; undefined: the Kubernetes API. */
@@ -10,7 +12,7 @@ export interface AgentOptions {
   /** In place of $KUBECONFIG, ~/.kube/config and the service account. */
   kubeconfig?: string | undefined;
   context?: string | undefined;
-  /** Socket, journal, compiled objects. */
+  /** Socket, journal, key, compiled objects. */
   runDir: string;
   /** On a bpffs: pinned maps and links. */
   pinDir: string;
@@ -18,6 +20,10 @@ export interface AgentOptions {
   logLevel: LogLevel;
   attachMode: AttachMode;
   denyResponse: 'drop' | 'reject';
+  /** On bridges: whether a pod's frame must be addressed to the next hop of the packet that it carries. */
+  checkNextHop: NextHopMode;
+  /** Encapsulated packets to nodes are judged by policies; otherwise they are denied before any rule. */
+  allowEncapsulation?: boolean | undefined;
   /** Device names; undefined: those of the default routes. */
   uplinks: string[] | undefined;
   /** Address for probes and metrics over HTTP; undefined: none. */
@@ -26,40 +32,39 @@ export interface AgentOptions {
   listen?: string | undefined;
   /** Directory with ca.crt, tls.crt and tls.key for it. */
   tlsDir?: string | undefined;
+  /** What happens, while a pod is isolated, to interfaces that lead into namespaces of no known pod. */
+  unknownInterfaces: 'closed' | 'open';
+  /** libcni's cache: there the node's container runtime keeps the results of CNI plugins. */
+  cniCacheDir: string;
   /** Where to install the CNI gate; undefined: nowhere. */
   gate?: GateFlags | undefined;
   /** Entries by map name, in place of the object's own. */
   mapSizes: Record<string, number>;
 }
 
-export interface GateFlags {
-  /** Directories of the node's CNI programs and configurations, as the agent sees them. */
-  binDir: string;
-  confDir: string;
-  /** Seconds. */
-  timeout: number;
-  whenDown: 'open' | 'closed';
-}
-
 export const DEFAULTS = {
   runDir: '/run/egress-agent',
   pinDir: '/sys/fs/bpf/egress-agent',
+  cniCacheDir: '/var/lib/cni',
   logLevel: 'info' as LogLevel,
   attachMode: 'auto' as AttachMode,
   denyResponse: 'drop' as const,
+  checkNextHop: 'auto' as NextHopMode,
 };
 
 export const ATTACH_MODES: readonly AttachMode[] = ['auto', 'tcx', 'tc'];
+export const UNKNOWN_INTERFACES = ['closed', 'open'] as const;
 export const WHEN_DOWN = ['open', 'closed'] as const;
+export const NEXT_HOP_MODES: readonly NextHopMode[] = ['auto', 'on', 'off'];
 export const DENY_RESPONSES = ['drop', 'reject'] as const;
 export { LOG_LEVELS };
 
-/** The name that the node's pods carry in spec.nodeName: $NODE_NAME in a DaemonSet, the host's name otherwise. */
+/** The node's name, as in its pods' spec.nodeName: $NODE_NAME in a DaemonSet, the host's name otherwise. */
 export function defaultNodeName(): string {
   return process.env.NODE_NAME || hostname();
 }
 
-/** Seconds, 1 to 120: kubelet gives a sandbox two minutes. @throws AgentError USAGE */
+/** Seconds, 1 to 120: kubelet allows two minutes for the creation of a sandbox. @throws AgentError USAGE */
 export function parseSeconds(value: string): number {
   const seconds = Number(value);
   if (!/^\d+$/.test(value) || seconds < 1 || seconds > 120) {

@@ -1,16 +1,17 @@
-/** What an agent needs of this machine, looked at one by one: printed as JSON for `egressctl doctor`. */
+/** Probes what an agent needs of this machine, one by one, and prints the results as JSON for `egressctl doctor`. */
 import { execFileSync } from 'node:child_process';
+import crypto from 'node:crypto';
 import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { release } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { AgentError } from '../src/errors.js';
-import type { Probe } from '../src/cli/doctor.js';
-import { loadConstant } from './bpf-call.js';
-import { ClsactHooks } from './clsact-hooks.js';
-import * as ffi from './libbpf/ffi.js';
-import { kernelError, sys } from './libbpf/sys.js';
-import { load } from './loader.js';
-import { probeTcx } from './tcx.js';
+import type { Probe } from '../src/cli/commands/doctor.js';
+import { loadConstant } from './kernel/calls.js';
+import { ClsactHooks } from './hooks/clsact-hooks.js';
+import * as ffi from './kernel/libbpf/ffi.js';
+import { kernelError, sys } from './kernel/libbpf/sys.js';
+import { load } from './kernel/loader.js';
+import { probeTcx } from './hooks/tcx.js';
 
 const BPFFS = '/sys/fs/bpf';
 const BPF_FS_MAGIC = 0xcafe4a11;
@@ -45,7 +46,7 @@ const warn = (detail: string, hint?: string): Result => ({
   ...(hint === undefined ? {} : { hint }),
 });
 
-const failed = (e: unknown): Result => fail((e as Error).message, e instanceof AgentError ? e.hint : undefined);
+const failure = (e: unknown): Result => fail((e as Error).message, e instanceof AgentError ? e.hint : undefined);
 
 const PROBES: readonly (readonly [string, () => Result])[] = [
   ['kernel', kernel],
@@ -60,13 +61,11 @@ const PROBES: readonly (readonly [string, () => Result])[] = [
   ['clang', clang],
   ['programs', programs],
   ['connections', connections],
+  ['unfinished packets', deferredWrites],
   ['tcx hooks', tcx],
   [
     'Node.js',
-    () =>
-      Number(process.versions.node.split('.')[0]) >= 20
-        ? ok(process.version)
-        : fail(process.version, '20 or later is needed'),
+    () => (typeof crypto.hash === 'function' ? ok(process.version) : fail(process.version, '20.12 or later is needed')),
   ],
   // The last one: it leaves this process in another network namespace.
   ['clsact hooks', clsact],
@@ -125,21 +124,37 @@ function clang(): Result {
 function programs(): Result {
   if (!existsSync(SHIPPED)) return warn('no built object to try', 'npm run build');
   try {
-    const started = performance.now();
+    const startMs = performance.now();
     load({ objectPath: SHIPPED }).close();
-    return ok(`the kernel takes them (${Math.round(performance.now() - started)} ms)`);
+    return ok(`the kernel takes them (${Math.round(performance.now() - startMs)} ms)`);
   } catch (e) {
-    return failed(e);
+    return failure(e);
   }
 }
 
-/** What bpf/conntrack.h asks for: without it, what is masqueraded has no owner any more at its second look. */
+/** The kfunc that bpf/conntrack.h uses. Without it, the post-DNAT check finds no owner of a masqueraded packet. */
 function connections(): Result {
-  return readFileSync(VMLINUX).includes('bpf_skb_ct_lookup\0')
-    ? ok('the kernel tells programs the source that a masqueraded packet had')
+  // Connection tracking is built in, or a module with BTF of its own.
+  const btfFiles = [VMLINUX, '/sys/kernel/btf/nf_conntrack'].filter((file) => existsSync(file));
+  return btfFiles.some((file) => readFileSync(file).includes('bpf_skb_ct_lookup\0'))
+    ? ok('the kernel shows programs the original source of a masqueraded packet')
     : warn(
-        'the kernel does not tell programs the source that a masqueraded packet had',
+        'the kernel does not show programs the original source of a masqueraded packet',
         'kernel 6.0 with CONFIG_NF_CONNTRACK does',
+      );
+}
+
+/**
+ * The kfuncs that bpf/skb.h uses. Without them, a pod that chooses where the kernel will write a checksum can have
+ * ports changed after the verdict.
+ */
+function deferredWrites(): Result {
+  const btf = readFileSync(VMLINUX);
+  return btf.includes('bpf_cast_to_kern_ctx\0') && btf.includes('bpf_rdonly_cast\0')
+    ? ok('the kernel shows programs which bytes of a packet it will still write')
+    : warn(
+        'the kernel does not show programs which bytes it will still write: a pod with CAP_NET_RAW can have ports rewritten after the verdict',
+        'kernel 6.2 does; or drop NET_RAW from pods that a policy governs',
       );
 }
 
@@ -147,7 +162,7 @@ function tcx(): Result {
   return probeTcx() ? ok('there') : warn('not there: clsact filters are used', 'kernel 6.6 has tcx');
 }
 
-/** Attaches a program to the loopback device of a namespace made for it, which ends with this process. */
+/** Attaches a program to the loopback device of a new namespace, which ends with this process. */
 function clsact(): Result {
   const libc = ffi.library('libc.so.6', { unshare: ['int', ['int']] });
   if (Number(libc.unshare(CLONE_NEWNET)) < 0) throw kernelError('a network namespace to try them in', ffi.errno());
@@ -169,10 +184,10 @@ const results = PROBES.map(([name, probe]): Probe => {
   try {
     return { name, ...probe() };
   } catch (e) {
-    return { name, ...failed(e) };
+    return { name, ...failure(e) };
   }
 });
-// One of the two will do, and tcx is the better one.
+// One of the two kinds is enough; tcx is preferred.
 const [tcxProbe, clsactProbe] = ['tcx hooks', 'clsact hooks'].map((name) => results.find((r) => r.name === name));
 if (tcxProbe && tcxProbe.state !== 'ok' && clsactProbe?.state === 'warn') clsactProbe.state = 'fail';
 process.stdout.write(`${JSON.stringify(results)}\n`);

@@ -1,26 +1,31 @@
 /**
- * Makes the node equal to what the manifests say. One pass at a time; whatever changes
- * meanwhile asks for one more. The order inside a pass:
+ * Brings the node into the state that the source describes. One pass runs at a time; a change
+ * during a pass schedules another. The order inside a pass:
  *
- *   1. detach what is no longer bound   (its entry must not go before its hooks)
- *   2. apply the Image to the maps      (an endpoint's set is there before its hooks)
- *   3. attach what is newly bound       (from its first packet on, a pod is judged)
+ *   1. detach interfaces that are no longer bound   (an entry must not be removed before its hooks)
+ *   2. apply the Image to the maps                  (an endpoint's set is in force before its hooks)
+ *   3. attach interfaces that are newly bound       (a pod is judged from its first packet on)
  */
-import { type AgentError, formatProblem, type Problem } from '../src/errors.js';
+import { AgentError, formatProblem, type Problem } from '../src/errors.js';
 import type { Compiler } from '../src/compile/index.js';
-import { sameToPolicies } from '../src/compile/world.js';
+import { sameToPolicies } from '../src/compile/atoms/world.js';
 import type { DialectRegistry } from '../src/dialects/index.js';
 import type { Snapshot } from '../src/identity/snapshot.js';
 import { sizeOf } from '../src/image/edited.js';
+import { SetFault } from '../src/image/fault.js';
 import type { ApplyResult, EndpointBinding } from '../src/image/store.js';
 import type { Image } from '../src/image/types.js';
-import { matchWorkload } from '../src/ir/match.js';
 import { NODE_SENDER } from '../src/ir/sender.js';
 import type { Ir } from '../src/ir/types.js';
 import type { Logger } from '../src/log.js';
-import type { Attacher, HookPrograms, HookState } from './attach.js';
-import type { Bindings, EndpointResolver } from './endpoints.js';
-import type { KernelMapStore } from './map-store.js';
+import type { Attacher, HookPrograms, HookState, Seeding } from './hooks/attach.js';
+import type { Bindings, EndpointResolver } from './endpoints/resolver.js';
+import type { Link } from './netlink/netlink.js';
+import type { KernelMapStore } from './maps/store.js';
+import type { InForceState } from './endpoints/in-force.js';
+import { type Placement, place } from './endpoints/placed.js';
+import { refusedProblems } from './refused.js';
+import { closeUnjudged } from './hooks/unjudged.js';
 
 export interface ReconcilerParts {
   readonly source: { load(): Snapshot; readonly synced: boolean };
@@ -31,176 +36,225 @@ export interface ReconcilerParts {
   readonly attacher: Attacher;
   readonly programs: HookPrograms;
   /** Writes the connections that were open before an endpoint's hooks. */
-  readonly seed: (endpoint: EndpointBinding) => void;
+  readonly seeding: Seeding;
   readonly log: Logger;
 }
 
-/** What is in force, complete and consistent: replaced as a whole after each pass. */
-export interface InForceState {
-  readonly snapshot: Snapshot;
-  readonly ir: Ir;
-  readonly image: Image;
-  readonly bindings: Bindings;
-  /** Bound now, or bound before and only out of sight. */
-  readonly endpoints: readonly EndpointBinding[];
-  readonly problems: readonly Problem[];
-  readonly lastApply: ApplyResult;
-  /** Wall clock of the pass, milliseconds since 1970. */
-  readonly appliedAt: number;
-}
-
-interface Placed {
-  readonly bindings: Bindings;
-  /** Interfaces that are closed until their pods are known. */
-  readonly starting: readonly EndpointBinding[];
-  readonly endpoints: readonly EndpointBinding[];
-  /** `namespace/name` of the pods to judge; NODE_SENDER too, where there are uplinks to judge it at. */
-  readonly local: readonly string[];
-  readonly closed: readonly string[];
-}
-
-/** After what an update left could not be removed. */
-const TIDY_AGAIN_MS = 1000;
+/** Pause before the next pass when an update's leftovers could not be removed, milliseconds. */
+const TIDY_RETRY_MS = 1000;
+/** Pause after a failed pass, and its upper limit when passes keep failing: it doubles. Milliseconds. */
+const PASS_RETRY_MS = 1000;
+const PASS_RETRY_MAX_MS = 30_000;
+/** Pause before refused sets are tried again, and its upper limit: it doubles, as a try may cost much. Milliseconds. */
+const REFUSED_RETRY_MS = 60_000;
+const REFUSED_RETRY_MAX_MS = 600_000;
 
 export class Reconciler {
-  private current: InForceState | undefined;
-  private hooks: readonly HookState[] = [];
-  private readonly attached = new Set<string>();
-  private attachProblems: readonly Problem[] = [];
-  private shown = new Set<string>();
-  private timer: NodeJS.Timeout | undefined;
-  private again: NodeJS.Timeout | undefined;
-  private failure: Problem | undefined;
-  private closed = false;
-  private network = true;
-  private last: Placed | undefined;
-  /** All of this has its hooks, and nothing else has. */
-  private hooked: Placed | undefined;
-
-  /** A policy governs the node; undefined: not looked yet, an earlier agent may have hooks for one. */
-  private guarded: boolean | undefined;
-
+  readonly #parts: ReconcilerParts;
+  readonly #ownIps: { value: readonly string[] };
+  readonly #onApplied: (state: InForceState) => void;
+  #current: InForceState | undefined;
+  #hooks: readonly HookState[] = [];
+  readonly #attached = new Set<string>();
+  #attachProblems: readonly Problem[] = [];
+  #reported = new Set<string>();
+  #nextPass: NodeJS.Timeout | undefined;
+  #laterPass: NodeJS.Timeout | undefined;
+  #failure: Problem | undefined;
+  #failures = 0;
+  #retryPass: NodeJS.Timeout | undefined;
+  /** Last try of refused sets, milliseconds since 1970. */
+  #refusedTriedAt = 0;
+  #refusedWaitMs = REFUSED_RETRY_MS;
+  #closed = false;
+  #networkChanged = true;
+  #lastPlacement: Placement | undefined;
+  /** The last snapshot as the source gave it, and completed by the node's devices. */
+  #completed: { readonly source: Snapshot; readonly snapshot: Snapshot } | undefined;
+  /** The placement whose endpoints all have their hooks, while no other device has any. */
+  #hookedPlacement: Placement | undefined;
+  /** Indices of existing devices that a pass, or appeared(), has handled. */
+  readonly #handledLinks = new Set<number>();
+  /** Whether a policy governs the node; undefined before the first pass, as an earlier agent may have guarded it. */
+  #nodeGuarded: boolean | undefined;
   /** Since when passes fail, milliseconds since 1970; undefined while they succeed. */
   failingSince: number | undefined;
 
   constructor(
-    private readonly parts: ReconcilerParts,
-    private readonly ownIps: { value: readonly string[] },
-    private readonly onApplied: (state: InForceState) => void = () => {},
-  ) {}
-
-  get state(): InForceState | undefined {
-    return this.current;
+    parts: ReconcilerParts,
+    ownIps: { value: readonly string[] },
+    onApplied: (state: InForceState) => void = () => {},
+  ) {
+    this.#parts = parts;
+    this.#ownIps = ownIps;
+    this.#onApplied = onApplied;
   }
 
-  /** Hooks as last looked at by check(). */
+  get state(): InForceState | undefined {
+    return this.#current;
+  }
+
+  /** The hooks' states at the last check(). */
   get hookStates(): readonly HookState[] {
-    return this.hooks;
+    return this.#hooks;
   }
 
   get problems(): readonly Problem[] {
-    return [...(this.current?.problems ?? []), ...this.attachProblems, ...(this.failure ? [this.failure] : [])];
+    return [...(this.#current?.problems ?? []), ...this.#attachProblems, ...(this.#failure ? [this.#failure] : [])];
   }
 
-  /** Asks for a pass after what is going on now. @param network links, addresses or namespaces may be other ones */
+  /** Schedules a pass after the running code. @param network links, addresses or namespaces may have changed */
   schedule(network = true): void {
-    this.network ||= network;
-    if (this.timer || this.closed) return;
-    this.timer = setTimeout(() => {
-      this.timer = undefined;
+    this.#networkChanged ||= network;
+    if (this.#nextPass || this.#closed) return;
+    this.#nextPass = setTimeout(() => {
+      this.#nextPass = undefined;
       this.pass();
     }, 0);
   }
 
-  /** One pass, now. A fault is logged and shown in status; the last complete policy stays in force. */
+  /** Runs one pass, now. A fault is logged and shown in status; the last complete policies stay in force. */
   pass(): boolean {
-    // A cluster that is not known yet is no failure: what was in force before stays.
-    if (!this.parts.source.synced) return false;
+    // A cluster that is not synced yet is no failure: the policies in force stay.
+    if (!this.#parts.source.synced) return false;
     try {
-      this.reconcile();
-      if (this.failingSince !== undefined) this.parts.log.info('policies are applied again');
+      this.#reconcile();
+      if (this.failingSince !== undefined) this.#parts.log.info('policies are applied again');
       this.failingSince = undefined;
-      this.failure = undefined;
+      this.#failure = undefined;
+      this.#failures = 0;
       return true;
     } catch (e) {
       const error = e as AgentError;
       this.failingSince ??= Date.now();
-      this.failure = { severity: 'error', where: error.where ?? {}, message: error.message, hint: error.hint };
-      this.parts.log.error(
-        `policies not applied, the last complete ones stay in force: ${formatProblem(this.failure)}`,
+      this.#failure = { severity: 'error', where: error.where ?? {}, message: error.message, hint: error.hint };
+      this.#parts.log.error(
+        `policies not applied, the last complete ones stay in force: ${formatProblem(this.#failure)}`,
       );
-      if (error.where === undefined) this.parts.log.debug(error.stack ?? '');
+      if (error.where === undefined) this.#parts.log.debug(error.stack ?? '');
+      // The cause may disappear soon, and its disappearance raises no event.
+      const wait = Math.min(PASS_RETRY_MS * 2 ** this.#failures++, PASS_RETRY_MAX_MS);
+      clearTimeout(this.#retryPass);
+      if (!this.#closed) this.#retryPass = setTimeout(() => this.schedule(), wait);
       return false;
     }
   }
 
-  /** Looks whether all hooks are where they were put, and puts back what is gone. */
+  /**
+   * Handles a new interface (LinkAlarm): closes one that no pass has handled, until the next pass finds its owner.
+   * Otherwise an isolated pod could create a second veth and send past its policy. Only veths lead into other
+   * namespaces, and only an isolated pod has something to evade.
+   */
+  appeared(link: Link): void {
+    if (
+      link.kind !== 'veth' ||
+      this.#handledLinks.has(link.ifindex) ||
+      !this.#current ||
+      this.#current.image.sets.size === 0
+    )
+      return;
+    this.#handledLinks.add(link.ifindex);
+    try {
+      this.#parts.attacher.closeDevice({ ifindex: link.ifindex, ifname: link.name }, this.#parts.programs);
+    } catch (e) {
+      // The interface may have been removed meanwhile. The pass reports any other cause.
+      this.#parts.log.debug('a new interface cannot be closed', { interface: link.name, error: (e as Error).message });
+    }
+    this.schedule();
+  }
+
+  /** Forgets a removed interface: the kernel may give its index to another. */
+  disappeared(ifindex: number): void {
+    this.#handledLinks.delete(ifindex);
+  }
+
+  /** Checks that all hooks are in place, and restores those that are missing. */
   check(): void {
-    const before = new Map(this.hooks.map((h) => [`${h.ifindex}/${h.direction}`, h]));
-    this.hooks = this.parts.attacher.check();
-    for (const h of this.hooks) {
+    const previous = new Map(this.#hooks.map((h) => [`${h.ifindex}/${h.direction}`, h]));
+    this.#hooks = this.#parts.attacher.check();
+    for (const h of this.#hooks) {
       const fields = { interface: h.ifname, hook: h.direction, error: h.error };
-      if (h.state === 'restored') this.parts.log.warn('a hook was gone and is back', fields);
-      if (h.state === 'failed') this.parts.log.error('a hook is gone and cannot be put back', fields);
-      if (h.state === 'gone') this.forgetHooks(h.ifindex);
+      if (h.state === 'restored') this.#parts.log.warn('a hook was missing and is restored', fields);
+      if (h.state === 'failed') this.#parts.log.error('a hook is missing and cannot be restored', fields);
+      if (h.state === 'gone') this.#forgetHooks(h.ifindex);
       const ahead = h.ahead.join(', ');
-      if (ahead !== '' && before.get(`${h.ifindex}/${h.direction}`)?.ahead.join(', ') !== ahead) {
-        this.parts.log.warn('programs of others run before ours: what they let pass is not judged', {
+      if (ahead !== '' && previous.get(`${h.ifindex}/${h.direction}`)?.ahead.join(', ') !== ahead) {
+        this.#parts.log.warn('programs of others run before ours: packets that they accept are not judged', {
           ...fields,
           ahead,
         });
       }
     }
-    if (this.hooks.some((h) => h.state === 'gone')) this.schedule();
+    if (this.#hooks.some((h) => h.state === 'gone')) this.schedule();
   }
 
   close(): void {
-    this.closed = true;
-    clearTimeout(this.timer);
-    clearTimeout(this.again);
+    this.#closed = true;
+    clearTimeout(this.#nextPass);
+    clearTimeout(this.#laterPass);
+    clearTimeout(this.#retryPass);
   }
 
-  private reconcile(): void {
-    const { source, registry, resolver, compiler, store, attacher, programs, seed } = this.parts;
+  #reconcile(): void {
+    const { source, registry, resolver, store, attacher, programs, seeding } = this.#parts;
     let snapshot = source.load();
-    const network = this.network || this.failingSince !== undefined;
+    const retried = this.#retryRefused();
+    const network = this.#networkChanged || this.failingSince !== undefined || retried;
     const bindings = resolver.resolve(snapshot, network);
-    this.network = false;
-    // Much of what a cluster tells changes nothing here.
-    if (!network && this.current?.snapshot === snapshot && this.current.bindings === bindings) return;
-    if (bindings.ownIps.join() !== this.ownIps.value.join()) {
-      // The node's own addresses are part of the snapshot: take them in before anything is judged by them.
-      this.ownIps.value = bindings.ownIps;
+    this.#networkChanged = false;
+    for (const ifindex of bindings.present) this.#handledLinks.add(ifindex);
+    // Most of a cluster's events change nothing on this node.
+    const sameSnapshot = this.#completed?.source === snapshot && this.#completed.snapshot === this.#current?.snapshot;
+    if (!network && sameSnapshot && this.#current?.bindings === bindings) return;
+    if (bindings.ownIps.join() !== this.#ownIps.value.join()) {
+      // The node's own addresses are part of the snapshot: load it again before it is compiled.
+      this.#ownIps.value = bindings.ownIps;
       snapshot = source.load();
     }
+    snapshot = this.#withDevices(snapshot, bindings);
     const { ir, problems, againMs } = registry.toIr(snapshot);
-    clearTimeout(this.again);
-    if (againMs !== undefined) this.again = setTimeout(() => this.schedule(), againMs + 1);
-    const placed = this.placed(ir, snapshot, bindings);
-    const { starting, endpoints, local, closed } = placed;
-    const hooked = this.hooked === placed;
-    // Most of what becomes of a pod elsewhere is told before it has its address.
-    if (!network && hooked && this.current?.ir === ir && sameToPolicies(this.current.snapshot, snapshot)) {
-      this.current = { ...this.current, snapshot };
+    clearTimeout(this.#laterPass);
+    if (againMs !== undefined) this.#laterPass = setTimeout(() => this.schedule(), againMs + 1);
+    const placement = this.#placed(ir, snapshot, bindings);
+    const { starting, endpoints } = placement;
+    const hooked = this.#hookedPlacement === placement;
+    // Most events of a pod of another node come before it has an address, and change no policy.
+    if (!network && hooked && this.#current?.ir === ir && sameToPolicies(this.#current.snapshot, snapshot)) {
+      this.#current = { ...this.#current, snapshot };
       return;
     }
-    const image = compiler.compile(ir, snapshot, local, closed);
-
-    const stale = hooked ? [] : attacher.detachStale({ ...bindings, all: endpoints });
-    for (const ifindex of stale) this.forgetHooks(ifindex);
-    // A set that is refused, and one that cannot be built, close: who answers must be known before.
-    const guarded = (image.endpoints.get(NODE_SENDER) ?? 0) !== 0;
-    for (const uplink of guarded ? bindings.uplinks : []) {
-      if (this.attached.has(attachKey(uplink))) attacher.guard(uplink, programs, () => seed(uplink));
+    const faults: Problem[] = [];
+    /** Runs a step for one device. Its failure becomes a problem; the other devices go on. */
+    const attempt = (object: string, step: () => void) => {
+      try {
+        step();
+      } catch (e) {
+        if (!(e instanceof AgentError)) throw e;
+        faults.push({ severity: 'error', where: { object }, message: e.message, hint: e.hint });
+      }
+    };
+    const node = `Node ${snapshot.ownNode.name}`;
+    attempt(node, () => {
+      const stale = hooked ? [] : attacher.detachStale({ ...bindings, all: endpoints });
+      for (const ifindex of stale) this.#forgetHooks(ifindex);
+    });
+    const { image, lastApply } = this.#enforce(ir, snapshot, placement, () => {
+      // Before the set is in force, so that the node's answers pass. If this fails, they are dropped; nothing opens.
+      for (const uplink of bindings.uplinks) {
+        if (!this.#attached.has(attachKey(uplink))) continue;
+        attempt(`uplink ${uplink.key}`, () => attacher.guard(uplink, programs, seeding));
+      }
+    });
+    const guarded = isGuarded(image);
+    if (!guarded && this.#nodeGuarded !== false) {
+      for (const { ifindex, key } of bindings.uplinks) attempt(`uplink ${key}`, () => attacher.unguard(ifindex));
     }
-    const lastApply = store.apply(image, endpoints);
-    if (!guarded && this.guarded !== false) for (const { ifindex } of bindings.uplinks) attacher.unguard(ifindex);
-    this.guarded = guarded;
-    const before = this.current;
-    const onlyPods = before?.ir === ir && before.bindings === bindings && before.image.sets === image.sets;
+    this.#nodeGuarded = guarded;
+    const previous = this.#current;
+    const onlyPods = previous?.ir === ir && previous.bindings === bindings && previous.image.sets === image.sets;
     if (lastApply.written + lastApply.deleted > 0) {
-      // Pods of other nodes come and go all the time: only what else changed is news.
-      this.parts.log[onlyPods ? 'debug' : 'info']('policies applied', {
+      // Pods of other nodes come and go all the time: only other changes are worth an info line.
+      this.#parts.log[onlyPods ? 'debug' : 'info']('policies applied', {
         pods: endpoints.filter((b) => b.kind === 'pod').length,
         sets: image.sets.size,
         destinations: sizeOf(image.destinations4) + sizeOf(image.destinations6),
@@ -209,95 +263,132 @@ export class Reconciler {
         ms: Math.round(lastApply.millis),
       });
     }
-    const isNew = (b: EndpointBinding) => !hooked && !this.attached.has(attachKey(b));
+    const isNew = (b: EndpointBinding) => !hooked && !this.#attached.has(attachKey(b));
     const fresh = { ...bindings, pods: bindings.pods.filter(isNew), uplinks: bindings.uplinks.filter(isNew) };
     if (fresh.pods.length + fresh.uplinks.length > 0) {
-      this.attachProblems = attacher.attachAll(fresh, programs, seed, guarded);
-      const failed = new Set(this.attachProblems.map((p) => p.where.object));
+      const problems = attacher.attachAll(fresh, programs, seeding, guarded);
+      faults.push(...problems);
+      const failed = new Set(problems.map((p) => p.where.object));
       for (const b of [...fresh.pods, ...fresh.uplinks]) {
         const object = `${b.kind === 'pod' ? 'Pod' : 'uplink'} ${b.key}`;
         if (failed.has(object)) continue;
-        this.attached.add(attachKey(b));
-        this.parts.log.info('attached', { endpoint: b.key, interface: b.ifname, mode: attacher.mode });
+        this.#attached.add(attachKey(b));
+        this.#parts.log.info('attached', { endpoint: b.key, interface: b.ifname, mode: attacher.mode });
       }
     }
     for (const b of starting) {
-      if (this.attached.has(attachKey(b))) continue;
-      // Nothing is seeded: it is the first that this namespace sees of the network.
-      attacher.attachStarting(b, programs);
-      this.attached.add(attachKey(b));
-      this.parts.log.info('an interface is closed until its pod is known', { interface: b.ifname });
+      if (this.#attached.has(attachKey(b))) continue;
+      attempt(`interface ${b.ifname}`, () => {
+        // Nothing to seed: this is the first interface of a new namespace, so it has no connections yet.
+        attacher.attachStarting(b, programs);
+        this.#attached.add(attachKey(b));
+        this.#parts.log.info('an interface of an unknown pod is closed', { interface: b.ifname, as: b.key });
+      });
     }
-    this.hooked = this.attachProblems.length === 0 ? placed : undefined;
-    const refused = [...image.refused].map(
-      ([key, reason]): Problem => ({
-        severity: 'error',
-        where: { object: key === NODE_SENDER ? `Node ${snapshot.ownNode.name}` : `Pod ${key}` },
-        message: `its policy set is refused: ${reason}`,
-        hint: 'its last complete set stays in force; use fewer rules, or wider ones',
-      }),
-    );
-    const all = [...snapshot.problems, ...problems, ...bindings.problems, ...refused];
-    this.current = { snapshot, ir, image, bindings, endpoints, problems: all, lastApply, appliedAt: Date.now() };
-    this.report([...all, ...this.attachProblems]);
+    attempt(node, () => attacher.release(new Set(endpoints.filter((b) => b.kind === 'pod').map((b) => b.ifindex))));
+    this.#attachProblems = faults;
+    this.#hookedPlacement = faults.length === 0 ? placement : undefined;
+    const allProblems = [...snapshot.problems, ...problems, ...bindings.problems, ...refusedProblems(image, snapshot)];
+    this.#current = {
+      snapshot,
+      ir,
+      image,
+      bindings,
+      endpoints,
+      problems: allProblems,
+      lastApply,
+      appliedAt: Date.now(),
+    };
+    this.#report([...allProblems, ...this.#attachProblems]);
     store.tidyLater().catch((e: unknown) => {
-      this.parts.log.error('what is left of the last policies cannot be removed', { error: (e as Error).message });
-      // Not at once: what failed may go on failing.
-      clearTimeout(this.again);
-      if (!this.closed) this.again = setTimeout(() => this.schedule(), TIDY_AGAIN_MS);
+      this.#parts.log.error('leftovers of the last policies cannot be removed', { error: (e as Error).message });
+      // Not at once: the same failure may repeat.
+      clearTimeout(this.#laterPass);
+      if (!this.#closed) this.#laterPass = setTimeout(() => this.schedule(), TIDY_RETRY_MS);
     });
-    this.onApplied(this.current);
+    this.#onApplied(this.#current);
   }
 
-  private forgetHooks(ifindex: number): void {
-    for (const key of this.attached) if (key.startsWith(`${ifindex}/`)) this.attached.delete(key);
-    this.hooked = undefined;
+  /** The source's snapshot, completed by what the node's devices show; the same object while both are unchanged. */
+  #withDevices(source: Snapshot, { tunnels, broadcasts, dns, beside }: Bindings): Snapshot {
+    const last = this.#completed?.snapshot;
+    const own = last?.ownNode;
+    const unchanged =
+      last?.tunnels === tunnels &&
+      own?.broadcasts?.join() === broadcasts.join() &&
+      own.dns?.join() === dns.join() &&
+      own.beside?.join() === beside.join();
+    if (this.#completed?.source === source && unchanged) return this.#completed.snapshot;
+    const snapshot = { ...source, tunnels, ownNode: { ...source.ownNode, broadcasts, dns, beside } };
+    this.#completed = { source, snapshot };
+    return snapshot;
   }
 
-  /** What is to be judged where; the same while the bindings are, and nothing waits for its pod. */
-  private placed(ir: Ir, snapshot: Snapshot, bindings: Bindings): Placed {
-    if (this.last?.bindings === bindings && bindings.starting.length === 0) return this.last;
-    const starting = isolatedAtStart(ir, snapshot, bindings);
-    const endpoints = [...this.withUnseen(bindings), ...starting];
-    const closed = starting.map((b) => b.key);
-    const pods = endpoints.filter((b) => b.kind === 'pod').map((b) => b.key);
-    const local = [...new Set(pods)].filter((key) => !closed.includes(key));
-    if (bindings.uplinks.length > 0) local.push(NODE_SENDER);
-    this.last = { bindings, starting, endpoints, local, closed };
-    return this.last;
+  /**
+   * Compiles and applies. A set that cannot be put in force is left out, and the others go on. If nothing can be
+   * applied, pods without hooks that a policy selects are closed; the next successful pass takes them over.
+   * @param guard called before a policy governs the node
+   */
+  #enforce(
+    ir: Ir,
+    snapshot: Snapshot,
+    { local, closed, endpoints }: Placement,
+    guard: () => void,
+  ): { image: Image; lastApply: ApplyResult } {
+    const { compiler, store } = this.#parts;
+    for (;;) {
+      const image = compiler.compile(ir, snapshot, local, closed);
+      if (isGuarded(image)) guard();
+      try {
+        return { image, lastApply: store.apply(image, endpoints) };
+      } catch (e) {
+        if (!(e instanceof SetFault) || !compiler.refuse(e)) {
+          closeUnjudged(this.#parts, endpoints, image);
+          throw e;
+        }
+        this.#refusedTriedAt = Date.now();
+      }
+    }
   }
 
-  /** A pod that is there but cannot be bound just now keeps its hooks, and so its entry and its set; not its interface's ghost. */
-  private withUnseen(bindings: Bindings): EndpointBinding[] {
-    const seen = new Set(bindings.all.map((b) => b.ifindex));
-    const unseen = (this.current?.endpoints ?? []).filter(
-      (b) => bindings.unbound.has(b.uid) && !seen.has(b.ifindex) && bindings.present.has(b.ifindex),
-    );
-    return [...bindings.all, ...unseen];
+  /** Takes refused sets into the next compilation, when their pause is over. @returns whether there were any */
+  #retryRefused(): boolean {
+    const now = Date.now();
+    if (now - this.#refusedTriedAt < this.#refusedWaitMs) return false;
+    this.#refusedTriedAt = now;
+    const hasRefused = this.#parts.compiler.retry();
+    this.#refusedWaitMs = hasRefused ? Math.min(this.#refusedWaitMs * 2, REFUSED_RETRY_MAX_MS) : REFUSED_RETRY_MS;
+    return hasRefused;
   }
 
-  /** Each problem once, when it appears. */
-  private report(problems: readonly Problem[]): void {
-    const now = new Set<string>();
+  #forgetHooks(ifindex: number): void {
+    for (const key of this.#attached) if (key.startsWith(`${ifindex}/`)) this.#attached.delete(key);
+    this.#hookedPlacement = undefined;
+  }
+
+  /** The endpoints to judge; the same object while the bindings are unchanged and no interface waits for its pod. */
+  #placed(ir: Ir, snapshot: Snapshot, bindings: Bindings): Placement {
+    if (this.#lastPlacement?.bindings === bindings && bindings.starting.length === 0) return this.#lastPlacement;
+    this.#lastPlacement = place(ir, snapshot, bindings, this.#parts.resolver.local, this.#current?.endpoints ?? []);
+    return this.#lastPlacement;
+  }
+
+  /** Logs each problem once, when it appears. */
+  #report(problems: readonly Problem[]): void {
+    const current = new Set<string>();
     for (const p of problems) {
       const text = formatProblem(p);
-      if (!this.shown.has(text) && !now.has(text)) this.parts.log[p.severity === 'error' ? 'error' : 'warn'](text);
-      now.add(text);
+      if (!this.#reported.has(text) && !current.has(text))
+        this.#parts.log[p.severity === 'error' ? 'error' : 'warn'](text);
+      current.add(text);
     }
-    this.shown = now;
+    this.#reported = current;
   }
 }
 
-/**
- * Interfaces whose pods are not known yet are closed while one of the pods that wait for theirs is isolated by a policy:
- * it may be that one's.
- */
-function isolatedAtStart(ir: Ir, snapshot: Snapshot, { starting, waiting }: Bindings): readonly EndpointBinding[] {
-  if (starting.length === 0) return [];
-  const isolated = waiting.some((pod) =>
-    ir.tiers.some((tier) => tier.policies.some((p) => !p.staged && matchWorkload(p.subject, pod, snapshot))),
-  );
-  return isolated ? starting : [];
+/** Whether a policy governs the node, also one that is refused. */
+function isGuarded(image: Image): boolean {
+  return (image.endpoints.get(NODE_SENDER) ?? 0) !== 0;
 }
 
 const attachKeys = new WeakMap<EndpointBinding, string>();

@@ -1,36 +1,38 @@
-/** Where Snapshots come from: a directory of manifests, or a cluster. */
+/** The source of Snapshots: a directory of manifests, or a cluster. */
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
-import { ManifestSource } from '../src/identity/manifests.js';
+import { ManifestSource } from '../src/identity/files/manifests.js';
 import type { Snapshot } from '../src/identity/snapshot.js';
-import type { KubeClient } from '../src/kube/client.js';
+import type { KubeClient } from '../src/kube/client/client.js';
 import type { ClusterSource } from '../src/kube/source.js';
 import type { Logger } from '../src/log.js';
 import type { AgentOptions } from './options.js';
 
 export interface PolicySource {
   readonly mode: 'manifests' | 'cluster';
-  /** For people: the directory, or the API server. */
+  /** The directory, or the API server's address; for display. */
   readonly name: string;
-  /** Whether load() has a complete answer. */
+  /** Whether load() returns a complete Snapshot. */
   readonly synced: boolean;
   load(): Snapshot;
-  /** Calls back when load() would say something new. */
+  /** Calls back when load() would return something new. */
   watch(onChange: () => void): void;
   close(): void;
-  /** Of a cluster. */
+  /** Only where the source is a cluster. */
   readonly cluster?: ClusterSource;
   readonly client?: KubeClient;
 }
 
-/** Bytes of manifests from which on memory is worth time. */
+/** Bytes of manifests above which the agent saves memory at the price of CPU time. */
 const LARGE_MANIFESTS = 8 << 20;
-/** Percent by which the heap may be larger than what lives in it: V8's own choice is more, and what was once had is not given back. */
+/**
+ * Percent by which the heap may outgrow its live objects. V8's default is more, and V8 does not give that memory back.
+ */
 const CLUSTER_GROWTH = 30;
 
 /**
- * @param ownNodeIps asked for at each load
+ * @param ownNodeIps the node's addresses, read at each load
  * @throws AgentError MANIFEST, USAGE; a cluster that does not answer is no error here
  */
 export async function openSource(
@@ -45,8 +47,8 @@ export async function openSource(
 
 function openManifests(dir: string, nodeName: string, ownNodeIps: () => readonly string[]): PolicySource {
   const source = new ManifestSource(dir, { nodeName, ownNodeIps });
-  // A node's memory is its pods': with a million CIDRs the heap may be a third larger than what lives in it, not
-  // twice. A small heap is better off with fewer collections.
+  // Memory that the agent saves is memory for the node's pods: with a million CIDRs the heap may exceed its live
+  // objects by a third, not by their whole size. A small heap is better off with fewer collections.
   if (bytesIn(dir) > LARGE_MANIFESTS) setFlagsFromString('--heap-growing-percent=30');
   source.load();
   return {
@@ -59,14 +61,14 @@ function openManifests(dir: string, nodeName: string, ownNodeIps: () => readonly
   };
 }
 
-/** The client's library is large, and nothing for who has manifests: loaded only here. */
+/** Imports the Kubernetes client here only: the library is large, and manifests do not need it. */
 async function openCluster(
   { kubeconfig, context, nodeName }: AgentOptions,
   ownNodeIps: () => readonly string[],
   log: Logger,
 ): Promise<PolicySource> {
   setFlagsFromString(`--heap-growing-percent=${CLUSTER_GROWTH}`);
-  const { KubeClient, loadKubeConfig } = await import('../src/kube/client.js');
+  const { KubeClient, loadKubeConfig } = await import('../src/kube/client/client.js');
   const { ClusterSource } = await import('../src/kube/source.js');
   const config = loadKubeConfig({
     ...(kubeconfig === undefined ? {} : { kubeconfig }),
@@ -96,6 +98,6 @@ function bytesIn(dir: string): number {
     const entries = readdirSync(dir, { recursive: true, withFileTypes: true }).filter((e) => e.isFile());
     return entries.reduce((n, e) => n + statSync(join(e.parentPath, e.name)).size, 0);
   } catch {
-    return 0; // load() says what is wrong with it
+    return 0; // load() reports the cause
   }
 }

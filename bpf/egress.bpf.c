@@ -1,224 +1,232 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-/* The entry points: three hooks and a clock. Each hook reads straight down:
- * who (endpoint), what (parse), known? (flow table), judged (rules), told (event). */
-#include "fragment.h"
-#include "icmp.h"
-#include "recall.h"
+/* The entry points: four hooks, and two programs that the agent runs by hand. Each hook reads straight down:
+ * the endpoint, the packet (parse), its flow (flow table), the verdict (rules), the event. */
+#include "fast.h"
+#include "inbound.h"
+#include "neighbour.h"
 
-/* The kernel knows this name for what is dual-licensed with the GPL; its helpers are for such programs. */
+/* The kernel's name for code that is dual-licensed with the GPL: some helpers are for such programs only. */
 char _license[] SEC("license") = "GPL";
 
-/* 0: there is no endpoint. Epoch before set: a flow that remembers an old epoch is judged once more, never once less. */
-static __always_inline const struct ea_endpoint *endpoint_here(struct __sk_buff *skb, struct packet *p,
-                                                               __u8 hook) {
-  const struct ea_state *st = state_now();
+/* The endpoint of the interface, with epoch and set for this packet. NULL: there is none. The epoch is read
+ * before the set: if an update comes in between, the flow gets the old epoch, and is judged once too often,
+ * never once too rarely. */
+static __always_inline const struct ea_endpoint *identify_endpoint(struct __sk_buff *skb, struct packet *p,
+                                                                   __u8 hook) {
+  const struct ea_state *st = current_state();
   const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
   p->hook = hook;
   if (!ep || !st) return NULL;
   p->epoch = READ_ONCE(st->epoch);
   p->set = READ_ONCE(ep->set);
   p->key.endpoint = ep->id;
+  p->payer = skb->ifindex;
   return ep;
 }
 
-/* A connection that the flow table has forgotten, though the endpoint had answered it. */
-APART int remembered(struct __sk_buff *skb, const struct packet *p) {
-  if (!p || !bpf_map_lookup_elem(&accepted, &p->key)) return 0;
-  struct ea_flow *flow = begin(p);
-  if (!flow) return 1;
-  flow->verdict = EA_VERDICT_ALLOW;
-  flow->reason = EA_REASON_REPLY;
-  flow->flags = EA_FLOW_INBOUND | EA_FLOW_CONFIRMED;
-  flow->tcp_state = p->key.protocol == IPPROTO_TCP ? EA_TCP_OPEN : EA_TCP_NONE;
-  flow->packets_out = 1;
-  flow->bytes_out = p->length;
-  enter(p, flow);
-  struct ea_flow *stored = bpf_map_lookup_elem(&flows, &p->key);
-  if (stored) step(skb, p, stored);
-  return 1;
-}
-
-/* A flow that was judged by another policy. */
-APART int judge_again(struct __sk_buff *skb, const struct packet *p, struct ea_flow *flow,
-                      const struct decision *d, __u32 endpoint_flags) {
+/* Judges a flow again that was judged under another policy. */
+GLOBAL_FUNCTION int judge_again(struct __sk_buff *skb, struct packet *p, struct ea_flow *flow,
+                                const struct decision *d, __u32 endpoint_flags) {
   if (!p || !flow || !d) return DROP;
-  const __u8 before = flow->verdict;
+  const __u8 old_verdict = flow->verdict;
+  if (d->service)
+    flow->flags |= EA_FLOW_SERVICE;
+  else
+    flow->flags &= ~EA_FLOW_SERVICE;
   flow->rule = d->rule;
   flow->audit_rule = d->audit_rule;
   flow->audit_verdict = d->audit_verdict;
   flow->reason = d->reason;
   flow->verdict = d->verdict;
-  /* Last: who sees these sees the verdict. */
+  /* Written last: a reader that sees these sees the verdict, too. */
   WRITE_ONCE(flow->set, p->set);
   WRITE_ONCE(flow->epoch, p->epoch);
-  if (d->verdict == EA_VERDICT_PARTIAL) write_down(skb, p);
-  if (before != d->verdict && before != EA_VERDICT_PARTIAL && d->verdict != EA_VERDICT_PARTIAL) {
+  if (d->verdict == EA_VERDICT_PARTIAL) remember_service(p);
+  if (old_verdict != d->verdict && old_verdict != EA_VERDICT_PARTIAL && d->verdict != EA_VERDICT_PARTIAL) {
     if (d->verdict == EA_VERDICT_DENY) {
-      __sync_fetch_and_add(&flow->drops, 1);
-      touch(flow, p);
+      account_drop(flow, p);
       flow->reported_ns = bpf_ktime_get_ns();
       count(EA_COUNT_DROPS + (flow->reason & 31));
     }
-    tell(skb, p, flow, EA_EVENT_CHANGED);
+    report(skb, p, flow, EA_EVENT_CHANGED);
     if (d->verdict == EA_VERDICT_DENY) return answer(skb, p, endpoint_flags);
   } else if (d->verdict == EA_VERDICT_DENY) {
-    return denied(skb, p, flow, endpoint_flags);
+    return drop_denied(skb, p, flow, endpoint_flags);
   }
   account(flow, p);
   step(skb, p, flow);
   return PASS;
 }
 
-/* The first packet of a flow that the endpoint opens, or the first after a change of policy. */
-APART int judge(struct __sk_buff *skb, const struct packet *p, const struct ea_endpoint *ep,
-                struct ea_flow *old) {
+/* Judges the first packet of a flow that the endpoint opens, or its first packet after a change of policy. */
+static __always_inline int judge(struct __sk_buff *skb, struct packet *p, const struct ea_endpoint *ep,
+                                 struct ea_flow *old) {
   if (!p || !ep) return DROP;
-  if (!old && !is_syn(p) && p->kind != PACKET_ERROR && remembered(skb, p)) return PASS;
-  if (p->set && (ep->flags & EA_EP_CHECK_SOURCE) && !source_allowed(ep, p))
+  if (p->set && (ep->flags & EA_EP_CHECK_SOURCE) && owns_inline(ep, p->key.local) != 1 &&
+      !source_allowed(ep, p))
     return drop(skb, p, EA_REASON_SPOOFED_ADDRESS);
 
-  struct decision d = {};
-  if (!recall(p, &d)) {
-    describe(skb, p); /* for Log rules */
-    decide(ep, p, &d);
-    remember(p, &d);
-  }
+  struct decision *d = &p->decision;
+  *d = (struct decision){};
+  if (p->set & EA_SET_LOGS) describe(skb, p);
+  decide(ep, p, d);
 
   if (old && !(old->flags & EA_FLOW_INBOUND) && !(is_syn(p) && (old->tcp_state & EA_TCP_CLOSED)))
-    return judge_again(skb, p, old, &d, ep->flags);
-  /* A connection in the other direction, with the same ports: its replies go on when this one is denied. */
-  if (old && (old->flags & EA_FLOW_INBOUND)) {
-    if (d.verdict == EA_VERDICT_DENY) return drop_for(skb, p, d.reason, &d);
-    bpf_map_delete_elem(&accepted, &p->key);
-  }
+    return judge_again(skb, p, old, d, ep->flags);
+  /* A peer opened a connection with the same ports: replies on it still pass when this packet is denied. */
+  if (old && (old->flags & EA_FLOW_INBOUND) && d->verdict == EA_VERDICT_DENY)
+    return drop_quickly(skb, p, d->reason, d);
 
   struct ea_flow *flow = begin(p);
   if (!flow) return DROP;
   flow->set = p->set;
-  flow->rule = d.rule;
-  flow->audit_rule = d.audit_rule;
-  flow->verdict = d.verdict;
-  flow->audit_verdict = d.audit_verdict;
-  flow->reason = d.reason;
-  if (d.verdict == EA_VERDICT_DENY) {
+  if (d->service) flow->flags = EA_FLOW_SERVICE;
+  flow->rule = d->rule;
+  flow->audit_rule = d->audit_rule;
+  flow->verdict = d->verdict;
+  flow->audit_verdict = d->audit_verdict;
+  flow->reason = d->reason;
+  if (d->verdict == EA_VERDICT_DENY) {
     flow->drops = 1;
     flow->reported_ns = flow->created_ns;
-    count(EA_COUNT_DROPS + (d.reason & 31));
+    count(EA_COUNT_DROPS + (d->reason & 31));
   } else {
+    flow->cpu_out = bpf_get_smp_processor_id();
     flow->packets_out = 1;
     flow->bytes_out = p->length;
   }
-  if (d.verdict == EA_VERDICT_PARTIAL)
-    write_down(skb, p);
+  if (d->verdict == EA_VERDICT_PARTIAL)
+    remember_service(p);
   else
-    tell(skb, p, flow, EA_EVENT_VERDICT);
+    report(skb, p, flow, EA_EVENT_VERDICT);
   enter(p, flow);
-  return d.verdict == EA_VERDICT_DENY ? answer(skb, p, ep->flags) : PASS;
+  return d->verdict == EA_VERDICT_DENY ? answer(skb, p, ep->flags) : PASS;
 }
 
-/* A packet of a flow that is known and judged by the policy in force. */
-static __always_inline int known(struct __sk_buff *skb, struct packet *p, const struct ea_endpoint *ep,
-                                 struct ea_flow *flow) {
+/* A packet of a flow that was judged under the policy in force. */
+static __always_inline int pass_known(struct __sk_buff *skb, struct packet *p, const struct ea_endpoint *ep,
+                                      struct ea_flow *flow) {
   if (unlikely(flow->verdict == EA_VERDICT_DENY && !(flow->flags & EA_FLOW_INBOUND)))
-    return denied(skb, p, flow, ep->flags);
+    return drop_denied(skb, p, flow, ep->flags);
   account(flow, p);
-  if (unlikely(flow->verdict == EA_VERDICT_PARTIAL)) write_down(skb, p);
+  if (unlikely(flow->verdict == EA_VERDICT_PARTIAL)) remember_service(p);
   step(skb, p, flow);
   return PASS;
 }
 
+/* A result of is_current(): the flow is current if conntrack knows its connection. */
+enum { HOLDS_WHILE_TRACKED = 2 };
+
 static __always_inline int is_current(const struct ea_flow *flow, const struct packet *p) {
-  if (flow->flags & EA_FLOW_INBOUND) return !is_syn(p);
+  /* A packet that the post-DNAT check denied never arrived, so it gives no right to answer. */
+  if (flow->flags & EA_FLOW_INBOUND) {
+    if (is_syn(p) || flow->verdict == EA_VERDICT_DENY) return 0;
+    return flow->flags & EA_FLOW_MASQUERADED ? HOLDS_WHILE_TRACKED : 1;
+  }
   if (is_syn(p) && (flow->tcp_state & EA_TCP_CLOSED)) return 0;
   return READ_ONCE(flow->epoch) == p->epoch && READ_ONCE(flow->set) == p->set;
 }
 
-static __always_inline int known_or_judged(struct __sk_buff *skb, struct packet *p,
-                                           const struct ea_endpoint *ep, struct ea_flow *flow) {
-  const int verdict = likely(flow && is_current(flow, p)) ? known(skb, p, ep, flow) : judge(skb, p, ep, flow);
+static __always_inline int verdict_on(struct __sk_buff *skb, struct packet *p, const struct ea_endpoint *ep,
+                                      struct ea_flow *flow) {
+  int holds = likely(flow) ? is_current(flow, p) : 0;
+  if (unlikely(holds == HOLDS_WHILE_TRACKED)) holds = is_masqueraded_reply(skb, p);
+  const int verdict = likely(holds) ? pass_known(skb, p, ep, flow) : judge(skb, p, ep, flow);
   if (unlikely(p->fragment)) remember_first(p, verdict == PASS);
   return verdict;
 }
 
-/* What the endpoint sends: judged. */
-SEC("tc")
-int from_pod(struct __sk_buff *skb) {
-  struct packet p = {};
-  const struct ea_endpoint *ep = endpoint_here(skb, &p, EA_HOOK_FROM_POD);
-  if (unlikely(!ep)) return drop(skb, &p, EA_REASON_NO_ENDPOINT);
-
-  const int kind = parse(skb, &p, DIRECTION_OUT | (ep->flags & EA_EP_L3 ? PARSE_L3 : 0));
-  if ((ep->flags & EA_EP_CHECK_MAC) && p.set) {
+/* Reads a packet that the endpoint sends, and judges it if it has no flow of its own. FOLLOW_FLOW, in place
+ * of a verdict: it has a flow, or will have one. */
+static __noinline int read_sent(struct __sk_buff *skb) {
+  struct packet *p = fresh_packet();
+  if (!p) return DROP;
+  const struct ea_endpoint *ep = identify_endpoint(skb, p, EA_HOOK_FROM_POD);
+  if (unlikely(!ep)) return drop(skb, p, EA_REASON_NO_ENDPOINT);
+  const int kind = parse_global(skb, p, DIRECTION_OUT | (ep->flags & EA_EP_L3 ? PARSE_L3 : 0));
+  if ((ep->flags & EA_EP_CHECK_MAC) && p->set) {
     __u16 mac[3];
     if (load(skb, offsetof(struct ethhdr, h_source), &mac) || !same_mac((const __u8 *)mac, ep->mac))
-      return drop(skb, &p, EA_REASON_SPOOFED_MAC);
+      return drop(skb, p, EA_REASON_SPOOFED_MAC);
+  }
+  if (p->set && likely(kind >= 0)) {
+    if (unlikely(will_be_rewritten(skb, p, kind))) return drop(skb, p, EA_REASON_CHECKSUM_OFFLOAD);
+    if ((ep->flags & EA_EP_CHECK_NEXT_HOP) && kind != PACKET_LINK && !is_valid_next_hop(skb, p, ep))
+      return drop(skb, p, EA_REASON_NEXT_HOP);
   }
   if (unlikely(kind != PACKET_FLOW)) {
-    if (kind == PACKET_LINK) return PASS;
-    if (kind < 0) return p.set ? drop(skb, &p, -kind) : PASS;
-    if (kind == PACKET_LATER) {
-      const int verdict = follow_first(skb, &p, ep);
-      if (verdict != FOLLOW_FLOW) return verdict;
-    } else if (is_related(skb, &p, ep)) {
+    if (kind < 0) return p->set ? drop(skb, p, -kind) : PASS;
+    if (kind == PACKET_LINK) {
+      const int why = p->set ? check_link_message(skb, p, ep) : LINK_ALLOWED;
+      if (why == LINK_ALLOWED) return PASS;
+      if (why != LINK_AS_PACKET) return drop(skb, p, why);
+      if ((ep->flags & EA_EP_CHECK_NEXT_HOP) && !is_valid_next_hop(skb, p, ep))
+        return drop(skb, p, EA_REASON_NEXT_HOP);
+    } else if (kind == PACKET_LATER) {
+      return follow_first(skb, p, ep);
+    } else if (is_related(skb, p, ep)) {
       return PASS;
     }
   }
-
-  struct ea_flow *flow = bpf_map_lookup_elem(&flows, &p.key);
-  return known_or_judged(skb, &p, ep, flow);
+  return FOLLOW_FLOW;
 }
 
-/* A flow that a peer opens to the endpoint: what the endpoint answers will pass. */
-static __noinline struct ea_flow *open_inbound(struct packet *p) {
-  struct ea_flow *flow = begin(p);
-  if (!flow) return NULL;
-  flow->verdict = EA_VERDICT_ALLOW;
-  flow->reason = EA_REASON_REPLY;
-  flow->flags = EA_FLOW_INBOUND;
-  enter(p, flow);
-  return bpf_map_lookup_elem(&flows, &p->key);
+/* The verdict on a packet that was read by read_sent() or on the fast path. */
+static __noinline int pod_sends(struct __sk_buff *skb) {
+  struct packet *p = this_packet();
+  if (!p) return DROP;
+  const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
+  if (unlikely(!ep)) return drop(skb, p, EA_REASON_NO_ENDPOINT);
+  const int verdict = verdict_on(skb, p, ep, take_inline(p));
+  release(p);
+  return verdict;
 }
 
-/* Whether this packet begins an inbound flow in place of the one that is there. Not in place of one that the endpoint
- * opened: that is a reply. Also when a change of policy denies the flow by now: a datagram that was on its way, or a
- * peer that goes on sending, must not turn what is denied into what may be answered. */
-static __always_inline int begins_inbound(const struct ea_flow *flow, const struct packet *p) {
-  if (!p->opens) return 0;
-  if (!flow || (flow->tcp_state & EA_TCP_CLOSED)) return 1;
-  if (flow->flags & EA_FLOW_INBOUND) return 0;
-  if (p->key.opened_remotely) return 1;
-  return flow->verdict == EA_VERDICT_DENY && (is_syn(p) || flow->packets_out == 0);
+static __always_inline int slow_path(struct __sk_buff *skb, const int short_way) {
+  if (short_way != PACKET_FILLED) {
+    const int verdict = read_sent(skb);
+    if (verdict != FOLLOW_FLOW) return verdict;
+  }
+  return pod_sends(skb);
 }
 
-/* What is delivered to the endpoint: opens inbound flows, and is the second look for Services. */
+/* Hook: judges what the endpoint sends. */
+SEC("tc")
+int from_pod(struct __sk_buff *skb) {
+  const int verdict = fast_sent(skb);
+  return likely(verdict < SLOW_PATH) ? verdict : slow_path(skb, verdict);
+}
+
+static __noinline int pod_receives(struct __sk_buff *skb, const int noted) {
+  struct packet *p = noted ? this_packet() : fresh_packet();
+  if (!p) return DROP;
+  const struct ea_endpoint *ep =
+      noted ? endpoint_of(skb->ifindex) : identify_endpoint(skb, p, EA_HOOK_TO_POD);
+  if (unlikely(!ep)) return PASS;
+  /* A denied packet is dropped here without an answer. The answer would be sent back through this interface,
+   * where it would be judged and reported as the endpoint's own packet. */
+  const __u32 flags = ep->flags & ~(EA_EP_IN_POD | EA_EP_REJECT);
+  const int kind = noted ? PACKET_FLOW : parse_global(skb, p, flags & EA_EP_L3 ? PARSE_L3 : 0);
+  if (unlikely(kind != PACKET_FLOW)) return check_without_flow(skb, p, kind, flags);
+
+  struct ea_flow *flow = take(p);
+  if (unlikely(!flow || begins_inbound(flow, p)) && p->opens && is_addressed_to(ep, p->key.local) &&
+      has_genuine_source(skb, p, ep) && !is_reply_to_endpoint(skb, p))
+    flow = open_inbound(skb, p);
+  const int verdict = deliver(skb, p, flow, flags);
+  release(p);
+  return verdict;
+}
+
+/* Hook: what is delivered to the endpoint. Records inbound flows, and runs the post-DNAT check. */
 SEC("tc")
 int to_pod(struct __sk_buff *skb) {
-  struct packet p = {};
-  const struct ea_endpoint *ep = endpoint_here(skb, &p, EA_HOOK_TO_POD);
-  if (unlikely(!ep)) return PASS;
-  const int kind = parse_apart(skb, &p, ep->flags & EA_EP_L3 ? PARSE_L3 : 0);
-  if (unlikely(kind != PACKET_FLOW)) return PASS;
-
-  struct ea_flow *flow = bpf_map_lookup_elem(&flows, &p.key);
-  if (unlikely(!flow || begins_inbound(flow, &p)) && p.opens) flow = open_inbound(&p);
-
-  const struct ea_state *st = state_now();
-  if (unlikely(st && st->looks)) {
-    if (!flow || ((flow->flags & EA_FLOW_INBOUND) &&
-                  (flow->epoch != p.epoch || flow->looks != (__u16)st->looks || is_syn(&p)))) {
-      const int verdict = second_look(skb, &p, flow, ep->flags & ~EA_EP_IN_POD);
-      if (verdict != PASS) return verdict;
-    } else if ((flow->flags & EA_FLOW_SECOND_LOOK) && flow->verdict == EA_VERDICT_DENY) {
-      return denied_again(skb, &p, flow, ep->flags & ~EA_EP_IN_POD);
-    }
-  }
-  if (!flow) return PASS;
-  account(flow, &p);
-  step(skb, &p, flow);
-  return PASS;
+  const int verdict = fast_received(skb);
+  return likely(verdict < SLOW_PATH) ? verdict : pod_receives(skb, verdict == PACKET_FILLED);
 }
 
-/* Whether something of the node's own waits for a datagram: the answer to a pod behind the node's address is not one. */
+/* Whether a socket of the node's own waits for a datagram. A reply to a pod that is masqueraded with the
+ * node's address has none. */
 static __always_inline int has_socket(struct __sk_buff *skb, const struct packet *p) {
   struct bpf_sock_tuple tuple = {};
   struct bpf_sock *sk;
@@ -240,79 +248,140 @@ static __always_inline int has_socket(struct __sk_buff *skb, const struct packet
   return 1;
 }
 
-/* What arrives at a node that a policy governs: opens inbound flows, whose answers pass. */
+/* Hook: what arrives at a node that a policy governs. Records inbound flows, so that the node's replies
+ * pass. */
 SEC("tc")
 int uplink_in(struct __sk_buff *skb) {
-  struct packet p = {};
-  const struct ea_endpoint *ep = endpoint_here(skb, &p, EA_HOOK_UPLINK);
+  struct packet *p = fresh_packet();
+  if (!p) return DROP;
+  const struct ea_endpoint *ep = identify_endpoint(skb, p, EA_HOOK_UPLINK);
   if (unlikely(!ep)) return PASS;
-  if (parse_apart(skb, &p, ep->flags & EA_EP_L3 ? PARSE_L3 : 0) != PACKET_FLOW) return PASS;
-  struct ea_flow *flow = bpf_map_lookup_elem(&flows, &p.key);
-  if (flow && (flow->flags & EA_FLOW_SECOND_LOOK)) return PASS; /* a pod's, on its way back */
-  if ((!flow || begins_inbound(flow, &p)) && p.opens && owns(ep, p.key.local) &&
-      (p.key.protocol != IPPROTO_UDP || has_socket(skb, &p)))
-    flow = open_inbound(&p);
-  if (!flow) return PASS;
-  account(flow, &p);
-  step(skb, &p, flow);
+  if (parse_global(skb, p, ep->flags & EA_EP_L3 ? PARSE_L3 : 0) != PACKET_FLOW) return PASS;
+  struct ea_flow *flow = take(p);
+  /* The entry belongs to a pod's connection: the packet is a reply on its way to the pod, unless it is a SYN
+   * that no translated connection expects. */
+  const int is_pods_reply =
+      flow && (flow->flags & EA_FLOW_POST_DNAT) && !(is_syn(p) && !is_reply_to_translated(skb, p));
+  const int begins = !flow || begins_inbound(flow, p) || (flow->flags & EA_FLOW_POST_DNAT);
+  if (!is_pods_reply && begins && p->opens && owns(ep, p->key.local) &&
+      (p->key.protocol != IPPROTO_UDP || has_socket(skb, p)))
+    flow = open_inbound(skb, p);
+  if (flow && !is_pods_reply) {
+    account(flow, p);
+    step(skb, p, flow);
+  }
+  release(p);
   return PASS;
 }
 
-/* What leaves the node: its own traffic is judged if a policy governs the node, and observed otherwise; Services with remote
- * backends have their second look. A packet with a socket of its own came from no other device: what is forwarded, or wrapped for
- * a tunnel, has none by now. */
+/* A packet that the node forwards, after its translations: the post-DNAT check. */
+static __always_inline int forward(struct __sk_buff *skb, struct packet *p, struct ea_flow *flow,
+                                   __u32 flags) {
+  const int checked = flow && (flow->flags & EA_FLOW_POST_DNAT);
+  if (!checked || flow->epoch != p->epoch || flow->verdict == EA_VERDICT_DENY || is_syn(p) || p->fragment ||
+      (flow->flags & EA_FLOW_MASQUERADED)) {
+    p->unrelated = flow && !checked; /* the entry is of the node's own flow */
+    const int verdict = post_dnat_check(skb, p, checked ? flow : NULL, flags);
+    if (verdict != PASS || !checked) return verdict;
+  }
+  account(flow, p);
+  if (p->key.protocol == IPPROTO_TCP) tcp_step(skb, p, flow);
+  return PASS;
+}
+
+/* A packet that the node itself sends, where no policy governs it: recorded and passed. */
+GLOBAL_FUNCTION int observe(struct __sk_buff *skb, struct packet *p, struct ea_flow *flow) {
+  if (!p) return PASS;
+  /* A SYN begins a new flow. An entry that says that the node answered a peer under this key is out of
+   * date. */
+  const int restarts =
+      flow && is_syn(p) && ((flow->tcp_state & EA_TCP_CLOSED) || (flow->flags & EA_FLOW_INBOUND));
+  if (flow && !restarts && !(flow->flags & EA_FLOW_POST_DNAT)) {
+    account(flow, p);
+    if (p->key.protocol == IPPROTO_TCP) tcp_step(skb, p, flow);
+    return PASS;
+  }
+  struct ea_flow *fresh = begin(p);
+  if (!fresh) return PASS;
+  fresh->verdict = EA_VERDICT_ALLOW;
+  fresh->reason = EA_REASON_OBSERVED;
+  /* SYN and ACK: the node answers a connection that a peer opened. Arriving packets are not seen here. */
+  if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
+    fresh->flags = EA_FLOW_INBOUND | EA_FLOW_CONFIRMED;
+  fresh->cpu_out = bpf_get_smp_processor_id();
+  fresh->packets_out = 1;
+  fresh->bytes_out = p->length;
+  report(skb, p, fresh, EA_EVENT_VERDICT);
+  enter(p, fresh);
+  return PASS;
+}
+
+/* Hook: what leaves the node. Its own traffic is judged if a policy governs the node, and observed otherwise.
+ * Forwarded packets get the post-DNAT check, for Services with remote backends. A packet is the node's own if
+ * it has a socket and came in by no device: what is forwarded, or wrapped for a tunnel, has no socket any
+ * more. */
 SEC("tc")
 int uplink(struct __sk_buff *skb) {
-  struct packet p = {};
-  const struct ea_endpoint *ep = endpoint_here(skb, &p, EA_HOOK_UPLINK);
-  if (unlikely(!ep)) return PASS;
-  const struct ea_state *st = state_now();
+  const struct ea_state *st = current_state();
   const int own = skb->sk && !skb->ingress_ifindex;
-  if (!own && (!st || !st->looks)) return PASS;
-  const int kind = parse_apart(skb, &p, DIRECTION_OUT | (ep->flags & EA_EP_L3 ? PARSE_L3 : 0));
+  if (!own && (!st || !st->post_dnat)) return PASS;
+  struct packet *p = fresh_packet();
+  if (!p) return DROP;
+  const struct ea_endpoint *ep = identify_endpoint(skb, p, EA_HOOK_UPLINK);
+  if (unlikely(!ep)) return PASS;
+  p->forwarded = !own;
+  const __u32 flags = ep->flags & ~EA_EP_IN_POD;
+  const int kind = parse_global(skb, p, DIRECTION_OUT | (flags & EA_EP_L3 ? PARSE_L3 : 0));
   if (unlikely(kind != PACKET_FLOW)) {
-    /* A router's errors are about the flows of others: never denied. */
-    if (!own || !p.set || kind == PACKET_LINK || kind == PACKET_ERROR) return PASS;
-    if (kind != PACKET_LATER) return drop(skb, &p, -kind);
-    const int verdict = follow_first(skb, &p, ep);
+    if (!own) return check_without_flow(skb, p, kind, flags);
+    /* ICMP errors that the node sends as a router are about the flows of others: never denied. */
+    if (!p->set || kind == PACKET_LINK || kind == PACKET_ERROR) return PASS;
+    if (kind != PACKET_LATER) return drop(skb, p, -kind);
+    const int verdict = follow_first(skb, p, ep);
     if (verdict != FOLLOW_FLOW) return verdict;
   }
 
-  struct ea_flow *flow = bpf_map_lookup_elem(&flows, &p.key);
-  if (st && st->looks &&
-      (!flow || ((flow->flags & EA_FLOW_SECOND_LOOK) && (flow->epoch != p.epoch || is_syn(&p))))) {
-    const int verdict = second_look(skb, &p, flow, ep->flags & ~EA_EP_IN_POD);
-    if (verdict != PASS) return verdict;
-    if (!own) return PASS;
-  }
-  if (flow && (flow->flags & EA_FLOW_SECOND_LOOK) && flow->verdict == EA_VERDICT_DENY)
-    return denied_again(skb, &p, flow, ep->flags);
-  if (own && p.set) return known_or_judged(skb, &p, ep, flow);
-  if (!own && !flow) return PASS;
-  if (!flow || (is_syn(&p) && (flow->tcp_state & EA_TCP_CLOSED))) {
-    struct ea_flow *fresh = begin(&p);
-    if (!fresh) return PASS;
-    fresh->verdict = EA_VERDICT_ALLOW;
-    fresh->reason = EA_REASON_OBSERVED;
-    /* SYN and ACK: the node answers. Only what leaves is seen here. */
-    if ((p.tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
-      fresh->flags = EA_FLOW_INBOUND | EA_FLOW_CONFIRMED;
-    fresh->packets_out = 1;
-    fresh->bytes_out = p.length;
-    tell(skb, &p, fresh, EA_EVENT_VERDICT);
-    enter(&p, fresh);
+  struct ea_flow *flow = take(p);
+  const int verdict = !own     ? forward(skb, p, flow, flags)
+                      : p->set ? verdict_on(skb, p, ep, flow)
+                               : observe(skb, p, flow);
+  release(p);
+  return verdict;
+}
+
+/* Not a hook; the agent runs it by hand. Stores connections that were opened to an endpoint, and answered by
+ * it, before the hooks were attached. The "packet" is a meaningless Ethernet header and a struct ea_flow_key.
+ * cb[0]: 1 to replace an existing entry; cb[1]: the endpoint's interface. Result in cb[2]: enum ea_seeded. */
+SEC("tc")
+int seed(struct __sk_buff *skb) {
+  struct scratch *s = seed_scratch();
+  struct ea_flow_key key;
+  struct place at = {};
+  skb->cb[2] = EA_SEED_REFUSED;
+  if (!s || bpf_skb_load_bytes(skb, sizeof(struct ethhdr), &key, sizeof(key))) return PASS;
+  if (!skb->cb[0] && find(&key, &at)) {
+    skb->cb[2] = EA_SEED_KNOWN;
     return PASS;
   }
-  account(flow, &p);
-  if (p.key.protocol == IPPROTO_TCP) tcp_step(skb, &p, flow);
+  struct ea_flow *flow = &s->side_flow;
+  __builtin_memset(flow, 0, sizeof(*flow));
+  flow->verdict = EA_VERDICT_ALLOW;
+  flow->reason = EA_REASON_REPLY;
+  flow->flags = EA_FLOW_INBOUND | EA_FLOW_SEEDED | EA_FLOW_CONFIRMED;
+  if (key.protocol == IPPROTO_TCP) flow->tcp_state = EA_TCP_OPEN;
+  flow->created_ns = bpf_ktime_get_ns();
+  flow->last_jiffies = bpf_jiffies64();
+  flow->payer = slot_of(skb->cb[1]);
+  flow->cpu_out = flow->cpu_in = EA_NO_CPU;
+  if (put_side_record(&key, flow, s)) skb->cb[2] = EA_SEED_ENTERED;
   return PASS;
 }
 
-/* Not a hook: run by hand, it tells the kernel's jiffies, in cb[0] (low half) and cb[1]. */
+/* Not a hook; the agent runs it by hand. Returns the kernel's jiffies in cb[0] (low half) and cb[1]. */
 SEC("tc")
 int clock(struct __sk_buff *skb) {
-  const __u64 now = bpf_jiffies64();
-  skb->cb[0] = now;
-  skb->cb[1] = now >> 32;
+  const __u64 jiffies = bpf_jiffies64();
+  skb->cb[0] = jiffies;
+  skb->cb[1] = jiffies >> 32;
   return PASS;
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* What user space is told. An event of a flow is made in the ring, others in scratch memory, never with a wake-up: the
- * reader comes on a timer. A full ring loses the event and counts it. */
+/* Events: what user space learns of packets. An event of a flow is built in the ring, other events in scratch
+ * memory. They wake nobody: the reader comes on a timer. An event is lost, and counted, if the ring is full,
+ * or if its endpoint has used up its share of a ring that is filling. */
 #ifndef EA_EVENTS_H
 #define EA_EVENTS_H
 
 #include "parse.h"
 #include "policy.h"
 
-/* What an event says of the packet; the verdict is the caller's. */
+/* Fills in what an event says of the packet. The caller sets the verdict. */
 static __always_inline void fill(struct __sk_buff *skb, const struct packet *p, struct ea_event *e) {
   e->set = p->set;
   e->flow = p->key;
@@ -24,8 +25,8 @@ static __always_inline void fill(struct __sk_buff *skb, const struct packet *p, 
   __builtin_memcpy(e->mac_src, macs + 3, 6);
 }
 
-/* Everything about the packet, into scratch memory. */
-APART int describe(struct __sk_buff *skb, const struct packet *p) {
+/* Prepares an event about the packet in scratch memory. */
+GLOBAL_FUNCTION int describe(struct __sk_buff *skb, const struct packet *p) {
   struct scratch *s = scratch();
   if (!s || !p) return 0;
   struct ea_event *e = &s->event;
@@ -35,45 +36,44 @@ APART int describe(struct __sk_buff *skb, const struct packet *p) {
   return 0;
 }
 
-static __always_inline void send(struct scratch *s, __u8 type) {
-  const struct ea_state *st = state_now();
+static __always_inline void send_event(struct scratch *s, __u8 type) {
+  const struct ea_state *st = current_state();
   if (!st || (st->flags & EA_STATE_QUIET)) return;
   s->event.type = type;
-  count(bpf_ringbuf_output(&events, &s->event, sizeof(s->event), BPF_RB_NO_WAKEUP) ? EA_COUNT_EVENTS_LOST
-                                                                                   : EA_COUNT_EVENTS);
+  output(s, may_report(&s->event.flow, s->event.time_ns));
 }
 
-/* Drops of a flow that no event has told of yet, and marks them as told. */
-static __always_inline __u64 untold_drops(struct ea_flow *flow) {
-  const __u64 drops = flow->drops, told = flow->drops_reported;
+/* The drops of a flow that no event has reported yet. Marks them as reported. */
+static __always_inline __u64 unreported_drops(struct ea_flow *flow) {
+  const __u64 drops = flow->drops, reported = flow->drops_reported;
   flow->drops_reported = drops;
-  return drops > told ? drops - told : 0;
+  return drops > reported ? drops - reported : 0;
 }
 
-/* An event with all that the flow table knows; made in the ring, each of its fields. */
-APART int tell(struct __sk_buff *skb, const struct packet *p, struct ea_flow *flow, __u8 type) {
-  const struct ea_state *st = state_now();
+/* Reports a flow, with all that the flow table knows of it. The event is built in the ring, so every field is
+ * set. */
+GLOBAL_FUNCTION int report(struct __sk_buff *skb, const struct packet *p, struct ea_flow *flow, __u8 type) {
+  const struct ea_state *st = current_state();
   if (!p || !flow) return 0;
-  const __u64 drops = untold_drops(flow);
   if (!st || (st->flags & EA_STATE_QUIET)) return 0;
-  struct ea_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
-  if (!e) {
-    count(EA_COUNT_EVENTS_LOST);
-    return 0;
-  }
   const int inbound = flow->flags & EA_FLOW_INBOUND;
+  /* An outbound flow is reported when it begins. */
+  const __u64 now_ns = type == EA_EVENT_VERDICT && !inbound ? flow->created_ns : bpf_ktime_get_ns();
+  if (!may_report(&p->key, now_ns)) return count_lost(&p->key);
+  struct ea_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+  if (!e) return count_lost(&p->key);
+  const __u64 drops = unreported_drops(flow);
   fill(skb, p, e);
-  /* An outbound flow is told of when it begins. */
-  e->time_ns = type == EA_EVENT_VERDICT && !inbound ? flow->created_ns : bpf_ktime_get_ns();
+  e->time_ns = now_ns;
   e->rule = flow->rule;
   e->audit_rule = flow->audit_rule;
   if (!inbound) e->set = flow->set;
   __builtin_memset(e->service, 0, sizeof(e->service));
   e->service_port = e->sport_wire = 0;
-  e->packets_out = flow->packets_out;
-  e->bytes_out = flow->bytes_out;
-  e->packets_in = flow->packets_in;
-  e->bytes_in = flow->bytes_in;
+  e->packets_out = packets_out_of(flow);
+  e->bytes_out = flow->bytes_out + flow->shared_bytes_out;
+  e->packets_in = packets_in_of(flow);
+  e->bytes_in = flow->bytes_in + flow->shared_bytes_in;
   e->drops = drops;
   e->created_ns = flow->created_ns;
   e->type = type;
@@ -89,25 +89,23 @@ APART int tell(struct __sk_buff *skb, const struct packet *p, struct ea_flow *fl
   return 0;
 }
 
-/* Drops a packet that belongs to no flow. Told of once a second for each endpoint and reason, with the number.
- * `d`: the rule that decided. */
-APART int drop_for(struct __sk_buff *skb, const struct packet *p, __u8 reason, const struct decision *d) {
+/* Drops a packet that belongs to no flow. Such drops are reported once a second for each endpoint and reason,
+ * with their number. `d`: the rule that decided. */
+GLOBAL_FUNCTION int drop_for(struct __sk_buff *skb, const struct packet *p, __u8 reason,
+                             const struct decision *d) {
   if (!p || !d) return DROP;
   struct ea_note_key key = {.endpoint = p->key.endpoint, .reason = reason};
-  const __u64 now = bpf_ktime_get_ns();
   __u64 drops = 1;
   count(EA_COUNT_DROPS + (reason & 31));
   struct ea_note *note = bpf_map_lookup_elem(&drop_notes, &key);
   if (note) {
     __sync_fetch_and_add(&note->drops, 1);
-    const __u64 before = note->reported_ns;
-    if (now - before < SECOND_NS || __sync_val_compare_and_swap(&note->reported_ns, before, now) != before)
-      return DROP;
+    if (!is_due(&note->reported_ns)) return DROP;
     drops = note->drops - note->drops_reported;
     note->drops_reported = note->drops;
   } else {
-    struct ea_note fresh = {.reported_ns = now, .drops = 1, .drops_reported = 1};
-    bpf_map_update_elem(&drop_notes, &key, &fresh, BPF_NOEXIST);
+    struct ea_note new_note = {.reported_ns = bpf_ktime_get_coarse_ns(), .drops = 1, .drops_reported = 1};
+    bpf_map_update_elem(&drop_notes, &key, &new_note, BPF_NOEXIST);
   }
   struct scratch *s = scratch();
   if (!s) return DROP;
@@ -118,7 +116,18 @@ APART int drop_for(struct __sk_buff *skb, const struct packet *p, __u8 reason, c
   s->event.rule = d->rule;
   s->event.audit_rule = d->audit_rule;
   s->event.audit_verdict = d->audit_verdict;
-  send(s, EA_EVENT_DROP);
+  send_event(s, EA_EVENT_DROP);
+  return DROP;
+}
+
+/* The same, without a call where the drop only has to be counted: for nearly every packet of a flood. */
+static __always_inline int drop_quickly(struct __sk_buff *skb, struct packet *p, __u8 reason,
+                                        const struct decision *d) {
+  p->note = (struct ea_note_key){.endpoint = p->key.endpoint, .reason = reason};
+  struct ea_note *note = bpf_map_lookup_elem(&drop_notes, &p->note);
+  if (!note || bpf_ktime_get_coarse_ns() - note->reported_ns >= SECOND_NS) return drop_for(skb, p, reason, d);
+  __sync_fetch_and_add(&note->drops, 1);
+  count(EA_COUNT_DROPS + (reason & 31));
   return DROP;
 }
 

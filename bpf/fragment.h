@@ -1,73 +1,104 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* Later fragments have no ports: they follow their first. RFC 1858, 3128, 5722. */
+/* Later fragments have no ports: they get the verdict of their first fragment. RFC 1858, 3128, 5722. */
 #ifndef EA_FRAGMENT_H
 #define EA_FRAGMENT_H
 
 #include "services.h"
 
-static __always_inline void fragment_key(struct ea_fragment_key *key, const struct packet *p) {
-  __builtin_memset(key, 0, sizeof(*key));
-  __builtin_memcpy(key->src, p->key.local, 16);
-  __builtin_memcpy(key->dst, p->key.remote, 16);
-  key->endpoint = p->key.endpoint;
-  key->id = p->fragment_id;
+static __always_inline void fragment_key(struct ea_flow_key *key, const struct packet *p) {
+  *key = p->key;
+  key->local_port = p->fragment_id >> 16;
+  key->remote_port = (__u16)p->fragment_id;
   key->protocol = p->fragment_protocol;
-  key->to_pod = !p->out;
+  key->opened_remotely = 0;
+  const __u16 direction = p->forwarded ? EA_DIRECTION_FORWARDED : p->out ? EA_DIRECTION_OUT : EA_DIRECTION_IN;
+  key->kind = EA_KIND_FRAGMENT | direction << 8;
 }
 
-/* What became of a datagram's first fragment. */
-APART int remember_first(const struct packet *p, int passed) {
-  if (!p) return 0;
-  struct ea_fragment_key key;
-  struct ea_fragment value = {
-      .epoch = p->epoch,
-      .local_port = p->key.local_port,
-      .remote_port = p->key.remote_port,
-      .port = p->port,
-      .header_end = p->header_end,
-      .protocol = p->key.protocol,
-      .opened_remotely = p->key.opened_remotely,
-      .passed = !!passed,
-  };
+/* Remembers the verdict on a datagram's first fragment. */
+GLOBAL_FUNCTION int remember_first(const struct packet *p, int passed) {
+  struct scratch *s = scratch();
+  if (!p || !s) return 0;
+  struct ea_flow *flow = &s->side_flow;
+  __builtin_memset(flow, 0, sizeof(*flow));
+  flow->kind = EA_KIND_FRAGMENT;
+  flow->epoch = p->epoch;
+  flow->last_jiffies = bpf_jiffies64();
+  flow->payer = slot_of(p->payer);
+  struct ea_fragment *value = (struct ea_fragment *)flow->side_record;
+  value->local_port = p->key.local_port;
+  value->remote_port = p->key.remote_port;
+  value->port = p->port;
+  value->header_end = p->header_end;
+  value->protocol = p->key.protocol;
+  value->opened_remotely = p->key.opened_remotely;
+  value->passed = !!passed;
+  fragment_key(&s->side_key, p);
+  return put_side_record(&s->side_key, flow, s);
+}
+
+/* The verdict on a later fragment's first: under the policies in force (PASSED, DROPPED), under earlier ones
+ * (OF_OLD_POLICY), or none that is known. OVERLAPPED: the fragment overlaps the first's header. */
+enum {
+  FIRST_UNKNOWN = 0,
+  FIRST_PASSED = 1,
+  FIRST_DROPPED = 2,
+  FIRST_OF_OLD_POLICY = 3,
+  FIRST_OVERLAPPED = 4
+};
+
+/* Finds a later fragment's first, and gives it the key of the first's flow. `may_overlap`: it may overlap the
+ * header. */
+GLOBAL_FUNCTION int first_of(struct packet *p, int may_overlap) {
+  if (!p) return FIRST_UNKNOWN;
+  struct ea_flow_key key;
+  struct side_record found;
   fragment_key(&key, p);
-  bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
-  return 0;
+  if (!read_side_record(&key, &found)) return FIRST_UNKNOWN;
+  const struct ea_fragment *first = (const struct ea_fragment *)found.bytes;
+  if (!may_overlap && p->fragment_offset < first->header_end) return FIRST_OVERLAPPED;
+  p->key.local_port = first->local_port;
+  p->key.remote_port = first->remote_port;
+  p->key.protocol = first->protocol;
+  p->key.opened_remotely = first->opened_remotely;
+  p->port = first->port;
+  p->header_end = first->header_end;
+  if (found.epoch != p->epoch) return FIRST_OF_OLD_POLICY;
+  return first->passed ? FIRST_PASSED : FIRST_DROPPED;
 }
 
-/* A later fragment that the endpoint sends: the tc verdict, or FOLLOW_FLOW. In force is what its first met, until
- * policies change: from then on it is a packet of its first's flow, and judged as that. */
+/* Judges a later fragment that the endpoint sends: the tc verdict, or FOLLOW_FLOW. It gets the verdict of its
+ * first. If policies have changed since, it is judged as a packet of its first's flow. */
 enum { FOLLOW_FLOW = 1 };
-APART int follow_first(struct __sk_buff *skb, struct packet *p, const struct ea_endpoint *ep) {
+GLOBAL_FUNCTION int follow_first(struct __sk_buff *skb, struct packet *p, const struct ea_endpoint *ep) {
   if (!p || !ep) return DROP;
-  struct ea_fragment_key key;
-  fragment_key(&key, p);
-  const struct ea_fragment *first = bpf_map_lookup_elem(&fragments, &key);
-  if (first) {
-    if (p->set && p->fragment_offset < first->header_end) return drop(skb, p, EA_REASON_OVERLAPPING_FRAGMENT);
-    p->key.local_port = first->local_port;
-    p->key.remote_port = first->remote_port;
-    p->key.protocol = first->protocol;
-    p->key.opened_remotely = first->opened_remotely;
-    p->port = first->port;
-    p->header_end = first->header_end;
-    if (!first->passed || first->epoch != p->epoch) return FOLLOW_FLOW;
-    struct ea_flow *flow = bpf_map_lookup_elem(&flows, &p->key);
-    if (flow) account(flow, p);
+  const int first = first_of(p, !p->set);
+  if (first == FIRST_OVERLAPPED) return drop(skb, p, EA_REASON_OVERLAPPING_FRAGMENT);
+  if (first == FIRST_PASSED) {
+    account_for(&p->key, p);
     return PASS;
   }
+  if (first != FIRST_UNKNOWN) return FOLLOW_FLOW;
   if (!p->set) return PASS;
-  /* Before its first, or without one: only rules without ports can match. Into a header that nobody has seen: never. */
+  /* Without a known first, only rules without ports can match. A fragment within a TCP header that was never
+   * seen is dropped: it would be part of a header that nobody judged. */
   if (p->fragment_offset < 20 && p->fragment_protocol == IPPROTO_TCP)
     return drop(skb, p, EA_REASON_OVERLAPPING_FRAGMENT);
   if ((ep->flags & EA_EP_CHECK_SOURCE) && !source_allowed(ep, p))
     return drop(skb, p, EA_REASON_SPOOFED_ADDRESS);
-  struct decision d = {};
-  struct target t = {.set = p->set, .protocol = p->key.protocol, .flags = TARGET_FRAGMENT};
-  __builtin_memcpy(t.addr, p->key.remote, 16);
-  mark_self(ep, &t);
-  classify(&t, &d);
-  if (d.verdict != EA_VERDICT_DENY) return PASS;
-  return drop_for(skb, p, d.reason, &d);
+  struct decision *d = &p->decision;
+  *d = (struct decision){};
+  struct target *t = &p->target;
+  *t = (struct target){
+      .set = p->set, .protocol = p->key.protocol, .flags = TARGET_FRAGMENT, .epoch = p->epoch};
+  __builtin_memcpy(t->addr, p->key.remote, 16);
+  mark_self(ep, t);
+  if (ep->flags & EA_EP_NODE)
+    classify(t, d);
+  else
+    judge_target(t, d);
+  if (d->verdict != EA_VERDICT_DENY) return PASS;
+  return drop_for(skb, p, d->reason, d);
 }
 
 #endif

@@ -6,8 +6,8 @@
 
 #include "types.h"
 
-/* Agent writes (mmap, one store for `set`); every hook reads first. Its memory stays where it is: no packet reads in
- * one slot what another one held. */
+/* Endpoints by interface. The agent writes (mmap, one store for `set`); every hook reads it first. An array:
+ * its memory is never reused for another key, so no packet reads another endpoint's data in a slot. */
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(max_entries, EA_OWN_SLOTS + EA_MORE_SLOTS);
@@ -17,7 +17,7 @@ struct {
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } endpoints SEC(".maps");
 
-/* Interface whose slot another one has → the slot that it has instead. Full: as destinations4. */
+/* Interface whose own slot is taken by another → the slot that it has instead. Full: as destinations4. */
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
   __uint(max_entries, EA_MORE_SLOTS);
@@ -37,8 +37,30 @@ struct {
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } sources SEC(".maps");
 
-/* Agent writes, classify() reads: address → class id. Full: the update is
- * refused before its first write, and the last complete policy stays. */
+/* Agent writes, hooks read: addresses of local pods and of all nodes. Full: as destinations4. */
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 131072);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, struct ea_address_key);
+  __type(value, struct ea_address);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} addresses SEC(".maps");
+
+/* Agent writes, hooks read: tunnels that nodes unwrap. Value 0: known, but left to the policies. Full: as
+ * destinations4. */
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 1024);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, struct ea_tunnel_key);
+  __type(value, __u32);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} tunnels SEC(".maps");
+
+/* IPv4 prefix → class id: the record that the agent writes and its successor reads. Packets read the two maps
+ * below, which hold the same. Full: the update is refused before its first write, and the last complete
+ * policy stays. */
 struct {
   __uint(type, BPF_MAP_TYPE_LPM_TRIE);
   __uint(max_entries, 2000000);
@@ -48,6 +70,39 @@ struct {
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } destinations4 SEC(".maps");
 
+/* Agent writes (mmap, one store for each slot), trie.h reads: the first bits of an address → class id or
+ * node. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1 << EA_TRIE_ROOT_BITS);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, __u64);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} destinations4_root SEC(".maps");
+
+struct dest4_chunk {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1 << EA_TRIE_CHUNK_BITS);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(key_size, sizeof(__u32));
+  __uint(value_size,
+         sizeof(struct ea_dest4_node)); /* no __type: BTF keeps only the name of an inner map's type */
+};
+
+/* The nodes of the trie, of 64 bytes each, in chunks of 1 MiB. The agent makes a chunk when it needs one, and
+ * keeps it. 100,000 single addresses far from each other take 24 to 30 MiB, as many blocks of 24 bits 17 MiB,
+ * and the pods of a thousand nodes with 100 addresses each 1 MiB. There may be 4 GiB, more than the prefixes
+ * that fit into destinations4 can need. Full: as destinations4. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+  __uint(max_entries, 4096);
+  __type(key, __u32);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+  __array(values, struct dest4_chunk);
+} destinations4_nodes SEC(".maps");
+
+/* Agent writes, classify() reads: IPv6 prefix → class id. Full: as destinations4. */
 struct {
   __uint(type, BPF_MAP_TYPE_LPM_TRIE);
   __uint(max_entries, 2000000);
@@ -57,9 +112,9 @@ struct {
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } destinations6 SEC(".maps");
 
-/* (set, class) → the rules whose peer matches. A missing row means the row of
- * EA_CLASS_NONE; when that is missing too, the set is not there. Entries are
- * immutable: keys name their content. Full: as destinations4. */
+/* (set, class) → the rules whose peer matches. Without a row of its own, a class has the row of
+ * EA_CLASS_NONE; without that, the set does not exist. Entries are immutable: a key names its content. Full:
+ * as destinations4. */
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
   __uint(max_entries, 1000000);
@@ -119,49 +174,53 @@ struct {
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } services SEC(".maps");
 
-/* Hooks write and read; the agent reads, ends idle ones and deletes. Full: the
- * least recently used goes, whose next packet is classified again: that costs
- * its counters, never its verdict (inbound connections: see accepted). */
+/* Which addresses and ports may belong to a Service, by a hash of the key: a clear bit means that `services`
+ * has no entry. The agent writes (mmap, agent/maps/tables/service-filter.ts), services.h reads. Whoever
+ * changes the hash must rename the map: programs and agents share maps only if all map names are the same. */
 struct {
-  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1 << (EA_FILTER_BITS - 6));
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, __u64);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} service_filter SEC(".maps");
+
+/* The flow table: flows and side records of all endpoints (table.h). Hooks write and read. The agent reads,
+ * and frees idle entries, through its mapping. Full: the endpoint replaces an entry of its own, or one of an
+ * endpoint that holds more than its share; if there is neither, the packet is judged by itself. `flows` has
+ * EA_WAYS entries for each of `flow_buckets`; the loader sets both sizes, and ea_state.last_bucket. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(max_entries, 262144);
-  __type(key, struct ea_flow_key);
-  __type(value, struct ea_flow);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct ea_entry);
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } flows SEC(".maps");
 
-/* Connections opened to an endpoint and answered by it: what makes their replies
- * pass after `flows` has forgotten them. Only a completed handshake (TCP) or an
- * answer (other protocols) enters here, so a flood of opening packets cannot push
- * one out. Value: last jiffies. */
 struct {
-  __uint(type, BPF_MAP_TYPE_LRU_HASH);
-  __uint(max_entries, 131072);
-  __type(key, struct ea_flow_key);
-  __type(value, __u64);
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 32768);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct ea_bucket);
   __uint(pinning, LIBBPF_PIN_BY_NAME);
-} accepted SEC(".maps");
+} flow_buckets SEC(".maps");
 
-/* Flows to a Service some of whose backends are allowed: found again after the
- * translation by their unchanged source, or through the kernel's conntrack. */
+/* Entries that each endpoint holds. Hooks count; the agent corrects the count with each pass of its
+ * sweeper. */
 struct {
-  __uint(type, BPF_MAP_TYPE_LRU_HASH);
-  __uint(max_entries, 65536);
-  __type(key, struct ea_pending_key);
-  __type(value, struct ea_pending);
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, EA_OWN_SLOTS + EA_MORE_SLOTS);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct ea_holding);
   __uint(pinning, LIBBPF_PIN_BY_NAME);
-} pending SEC(".maps");
+} flow_holdings SEC(".maps");
 
-/* Verdicts of first fragments for those that follow. */
-struct {
-  __uint(type, BPF_MAP_TYPE_LRU_HASH);
-  __uint(max_entries, 16384);
-  __type(key, struct ea_fragment_key);
-  __type(value, struct ea_fragment);
-  __uint(pinning, LIBBPF_PIN_BY_NAME);
-} fragments SEC(".maps");
-
-/* When drops without a flow were last told of. Full: the least recently used goes, and is told of once more. */
+/* When drops without a flow were last reported. Full: the least recently used entry is replaced, and its
+ * drops are reported once more. */
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
   __uint(max_entries, 4096);
@@ -170,13 +229,24 @@ struct {
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } drop_notes SEC(".maps");
 
-/* Hooks write, the agent reads it mmaped, on a timer: never woken for an event.
- * Full: the event is lost and counted (EA_COUNT_EVENTS_LOST). */
+/* Events. Hooks write; the agent reads through its mapping, on a timer, and is never woken. Full: the event
+ * is lost and counted (EA_COUNT_EVENTS_LOST). From a quarter full on, each endpoint has a share (share.h). */
 struct {
   __uint(type, BPF_MAP_TYPE_RINGBUF);
   __uint(max_entries, 8 * 1024 * 1024);
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } events SEC(".maps");
+
+/* Endpoint → its share of the ring. Hooks write it while the ring is filling; the agent reads which
+ * endpoint's events were lost. Full: the least recently used entry is replaced, and its last losses are
+ * reported without an endpoint. */
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, 4096);
+  __type(key, __u32);
+  __type(value, struct ea_share);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} event_shares SEC(".maps");
 
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -186,7 +256,7 @@ struct {
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } counters SEC(".maps");
 
-/* Agent writes epoch and flags (mmap, Atomics), every hook reads; from_pod adds to looks. */
+/* Agent writes epoch and flags (mmap, Atomics), every hook reads; from_pod sets post_dnat. */
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(max_entries, 1);

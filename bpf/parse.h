@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* Bytes → struct packet. Knows no policy and writes no map but a counter.
  *
- * Contract: every header is read through load(), which works for linear and
- * non-linear buffers alike; nothing is believed before it is checked against
- * the length that the IP header gives, and that against the buffer's. */
+ * Contract: every header is read through load(), which works for linear and non-linear buffers alike. No
+ * length is used before it is checked: a header's against the length in the IP header, and that against the
+ * buffer's. */
 #ifndef EA_PARSE_H
 #define EA_PARSE_H
 
-#include "config.h"
+#include "decided.h"
+#include "room.h"
 
 #define MAX_EXT_HEADERS 8
 #define MAX_VLAN_TAGS 2
 
 /* enum of parse()'s results; a negative result is a reason to drop (enum ea_reason). */
-/* RELATED is an error that is judged as a packet of the flow that it is about (icmp.h). */
+/* RELATED: an ICMP error that is judged as a packet of the flow that it is about (icmp.h). */
 enum { PACKET_FLOW = 0, PACKET_LINK = 1, PACKET_ERROR = 2, PACKET_LATER = 3, PACKET_RELATED = 4 };
 
 enum { DIRECTION_IN = 0, DIRECTION_OUT = 1, PARSE_L3 = 2 };
@@ -23,7 +24,7 @@ enum { FRAGMENT_NONE = 0, FRAGMENT_FIRST = 1, FRAGMENT_LATER = 2 };
 enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
 
 struct packet {
-  __u64 set;    /* of the endpoint, when this packet came */
+  __u64 set;    /* of the endpoint, when this packet arrived */
   __u32 epoch;  /* read before set */
   __u32 length; /* L3 bytes */
   struct ea_flow_key key;
@@ -33,22 +34,54 @@ struct packet {
   __u16 ethertype;       /* host order */
   __u16 fragment_offset; /* bytes */
   __u16 header_end;      /* see struct ea_fragment */
-  __be16 port;           /* as rules see it: where it goes to; ICMP type and code */
+  __be16 port;           /* as rules see it: the destination's; ICMP type and code */
   __u8 family;
   __u8 tcp_flags;
   __u8 fragment;
   __u8 fragment_protocol;
-  __u8 opens; /* may be the first packet of a flow */
-  __u8 out;   /* sent by the endpoint */
+  __u8 opens;   /* may be the first packet of a flow */
+  __u8 carries; /* TCP: there is data behind the header */
+  __u8 out;     /* sent by the endpoint */
   __u8 hook;
   __u8 kind;
-  __be32 seq; /* TCP, for answers */
+  __u8 unrelated; /* not a packet of the flow that has its key: no flow is stored for it */
+  __u8 forwarded; /* at an uplink: forwarded, not the node's own; it may have the node's address by now */
+  __u8 held;      /* the flow of its key, at `at`, is locked until release() */
+  __be32 seq;     /* TCP, for answers */
   __be32 ack;
+  struct place at;
+  __u32 payer; /* interface of the endpoint that pays for stored entries */
+  /* Not cleared by fresh_packet(): the judging function fills them in. They are here because the stack is
+   * short. */
+  struct target target;
+  struct decision decision;
+  struct decision backend; /* about one backend of a Service */
+  struct ea_note_key note;
+  __u32 service_epoch; /* when the Service was read */
 };
 
-/* Where a header can be read: in the packet itself, or, if it is not in the buffer's linear part, in a copy at `local`.
- * NULL: the packet is shorter. Fields are read in units of their own size, whatever the packet's alignment: the
- * processors that BPF is compiled for do not mind. */
+/* The packet that this CPU works on: too large for the stack. */
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct packet);
+} packets SEC(".maps");
+
+static __always_inline struct packet *this_packet(void) {
+  __u32 zero = 0;
+  return bpf_map_lookup_elem(&packets, &zero);
+}
+
+static __always_inline struct packet *fresh_packet(void) {
+  struct packet *p = this_packet();
+  if (p) __builtin_memset(p, 0, offsetof(struct packet, target));
+  return p;
+}
+
+/* A pointer by which a header can be read: into the packet, or, if the header is not in the buffer's linear
+ * part, to a copy in `local`. NULL: the packet is shorter. Fields are read in units of their own size,
+ * whatever the packet's alignment: the CPUs that BPF is compiled for allow that. */
 static __always_inline const void *header_at(struct __sk_buff *skb, __u32 off, void *local,
                                              const __u32 size) {
   const void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
@@ -60,7 +93,7 @@ static __always_inline const void *header_at(struct __sk_buff *skb, __u32 off, v
   return bpf_skb_load_bytes(skb, off, local, size) ? NULL : local;
 }
 
-/* `to` = the header at `off`; 0 where it is there. */
+/* Copies the header at `off` to `to`. 0: done. Not 0: the packet is shorter. */
 #define load(skb, off, to)                                                                                   \
   ({                                                                                                         \
     typeof(*(to)) local;                                                                                     \
@@ -69,7 +102,7 @@ static __always_inline const void *header_at(struct __sk_buff *skb, __u32 off, v
     !at;                                                                                                     \
   })
 
-/* `to` is zero. */
+/* Writes an IPv4-mapped address. `to` is all zero before. */
 static __always_inline void map_v4(__u8 *to, __be32 addr) {
   __u32 *w = (__u32 *)to;
   w[2] = bpf_htonl(0xffff);
@@ -79,6 +112,10 @@ static __always_inline void map_v4(__u8 *to, __be32 addr) {
 static __always_inline int has_ports(__u8 protocol) {
   return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP ||
          protocol == IPPROTO_DCCP || protocol == IPPROTO_UDPLITE;
+}
+
+static __always_inline int is_icmp(__u8 protocol) {
+  return protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
 }
 
 /* The request that an ICMP reply answers; 0: not a reply. RFC 792, 950, 4443, 4620. */
@@ -98,13 +135,14 @@ static __always_inline int icmp_is_error(int v6, __u8 type) {
   return type == 3 || type == 4 || type == 11 || type == 12;
 }
 
-/* Neighbour discovery (RFC 4861: never forwarded, hop limit 255) and multicast listener reports (RFC 2710, 3810). */
+/* Whether an ICMPv6 message looks like neighbour discovery (RFC 4861: never forwarded, hop limit 255) or a
+ * multicast listener report (RFC 2710, 3810). neighbour.h checks which of them a pod may send. */
 static __always_inline int is_link_control(__u8 type, __u8 hop_limit, const __u8 *dst) {
   if (type >= 133 && type <= 137) return hop_limit == 255;
   return (type == 130 || type == 131 || type == 132 || type == 143) && hop_limit == 1 && dst[0] == 0xff;
 }
 
-/* Ports of a flow key, as the sender of this ICMP message sees it if `out`. */
+/* Sets the ports of a flow key for an ICMP message; `out`: as its sender sees it. */
 static __always_inline void icmp_key(struct ea_flow_key *key, int v6, __u8 type, __u8 code, __be16 id,
                                      int out) {
   __u8 request = icmp_request_of(v6, type);
@@ -118,7 +156,7 @@ static __always_inline void icmp_key(struct ea_flow_key *key, int v6, __u8 type,
   }
 }
 
-/* L4 header at p->l4; `end`: where the IP packet ends. */
+/* Parses the L4 header at p->l4. `end`: offset of the end of the IP packet. */
 static __always_inline int parse_transport(struct __sk_buff *skb, struct packet *p, __u32 end,
                                            __u8 hop_limit) {
   const int cut = p->fragment ? -EA_REASON_TINY_FRAGMENT : -EA_REASON_MALFORMED;
@@ -138,6 +176,7 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
     header = (tcp.doff >> 4) * 4;
     if (header < 20) return -EA_REASON_MALFORMED;
     if (l4 + header > end) return cut;
+    p->carries = l4 + header < end;
     key->local_port = p->out ? tcp.source : tcp.dest;
     key->remote_port = p->out ? tcp.dest : tcp.source;
     p->port = tcp.dest;
@@ -175,8 +214,42 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
   return p->kind;
 }
 
-/* Behind extension headers, each of which multiplies the paths that lead here. */
-APART int parse_transport_apart(struct __sk_buff *skb, struct packet *p, __u32 end, __u8 hop_limit) {
+/* A walk along IPv4 options. */
+struct options {
+  struct __sk_buff *skb;
+  __u32 off, end;
+  int refused; /* result: a reason, or 0 */
+};
+
+/* One option (RFC 791, 3.1); 1: done. */
+static long option_step(__u32 i, struct options *o) {
+  __u8 option[2] = {};
+  (void)i;
+  if (o->off >= o->end || bpf_skb_load_bytes(o->skb, o->off, option, 1) || option[0] == 0) return 1;
+  if (option[0] == 1) {
+    o->off++;
+    return 0;
+  }
+  o->refused = EA_REASON_MALFORMED;
+  if (o->off + 2 > o->end || bpf_skb_load_bytes(o->skb, o->off, option, 2) || option[1] < 2 ||
+      o->off + option[1] > o->end)
+    return 1;
+  o->off += option[1];
+  o->refused = option[0] == 131 || option[0] == 137 ? EA_REASON_EXT_HEADERS : 0;
+  return !!o->refused;
+}
+
+/* Checks IPv4 options: 0, or a reason to drop. Source routes, strict and loose, are refused, because they
+ * name other stations than the destination that is judged; and so is what is not a valid option. */
+GLOBAL_FUNCTION int refused_options(struct __sk_buff *skb, __u32 off, __u32 end) {
+  struct options o = {.skb = skb, .off = off, .end = end};
+  bpf_loop(40, option_step, &o, 0);
+  return o.refused;
+}
+
+/* For packets with extension headers: inlined, it would be verified again for each of their combinations. */
+GLOBAL_FUNCTION int parse_transport_global(struct __sk_buff *skb, struct packet *p, __u32 end,
+                                           __u8 hop_limit) {
   return p ? parse_transport(skb, p, end, hop_limit) : -EA_REASON_MALFORMED;
 }
 
@@ -186,9 +259,13 @@ static __always_inline int parse_v4(struct __sk_buff *skb, struct packet *p) {
   if (load(skb, l3, &ip)) return -EA_REASON_MALFORMED;
   const __u32 header = ip.ihl * 4, available = skb->len - l3;
   __u32 total = bpf_ntohs(ip.tot_len);
-  if (total == 0 && skb->gso_size) total = available; /* larger than 64 KiB, on its way to be cut */
+  if (total == 0 && skb->gso_size) total = available; /* larger than 64 KiB, to be cut later */
   if (ip.version != 4 || header < sizeof(ip) || total < header || total > available)
     return -EA_REASON_MALFORMED;
+  if (unlikely(header > sizeof(ip)) && p->out) {
+    const int refused = refused_options(skb, l3 + sizeof(ip), l3 + header);
+    if (refused) return -refused;
+  }
 
   map_v4(p->out ? p->key.local : p->key.remote, ip.saddr);
   map_v4(p->out ? p->key.remote : p->key.local, ip.daddr);
@@ -211,7 +288,7 @@ static __always_inline int parse_v4(struct __sk_buff *skb, struct packet *p) {
 /* A walk along IPv6 extension headers. */
 struct chain {
   __u32 off, end;
-  __u32 fragmentable; /* offset behind the fragment header; 0: none */
+  __u32 fragmentable; /* end of the fragment header; 0: none */
   __u8 next;
   __u8 pad[3];
 };
@@ -221,8 +298,8 @@ static __always_inline int is_ext_header(__u8 next) {
          next == IPPROTO_AH || next == IPPROTO_FRAGMENT;
 }
 
-/* One extension header; 0: go on with the next. */
-APART int parse_ext_header(struct __sk_buff *skb, struct packet *p, struct chain *c) {
+/* Parses one extension header. 0: continue with the next. */
+GLOBAL_FUNCTION int parse_ext_header(struct __sk_buff *skb, struct packet *p, struct chain *c) {
   struct {
     __u8 next, length;
     __be16 offset;
@@ -247,20 +324,23 @@ APART int parse_ext_header(struct __sk_buff *skb, struct packet *p, struct chain
     p->key.protocol = ext.next;
     return PACKET_LATER;
   }
-  /* A routing header with segments left names a final destination that the rules would not see. */
+  /* A routing header with segments left contains a final destination that the rules would not see. */
   if (this == IPPROTO_ROUTING && (ext.offset & bpf_htons(0x00ff))) return -EA_REASON_EXT_HEADERS;
   c->off += this == IPPROTO_AH ? (ext.length + 2) * 4 : (ext.length + 1) * 8;
   return 0;
 }
 
-static __always_inline int parse_v6(struct __sk_buff *skb, struct packet *p) {
+GLOBAL_FUNCTION int parse_v6(struct __sk_buff *skb, struct packet *p) {
   struct ipv6hdr ip;
+  if (!p) return -EA_REASON_MALFORMED;
   const __u32 l3 = p->l3;
   if (load(skb, l3, &ip)) return -EA_REASON_MALFORMED;
   const __u32 available = skb->len - l3;
   __u32 total = bpf_ntohs(ip.payload_len) + sizeof(ip);
   if (total == sizeof(ip) && skb->gso_size) total = available; /* RFC 2675 jumbogram */
   if (ip.version != 6 || total > available) return -EA_REASON_MALFORMED;
+  /* A socket takes an IPv4-mapped address for IPv4. On the wire such addresses are invalid. */
+  if (is_v4((const __u8 *)&ip.saddr) || is_v4((const __u8 *)&ip.daddr)) return -EA_REASON_MALFORMED;
 
   __builtin_memcpy(p->out ? p->key.local : p->key.remote, &ip.saddr, 16);
   __builtin_memcpy(p->out ? p->key.remote : p->key.local, &ip.daddr, 16);
@@ -278,10 +358,10 @@ static __always_inline int parse_v6(struct __sk_buff *skb, struct packet *p) {
   p->key.protocol = c.next;
   p->l4 = c.off;
   if (c.fragmentable) p->header_end = c.off - c.fragmentable;
-  return parse_transport_apart(skb, p, end, ip.hop_limit);
+  return parse_transport_global(skb, p, end, ip.hop_limit);
 }
 
-/* p is zero but for set, epoch, key.endpoint and hook. `how`: DIRECTION_*, PARSE_L3. */
+/* Parses a packet. `p` is zero except for set, epoch, key.endpoint and hook. `how`: DIRECTION_*, PARSE_L3. */
 static __always_inline int parse(struct __sk_buff *skb, struct packet *p, __u32 how) {
   __be16 type = skb->protocol;
   __u32 off = 0;
@@ -307,8 +387,8 @@ static __always_inline int parse(struct __sk_buff *skb, struct packet *p, __u32 
   return -EA_REASON_UNKNOWN_ETHERTYPE;
 }
 
-/* For programs whose stack is short. */
-APART int parse_apart(struct __sk_buff *skb, struct packet *p, __u32 how) {
+/* The same as a global function, for programs whose stack is short. */
+GLOBAL_FUNCTION int parse_global(struct __sk_buff *skb, struct packet *p, __u32 how) {
   return p ? parse(skb, p, how) : -EA_REASON_MALFORMED;
 }
 

@@ -1,42 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* classify(): which rule of a policy set decides about a destination. Reads the
- * policy maps, writes nothing (but the events of Log rules, where asked).
+/* classify(): which rule of a policy set decides about a destination. Reads the policy maps. Writes only the
+ * memories of decided.h, and the events of Log rules where asked.
  *
  * Precedence, the same list as in ARCHITECTURE.md and src/ir/evaluate.ts:
- *   1. tiers in order: their rules stand in the set in this order
- *   2. first match: Allow and Deny decide; Log is told and the next rule is tried; Pass goes on at the next tier
+ *   1. tiers in order: their rules are in the set in this order
+ *   2. first match: Allow and Deny decide; Log is reported and the next rule is tried; Pass continues with
+ *      the next tier
  *   3. what the dialect always allows, and
  *   4. the tier's default: both are rules of the set, at the end of their tier
  *   5. no rule left: allowed
- * Staged rules are skipped by the verdict and count in a second scan: the audit. */
+ * The verdict skips staged rules. A second scan, the audit, counts them. */
 #ifndef EA_POLICY_H
 #define EA_POLICY_H
 
-#include "config.h"
+#include "decided.h"
+#include "share.h"
+#include "trie.h"
 
-enum { TARGET_FRAGMENT = 1, TARGET_SELF = 2, TARGET_LOG = 4 };
-
-struct target {
-  __u64 set; /* reference, with its flags */
-  __u8 addr[16];
-  __be16 port;
-  __u8 protocol;
-  __u8 flags;
-  __u32 pad;
-};
-
-struct decision {
-  __u64 rule;
-  __u64 audit_rule;
-  __u8 verdict;
-  __u8 audit_verdict;
-  __u8 reason;
-  __u8 logged; /* a Log rule matched */
-  __u8 pad[4];
-};
-
-/* Position of the lowest bit set; x is not 0. The machine has no instruction for it: the ones below it are counted,
- * in parallel, without a branch that the verifier would have to follow both ways. */
+/* Position of the lowest bit set; x is not 0. BPF has no instruction for it. The ones below that bit are
+ * counted in parallel, without a branch, which the verifier would have to follow both ways. */
 static __always_inline __u32 lowest_bit(__u64 x) {
   x = (x & -x) - 1;
   x -= (x >> 1) & 0x5555555555555555ULL;
@@ -47,98 +29,45 @@ static __always_inline __u32 lowest_bit(__u64 x) {
 
 /* 0 where no prefix covers the address: EA_CLASS_NONE. */
 static __always_inline __u64 class_of(const __u8 *addr) {
-  __u64 *found;
   if (is_v4(addr)) {
-    struct ea_dest4_key key = {.prefixlen = 32};
-    __builtin_memcpy(key.addr, addr + 12, 4);
-    found = bpf_map_lookup_elem(&destinations4, &key);
-  } else {
-    struct ea_dest6_key key = {.prefixlen = 128};
-    __builtin_memcpy(key.addr, addr, 16);
-    found = bpf_map_lookup_elem(&destinations6, &key);
+    __be32 word;
+    __builtin_memcpy(&word, __builtin_assume_aligned(addr + 12, 4), 4);
+    return class_of4(bpf_ntohl(word));
   }
+  struct ea_dest6_key key = {.prefixlen = 128};
+  __builtin_memcpy(key.addr, addr, 16);
+  const __u64 *found = bpf_map_lookup_elem(&destinations6, &key);
   return found ? *found : EA_CLASS_NONE;
 }
 
-/* 1 if x is not 0, else 0; without a branch (see lowest_bit), also where the compiler would find one. */
-static __always_inline __u64 is_some(__u64 x) {
+/* 1 if x is not 0, else 0. Without a branch (see lowest_bit); the asm keeps the compiler from making one. */
+static __always_inline __u64 is_nonzero(__u64 x) {
   __u64 y = -x;
   asm volatile("" : "+r"(y));
   return (x | y) >> 63;
 }
 
-/* Peers AND ports, for the two sizes of sets. Result in s->words (and s->live where rules are staged), and which
- * words are not zero. -1: a row is missing. */
-#define DEFINE_GATHER(name, row, peer_map, port_map, WORDS)                                                  \
-  static __always_inline int name(struct scratch *s, const struct target *t, __u64 class_id,                 \
-                                  const struct ea_port_key *port_key, __u64 *any, __u64 *any_live) {         \
-    struct ea_class_key key = {.set = SET_ID(t->set), .class_id = class_id};                                 \
-    const struct row *peers = bpf_map_lookup_elem(&peer_map, &key), *self = NULL, *staged = NULL;            \
-    if (!peers && class_id) {                                                                                \
-      key.class_id = EA_CLASS_NONE;                                                                          \
-      peers = bpf_map_lookup_elem(&peer_map, &key);                                                          \
-    }                                                                                                        \
-    if (!peers) return -1;                                                                                   \
-    const struct row *ports = bpf_map_lookup_elem(&port_map, port_key);                                      \
-    if (!ports) return -1;                                                                                   \
-    if (t->flags & TARGET_SELF) {                                                                            \
-      key.class_id = EA_CLASS_SELF;                                                                          \
-      self = bpf_map_lookup_elem(&peer_map, &key);                                                           \
-    }                                                                                                        \
-    if (t->set & EA_SET_STAGED) {                                                                            \
-      key.class_id = EA_CLASS_STAGED;                                                                        \
-      staged = bpf_map_lookup_elem(&peer_map, &key);                                                         \
-      if (!staged) return -1;                                                                                \
-    }                                                                                                        \
-    for (int i = 0; i < WORDS; i++) {                                                                        \
-      __u64 word = peers->words[i];                                                                          \
-      if (self) word |= self->words[i];                                                                      \
-      word &= ports->words[i];                                                                               \
-      s->words[i] = word;                                                                                    \
-      *any |= is_some(word) << i;                                                                            \
-      if (staged) {                                                                                          \
-        word &= ~staged->words[i];                                                                           \
-        s->live[i] = word;                                                                                   \
-        *any_live |= is_some(word) << i;                                                                     \
-      }                                                                                                      \
-    }                                                                                                        \
-    return 0;                                                                                                \
-  }
-DEFINE_GATHER(gather_small, ea_row_small, class_rules, port_rules, EA_SMALL_WORDS)
-DEFINE_GATHER(gather_large, ea_row_large, class_rules_large, port_rules_large, EA_LARGE_WORDS)
-
-enum { LOG_TELL = 1, LOG_MET = 2 }; /* the second is a result */
+enum { LOG_REPORT = 1, LOG_MATCHED = 2 }; /* LOG_REPORT: write events; LOG_MATCHED: result */
 
 struct scan {
+  /* Rows of the set, of one size; NULL: there is none. */
+  const void *peers, *ports, *self, *staged;
   struct scratch *s;
   __u64 set;  /* id */
-  __u64 any;  /* words that are not zero */
+  __u64 any;  /* words that may be non-zero */
   __u64 rule; /* result */
   __u32 position;
-  __u8 live;    /* which of the two bitmaps */
-  __u8 log;     /* LOG_TELL, LOG_MET */
+  __u8 log;     /* LOG_REPORT, LOG_MATCHED */
   __u8 verdict; /* result */
   __u8 reason;
 };
 
-/* One matching rule; 1: done. */
-static long scan_step(__u32 i, struct scan *c) {
-  (void)i;
-  struct scratch *s = c->s;
-  __u32 w = c->position >> 6, shift = c->position & 63;
-  if (w >= EA_LARGE_WORDS) return 1;
-  __u64 word = (c->live ? s->live[w] : s->words[w]) & (~0ULL << shift);
-  if (!(c->any >> w & 1)) word = 0; /* beyond the set's size the scratch holds another packet's words */
-  if (!word) {
-    __u64 rest = w == 63 ? 0 : c->any & (~0ULL << (w + 1));
-    if (!rest) return 1;
-    w = lowest_bit(rest) & (EA_LARGE_WORDS - 1);
-    word = c->live ? s->live[w] : s->words[w];
-    if (!word) return 1;
-  }
-  struct ea_rule_key key = {.set = c->set, .bit = w * 64 + lowest_bit(word)};
-  const struct ea_rule *rule = bpf_map_lookup_elem(&rules, &key);
-  if (!rule || (rule->action == EA_ACTION_PASS && rule->tier_end <= key.bit)) {
+/* Applies a rule that matches. 1: the verdict is known. */
+static __always_inline long apply_rule(struct scan *c, __u32 bit) {
+  struct ea_rule_key *key = &c->s->rule_key;
+  *key = (struct ea_rule_key){.set = c->set, .bit = bit};
+  const struct ea_rule *rule = bpf_map_lookup_elem(&rules, key);
+  if (!rule || (rule->action == EA_ACTION_PASS && rule->tier_end <= bit)) {
     c->verdict = EA_VERDICT_DENY;
     c->reason = EA_REASON_NO_SET;
     return 1;
@@ -148,14 +77,14 @@ static long scan_step(__u32 i, struct scan *c) {
     return 0;
   }
   if (rule->action == EA_ACTION_LOG) {
-    if (c->log & LOG_TELL) {
+    struct scratch *s = c->s;
+    if (c->log & LOG_REPORT) {
       s->event.type = EA_EVENT_LOG;
       s->event.rule = rule->id;
-      count(bpf_ringbuf_output(&events, &s->event, sizeof(s->event), BPF_RB_NO_WAKEUP) ? EA_COUNT_EVENTS_LOST
-                                                                                       : EA_COUNT_EVENTS);
+      output(s, may_report_more(&s->event.flow, s->event.time_ns));
     }
-    c->log |= LOG_MET;
-    c->position = key.bit + 1;
+    c->log |= LOG_MATCHED;
+    c->position = bit + 1;
     return 0;
   }
   c->rule = rule->id;
@@ -164,52 +93,149 @@ static long scan_step(__u32 i, struct scan *c) {
   return 1;
 }
 
-/* TARGET_LOG: scratch()->event describes the packet; Log rules send copies of it. t->set is not 0. */
-APART int classify(const struct target *t, struct decision *d) {
+/* Functions for the two sizes of sets:
+ *   find   finds the rows, and from their summaries which words may be non-zero. -1: a row is missing
+ *   word   the matching rules of one word: peers AND ports
+ *   next   applies the next rule that matches; 1: done
+ *   step   the same as a step of bpf_loop()
+ *   scan   applies all rules in order. Nearly always the first word decides, and only that is read. Otherwise
+ *          all words are read once: two rows may both be non-zero in a word and have no bit in common */
+#define DEFINE_SIZE(size, peer_map, port_map, WORDS)                                                         \
+  static __always_inline int find_##size(struct scan *c, const struct target *t, __u64 class_id,             \
+                                         const struct ea_port_key *port_key) {                               \
+    struct ea_class_key *key = &c->s->class_key;                                                             \
+    *key = (struct ea_class_key){.set = SET_ID(t->set), .class_id = class_id};                               \
+    const struct ea_row_##size *peers = bpf_map_lookup_elem(&peer_map, key), *self = NULL;                   \
+    if (!peers && class_id) {                                                                                \
+      key->class_id = EA_CLASS_NONE;                                                                         \
+      peers = bpf_map_lookup_elem(&peer_map, key);                                                           \
+    }                                                                                                        \
+    if (!peers) return -1;                                                                                   \
+    const struct ea_row_##size *ports = bpf_map_lookup_elem(&port_map, port_key);                            \
+    if (!ports) return -1;                                                                                   \
+    c->any = peers->filled;                                                                                  \
+    if (t->flags & TARGET_SELF) {                                                                            \
+      key->class_id = EA_CLASS_SELF;                                                                         \
+      self = bpf_map_lookup_elem(&peer_map, key);                                                            \
+      if (self) c->any |= self->filled;                                                                      \
+    }                                                                                                        \
+    c->any &= ports->filled;                                                                                 \
+    if (t->set & EA_SET_STAGED) {                                                                            \
+      key->class_id = EA_CLASS_STAGED;                                                                       \
+      c->staged = bpf_map_lookup_elem(&peer_map, key);                                                       \
+      if (!c->staged) return -1;                                                                             \
+    }                                                                                                        \
+    c->peers = peers;                                                                                        \
+    c->ports = ports;                                                                                        \
+    c->self = self;                                                                                          \
+    return 0;                                                                                                \
+  }                                                                                                          \
+                                                                                                             \
+  static __always_inline __u64 word_##size(const struct scan *c, __u32 w) {                                  \
+    const struct ea_row_##size *peers = c->peers, *ports = c->ports, *self = c->self, *staged = c->staged;   \
+    if (!peers || !ports) return 0; /* for the verifier */                                                   \
+    __u64 word = peers->words[w];                                                                            \
+    if (self) word |= self->words[w];                                                                        \
+    word &= ports->words[w];                                                                                 \
+    if (staged) word &= ~staged->words[w];                                                                   \
+    return word;                                                                                             \
+  }                                                                                                          \
+                                                                                                             \
+  static __always_inline long next_##size(struct scan *c) {                                                  \
+    __u32 w = c->position >> 6;                                                                              \
+    if (w >= WORDS) return 1;                                                                                \
+    const __u64 rest = c->any & (~0ULL << w);                                                                \
+    if (!rest) return 1;                                                                                     \
+    const __u32 at = lowest_bit(rest) & (WORDS - 1);                                                         \
+    __u64 word = word_##size(c, at);                                                                         \
+    if (at == w) word &= ~0ULL << (c->position & 63);                                                        \
+    if (word) return apply_rule(c, at * 64 + lowest_bit(word));                                              \
+    c->position = (at + 1) * 64;                                                                             \
+    return 0;                                                                                                \
+  }                                                                                                          \
+                                                                                                             \
+  static long step_##size(__u32 i, struct scan *c) {                                                         \
+    (void)i;                                                                                                 \
+    return next_##size(c);                                                                                   \
+  }                                                                                                          \
+                                                                                                             \
+  static __always_inline void scan_##size(struct scan *c) {                                                  \
+    if (likely(next_##size(c))) return;                                                                      \
+    __u64 any = 0;                                                                                           \
+    for (int i = 0; i < WORDS; i++)                                                                          \
+      any |= is_nonzero(word_##size(c, i)) << i;                                                             \
+    c->any = any;                                                                                            \
+    bpf_loop(WORDS * 64 + WORDS, step_##size, c, 0);                                                         \
+  }
+DEFINE_SIZE(small, class_rules, port_rules, EA_SMALL_WORDS)
+DEFINE_SIZE(large, class_rules_large, port_rules_large, EA_LARGE_WORDS)
+
+/* Decides about a target. t->set is not 0. With TARGET_LOG, scratch()->event describes the packet, and Log
+ * rules send copies of it. */
+GLOBAL_FUNCTION int classify(const struct target *t, struct decision *d) {
   if (!t || !d) return 0;
   d->rule = d->audit_rule = 0;
   d->verdict = EA_VERDICT_DENY;
   d->audit_verdict = EA_VERDICT_NONE;
   d->reason = EA_REASON_NO_SET;
-  d->logged = 0;
+  d->logged = d->service = 0;
+
+  struct class_entry *remembered = class_slot(t);
+  if (!remembered) return 0;
+  __u64 class_id = remembered->class_id & ~CLASS_VALID;
+  if (!has_class(remembered, t)) {
+    class_id = class_of(t->addr);
+    if (class_id == CLASS_BROKEN) return 0;
+    remember_class(remembered, t, class_id);
+  }
+  struct decision_entry *decision = decision_slot(t, class_id);
+  if (!decision) return 0;
+  if (has_decision(decision, t, class_id)) {
+    *d = decision->decision;
+    return 0;
+  }
   struct scratch *s = scratch();
   if (!s) return 0;
   count(EA_COUNT_CLASSIFIED);
 
-  __u64 any = 0, any_live = 0;
-  struct ea_port_key port = {
+  struct ea_port_key *port = &s->port_key;
+  *port = (struct ea_port_key){
       .prefixlen = t->flags & TARGET_FRAGMENT ? 80 : 96, .protocol = t->protocol, .port = t->port};
   __be64 id = bpf_cpu_to_be64(SET_ID(t->set));
-  __builtin_memcpy(port.set, &id, 8);
-  const __u64 class_id = class_of(t->addr);
-  if (t->set & EA_SET_LARGE ? gather_large(s, t, class_id, &port, &any, &any_live)
-                            : gather_small(s, t, class_id, &port, &any, &any_live))
-    return 0;
-
-  const int staged = !!(t->set & EA_SET_STAGED);
+  __builtin_memcpy(port->set, &id, 8);
+  const int large = !!(t->set & EA_SET_LARGE);
   struct scan scan = {
       .s = s,
       .set = SET_ID(t->set),
-      .any = staged ? any_live : any,
-      .live = staged,
-      .log = t->flags & TARGET_LOG ? LOG_TELL : 0,
+      .log = t->flags & TARGET_LOG ? LOG_REPORT : 0,
       .verdict = EA_VERDICT_ALLOW,
       .reason = EA_REASON_NO_POLICY,
   };
-  bpf_loop(EA_LARGE_WORDS * 64 + 1, scan_step, &scan, 0);
+  if (large ? find_large(&scan, t, class_id, port) : find_small(&scan, t, class_id, port)) return 0;
+  const __u64 any = scan.any;
+
+  if (large)
+    scan_large(&scan);
+  else
+    scan_small(&scan);
   d->rule = scan.rule;
   d->verdict = scan.verdict;
   d->reason = scan.reason;
-  d->logged = !!(scan.log & LOG_MET);
-  if (!staged) return 0;
-
-  scan.any = any;
-  scan.live = scan.log = 0;
-  scan.rule = scan.position = 0;
-  scan.verdict = EA_VERDICT_ALLOW;
-  bpf_loop(EA_LARGE_WORDS * 64 + 1, scan_step, &scan, 0);
-  d->audit_rule = scan.rule;
-  d->audit_verdict = scan.verdict;
+  d->logged = !!(scan.log & LOG_MATCHED);
+  if (t->set & EA_SET_STAGED) {
+    scan.any = any;
+    scan.staged = NULL;
+    scan.log = 0;
+    scan.rule = scan.position = 0;
+    scan.verdict = EA_VERDICT_ALLOW;
+    if (large)
+      scan_large(&scan);
+    else
+      scan_small(&scan);
+    d->audit_rule = scan.rule;
+    d->audit_verdict = scan.verdict;
+  }
+  remember_decision(decision, t, class_id, d);
   return 0;
 }
 

@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* Decisions about first packets, remembered for the next flow of the same endpoint to the same destination.
+/* The memory of decisions about Services, for the next flow of the same endpoint to the same Service: its
+ * backends are judged once, not for each connection. decided.h remembers decisions about other destinations.
  *
- * Sound for the same reason as the verdict of a known flow: a decision is labelled with the set and with the epoch that
- * the packet read before the set, and before anything of the policy maps; every update ends with another epoch. What
- * is written without one, a row that was repaired, is seen within a tick. */
+ * It is sound for the same reason, and has the same labels and the endpoint, which may be one of the backends
+ * itself. An entry of `services` changes only with an update, which ends with another epoch. */
 #ifndef EA_RECALL_H
 #define EA_RECALL_H
 
-#include "services.h"
+#include "flow.h"
 
 #define RECALL_SLOTS 512
-/* Jiffies of a tick: 128 ms to 1.3 s, as the kernel was built. */
-#define RECALL_TICK_SHIFT 7
 
 /* One cache line. */
-struct recalled {
+struct recall_entry {
   __u64 set;
   __u8 remote[16];
   __u32 epoch;
@@ -26,16 +24,16 @@ struct recalled {
   struct decision decision;
 };
 
-/* Direct mapped: the last of those that share a slot stays. One for each CPU, whose tc programs never interrupt each other:
- * nobody sees half an entry. */
+/* Direct mapped: of entries that share a slot, the last one stays. One memory for each CPU, whose tc programs
+ * never interrupt each other: nobody reads half an entry. */
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
   __uint(max_entries, RECALL_SLOTS);
   __type(key, __u32);
-  __type(value, struct recalled);
+  __type(value, struct recall_entry);
 } recalls SEC(".maps");
 
-static __always_inline struct recalled *slot_of(const struct packet *p) {
+static __always_inline struct recall_entry *recall_slot(const struct packet *p) {
   const __u32 *w = (const __u32 *)p->key.remote;
   const __u32 mixed =
       (w[0] ^ w[1] * 3 ^ w[2] * 5 ^ w[3] * 7 ^ p->port * 11 ^ p->key.endpoint * 13) * 0x9e3779b1u;
@@ -43,35 +41,29 @@ static __always_inline struct recalled *slot_of(const struct packet *p) {
   return bpf_map_lookup_elem(&recalls, &slot);
 }
 
-static __always_inline __u32 tick_now(void) {
-  return bpf_jiffies64() >> RECALL_TICK_SHIFT;
-}
-
-/* What was decided about such a packet a moment ago, into `d`. */
-APART int recall(const struct packet *p, struct decision *d) {
+/* Finds the decision about such a packet, into `d`. `r`: its slot. 1: found. */
+GLOBAL_FUNCTION int recall(const struct recall_entry *r, const struct packet *p, struct decision *d) {
   if (!p || !d || !p->set) return 0;
-  const struct ea_state *st = state_now();
-  const struct recalled *r = slot_of(p);
+  const struct ea_state *st = current_state();
   if (!r || !st || !r->valid || r->set != p->set || r->epoch != p->epoch || r->endpoint != p->key.endpoint ||
       r->port != p->port || r->protocol != p->key.protocol || !same16(r->remote, p->key.remote) ||
-      r->tick != tick_now() || p->fragment || p->kind != PACKET_FLOW || (st->flags & EA_STATE_AFRESH))
+      r->tick != current_tick() || p->fragment || p->kind != PACKET_FLOW || (st->flags & EA_STATE_NO_CACHE))
     return 0;
   *d = r->decision;
   return 1;
 }
 
-/* Not remembered: what Log rules tell of for each flow, what waits for its translation, what a missing row decided. */
-APART int remember(const struct packet *p, const struct decision *d) {
-  if (!p || !d || !p->set || d->logged || d->verdict == EA_VERDICT_PARTIAL || d->reason == EA_REASON_NO_SET ||
-      p->fragment || p->kind != PACKET_FLOW)
+/* Not remembered: decisions with a Log rule, which is reported for each flow; PARTIAL ones, which are judged
+ * after the translation; a missing row. */
+GLOBAL_FUNCTION int remember(struct recall_entry *r, const struct packet *p, const struct decision *d) {
+  if (!r || !p || !d || !p->set || d->logged || d->verdict == EA_VERDICT_PARTIAL ||
+      d->reason == EA_REASON_NO_SET || p->fragment || p->kind != PACKET_FLOW)
     return 0;
-  struct recalled *r = slot_of(p);
-  if (!r) return 0;
   r->set = p->set;
   __builtin_memcpy(r->remote, p->key.remote, 16);
   r->epoch = p->epoch;
   r->endpoint = p->key.endpoint;
-  r->tick = tick_now();
+  r->tick = current_tick();
   r->port = p->port;
   r->protocol = p->key.protocol;
   r->decision = *d;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* Answers to denied packets, so that applications fail at once: TCP RST (RFC 9293, 3.10.7), ICMP administratively
- * prohibited (RFC 1812, 5.2.7.1; RFC 4443, 3.1). The packet itself is turned into the answer and sent back. */
+/* Answers to denied packets, so that applications fail at once: TCP RST (RFC 9293, 3.10.7), ICMP
+ * administratively prohibited (RFC 1812, 5.2.7.1; RFC 4443, 3.1). The denied packet itself is rewritten as
+ * the answer and sent back. */
 #ifndef EA_REJECT_H
 #define EA_REJECT_H
 
@@ -22,7 +23,7 @@ static __always_inline __u16 fold(__u64 sum) {
   return ~sum;
 }
 
-/* IP header of an answer, from the destination of the denied packet to its source. */
+/* Writes the IP header of an answer, from the destination of the denied packet to its source. */
 static __always_inline int put_ip(struct __sk_buff *skb, const struct packet *p, __u8 protocol,
                                   __u16 payload) {
   const __u8 *to = p->out ? p->key.local : p->key.remote, *from = p->out ? p->key.remote : p->key.local;
@@ -46,7 +47,7 @@ static __always_inline int put_ip(struct __sk_buff *skb, const struct packet *p,
 static __always_inline __u16 checksum(const struct packet *p, void *l4, __u32 size, __u8 protocol) {
   const __u8 *to = p->out ? p->key.local : p->key.remote, *from = p->out ? p->key.remote : p->key.local;
   struct pseudo_v6 pseudo = {.length = bpf_htonl(size), .next = bpf_htonl(protocol)};
-  /* For IPv4 the mapped prefixes do not belong to the sum: only the last four bytes count. */
+  /* For IPv4 only the last four bytes of each address count: the mapped prefix is no part of the sum. */
   if (p->family == 4) {
     *(__be32 *)(pseudo.src + 12) = v4_of(from);
     *(__be32 *)(pseudo.dst + 12) = v4_of(to);
@@ -109,7 +110,8 @@ static __always_inline int put_prohibited(struct __sk_buff *skb, const struct pa
             : bpf_skb_store_bytes(skb, p->l3 + ip, icmp, 8 + QUOTED_V6, 0);
 }
 
-/* Never an answer to an answer, nor to more than one (RFC 1122, 3.2.2). */
+/* Whether a packet may be answered. Resets and ICMP errors are not answered, nor are broadcasts and
+ * multicasts (RFC 1122, 3.2.2). */
 static __always_inline int may_answer(const struct packet *p, const __u8 *macs) {
   const __u8 *from = p->out ? p->key.local : p->key.remote, *to = p->out ? p->key.remote : p->key.local;
   if (p->kind != PACKET_FLOW || p->fragment == FRAGMENT_LATER || (p->tcp_flags & TCP_RST)) return 0;
@@ -120,8 +122,8 @@ static __always_inline int may_answer(const struct packet *p, const __u8 *macs) 
   return to[0] != 0xff && from[0] != 0xff && !(from[0] == 0 && from[15] == 0);
 }
 
-/* The packet is denied: drops it, or turns it round. Returns the tc verdict. */
-APART int answer(struct __sk_buff *skb, const struct packet *p, __u32 endpoint_flags) {
+/* Drops a denied packet, or sends it back as an answer. Returns the tc verdict. */
+GLOBAL_FUNCTION int answer(struct __sk_buff *skb, const struct packet *p, __u32 endpoint_flags) {
   if (!p) return DROP;
   __u8 macs[12] = {};
   const int link = !(endpoint_flags & EA_EP_L3);
@@ -132,7 +134,8 @@ APART int answer(struct __sk_buff *skb, const struct packet *p, __u32 endpoint_f
   if (link && (bpf_skb_store_bytes(skb, 0, macs + 6, 6, 0) || bpf_skb_store_bytes(skb, 6, macs, 6, 0)))
     return DROP;
   count(EA_COUNT_REJECTED);
-  /* The sender is behind the device's egress only where it was caught on the host side of its own veth. */
+  /* Egress of the device leads to the sender only if the packet was caught on the host side of the sender's
+   * own veth. */
   const int to_stack = p->hook != EA_HOOK_FROM_POD || (endpoint_flags & EA_EP_IN_POD);
   return bpf_redirect(skb->ifindex, to_stack ? BPF_F_INGRESS : 0);
 }

@@ -16,10 +16,11 @@
 #define EA_LARGE_WORDS 64  /* bitmap words of a large set: 4096 rules */
 #define EA_MAX_BACKENDS 16 /* distinct kinds of backends judged ahead of the translation */
 
-/* Reference to a policy set: the id (53 bits, a hash of the ordered rules) and
- * what the packet path must know before it looks the set up. 0: no policy. */
+/* Reference to a policy set: its id (53 bits, a hash of the ordered rules), and flags that the packet path
+ * needs before it looks the set up. 0: no policy. */
 #define EA_SET_LARGE (1ULL << 63)
 #define EA_SET_STAGED (1ULL << 62)
+#define EA_SET_LOGS (1ULL << 61) /* it has Log rules */
 
 /* Destination classes with a meaning of their own; every other id is a hash
  * of the selectors that the class stands for. */
@@ -35,7 +36,7 @@ enum ea_verdict {
   EA_VERDICT_NONE = 0,
   EA_VERDICT_ALLOW = 1,
   EA_VERDICT_DENY = 2,
-  EA_VERDICT_PARTIAL = 3, /* a Service address some of whose backends are allowed: judged after translation */
+  EA_VERDICT_PARTIAL = 3, /* some backends of a Service are allowed: judged after DNAT */
 };
 
 /* Why a packet was passed or dropped. Names are stable: they are the API's. */
@@ -47,48 +48,75 @@ enum ea_reason {
   EA_REASON_RELATED = 4,   /* ICMP error about a flow that passes */
   EA_REASON_LINK = 5,      /* ARP, neighbour discovery, multicast listener reports */
   EA_REASON_OBSERVED = 6,  /* the node's own traffic: seen, not judged */
-  EA_REASON_FRAGMENT = 7,  /* follows the verdict of its first fragment */
-  /* From here on: drops that no rule asked for. */
-  EA_REASON_MALFORMED = 16, /* a header is cut short or contradicts itself */
+  EA_REASON_FRAGMENT = 7,  /* a later fragment: the verdict of its first */
+  /* From here on: drops without a rule. */
+  EA_REASON_MALFORMED = 16, /* a header is truncated or inconsistent */
   EA_REASON_UNKNOWN_ETHERTYPE = 17,
   EA_REASON_EXT_HEADERS = 18,   /* more than 8 IPv6 extension headers */
   EA_REASON_TINY_FRAGMENT = 19, /* first fragment without the whole L4 header */
   EA_REASON_OVERLAPPING_FRAGMENT = 20,
   EA_REASON_SPOOFED_ADDRESS = 21,
   EA_REASON_SPOOFED_MAC = 22,
-  EA_REASON_NO_ENDPOINT = 23,    /* the hook is attached, its endpoint entry is missing */
-  EA_REASON_NO_SET = 24,         /* the endpoint's set, or a row of it, is missing */
-  EA_REASON_UNRELATED_ERROR = 25 /* ICMP error about no flow of this endpoint */
+  EA_REASON_NO_ENDPOINT = 23,       /* the hook is attached, its endpoint entry is missing */
+  EA_REASON_NO_SET = 24,            /* the endpoint's set, or a row of it, is missing */
+  EA_REASON_UNRELATED_ERROR = 25,   /* ICMP error about no flow of this endpoint */
+  EA_REASON_NO_OWNER = 26,          /* translated; the pod that sent it is unknown */
+  EA_REASON_ENCAPSULATION = 27,     /* tunnelled to a node, which would unwrap it */
+  EA_REASON_SPOOFED_NEIGHBOUR = 28, /* ARP or neighbour discovery for another's address */
+  EA_REASON_NEXT_HOP = 29,          /* the frame's MAC address is not the packet's next hop */
+  EA_REASON_CHECKSUM_OFFLOAD = 30   /* the kernel would write a checksum over judged bytes */
 };
 
 enum ea_hook { EA_HOOK_FROM_POD = 1, EA_HOOK_TO_POD = 2, EA_HOOK_UPLINK = 3 };
 
 enum ea_endpoint_flags {
   EA_EP_NODE = 1 << 0,         /* an uplink: the node's own traffic */
-  EA_EP_CHECK_SOURCE = 1 << 1, /* addr4/addr6 (and `sources`) are the only sources */
+  EA_EP_CHECK_SOURCE = 1 << 1, /* only addr4/addr6 (and `sources`) may be source addresses */
   EA_EP_CHECK_MAC = 1 << 2,
-  EA_EP_MORE_SOURCES = 1 << 3, /* look in `sources` too */
+  EA_EP_MORE_SOURCES = 1 << 3, /* more addresses are in `sources` */
   EA_EP_L3 = 1 << 4,           /* device without a link-layer header */
-  EA_EP_REJECT = 1 << 5,       /* answer denied packets (RST, ICMP) instead of dropping */
+  EA_EP_REJECT = 1 << 5,       /* answer denied packets (RST, ICMP) instead of dropping them */
   EA_EP_IN_POD = 1 << 6,       /* hooked inside the pod's namespace: directions are swapped */
+  EA_EP_CHECK_NEXT_HOP =
+      1 << 7, /* frames go to `gateway`, or to the interface of the local pod they are for */
 };
 
-/* Slots of `endpoints`: one for each value of ifindex % EA_OWN_SLOTS, and behind them those of interfaces whose slot
- * another one has; `endpoints_more` says which. */
+/* Slots of `endpoints`: one for each value of ifindex % EA_OWN_SLOTS, then EA_MORE_SLOTS for interfaces whose
+ * own slot is taken by another interface. `endpoints_more` says which slot such an interface has. */
 enum ea_slots { EA_OWN_SLOTS = 65536, EA_MORE_SLOTS = 4096 };
 
-/* One slot of `endpoints`. `set` is flipped by
- * one aligned 8-byte store while packets read it; the rest is written before
- * the hook is attached and not changed while it is. */
+/* One slot of `endpoints`. The agent changes `set` by one aligned 8-byte store while packets read it. It
+ * writes the other fields before the hook is attached, and never while it is. */
 struct ea_endpoint {
   __u64 set;
-  __u32 ifindex; /* of the host-side device; tells a foreign slot from ours */
+  __u32 ifindex; /* of the host-side device; another value: the slot is another interface's */
   __u32 id;      /* stable number of the endpoint: the first part of each flow key */
   __u32 flags;
-  __u8 mac[6]; /* of the pod's own interface */
-  __u8 pad[2];
+  __u8 mac[6];     /* of the pod's own interface */
+  __u8 gateway[6]; /* EA_EP_CHECK_NEXT_HOP: of the bridge that its other end is in */
   __be32 addr4[2]; /* 0: unused */
   __u8 addr6[2][16];
+  __u8 pad[4];
+};
+
+/* What this node must know of an address: the local pod that has it, or that it is a node's. */
+struct ea_address_key {
+  __u8 addr[16];
+};
+struct ea_address {
+  __u32 ifindex; /* of the host-side interface of the local pod that has the address; 0: no local pod */
+  __u32 flags;   /* enum ea_address_flags */
+};
+enum ea_address_flags {
+  EA_ADDR_OWN_NODE = 1 << 0, /* of this node: the source of masqueraded packets */
+  EA_ADDR_NODE = 1 << 1,     /* of a node, this one or another */
+};
+
+/* A tunnel that nodes unwrap: a protocol, or a port of one. */
+struct ea_tunnel_key {
+  __be16 port; /* 0: the whole protocol */
+  __u8 protocol;
+  __u8 pad;
 };
 
 struct ea_source_key {
@@ -96,10 +124,23 @@ struct ea_source_key {
   __u8 addr[16];
 };
 
-/* LPM keys. Prefix length first, as the kernel wants it. */
+/* LPM keys. The kernel expects the prefix length first. */
 struct ea_dest4_key {
   __u32 prefixlen;
   __u8 addr[4];
+};
+/* The IPv4 trie that packets read (trie.h): a root of 2^EA_TRIE_ROOT_BITS slots, and nodes for
+ * EA_TRIE_NODE_BITS more bits each. A slot holds a class id and, above EA_TRIE_CLASS_BITS, the length of the
+ * prefix that it comes from, which only the agent reads; or, with its highest bit set, the number of a node.
+ * Nodes are stored in chunks of 2^EA_TRIE_CHUNK_BITS. */
+enum ea_trie {
+  EA_TRIE_ROOT_BITS = 14,
+  EA_TRIE_NODE_BITS = 3,
+  EA_TRIE_CHUNK_BITS = 14,
+  EA_TRIE_CLASS_BITS = 53,
+};
+struct ea_dest4_node {
+  __u64 slots[1 << EA_TRIE_NODE_BITS];
 };
 struct ea_dest6_key {
   __u32 prefixlen;
@@ -123,9 +164,11 @@ struct ea_port_key {
 };
 
 struct ea_row_small {
+  __u64 filled;                /* bit n: words[n] is not 0 */
   __u64 words[EA_SMALL_WORDS]; /* rule n is bit n % 64 of word n / 64 */
 };
 struct ea_row_large {
+  __u64 filled;
   __u64 words[EA_LARGE_WORDS];
 };
 
@@ -136,123 +179,39 @@ struct ea_rule_key {
 };
 struct ea_rule {
   __u64 id;       /* hash that names the rule (53 bits) */
-  __u32 tier_end; /* first bit of the next tier: where Pass goes on */
+  __u32 tier_end; /* first bit of the next tier: Pass continues there */
   __u8 action;    /* enum ea_action */
   __u8 staged;
   __u8 log;
   __u8 pad;
 };
 
-/* What a Service address stands for: one backend for each kind of backend (same
- * class, same port). count 0 with `many`: judge after translation only. */
+/* The backends of a Service address: one for each kind of backend (same class, same port). With `many`, only
+ * the backends on this node: packets to the others are judged after the translation. */
 struct ea_service_key {
   __u8 addr[16];
   __be16 port;
   __u8 protocol;
   __u8 pad;
 };
+/* Size of `service_filter`: 2^EA_FILTER_BITS bits. */
+enum ea_filter { EA_FILTER_BITS = 18 };
 struct ea_backend {
   __u8 addr[16];
   __be16 port;
-  __u16 pad;
+  __u16 flags; /* enum ea_backend_flags */
 };
+/* OWN_NODE: the backend is on this node itself, and no hook sees packets after their translation to it. */
+enum ea_backend_flags { EA_BACKEND_OWN_NODE = 1 };
 struct ea_service {
   __u32 count;
   __u32 many;
   struct ea_backend backends[EA_MAX_BACKENDS];
 };
 
-/* Seen from the endpoint: local is the endpoint's side in both directions. */
-struct ea_flow_key {
-  __u8 local[16];
-  __u8 remote[16];
-  __be16 local_port;  /* ICMP echo and the like: the identifier */
-  __be16 remote_port; /* ICMP: type and code of the request */
-  __u32 endpoint;
-  __u8 protocol;
-  __u8 opened_remotely; /* ICMP only: tells the peer's echo 7 from ours */
-  __u16 pad;
-};
+#include "table_types.h"
 
-enum ea_flow_flags {
-  EA_FLOW_INBOUND = 1 << 0,     /* opened to the endpoint */
-  EA_FLOW_SECOND_LOOK = 1 << 1, /* judged after a Service's translation, for another endpoint */
-  EA_FLOW_SEEDED = 1 << 2,      /* taken from the pod's sockets at attachment */
-  EA_FLOW_CONFIRMED = 1 << 3,   /* inbound and answered: also in `accepted` */
-};
-
-enum ea_tcp_state {
-  EA_TCP_NONE = 0,
-  EA_TCP_SYN = 1,
-  EA_TCP_OPEN = 2,
-  EA_TCP_FIN_OUT = 4, /* bits from here on */
-  EA_TCP_FIN_IN = 8,
-  EA_TCP_CLOSED = 16,
-};
-
-struct ea_flow {
-  __u64 set;
-  __u64 rule;       /* id of the deciding rule, 0 if none */
-  __u64 audit_rule; /* the same with the staged rules in force */
-  __u32 epoch;
-  __u8 verdict;
-  __u8 audit_verdict; /* EA_VERDICT_NONE where the set has no staged rules */
-  __u8 reason;
-  __u8 flags;
-  __u64 packets_out; /* from the endpoint, passed */
-  __u64 bytes_out;   /* L3 bytes */
-  __u64 packets_in;
-  __u64 bytes_in;
-  __u64 drops;        /* packets dropped since the flow began */
-  __u64 created_ns;   /* CLOCK_MONOTONIC */
-  __u64 last_jiffies; /* of the last packet in either direction */
-  __u64 reported_ns;  /* of the last drop event */
-  __u64 drops_reported;
-  __u32 owner; /* SECOND_LOOK: endpoint id of the client */
-  __u8 tcp_state;
-  __u8 tcp_flags; /* of all packets, ORed */
-  __u16 looks;    /* inbound: low bits of ea_state.looks when `pending` was last asked */
-};
-
-/* A client flow that waits for its translation: who it belongs to. */
-struct ea_pending_key {
-  __u8 addr[16]; /* the client's source */
-  __be16 port;
-  __u8 protocol;
-  __u8 pad;
-};
-struct ea_pending {
-  __u64 set;
-  __u32 endpoint;
-  __u32 ifindex;
-  __u8 service[16]; /* the address before the translation */
-  __be16 service_port;
-  __u16 pad;
-  __u32 pad2;
-};
-
-struct ea_fragment_key {
-  __u8 src[16];
-  __u8 dst[16];
-  __u32 endpoint;
-  __u32 id;
-  __u8 protocol;
-  __u8 to_pod; /* direction of travel */
-  __u16 pad;
-};
-struct ea_fragment {
-  __u32 epoch;
-  __be16 local_port; /* what later fragments do not show, as in the flow's key */
-  __be16 remote_port;
-  __be16 port;      /* as rules see it */
-  __u16 header_end; /* bytes of the datagram up to the end of its L4 header: none of them comes twice */
-  __u8 protocol;
-  __u8 opened_remotely;
-  __u8 passed;
-  __u8 pad;
-};
-
-/* Drops that belong to no flow: told at most once a second for each endpoint and reason. */
+/* Drops that belong to no flow: reported at most once a second for each endpoint and reason. */
 struct ea_note_key {
   __u32 endpoint;
   __u32 reason;
@@ -261,6 +220,14 @@ struct ea_note {
   __u64 reported_ns; /* CLOCK_MONOTONIC */
   __u64 drops;
   __u64 drops_reported;
+};
+
+/* An endpoint's share of the event ring: what it wrote while the ring was filling, and what was lost. */
+struct ea_share {
+  __u64 tick;     /* CLOCK_MONOTONIC, in units of some 134 ms */
+  __u64 lost;     /* events, ever */
+  __u32 reported; /* events, in this tick */
+  __u32 pad;
 };
 
 enum ea_event_type {
@@ -277,12 +244,12 @@ struct ea_event {
   __u64 audit_rule;
   __u64 set;
   struct ea_flow_key flow;
-  __u8 service[16]; /* SECOND_LOOK: address before the translation; else zero */
+  __u8 service[16]; /* EA_FLOW_POST_DNAT: the address before the translation; else zero */
   __be16 service_port;
   __u16 sport_wire; /* ICMP error packets and fragments: 0 */
   __u32 ifindex;
   __u64 packets_out, bytes_out, packets_in, bytes_in;
-  __u64 drops;      /* dropped packets that this event stands for */
+  __u64 drops;      /* dropped packets that this event reports */
   __u64 created_ns; /* of the flow */
   __u32 epoch;
   __u32 length; /* L3 length of the packet that caused the event */
@@ -306,26 +273,33 @@ enum ea_counter {
   EA_COUNT_EVENTS = 1,
   EA_COUNT_EVENTS_LOST = 2,
   EA_COUNT_FLOWS_CREATED = 3,
-  EA_COUNT_FLOWS_NOT_STORED = 4, /* the table refused: judged packet by packet */
+  EA_COUNT_FLOWS_NOT_STORED = 4, /* no room in the table: judged packet by packet */
   EA_COUNT_FLOWS_CLOSED = 5,
   EA_COUNT_CLASSIFIED = 6,
   EA_COUNT_REJECTED = 7, /* answered with RST or ICMP */
-  EA_COUNT_PULLED = 8,   /* headers had to be made linear */
-  EA_COUNT_SECOND_LOOKS = 9,
+  EA_COUNT_PULLED = 8,   /* headers that were not in the linear part */
+  EA_COUNT_POST_DNAT_CHECKS = 9,
+  EA_COUNT_FLOWS_EVICTED = 10, /* replaced by another flow */
+  EA_COUNT_FLOWS_BUSY = 11,    /* locked by another for too long: the changes of a packet were lost */
   EA_COUNT_DROPS = 32,
   EA_COUNT_MAX = 64,
 };
 
-/* The one value that changes while packets fly and is read by all of them. */
+/* The node-wide state: the one value that changes while packets are processed and that every packet reads.
+ * from_pod sets `post_dnat` with the first PARTIAL flow, the agent where there are Services and a policy. */
 struct ea_state {
   __u32 epoch;
-  __u32 flags; /* enum ea_state_flags */
-  __u32 looks; /* hooks write: 0 as long as nothing ever went into `pending`; grows when an open flow does */
+  __u32 flags;       /* enum ea_state_flags */
+  __u32 post_dnat;   /* not 0: uplinks run the post-DNAT check (Services and policies exist) */
+  __u32 share;       /* entries of the flow table that each endpoint is guaranteed */
+  __u32 last_bucket; /* number of buckets - 1 */
   __u32 pad;
+  __u64 secret[EA_SECRETS]; /* of the flow table's hash: random, made with the table */
+  __u64 mapped;             /* part of the hash that all IPv4 keys share: of the mapped prefix */
 };
 enum ea_state_flags {
-  EA_STATE_QUIET = 1 << 0,  /* no events (benchmarks) */
-  EA_STATE_AFRESH = 1 << 1, /* each first packet is classified, none by what is remembered (benchmarks) */
+  EA_STATE_QUIET = 1 << 0,    /* no events (benchmarks) */
+  EA_STATE_NO_CACHE = 1 << 1, /* classify every first packet; use no remembered decision (benchmarks) */
 };
 
 #endif

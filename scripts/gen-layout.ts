@@ -1,6 +1,6 @@
 /**
- * bpf/types.h → BTF → src/image/layout.gen.ts. With --check, writes nothing and exits 1
- * when the file is stale.
+ * Generates src/image/layout.gen.ts from the BTF of bpf/types.h. With --check, writes nothing and exits with 1
+ * if the file is stale.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -37,7 +37,7 @@ try {
   rmSync(dir, { recursive: true, force: true });
 }
 
-/** JSON with unquoted keys and trailing commas, as the formatter would leave it. */
+/** JSON with unquoted keys and trailing commas, in the formatter's style. */
 function literal(value: unknown, indent = ''): string {
   if (typeof value !== 'object' || value === null) return String(value);
   const entries = Object.entries(value);

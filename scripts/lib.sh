@@ -14,7 +14,7 @@ need_root() {
   [ "$(id -u)" = 0 ] || die "root is needed to $1. Run this as root, or with sudo."
 }
 
-# Runs a command; its output is shown only when it fails.
+# Runs a command, and shows its output only if it fails.
 quietly() {
   local log
   log=$(mktemp)

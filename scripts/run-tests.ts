@@ -1,6 +1,7 @@
 /**
- * Runs the compiled tests: each file is a tap program of its own, two at a time. Prints a line a file as it ends, what
- * failed in full, and as the last line `N passed, N failed` (assertions). Whole outputs stay in dist/test-output.
+ * Runs the compiled tests, two files at a time; each file is a tap program. Prints a line for each file when it ends,
+ * the failures in full, and as the last line `N passed, N failed` (assertions). Complete outputs are in
+ * dist/test-output.
  *
  *   node dist/scripts/run-tests.js [part of a path ...]
  */
@@ -13,8 +14,8 @@ const dist = fileURLToPath(new URL('..', import.meta.url));
 const outputDir = join(dist, 'test-output');
 const JOBS = 2;
 const FILE_LIMIT_MS = 15 * 60_000;
-const NEWS_MS = 30_000;
-/** Long ones first, so that none is left to run alone at the end. */
+const PROGRESS_MS = 30_000;
+/** Directories of long tests, which run first, so that none runs alone at the end. */
 const LONG_FIRST = ['containers', 'fuzz', 'netns', 'sequences'];
 
 interface Result {
@@ -30,7 +31,7 @@ function find(dir: string): string[] {
     readdirSync(dir, { withFileTypes: true, recursive: true })
       .filter((e) => e.isFile() && e.name.endsWith('.test.js'))
       .map((e) => join(e.parentPath, e.name))
-      // What was compiled from a file that is no more is no test.
+      // Skips compiled files whose source was deleted.
       .filter((file) => existsSync(join(dist, '..', relative(dist, file).replace(/\.js$/, '.ts'))))
       .sort()
   );
@@ -42,16 +43,16 @@ function rank(file: string): number {
   return at < 0 ? LONG_FIRST.length : at;
 }
 
-/** The failed test points of a TAP stream with their diagnostics, indented as they stand. */
+/** The failed test points of a TAP stream, with their diagnostics and indentation. */
 function failures(tap: string): string {
-  const shown: string[] = [];
+  const output: string[] = [];
   let inFailure = false;
   for (const line of tap.split('\n')) {
     if (/^\s*not ok\b/.test(line)) inFailure = true;
     else if (/^\s*(ok\b|# Subtest|1\.\.)/.test(line)) inFailure = false;
-    if (inFailure) shown.push(`    ${line}`);
+    if (inFailure) output.push(`    ${line}`);
   }
-  return shown.slice(0, 120).join('\n');
+  return output.slice(0, 120).join('\n');
 }
 
 /** tap's closing comment: `# { total: 4, pass: 3, fail: 1 }`. */
@@ -91,7 +92,7 @@ function runFile(path: string): Promise<Result> {
       const seconds = (Date.now() - start) / 1000;
       const n = counts(tap);
       const passed = n?.pass ?? 0;
-      // A file that ends without its count, or badly with a clean count, has failed too.
+      // A file without a final count, or with an exit status other than 0, has failed too.
       const failed = Math.max(n ? (n.fail ?? 0) : 1, code === 0 ? 0 : 1);
       const skipped = (n?.skip ?? 0) + (n?.todo ?? 0);
       writeFileSync(join(outputDir, `${file.replaceAll('/', '_')}.tap`), `${tap}\n--- stderr\n${errors}`);
@@ -112,13 +113,13 @@ function killGroup(child: ChildProcess): void {
   try {
     if (child.pid) process.kill(-child.pid, 'SIGKILL');
   } catch {
-    // it has ended by itself
+    // The process has ended already.
   }
 }
 
-const wanted = process.argv.slice(2);
+const patterns = process.argv.slice(2);
 const files = find(join(dist, 'test'))
-  .filter((file) => wanted.length === 0 || wanted.some((part) => relative(dist, file).includes(part)))
+  .filter((file) => patterns.length === 0 || patterns.some((part) => relative(dist, file).includes(part)))
   .sort((a, b) => rank(a) - rank(b));
 mkdirSync(outputDir, { recursive: true });
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
@@ -127,14 +128,14 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.exit(1);
   });
 }
-const news = setInterval(() => {
+const progressTimer = setInterval(() => {
   for (const [file, { start, tail }] of running) {
     const seconds = Math.round((Date.now() - start) / 1000);
-    if (seconds * 1000 >= NEWS_MS) console.log(`… ${file}: ${seconds} s, at: ${tail()}`);
+    if (seconds * 1000 >= PROGRESS_MS) console.log(`… ${file}: ${seconds} s, at: ${tail()}`);
   }
-}, NEWS_MS);
+}, PROGRESS_MS);
 
-const begun = Date.now();
+const startMs = Date.now();
 const queue = [...files];
 const results: Result[] = [];
 await Promise.all(
@@ -142,14 +143,14 @@ await Promise.all(
     for (let path = queue.shift(); path !== undefined; path = queue.shift()) results.push(await runFile(path));
   }),
 );
-clearInterval(news);
+clearInterval(progressTimer);
 
 const sum = (key: 'passed' | 'failed' | 'skipped'): number => results.reduce((n, r) => n + r[key], 0);
-const bad = results.filter((r) => r.failed > 0).map((r) => r.file);
-// No test at all is a failure too: a wrong pattern, or a build that made nothing.
+const failedFiles = results.filter((r) => r.failed > 0).map((r) => r.file);
+// No test at all is a failure too: the pattern is wrong, or the build is empty.
 const failed = results.length === 0 ? 1 : sum('failed');
-console.log(`\n${results.length} files in ${((Date.now() - begun) / 1000).toFixed(0)} s`);
+console.log(`\n${results.length} files in ${((Date.now() - startMs) / 1000).toFixed(0)} s`);
 if (sum('skipped') > 0) console.log(`${sum('skipped')} skipped`);
-if (bad.length > 0) console.log(`failed: ${bad.join(' ')}`);
+if (failedFiles.length > 0) console.log(`failed: ${failedFiles.join(' ')}`);
 process.exitCode = failed > 0 ? 1 : 0;
 console.log(`${sum('passed')} passed, ${failed} failed`);

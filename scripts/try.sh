@@ -1,4 +1,4 @@
-# What scripts/kind and scripts/minikube share; sourced after lib.sh, not run.
+# Shared by scripts/kind and scripts/minikube; sourced after lib.sh, not run.
 # shellcheck shell=bash
 
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; }
@@ -8,15 +8,15 @@ need() { command -v "$1" >/dev/null || die "$1 is not installed: $2."; }
 
 overlay_exists() { [ -f "daemonset/overlays/$1/kustomization.yaml" ] || die "there is no daemonset/overlays/$1."; }
 
-# deploy CONTEXT OVERLAY: applies it, waits until it works, shows the status.
+# deploy CONTEXT OVERLAY: applies the overlay, waits until the agents are ready, shows the status.
 deploy() {
   local kubectl=(kubectl --context "$1") ns=egress-system before
   before=$("${kubectl[@]}" -n "$ns" get daemonset egress-agent -o name 2>/dev/null || true)
-  # A Job cannot be changed; what it made stays.
+  # A Job is immutable, so it is replaced; the certificates that it made stay.
   "${kubectl[@]}" -n "$ns" delete job egress-certs --ignore-not-found >/dev/null 2>&1 || true
   say "installing daemonset/overlays/$2"
   "${kubectl[@]}" apply -k "daemonset/overlays/$2"
-  # The image's name is always the same: pods that are there already take the new one when they start again.
+  # The image's name is always the same: existing pods use the new image only after a restart.
   if [ -n "$before" ]; then
     "${kubectl[@]}" -n "$ns" rollout restart daemonset/egress-agent
     if "${kubectl[@]}" -n "$ns" get deployment egress-relay >/dev/null 2>&1; then

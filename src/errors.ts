@@ -1,38 +1,38 @@
-/** The closed catalogue of errors: a code names the operation that failed. */
+/** The closed catalogue of errors. A code names the operation that failed. */
 export type ErrorCode =
   | 'USAGE'
   | 'MANIFEST' // a file or document cannot be read
   | 'POLICY' // a policy object is refused
   | 'TOO_LARGE' // does not fit a map or a limit; nothing was written
-  | 'HASH_COLLISION' // two contents, one id: refused
-  | 'KERNEL' // a system call failed; `errno` tells
+  | 'HASH_COLLISION' // two contents have the same id; refused
+  | 'KERNEL' // a system call failed; `errno` has the reason
   | 'VERIFIER' // the kernel refused a program
   | 'LAYOUT' // generated layout and object disagree
   | 'BUILD' // clang failed or is missing
   | 'NETNS' // a pod's namespace or interface cannot be bound
-  | 'GATE' // the CNI gate: a request that is not understood, a configuration it cannot be put into
-  | 'AGENT' // the running agent cannot be reached or refused
+  | 'GATE' // the CNI gate: an invalid request, or a CNI configuration to which it cannot be added
+  | 'AGENT' // the running agent cannot be reached, or refused the request
   | 'INTERNAL';
 
-/** Where in the user's input the fault lies. */
+/** The place of a fault in the user's input. */
 export interface Where {
   file?: string;
-  /** 0-based number of the YAML document in the file. */
+  /** Number of the YAML document in the file, from 0. */
   document?: number;
-  /** 1-based line in the file. */
+  /** Line in the file, from 1. */
   line?: number;
-  /** `Kind namespace/name`; where several API groups have the kind, `Kind.group namespace/name`. */
+  /** `Kind namespace/name`; if several API groups have the kind, `Kind.group namespace/name`. */
   object?: string;
   /** Field path, e.g. `spec.egress[0].to[1].ipBlock.cidr`. */
   field?: string;
 }
 
-/** The one error class of the project. `hint` says what to do. */
+/** The only error class of the project. `hint` says how to fix the cause. */
 export class AgentError extends Error {
   readonly code: ErrorCode;
   readonly where: Where;
   readonly hint: string | undefined;
-  /** Symbolic errno, e.g. `ENOSPC`, for KERNEL errors. */
+  /** Symbolic errno, such as `ENOSPC`, for KERNEL errors. */
   readonly errno: string | undefined;
 
   constructor(
@@ -49,7 +49,7 @@ export class AgentError extends Error {
   }
 }
 
-/** One problem found in the input; a list of them is what `validate` prints. */
+/** One problem in the input. `validate` prints a list of them. */
 export interface Problem {
   severity: 'error' | 'warning';
   where: Where;
@@ -57,7 +57,7 @@ export interface Problem {
   hint?: string;
 }
 
-/** `file:7 (document 2): NetworkPolicy a/b: spec.x: message — hint`. */
+/** Formats a problem: `file:7 (document 2): NetworkPolicy a/b: spec.x: message — hint`. */
 export function formatProblem(p: Problem): string {
   const w = p.where;
   const line = w.line === undefined ? '' : `:${w.line}`;

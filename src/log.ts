@@ -1,4 +1,4 @@
-/** Log lines for people and for `kubectl logs`: time, level, what, key=value. To standard error. */
+/** Log lines for people and for `kubectl logs`, on standard error: time, level, message, key=value. */
 
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -12,7 +12,7 @@ export interface Logger {
 
 export type Fields = Readonly<Record<string, string | number | boolean | undefined>>;
 
-/** @param write receives whole lines, with the newline */
+/** @param write receives whole lines, including the newline */
 export function makeLogger(
   level: LogLevel,
   write: (line: string) => void = (line) => process.stderr.write(line),
@@ -31,7 +31,7 @@ export function makeLogger(
   return { error: at('error'), warn: at('warn'), info: at('info'), debug: at('debug') };
 }
 
-/** Names come from users' objects: a line break in one must not forge a log line. */
+/** Removes line breaks. Without it, whoever chooses the name of an object could forge log lines. */
 function oneLine(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f]+/g, ' ');
 }

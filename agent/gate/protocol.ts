@@ -1,5 +1,5 @@
 /**
- * What the CNI plugin (daemonset/gate) and the agent say to each other, over a unix socket, one request a connection:
+ * The protocol between the CNI plugin (daemonset/gate) and the agent, over a unix socket, one request a connection:
  *
  *     request   EGRESS-GATE/1 ADD\n          or DEL
  *               container ID\n               CNI_CONTAINERID
@@ -12,21 +12,21 @@
  *     answer    OK\n                         the pod's policy is in force (ADD), noted (DEL)
  *               NO REASON\n                  it is not; at most 1,024 bytes
  *
- * A connection that ends without an answer means to the plugin that the agent has gone: it asks again.
+ * If a connection ends without an answer, the plugin concludes that the agent has ended, and asks again.
  */
 import { AgentError } from '../../src/errors.js';
-import { tryCanonicalAddr } from '../../src/net/addr.js';
+import { factsOf, member } from './cni/result.js';
 
-/** A pod's interface that a CNI has just made, or is about to take away. */
+/** A request about a pod's interface that a CNI has just made, or is about to delete. */
 export interface GateRequest {
   command: 'ADD' | 'DEL';
   /** Id of the sandbox in the container runtime. */
   container: string;
-  /** Path of the pod's network namespace as the host sees it; empty in a DEL whose namespace has gone. */
+  /** Path of the pod's network namespace on the host; empty in a DEL whose namespace no longer exists. */
   netns: string;
-  /** Name of the interface in the pod; empty in a DEL that does not tell. */
+  /** Name of the interface in the pod; empty in a DEL without one. */
   ifname: string;
-  /** Whose sandbox it is. A static pod's uid is the kubelet's, not the one that the API server gave its mirror. */
+  /** The sandbox's pod. A static pod's uid is kubelet's, not the one that the API server gave to its mirror. */
   pod?: { namespace: string; name: string; uid?: string };
   /** The pod's own addresses, canonical. */
   ips: string[];
@@ -36,10 +36,9 @@ export interface GateRequest {
 
 const MAX_HEADER_BYTES = 20_480;
 const MAX_CONF_BYTES = 1 << 20;
-/** The most that a request can be. */
+/** Largest size of a request. */
 export const MAX_REQUEST_BYTES = MAX_HEADER_BYTES + MAX_CONF_BYTES;
 const MAX_REASON_BYTES = 1024;
-const MAX_RESULTS = 256;
 
 const KEYS = ['container', 'netns', 'ifname', 'args', 'conf-bytes'];
 /** Container ids: CNI specification, "Parameters". */
@@ -50,30 +49,30 @@ const IFNAME = /^(?!\.{1,2}$)[^\s/:\u0000-\u001f\u007f]{1,15}$/;
 const NAME = /^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/;
 const UID = /^[A-Za-z0-9-]{1,128}$/;
 
-function bad(message: string): AgentError {
+function requestError(message: string): AgentError {
   return new AgentError('GATE', `the CNI gate's request is not understood: ${message}`);
 }
 
 /**
- * One request, or undefined while it has not come whole.
- * @throws AgentError GATE where it cannot become one
+ * Parses one request; undefined while it is incomplete.
+ * @throws AgentError GATE if it is not and cannot become a valid one
  */
 export function parseRequest(buffer: Buffer): GateRequest | undefined {
   const end = buffer.subarray(0, MAX_HEADER_BYTES).indexOf('\n\n');
   if (end < 0) {
-    if (buffer.length >= MAX_HEADER_BYTES) throw bad(`its head is longer than ${MAX_HEADER_BYTES} bytes`);
+    if (buffer.length >= MAX_HEADER_BYTES) throw requestError(`its head is longer than ${MAX_HEADER_BYTES} bytes`);
     return undefined;
   }
   const [first = '', ...lines] = buffer.toString('utf8', 0, end).split('\n');
   const command = /^EGRESS-GATE\/1 (ADD|DEL)$/.exec(first)?.[1] as 'ADD' | 'DEL' | undefined;
-  if (!command) throw bad('it begins with neither EGRESS-GATE/1 ADD nor EGRESS-GATE/1 DEL');
+  if (!command) throw requestError('it begins with neither EGRESS-GATE/1 ADD nor EGRESS-GATE/1 DEL');
   const head = headOf(lines);
 
   const length = Number(/^(?:0|[1-9][0-9]{0,7})$/.exec(head.get('conf-bytes') ?? '')?.[0] ?? -1);
-  if (length < 0 || length > MAX_CONF_BYTES) throw bad(`conf-bytes is no number up to ${MAX_CONF_BYTES}`);
+  if (length < 0 || length > MAX_CONF_BYTES) throw requestError(`conf-bytes is no number up to ${MAX_CONF_BYTES}`);
   const from = end + 2;
   if (buffer.length < from + length) return undefined;
-  if (buffer.length > from + length) throw bad('something follows it');
+  if (buffer.length > from + length) throw requestError('something follows it');
 
   const request: GateRequest = {
     command,
@@ -93,7 +92,7 @@ function headOf(lines: readonly string[]): Map<string, string> {
   for (const line of lines) {
     const space = line.indexOf(' ');
     const key = line.slice(0, Math.max(space, 0));
-    if (!KEYS.includes(key) || head.has(key)) throw bad(`the line ${JSON.stringify(line.slice(0, 60))}`);
+    if (!KEYS.includes(key) || head.has(key)) throw requestError(`the line ${JSON.stringify(line.slice(0, 60))}`);
     head.set(key, line.slice(space + 1));
   }
   return head;
@@ -101,14 +100,15 @@ function headOf(lines: readonly string[]): Map<string, string> {
 
 function checkHead(r: GateRequest): void {
   const needed = r.command === 'ADD';
-  if (!CONTAINER.test(r.container)) throw bad('container is not a container id');
+  if (!CONTAINER.test(r.container)) throw requestError('container is not a container id');
   if ((needed || r.netns !== '') && !/^\/[^\u0000-\u001f\u007f]{0,4095}$/.test(r.netns)) {
-    throw bad('netns is not an absolute path');
+    throw requestError('netns is not an absolute path');
   }
-  if ((needed || r.ifname !== '') && !IFNAME.test(r.ifname)) throw bad('ifname is not the name of an interface');
+  if ((needed || r.ifname !== '') && !IFNAME.test(r.ifname))
+    throw requestError('ifname is not the name of an interface');
 }
 
-/** CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web`. Undefined where no pod is named. */
+/** The pod in CNI_ARGS, `IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web`; undefined if it names none. */
 function podOf(args: string): GateRequest['pod'] {
   const found = new Map<string, string>();
   for (const pair of args.split(';')) {
@@ -119,57 +119,28 @@ function podOf(args: string): GateRequest['pod'] {
   const name = found.get('K8S_POD_NAME');
   const uid = found.get('K8S_POD_UID');
   if (!namespace || !name) return undefined;
-  if (!NAME.test(namespace) || !NAME.test(name)) throw bad('K8S_POD_NAMESPACE and K8S_POD_NAME do not name a pod');
-  if (uid && !UID.test(uid)) throw bad('K8S_POD_UID is no uid');
+  if (!NAME.test(namespace) || !NAME.test(name))
+    throw requestError('K8S_POD_NAMESPACE and K8S_POD_NAME do not name a pod');
+  if (uid && !UID.test(uid)) throw requestError('K8S_POD_UID is no uid');
   return uid ? { namespace, name, uid } : { namespace, name };
 }
 
-/** Addresses and MAC out of prevResult. What another plugin leaves out or writes in a way of its own is passed over. */
+/** Addresses and MAC from prevResult. */
 function resultOf(text: string, ifname: string): Pick<GateRequest, 'ips' | 'mac'> {
   let conf: unknown;
   try {
     conf = JSON.parse(text);
   } catch (cause) {
-    throw bad(`its network configuration is not JSON: ${(cause as Error).message}`);
+    throw requestError(`its network configuration is not JSON: ${(cause as Error).message}`);
   }
-  const result = member(conf, 'prevResult');
-  const interfaces = listOf(result, 'interfaces');
-  const inPod = (i: unknown): boolean => typeof member(i, 'sandbox') === 'string' && member(i, 'sandbox') !== '';
-
-  const ips = new Set<string>();
-  const take = (address: unknown): void => {
-    const ip = typeof address === 'string' ? tryCanonicalAddr(address.split('/', 1)[0] as string) : undefined;
-    if (ip !== undefined) ips.add(ip);
-  };
-  for (const ip of listOf(result, 'ips')) {
-    const index = member(ip, 'interface');
-    // Without an index, or with one of nothing, it is not known whose it is: the pod's, as a rule.
-    const owner = typeof index === 'number' ? interfaces[index] : undefined;
-    if (owner === undefined || inPod(owner)) take(member(ip, 'address'));
+  try {
+    return factsOf(member(conf, 'prevResult'), ifname);
+  } catch (cause) {
+    throw requestError(`prevResult.${(cause as Error).message}`);
   }
-  // Results before 0.3.0.
-  for (const family of ['ip4', 'ip6']) take(member(member(result, family), 'ip'));
-
-  const own = interfaces.find((i) => inPod(i) && member(i, 'name') === ifname);
-  const mac = member(own, 'mac');
-  const good = typeof mac === 'string' && /^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac);
-  return good ? { ips: [...ips], mac: mac.toLowerCase() } : { ips: [...ips] };
 }
 
-/** An own member of a JSON object. */
-function member(of: unknown, name: string): unknown {
-  if (typeof of !== 'object' || of === null || !Object.hasOwn(of, name)) return undefined;
-  return (of as Record<string, unknown>)[name];
-}
-
-function listOf(of: unknown, name: string): unknown[] {
-  const list = member(of, name);
-  if (!Array.isArray(list)) return [];
-  if (list.length > MAX_RESULTS) throw bad(`prevResult.${name} has more than ${MAX_RESULTS} items`);
-  return list;
-}
-
-/** The answer, with its newline. Without a reason: OK. */
+/** The answer, with its newline: OK, or NO with a reason. */
 export function formatAnswer(reason?: string): string {
   if (reason === undefined) return 'OK\n';
   const line = Buffer.from(reason.replace(/[\u0000-\u001f\u007f]+/g, ' ').trim() || 'no reason given');

@@ -1,4 +1,4 @@
-/** The agent's side of the CNI gate: holds each plugin's question until its pod's policy is in force. */
+/** The server of the CNI gate: holds each plugin's request until its pod's policy is in force. */
 import { chmodSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { AgentError } from '../../src/errors.js';
@@ -8,28 +8,28 @@ import { formatAnswer, type GateRequest, MAX_REQUEST_BYTES, parseRequest } from 
 
 export interface GateHandler {
   /**
-   * Resolves when the pod's policy is in force on its interface; rejects with AgentError if it cannot be: the
-   * plugin is told its message. `signal` aborts when the plugin has gone (its time was up) or the server closes.
+   * Resolves when the pod's policy is in force on its interface; rejects with AgentError if it cannot be: the plugin
+   * gets its message. `signal` aborts when the plugin closes the connection (its time is over) or the server closes.
    */
   add(request: GateRequest, signal: AbortSignal): Promise<void>;
-  /** The sandbox is about to be taken away. */
+  /** Handles the coming deletion of a sandbox. */
   del(request: GateRequest): void;
 }
 
 /** Counters of ADD, since the start. */
 export interface GateStats {
-  /** Pods that were held. Those under way are `pending`; each of the others is in one of the next three. */
+  /** All pods that were held: those still `pending`, and those in the next three counters. */
   held: number;
   passed: number;
   refused: number;
-  /** The plugin went away before there was an answer. */
+  /** The plugin closed the connection before there was an answer. */
   timedOut: number;
 }
 
 const SOCKET_MODE = 0o600;
-/** Plugins beyond these are turned away, and ask again. */
+/** Connections beyond this limit are refused; their plugins ask again. */
 const MAX_CONNECTIONS = 256;
-/** ms in which a request must have come whole. */
+/** Time within which a request must be complete, milliseconds. */
 const ARRIVAL_MS = 5000;
 const FIRST_BUFFER = 8192;
 
@@ -37,7 +37,7 @@ export class GateServer {
   readonly #handler: GateHandler;
   readonly #log: Logger;
   readonly #server: Server;
-  readonly #open = new Set<Socket>();
+  readonly #sockets = new Set<Socket>();
   readonly stats: GateStats = { held: 0, passed: 0, refused: 0, timedOut: 0 };
   #pending = 0;
 
@@ -48,25 +48,26 @@ export class GateServer {
     this.#server.maxConnections = MAX_CONNECTIONS;
   }
 
-  /** Pods that are held now. */
+  /** Number of pods that are held. */
   get pending(): number {
     return this.#pending;
   }
 
   /**
-   * Serves on a unix socket, mode 0600 from its first moment. A leftover socket is replaced.
-   * @throws AgentError AGENT where somebody answers on it, or it cannot be made
+   * Serves on a unix socket, mode 0600 from its creation: any process that could connect could claim a namespace for a
+   * pod. A leftover socket is replaced.
+   * @throws AgentError AGENT if a process answers on it, or it cannot be made
    */
   async listen(path: string): Promise<void> {
     await RpcServer.refuseIfServed(path);
     await new Promise<void>((resolve, reject) => {
-      const failed = (e: Error) => reject(new AgentError('AGENT', `cannot listen on ${path}: ${e.message}`));
-      this.#server.once('error', failed);
-      // The socket is made within this call: nothing else is made under this mask.
+      const onError = (e: Error) => reject(new AgentError('AGENT', `cannot listen on ${path}: ${e.message}`));
+      this.#server.once('error', onError);
+      // The socket is created within this call, and no other file is created with this mask.
       const umask = process.umask(0o777 & ~SOCKET_MODE);
       try {
         this.#server.listen(path, () => {
-          this.#server.off('error', failed);
+          this.#server.off('error', onError);
           this.#server.on('error', (e) => this.#log.error('the CNI gate', { error: e.message }));
           resolve();
         });
@@ -77,35 +78,35 @@ export class GateServer {
     chmodSync(path, SOCKET_MODE);
   }
 
-  /** Ends without answering those who wait: their plugins ask again, and the next agent answers. */
+  /** Closes all connections without an answer: their plugins ask again, and the next agent answers. */
   async close(): Promise<void> {
     if (!this.#server.listening) return;
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    for (const socket of this.#open) socket.destroy();
+    for (const socket of this.#sockets) socket.destroy();
     await closed;
   }
 
   #serve(socket: Socket): void {
     let buffer = Buffer.allocUnsafe(FIRST_BUFFER);
     let used = 0;
-    let whole = false;
-    const gone = new AbortController();
-    const late = setTimeout(() => refuse(`the request has not come within ${ARRIVAL_MS} ms`), ARRIVAL_MS);
+    let complete = false;
+    const disconnect = new AbortController();
+    const arrivalTimer = setTimeout(() => refuse(`the request has not come within ${ARRIVAL_MS} ms`), ARRIVAL_MS);
     const refuse = (reason: string): void => {
-      whole = true;
-      clearTimeout(late);
-      this.#log.warn('the CNI gate turned a request away', { reason });
+      complete = true;
+      clearTimeout(arrivalTimer);
+      this.#log.warn('the CNI gate refused a request', { reason });
       hangUp(socket, reason);
     };
-    this.#open.add(socket);
+    this.#sockets.add(socket);
     socket.on('error', () => undefined); // 'close' follows
     socket.on('close', () => {
-      clearTimeout(late);
-      this.#open.delete(socket);
-      gone.abort();
+      clearTimeout(arrivalTimer);
+      this.#sockets.delete(socket);
+      disconnect.abort();
     });
     socket.on('data', (chunk: Buffer) => {
-      if (whole) return;
+      if (complete) return;
       if (used + chunk.length > MAX_REQUEST_BYTES) return refuse('the request is too long');
       if (used + chunk.length > buffer.length) {
         const larger = Buffer.allocUnsafe(Math.max(buffer.length * 2, used + chunk.length));
@@ -120,11 +121,11 @@ export class GateServer {
         return refuse(e instanceof AgentError ? e.message : 'the request is not understood');
       }
       if (!request) return;
-      whole = true;
+      complete = true;
       buffer = Buffer.alloc(0);
-      clearTimeout(late);
+      clearTimeout(arrivalTimer);
       if (request.command === 'DEL') this.#del(request, socket);
-      else void this.#add(request, socket, gone.signal);
+      else void this.#add(request, socket, disconnect.signal);
     });
   }
 
@@ -134,7 +135,7 @@ export class GateServer {
     let reason: string | undefined;
     this.stats.held++;
     this.#pending++;
-    // A handler that goes on after its plugin has gone must not hold the count.
+    // A handler that goes on after its plugin has disconnected must not keep the pod counted as pending.
     const answered = await Promise.race([
       (async () => this.#handler.add(request, signal))().then(
         () => true,
@@ -149,7 +150,7 @@ export class GateServer {
     const fields = { pod: who, ms: Date.now() - start };
     if (!answered || signal.aborted) {
       this.stats.timedOut++;
-      this.#log.warn('the CNI plugin went away before the policy of its pod was in force', fields);
+      this.#log.warn('the CNI plugin disconnected before the policy of its pod was in force', fields);
       return;
     }
     if (reason === undefined) {
@@ -166,7 +167,7 @@ export class GateServer {
     try {
       this.#handler.del(request);
     } catch (e) {
-      this.#log.error('the CNI gate could not take note of a pod that goes', { error: this.#reason(e) });
+      this.#log.error('the CNI gate could not handle the deletion of a pod', { error: this.#reason(e) });
     }
     hangUp(socket);
   }

@@ -29,7 +29,7 @@ enum { RETRY_MS = 100, HEADER_MAX = 20480, ANSWER_MAX = 1100 };
 enum answer {
   ANSWER_OK,
   ANSWER_NO,   /* refused; `reason` says why */
-  ANSWER_NONE, /* time is up, or nobody is there; `reason` says which */
+  ANSWER_NONE, /* no answer in time, or no agent listens; `reason` says which */
 };
 
 struct question {
@@ -45,7 +45,7 @@ static inline int64_t now_ms(void) {
   return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Waits until the descriptor is ready; false when the time is up. */
+/* Waits until the descriptor is ready; false when the deadline has passed. */
 static inline bool ready(int fd, short events, int64_t deadline) {
   for (;;) {
     int64_t left = deadline - now_ms();
@@ -63,7 +63,7 @@ static inline void pause_ms(int64_t ms) {
     ;
 }
 
-/* Appends a line `key value` where there is a value. */
+/* Appends a line `key value`, unless the value is NULL. */
 static inline size_t header_line(char *out, size_t used, const char *key, const char *value) {
   if (value == NULL) return used;
   return used + (size_t)snprintf(out + used, HEADER_MAX - used, "%s %s\n", key, value);
@@ -80,7 +80,7 @@ static inline size_t header_of(const struct question *q, char out[HEADER_MAX]) {
   return n;
 }
 
-/* False when the other side has gone or the time is up. */
+/* Sends all bytes; false when the other side has closed or the deadline has passed. */
 static inline bool send_all(int fd, const char *p, size_t n, int64_t deadline) {
   while (n > 0) {
     ssize_t sent = send(fd, p, n, MSG_NOSIGNAL);
@@ -96,7 +96,8 @@ static inline bool send_all(int fd, const char *p, size_t n, int64_t deadline) {
   return true;
 }
 
-/* Reads a line without its end into `line`; false where none came whole. */
+/* Reads a line into `line`, without its newline; false if the connection ends or the deadline passes before
+ * the newline. */
 static inline bool read_line(int fd, char line[ANSWER_MAX], int64_t deadline) {
   size_t used = 0;
   while (used < ANSWER_MAX - 1) {
@@ -114,11 +115,11 @@ static inline bool read_line(int fd, char line[ANSWER_MAX], int64_t deadline) {
       return true;
     }
   }
-  line[used] = 0; /* longer than an answer can be: its beginning tells enough */
+  line[used] = 0; /* longer than any answer: its beginning is used */
   return true;
 }
 
-/* A connection without waiting; -1 with errno set. */
+/* Connects without waiting; -1 with errno set. */
 static inline int dial(const char *path) {
   struct sockaddr_un to = {.sun_family = AF_UNIX};
   strcpy(to.sun_path, path);
@@ -130,7 +131,7 @@ static inline int dial(const char *path) {
   return -1;
 }
 
-/* What an answer says. */
+/* Parses an answer. */
 static inline enum answer understand(const char *line, char reason[ANSWER_MAX]) {
   if (strcmp(line, "OK") == 0) return ANSWER_OK;
   bool no = strncmp(line, "NO ", 3) == 0;
@@ -138,9 +139,9 @@ static inline enum answer understand(const char *line, char reason[ANSWER_MAX]) 
   return ANSWER_NO;
 }
 
-/* Asks, and asks again each 100 ms while the agent is not there, until the deadline (of now_ms); at most `patience` ms
- * in which nobody listens. A connection that ends without an answer, and one that must wait since too many others do,
- * are no absence. */
+/* Asks the agent, and tries again each 100 ms until it answers, until the deadline (of now_ms), or until
+ * nobody has listened for `patience` ms. A connection that ends without an answer, or that must wait because
+ * the queue of the socket is full, counts as an agent that listens. */
 static inline enum answer ask(const struct question *q, int64_t deadline, int64_t patience,
                               char reason[ANSWER_MAX]) {
   static char header[HEADER_MAX];
@@ -151,7 +152,8 @@ static inline enum answer ask(const struct question *q, int64_t deadline, int64_
     int fd = dial(q->conf->socket);
     int error = errno;
     if (fd >= 0) {
-      /* Who refuses early may not read to the end: there may be an answer although not all was sent. */
+      /* An agent that refuses early may not read to the end: there may be an answer although not everything
+       * was sent. */
       if (send_all(fd, header, length, deadline)) send_all(fd, q->conf->text.p, q->conf->text.n, deadline);
       bool answered = read_line(fd, line, deadline);
       close(fd);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the plugin is told: its network configuration, and the CNI_* variables. */
+/* The input of the plugin: its network configuration, and the CNI_* variables. */
 #ifndef GATE_CONF_H
 #define GATE_CONF_H
 
@@ -7,13 +7,13 @@
 #include <sys/un.h>
 #include "json.h"
 
-/* Bytes of a network configuration. */
+/* The largest network configuration, in bytes. */
 enum { CONF_MAX = 1 << 20 };
 enum { TIMEOUT_MAX_MS = 600 * 1000 };
 
 struct conf {
   struct span text;
-  struct span prev_result; /* an object; NULL where there is none */
+  struct span prev_result; /* an object; `p` is NULL without one */
   char cni_version[16];
   char name[128];
   char socket[sizeof(((struct sockaddr_un *)0)->sun_path)];
@@ -21,12 +21,12 @@ struct conf {
   bool open_when_down;
 };
 
-/* `1.0.0`, and nothing that would have to be escaped. */
+/* Whether a text is a version like `1.0.0`: then it needs no escaping in JSON. */
 static inline bool is_version(const char *text) {
   return *text && strspn(text, "0123456789.") == strlen(text);
 }
 
-/* Members that must be right if they are there. NULL, or what is wrong. */
+/* Reads the optional members, which must be valid if present. Returns NULL, or what is wrong. */
 static inline const char *conf_settings(struct conf *c, struct span socket, struct span timeout,
                                         struct span down) {
   char text[32];
@@ -50,9 +50,9 @@ static inline const char *conf_settings(struct conf *c, struct span socket, stru
   return NULL;
 }
 
-/* Reads a configuration. False where it is not JSON, with the defaults in place; `wrong` then or for a member that is
- * not as it must be says what is wrong, and is NULL otherwise. Without a word on it, the gate is closed while the
- * agent is down: what cannot be judged is not let through. */
+/* Reads a configuration. False if it is not a JSON object; then the defaults are set. `wrong` says what is
+ * wrong, also if a member is not valid, and is NULL otherwise. By default the gate is closed while the agent
+ * is down: a pod whose packets nobody judges does not start. */
 static inline bool conf_parse(struct conf *c, struct span text, const char **wrong) {
   enum { VERSION, NAME, PREV_RESULT, SOCKET, TIMEOUT, WHEN_DOWN, COUNT };
   struct json_member m[COUNT] = {
@@ -74,8 +74,8 @@ static inline bool conf_parse(struct conf *c, struct span text, const char **wro
   return true;
 }
 
-/* A variable as the protocol can carry it: one line, at most 4,096 bytes. NULL where it is not set or is empty;
- * false where it cannot be carried. */
+/* Reads a variable that the protocol can carry: one line, at most 4,096 bytes. NULL if it is not set or is
+ * empty; false if it cannot be carried. */
 static inline bool env_line(const char *name, const char **value) {
   const char *text = getenv(name);
   *value = text && *text ? text : NULL;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* egress-gate: a CNI plugin (https://www.cni.dev/docs/spec/, 0.3.0 to 1.1.0), chained behind those that make the pod's
- * network. It asks the agent of the node over a unix socket and lets the pod start when its egress policy is in force
- * on its interface: so the first packet of the pod is judged. It changes nothing: its result is the previous one.
+/* egress-gate: a CNI plugin (https://www.cni.dev/docs/spec/, 0.3.0 to 1.1.0), chained after the plugins that
+ * make the pod's network. It asks the node's agent over a unix socket, and lets the pod start when the pod's
+ * egress policy is in force on its interface. Without it, the first packets of a pod could leave before they
+ * are judged. It changes nothing: its result is the previous plugin's.
  *
- *   {"type": "egress-gate", "socket": "/run/egress-agent/gate.sock", "timeoutSeconds": 10, "whenAgentDown": "closed"}
+ *   {"type": "egress-gate", "socket": "/run/egress-agent/gate.sock",
+ *    "timeoutSeconds": 10, "whenAgentDown": "closed"}
  *
- * When the agent refuses, is not there, or does not answer in time, "open" lets the pod start all the same and
- * "closed" fails, upon which kubelet tries again. All is bounded: no heap, 1 MiB of input, one deadline. */
+ * If the agent refuses, does not run, or does not answer in time, "open" lets the pod start nevertheless, and
+ * "closed" fails, and kubelet tries again. Everything is bounded: no heap, 1 MiB of input, one deadline. */
 #include <signal.h>
 #include "ask.h"
 
@@ -39,7 +41,7 @@ static bool write_all(int fd, const char *p, size_t n) {
   return true;
 }
 
-/* A JSON string with its quotes, cut where the buffer ends; the number of bytes. */
+/* Writes a JSON string with its quotes, cut where the buffer ends; returns the number of bytes. */
 static size_t quoted(const char *text, char *out, size_t size) {
   size_t n = 0;
   out[n++] = '"';
@@ -51,7 +53,7 @@ static size_t quoted(const char *text, char *out, size_t size) {
     else
       out[n++] = (char)c;
   }
-  /* No half of a character at the end. */
+  /* Do not cut within a character. */
   while (*text && n > 1 && ((unsigned char)*text & 0xc0) == 0x80)
     text--, n--;
   out[n++] = '"';
@@ -59,7 +61,7 @@ static size_t quoted(const char *text, char *out, size_t size) {
   return n;
 }
 
-/* The error object of the specification on standard output; the exit status. */
+/* Writes the error object of the CNI specification to standard output; returns the exit status. */
 static int fail(int code, const char *message, const char *details) {
   char msg[3 * ANSWER_MAX], more[ANSWER_MAX];
   static char out[sizeof(msg) + sizeof(more) + 128];
@@ -72,7 +74,7 @@ static int fail(int code, const char *message, const char *details) {
   return 1;
 }
 
-/* Reads standard input to its end. NULL, or what went wrong. */
+/* Reads standard input to its end. Returns NULL, or what went wrong. */
 static const char *read_input(struct span *text, int64_t deadline) {
   *text = (struct span){.p = input};
   while (text->n <= CONF_MAX) {
@@ -98,7 +100,7 @@ static int not_chained(void) {
               "it makes no network itself: put it last in the \"plugins\" of a .conflist");
 }
 
-/* Reads the configuration and says so where it cannot; true where there is one. */
+/* Reads the configuration. If it cannot, it writes the error, sets `status` and returns false. */
 static bool read_conf(int64_t start, int *status, const char **wrong) {
   struct span text;
   const char *trouble = read_input(&text, start + INPUT_MS);
@@ -140,7 +142,7 @@ static int add(int64_t start) {
             : "this is tried again; see whether the egress-agent of this node runs. With whenAgentDown "
               "\"open\", pods start without it");
   }
-  /* The container may start: what it sends before the agent comes is not judged. Whoever reads the log must see it. */
+  /* The container starts, and what it sends before the agent runs is not judged. The log must say so. */
   static char log[sizeof(message) + 512];
   for (char *p = message; *p; p++)
     if ((unsigned char)*p < 0x20) *p = ' ';
@@ -150,7 +152,8 @@ static int add(int64_t start) {
   return pass();
 }
 
-/* The agent is told, if it is there; nothing depends on it. A pod must always be able to go. */
+/* Tells the agent that a pod is removed, if the agent runs. Always succeeds: a pod must always be
+ * removable. */
 static int del(int64_t start) {
   const char *wrong;
   char reason[ANSWER_MAX];
@@ -172,13 +175,13 @@ static int check(int64_t start) {
   return conf.prev_result.p ? 0 : not_chained();
 }
 
-/* Versions before 0.3.0 have no chains in the specification, but the runtimes make them, and nothing here depends on
- * the shape of a result. */
+/* Versions before 0.3.0 have no chains in the specification, but the runtimes make them, and nothing here
+ * depends on the shape of a result. */
 static int version(int64_t start) {
   struct span text;
   const char *wrong;
   char out[256];
-  /* By hand, at a terminal, there is no configuration to wait for. */
+  /* At a terminal there is no configuration to wait for. */
   bool read = !isatty(STDIN_FILENO) && !read_input(&text, start + DEL_MS) && conf_parse(&conf, text, &wrong);
   int n = snprintf(out, sizeof(out),
                    "{\"cniVersion\":\"%s\",\"supportedVersions\":"
@@ -196,7 +199,7 @@ int main(void) {
   if (strcmp(command, "DEL") == 0) return del(start);
   if (strcmp(command, "CHECK") == 0) return check(start);
   if (strcmp(command, "VERSION") == 0) return version(start);
-  /* Nothing is kept that could be collected; and a node is ready without the agent. */
+  /* The plugin keeps nothing to collect (GC), and the node is ready without the agent (STATUS). */
   if (strcmp(command, "GC") == 0 || strcmp(command, "STATUS") == 0) return 0;
   return fail(CNI_ENVIRONMENT, "CNI_COMMAND is none of ADD, DEL, CHECK, GC, STATUS, VERSION",
               "egress-gate is a CNI plugin: container runtimes start it");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A scanner of JSON (RFC 8259) that keeps nothing: it finds where the members of an object begin and end. Reads only
- * [p, end), needs no terminating NUL and no heap. Strict, so that what it accepts means the same to everybody else;
- * only the validity of UTF-8 is left to those who show the text. */
+/* A scanner of JSON (RFC 8259): it finds where the members of an object begin and end, and copies nothing. It
+ * reads only [p, end), and needs no terminating NUL and no heap. It is strict, so that what it accepts means
+ * the same to every other parser; the validity of UTF-8 is left to those who display the text. */
 #ifndef GATE_JSON_H
 #define GATE_JSON_H
 
@@ -10,10 +10,10 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Of objects and arrays in each other. The stack is bounded by it. */
+/* The deepest nesting of objects and arrays. It bounds the stack. */
 enum { JSON_DEPTH = 128 };
 
-/* A piece of the text; p is NULL where there is none. */
+/* A piece of the text; p is NULL if there is none. */
 struct span {
   const char *p;
   size_t n;
@@ -30,7 +30,7 @@ static inline void json_space(struct json *j) {
     j->p++;
 }
 
-/* Takes one character if it is the next. */
+/* Consumes one character if it is the next one. */
 static inline bool json_take(struct json *j, char c) {
   if (j->p == j->end || *j->p != c) return false;
   j->p++;
@@ -62,7 +62,7 @@ static inline bool json_number(struct json *j) {
   return true;
 }
 
-/* Four hexadecimal digits; -1 where they are not. */
+/* The value of four hexadecimal digits; -1 if they are not all there. */
 static inline int32_t json_hex4(const char *p, const char *end) {
   int32_t value = 0;
   if (end - p < 4) return -1;
@@ -101,7 +101,7 @@ static inline bool json_string(struct json *j) {
 
 static inline bool json_value(struct json *j);
 
-/* The inside of an object (close is '}') or an array (']'), after its opening bracket. */
+/* Scans the content of an object (close is '}') or an array (']'), after its opening bracket. */
 static inline bool json_items(struct json *j, char close) {
   json_space(j);
   if (json_take(j, close)) return true;
@@ -120,7 +120,7 @@ static inline bool json_items(struct json *j, char close) {
   }
 }
 
-/* Goes over one value. */
+/* Scans one value. */
 static inline bool json_value(struct json *j) {
   if (j->p == j->end) return false;
   switch (*j->p) {
@@ -146,7 +146,7 @@ static inline bool json_value(struct json *j) {
   }
 }
 
-/* One code point as UTF-8; the number of bytes. */
+/* Writes one code point as UTF-8; returns the number of bytes. */
 static inline size_t json_utf8(uint32_t c, char out[4]) {
   if (c < 0x80) {
     out[0] = (char)c;
@@ -159,8 +159,8 @@ static inline size_t json_utf8(uint32_t c, char out[4]) {
   return n;
 }
 
-/* The text of a string that json_string has accepted, with its quotes, into out, with a NUL behind it. False where the
- * value is no string, does not fit, or holds a NUL itself. */
+/* Copies the text of a string that json_string has accepted, with its quotes, to `out`, and ends it with a
+ * NUL. False if the value is no string, does not fit, or contains a NUL itself. */
 static inline bool json_text(struct span value, char *out, size_t size) {
   if (value.p == NULL || value.n < 2 || *value.p != '"') return false;
   const char *p = value.p + 1, *end = value.p + value.n - 1;
@@ -195,14 +195,14 @@ static inline bool json_text(struct span value, char *out, size_t size) {
   return true;
 }
 
-/* A member that is looked for: its name, and what was found. */
+/* A wanted member: its name, and its value if it was found. */
 struct json_member {
   const char *name;
   struct span value;
 };
 
-/* Goes over a whole text, which must be one object, and notes where the values of the wanted members stand. Of two
- * members of one name the last counts, as for Go and JavaScript. */
+/* Scans a whole text, which must be one object, and notes the values of the wanted members. If a name comes
+ * twice, the last one counts, as in Go and JavaScript. */
 static inline bool json_object(struct span text, struct json_member *wanted, size_t count) {
   struct json j = {.p = text.p, .end = text.p + text.n, .depth = 1};
   char key[32];

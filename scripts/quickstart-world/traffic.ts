@@ -14,7 +14,7 @@ function target(text: string): { host: string; port: number } {
   return { host: text.slice(0, at), port: Number(text.slice(at + 1)) };
 }
 
-/** Connects, says a line, waits for its echo; gives up after 300 ms. The agent's log tells what became of it. */
+/** Connects, sends a line, and waits for its echo, for 300 ms at most. egressctl shows the verdict. */
 function call(to: { host: string; port: number }): Promise<void> {
   return new Promise((resolve) => {
     const socket = connect(to, () => socket.write('hello\n'));

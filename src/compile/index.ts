@@ -1,29 +1,36 @@
 /**
- * compile(): IR and Snapshot → Image. What it returns depends on these alone; what it remembers only saves work:
- * an event costs as much as it changes, not as much as the cluster is large.
+ * compile(): translates IR and Snapshot to an Image. The result depends on these two alone. What the compiler remembers
+ * only saves work: an event costs as much as it changes, independently of the cluster's size.
  *
  * 1. For each local pod, the policies that select it, tier by tier      (select.ts)
- * 2. The same list of policies is the same set: built once              (sets.ts)
- * 3. The addresses that belong to the atoms of the sets in force        (world.ts, members.ts)
- * 4. Disjoint destination classes: CIDR blocks, single addresses above  (blocks.ts, destinations.ts)
+ * 2. The policy set of each list of policies, built once per list       (sets.ts)
+ * 3. The addresses that belong to the atoms of the sets in force        (atoms/)
+ * 4. Disjoint destination classes: CIDR blocks, single addresses above  (destinations/)
  * 5. Services as one backend for each kind of backend                   (services.ts)
+ * 6. The nodes' addresses, and the tunnels that nodes unwrap            (nodes.ts)
  */
-import type { Ir, IrPolicy, RuleRef } from '../ir/types.js';
+import { sameList } from '../identity/unchanged.js';
+import type { Ir, IrPolicy } from '../ir/types.js';
 import type { Snapshot } from '../identity/snapshot.js';
 import { NODE_SENDER } from '../ir/sender.js';
-import type { Image, PolicySet } from '../image/types.js';
-import type { Atom } from './atoms.js';
-import { DestinationTable } from './destinations.js';
-import { Members } from './members.js';
+import { tunnelTable } from '../net/tunnels.js';
+import { SetFault } from '../image/fault.js';
+import { type Ids, PLAIN_IDS } from '../ids.js';
+import type { Image, Refusal } from '../image/types.js';
+import { formatPolicy } from '../ir/names.js';
+import { DestinationTable } from './destinations/destinations.js';
+import { Members } from './atoms/members.js';
+import { NodeTable } from './nodes.js';
 import { Selector } from './select.js';
 import { ServiceTable } from './services.js';
-import { type BuiltSet, buildSet, type Selection } from './sets.js';
-import { World, type WorldChanges } from './world.js';
+import { type BuiltSet, type Refused, type Selection, SetBuilder } from './sets.js';
+import { NOTHING, type Sum, summed } from './sum.js';
+import { World, type WorldChanges } from './atoms/world.js';
 
 const numbers = new WeakMap<object, number>();
 let nextNumber = 1;
 
-/** Dialects keep the identity of what is unchanged. */
+/** A number for a policy object. Dialects return the same object for an unchanged policy. */
 function numberOf(it: IrPolicy): number {
   let n = numbers.get(it);
   if (n === undefined) numbers.set(it, (n = nextNumber++));
@@ -32,7 +39,7 @@ function numberOf(it: IrPolicy): number {
 
 const keys = new WeakMap<readonly Selection[], string>();
 
-/** Names a list of policies, with what their tiers add: the same list, the same text. */
+/** A key of a list of policies together with the defaults of their tiers: the same list has the same key. */
 function keyOf(selections: readonly Selection[]): string {
   let key = keys.get(selections);
   if (key === undefined) {
@@ -46,94 +53,189 @@ function keyOf(selections: readonly Selection[]): string {
   return key;
 }
 
-/** A pod that starts where a policy may isolate it: nothing passes until it is known which pod it is. */
-const NOT_KNOWN_YET: readonly Selection[] = [
-  {
+/** A set that denies everything. Its id is reserved, below all ids of contents, so no other set can have it. */
+function closedSet(id: number, kind: string): BuiltSet {
+  const selection: Selection = {
     tier: { name: 'start', order: 0, policies: [], defaultAction: 'deny' },
     policies: [
       {
-        ref: { dialect: 'egress-agent', kind: 'Starting', name: 'pod' },
+        ref: { dialect: 'egress-agent', kind, name: 'pod' },
         subject: { namespaces: { names: [] }, pods: { op: 'true' } },
         rules: [],
         staged: false,
       },
     ],
-  },
-];
-
-/** What the sets in force amount to; the same object while they are the same. */
-interface Sum {
-  readonly built: readonly BuiltSet[];
-  readonly sets: ReadonlyMap<number, PolicySet>;
-  readonly rules: ReadonlyMap<number, RuleRef>;
-  readonly atoms: readonly Atom[];
-  readonly predicates: ReadonlyMap<number, Atom>;
+  };
+  return new SetBuilder({ of: () => id }).build([selection], new World()) as BuiltSet;
 }
 
-/** Which set each local pod has: the same object while nothing that decides it has changed. */
+/** For a pod if none of its sets can be in force, not even the defaults of its tiers. */
+const REFUSED = closedSet(1, 'Refused');
+/** For an interface until its owner is known. */
+const STARTING = closedSet(2, 'Starting');
+/** For interfaces that are closed, by reason (agent/endpoints/resolver.ts). */
+const CLOSED: ReadonlyMap<string, BuiltSet> = new Map([
+  ['starting', STARTING],
+  ['conflict', closedSet(3, 'Conflict')],
+  ['orphaned', closedSet(4, 'Orphaned')],
+]);
+
+/** The set of a closed interface. @param key `(why)/interface` */
+function closedAs(key: string): BuiltSet {
+  return CLOSED.get(/^\((.*?)\)/.exec(key)?.[1] ?? '') ?? STARTING;
+}
+
+/** Maximum number of policies that are listed in the message about a refused set. */
+const NAMED = 3;
+
+/** The choice of sets for the local pods; the same object while nothing that decides it has changed. */
 interface Chosen {
   readonly ir: Ir;
   readonly local: readonly string[];
   readonly closed: readonly string[];
   readonly keys: ReadonlySet<string>;
   readonly endpoints: ReadonlyMap<string, number>;
-  readonly refused: ReadonlyMap<string, string>;
+  readonly refused: Image['refused'];
+  /** The selections of each pod. If its set is refused: its last complete selections. */
+  readonly complete: ReadonlyMap<string, readonly Selection[]>;
 }
 
-/** Remembers between compilations, also what a refused pod had before. */
+/** A set with the selections that it was built from. */
+interface Keyed extends BuiltSet {
+  readonly key: string;
+  readonly selections: readonly Selection[];
+}
+
+/** Compiles Images. Between compilations it remembers tables, and the last complete sets of refused pods. */
 export class Compiler {
-  private readonly selector = new Selector();
-  private tables = makeTables();
-  private sets = new Map<string, BuiltSet>();
-  private sum: Sum = summed([]);
-  private chosen: Chosen | undefined;
-  private readonly lastComplete = new Map<string, readonly Selection[]>();
+  readonly #ids: Ids;
+  readonly #builder: SetBuilder;
+  readonly #selector = new Selector();
+  #tables: ReturnType<typeof makeTables>;
+  #sets = new Map<string, Keyed>();
+  #sum: Sum = NOTHING;
+  #chosen: Chosen | undefined;
+  /** The choice of the last Image. It is assumed to be in force unless refuse() is called. */
+  #offered: Chosen | undefined;
+  #lastComplete: Chosen['complete'] = new Map();
+  #inForce: readonly BuiltSet[] = [];
+  /** Sets that are left out, by the key of their selections, with the reasons. */
+  readonly #faults = new Map<string, string>();
+
+  /** @param ids makes the ids under which the kernel knows sets, classes and rules */
+  constructor(ids: Ids = PLAIN_IDS) {
+    this.#ids = ids;
+    this.#builder = new SetBuilder(ids);
+    this.#tables = makeTables(ids);
+  }
 
   /**
-   * @param local `namespace/name` of the pods that this node enforces, and NODE_SENDER where it enforces its own
-   * @param closed endpoints whose pod is not known yet, and that may reach nothing until it is
-   * @throws AgentError HASH_COLLISION, TOO_LARGE
+   * Compiles an Image. Sets that cannot be in force are listed in `refused` with their pods; all others are in force.
+   * @param local `namespace/name` of the pods that this node enforces, and NODE_SENDER if it enforces its own traffic
+   * @param closed `(why)/interface` of endpoints that may reach nothing, because no pod or several pods claim them
    */
   compile(ir: Ir, snapshot: Snapshot, local: readonly string[], closed: readonly string[] = []): Image {
-    try {
-      return this.update(ir, snapshot, local, closed);
-    } catch (e) {
-      // Some tables have taken the change over, others have not: the next compilation begins from nothing.
-      this.tables = makeTables();
-      this.sets = new Map();
-      this.chosen = undefined;
-      throw e;
+    this.#takeOver();
+    for (;;) {
+      try {
+        const image = this.#update(ir, snapshot, local, closed);
+        this.#offered = this.#chosen;
+        return image;
+      } catch (e) {
+        // The tables may have taken the change over only partly, so the next compilation starts from scratch.
+        this.#tables = makeTables(this.#ids);
+        this.#sets = new Map();
+        this.#chosen = undefined;
+        if (!(e instanceof SetFault) || !this.#leaveOut(e)) throw e;
+      }
     }
   }
 
-  private update(ir: Ir, snapshot: Snapshot, local: readonly string[], closed: readonly string[]): Image {
-    const { world, members, destinations, services } = this.tables;
+  /**
+   * Reports that the last Image cannot be put in force. The next one leaves out the set that caused the fault. @returns
+   * whether there is such a set
+   */
+  refuse(fault: SetFault): boolean {
+    this.#offered = undefined;
+    this.#chosen = undefined;
+    return this.#leaveOut(fault);
+  }
+
+  /** Makes the next compilation try the sets again that were left out. @returns whether there are any */
+  retry(): boolean {
+    if (this.#faults.size === 0) return false;
+    this.#faults.clear();
+    this.#chosen = undefined;
+    return true;
+  }
+
+  /** Records that the last Image is in force. */
+  #takeOver(): void {
+    if (!this.#offered) return;
+    this.#lastComplete = this.#offered.complete;
+    this.#inForce = this.#sum.built;
+    this.#offered = undefined;
+  }
+
+  /** Leaves out one of the sets that cause a fault: the newest one, or the first one named. */
+  #leaveOut({ blamed, message, hint }: SetFault): boolean {
+    const built = this.#keyed();
+    let found: Keyed | undefined;
+    if ('sets' in blamed) {
+      for (const id of blamed.sets) found ??= built.find(({ set }) => set.id === id);
+    } else {
+      const [one, other] = blamed.classes.map((atoms) => new Set(atoms)) as [Set<string>, Set<string>];
+      const having = built.filter(({ atoms }) => atoms.some(({ id }) => one.has(id) !== other.has(id)));
+      const old = new Set(this.#inForce.map((one) => ('key' in one ? one.key : undefined)));
+      found = having.findLast(({ key }) => !old.has(key)) ?? having.at(-1);
+    }
+    if (!found) return false;
+    this.#fault(found, hint === undefined ? message : `${message} — ${hint}`);
+    return true;
+  }
+
+  #fault({ key, selections }: Keyed, why: string): void {
+    const policies = selections.flatMap((s) => s.policies.map((p) => formatPolicy(p.ref)));
+    const more = policies.length > NAMED ? ` and ${policies.length - NAMED} more` : '';
+    this.#faults.set(key, `${policies.slice(0, NAMED).join(', ')}${more}: ${why}`);
+  }
+
+  /** The sets of the last choice that were built from policies. */
+  #keyed(): readonly Keyed[] {
+    return this.#sum.built.filter((one): one is Keyed => 'key' in one);
+  }
+
+  #update(ir: Ir, snapshot: Snapshot, local: readonly string[], closed: readonly string[]): Image {
+    const { world, members, destinations, services, nodes } = this.#tables;
     const changes = world.update(snapshot);
-    const before = this.chosen;
-    const { endpoints, refused } = this.choose(ir, snapshot, local, closed, changes);
-    const same = this.chosen === before;
-    const touched = members.update(world, changes, this.sum.predicates);
-    const { swept, ...moved } = destinations.update(this.sum.atoms, members, touched);
+    const before = this.#chosen;
+    const { endpoints, refused } = this.#choose(ir, snapshot, local, closed, changes);
+    const same = this.#chosen === before;
+    const touched = members.update(world, changes, this.#sum.predicates);
+    const { swept, ...moved } = destinations.update(this.#sum.atoms, members, touched);
     const classOf = (ip: string) => destinations.classOf(ip);
+    const places = { nodes: nodes.update(snapshot, changes.nodes), tunnels: tunnelTable(snapshot.tunnels) };
     return {
-      sets: this.sum.sets,
-      rules: this.sum.rules,
+      sets: this.#sum.sets,
+      rules: this.#sum.rules,
       ...swept,
-      services: services.update({ snapshot, classOf, ...moved, local, moved: !same || changes.nodes }),
+      services: services.update({ snapshot, classOf, ...moved, local, moved: !same || changes.nodes, ...places }),
+      refusedServices: services.refused,
+      ...places,
       endpoints,
       refused,
     };
   }
 
-  /** The sets of the local pods; of all of them together, this.sum. */
-  private choose(
+  /** Chooses the sets of the local pods, and sums them up in this.sum. */
+  #choose(
     ir: Ir,
     snapshot: Snapshot,
     local: readonly string[],
     closed: readonly string[],
     changes: WorldChanges,
   ): Chosen {
-    const last = this.chosen;
+    const last = this.#chosen;
     const holds =
       last?.ir === ir &&
       sameList(last.local, local) &&
@@ -143,109 +245,116 @@ export class Compiler {
       !(changes.nodes && last.keys.has(NODE_SENDER)) &&
       !changes.pods.some((key) => last.keys.has(key));
     if (holds) return last;
-    const endpoints = new Map<string, number>();
-    const refused = new Map<string, string>();
-    const kept = new Map<string, BuiltSet>();
-    const used = new Set<BuiltSet>();
-    for (const [key, selections] of this.selector.select(ir, snapshot, [...local].sort())) {
-      if (selections.length === 0) {
-        endpoints.set(key, 0);
-        this.lastComplete.set(key, selections);
+    const selected = this.#selector.select(ir, snapshot, [...local].sort());
+    const kept = new Map<string, Keyed>();
+    const requested = new Set<string>();
+    const build = (selections: readonly Selection[]) => {
+      if (this.#faults.size > 0) requested.add(keyOf(selections));
+      return this.#build(selections, kept, changes);
+    };
+    for (;;) {
+      const { used, ...choice } = this.#draft(selected, closed, build);
+      const sum = sameList(used, this.#sum.built) ? this.#sum : summed(used, this.#sum);
+      if ('clash' in sum) {
+        this.#fault(sum.clash as Keyed, sum.why);
         continue;
       }
-      const wanted = this.build(selections, kept, changes);
-      let built: BuiltSet | undefined;
-      if ('refused' in wanted) {
-        refused.set(key, wanted.refused);
-        built = this.fallback(key, selections, kept, changes);
-      } else {
-        this.lastComplete.set(key, selections);
-        built = wanted;
-      }
+      this.#sum = sum;
+      this.#sets = kept;
+      for (const key of this.#faults.keys()) if (!requested.has(key)) this.#faults.delete(key);
+      this.#chosen = { ir, local: [...local], closed: [...closed], keys: new Set(local), ...choice };
+      return this.#chosen;
+    }
+  }
+
+  /** A first choice of the set for each sender. */
+  #draft(
+    selected: ReadonlyMap<string, readonly Selection[]>,
+    closed: readonly string[],
+    build: (selections: readonly Selection[]) => Keyed | Refused,
+  ): Pick<Chosen, 'endpoints' | 'refused' | 'complete'> & { used: readonly BuiltSet[] } {
+    const endpoints = new Map<string, number>();
+    const refused = new Map<string, Refusal>();
+    const complete = new Map<string, readonly Selection[]>();
+    const used = new Set<BuiltSet>();
+    for (const [key, selections] of selected) {
+      let built: BuiltSet | Refused | undefined = selections.length === 0 ? undefined : build(selections);
+      if (built && 'refused' in built) {
+        const policies = selections.flatMap((s) => s.policies.map((p) => p.ref));
+        refused.set(key, { reason: built.refused, policies });
+        built = this.#fallback(key, selections, build);
+        const last = this.#lastComplete.get(key);
+        if (last) complete.set(key, last);
+      } else complete.set(key, selections);
       endpoints.set(key, built?.set.id ?? 0);
       if (built) used.add(built);
     }
     for (const key of closed) {
-      const built = this.build(NOT_KNOWN_YET, kept, changes);
-      if ('refused' in built) continue;
+      const built = closedAs(key);
       endpoints.set(key, built.set.id);
       used.add(built);
     }
-    this.sets = kept;
-    for (const key of this.lastComplete.keys()) if (!endpoints.has(key)) this.lastComplete.delete(key);
-    const built = [...used];
-    if (!sameList(built, this.sum.built)) this.sum = summed(built);
-    this.chosen = { ir, local: [...local], closed: [...closed], keys: new Set(local), endpoints, refused };
-    return this.chosen;
+    return { endpoints, refused, complete, used: [...used] };
   }
 
-  private build(
-    selections: readonly Selection[],
-    kept: Map<string, BuiltSet>,
-    changes: WorldChanges,
-  ): BuiltSet | { refused: string } {
+  #build(selections: readonly Selection[], kept: Map<string, Keyed>, changes: WorldChanges): Keyed | Refused {
     const key = keyOf(selections);
+    const fault = this.#faults.get(key);
+    if (fault !== undefined) return { refused: fault };
     const now = kept.get(key);
     if (now) return now;
-    const before = this.sets.get(key);
+    const before = this.#sets.get(key);
     if (before && !before.portNames.some((name) => changes.portNames.has(name))) {
       kept.set(key, before);
       return before;
     }
-    const built = buildSet(selections, this.tables.world);
-    if (!('refused' in built)) kept.set(key, built);
-    return built;
+    const built = this.#builder.build(selections, this.#tables.world);
+    if ('refused' in built) return built;
+    const keyed = { ...built, key, selections };
+    kept.set(key, keyed);
+    return keyed;
   }
 
-  /** The last complete set; for a pod that never had one, the tiers' defaults alone: closed, not open. */
-  private fallback(
+  /**
+   * The last complete set (undefined if no policy selected the pod). For a pod that never had one, the set with only
+   * the tiers' defaults, so that the pod is closed instead of open.
+   */
+  #fallback(
     key: string,
     selections: readonly Selection[],
-    kept: Map<string, BuiltSet>,
-    changes: WorldChanges,
+    build: (selections: readonly Selection[]) => Keyed | Refused,
   ): BuiltSet | undefined {
-    const last = this.lastComplete.get(key);
-    const closed = selections.map((s) => ({
+    const last = this.#lastComplete.get(key);
+    for (const candidate of last ? [last, defaultsOf(selections)] : [defaultsOf(selections)]) {
+      if (candidate.length === 0) return undefined;
+      const built = build(candidate);
+      if (!('refused' in built)) return built;
+    }
+    return REFUSED;
+  }
+}
+
+const defaults = new WeakMap<readonly Selection[], readonly Selection[]>();
+
+/** The selections without the rules that users wrote. */
+function defaultsOf(selections: readonly Selection[]): readonly Selection[] {
+  let found = defaults.get(selections);
+  if (!found) {
+    found = selections.map((s) => ({
       tier: s.tier,
       policies: s.policies.slice(0, 1).map((p) => ({ ...p, rules: [] })),
     }));
-    for (const candidate of last ? [last, closed] : [closed]) {
-      if (candidate.length === 0) return undefined;
-      const built = this.build(candidate, kept, changes);
-      if (!('refused' in built)) return built;
-    }
-    return undefined;
+    defaults.set(selections, found);
   }
+  return found;
 }
 
-function sameList<T>(a: readonly T[], b: readonly T[]): boolean {
-  return a === b || (a.length === b.length && a.every((x, i) => x === b[i]));
-}
-
-function makeTables() {
+function makeTables(ids: Ids) {
   return {
     world: new World(),
     members: new Members(),
-    destinations: new DestinationTable(),
+    destinations: new DestinationTable(ids),
     services: new ServiceTable(),
-  };
-}
-
-function summed(built: readonly BuiltSet[]): Sum {
-  const sets = new Map<number, PolicySet>();
-  const rules = new Map<number, RuleRef>();
-  const atoms = new Map<number, Atom>();
-  for (const { set, refs, atoms: own } of built) {
-    sets.set(set.id, set);
-    for (const [id, ref] of refs) rules.set(id, ref);
-    for (const atom of own) atoms.set(atom.id, atom);
-  }
-  const sorted = [...atoms.values()].sort((a, b) => a.id - b.id);
-  return {
-    built,
-    sets,
-    rules,
-    atoms: sorted,
-    predicates: new Map(sorted.filter((a) => a.select).map((a) => [a.id, a])),
+    nodes: new NodeTable(),
   };
 }

@@ -1,23 +1,23 @@
 /**
- * Which policies select a pod: looked up by its namespace, remembered while nothing that decides it has changed. A tier with one
- * other policy costs the pods of that policy's namespaces.
+ * Finds the policies that select a pod: by namespace, and cached while nothing relevant has changed. A changed policy
+ * in a tier costs work only for the pods of that policy's namespaces.
  */
 import type { Namespace, Pod, Snapshot } from '../identity/snapshot.js';
-import { Unchanged } from '../identity/unchanged.js';
+import { sameList, Unchanged } from '../identity/unchanged.js';
 import { governs, isNode, NODE_SENDER, senderOf } from '../ir/sender.js';
 import type { Ir, IrPolicy, Tier } from '../ir/types.js';
 import type { Selection } from './sets.js';
 
 interface Placed {
   readonly policy: IrPolicy;
-  /** Its place in the tier. */
+  /** Position in the tier. */
   at: number;
 }
 
-/** What of a tier concerned a pod, and when that was found. */
+/** The cached selection of a tier for a pod, and the round in which it was computed. */
 interface Found {
   readonly round: number;
-  /** undefined: none of its policies selects the pod. */
+  /** undefined: none of the tier's policies selects the pod. */
   readonly selection: Selection | undefined;
 }
 
@@ -28,49 +28,53 @@ interface Remembered {
   readonly selections: readonly Selection[];
 }
 
-/** Policies that came into a tier and left it, in one round. */
+/** The policies that were added to a tier and removed from it in one round. */
 interface Step {
   readonly round: number;
-  readonly came: readonly IrPolicy[];
-  readonly left: ReadonlySet<IrPolicy>;
+  readonly added: readonly IrPolicy[];
+  readonly removed: ReadonlySet<IrPolicy>;
 }
 
-/** Steps that are remembered, and policies in one of them: beyond that all candidates are asked again. */
+/** Maximum number of remembered steps, and of policies in one step. Beyond it, all candidates are evaluated again. */
 const STEPS = 8;
 const FEW = 16;
 
 const NONE: readonly IrPolicy[] = [];
 
+/** Selects policies for senders, with a cache. */
 export class Selector {
-  /** By what makes two tiers the same one. */
-  private tiers = new Map<string, TierIndex>();
-  private remembered = new Map<string, Remembered>();
-  private round = 0;
+  /** By the properties that identify a tier. */
+  #tiers = new Map<string, TierIndex>();
+  #remembered = new Map<string, Remembered>();
+  #round = 0;
 
-  /** Selections of the local pods, or of the node (NODE_SENDER), in the order of `keys`; pods that the snapshot does not have are left out. */
+  /**
+   * The selections of the local pods, or of the node (NODE_SENDER), in the order of `keys`. Pods that are not in the
+   * snapshot are omitted.
+   */
   select(ir: Ir, snapshot: Snapshot, keys: readonly string[]): Map<string, readonly Selection[]> {
-    this.round++;
-    const tiers = this.indexesOf(ir);
+    this.#round++;
+    const tiers = this.#indexesOf(ir);
     const out = new Map<string, readonly Selection[]>();
     const remembered = new Map<string, Remembered>();
     for (const key of keys) {
       const pod = key === NODE_SENDER ? senderOf(snapshot, key) : snapshot.pods.get(key);
       if (!pod) continue;
       const namespace = snapshot.namespaces.get(pod.namespace);
-      const known = this.remembered.get(key);
+      const known = this.#remembered.get(key);
       const same = known?.pod === pod && known.namespace === namespace ? known : undefined;
       const byTier = new Map<TierIndex, Found>();
-      for (const tier of tiers) byTier.set(tier, this.find(tier, pod, snapshot, same?.byTier.get(tier)));
+      for (const tier of tiers) byTier.set(tier, this.#find(tier, pod, snapshot, same?.byTier.get(tier)));
       const now = [...byTier.values()].flatMap(({ selection }) => selection ?? []);
       const selections = same && sameList(same.selections, now) ? same.selections : now;
       remembered.set(key, { pod, namespace, byTier, selections });
       out.set(key, selections);
     }
-    this.remembered = remembered;
+    this.#remembered = remembered;
     return out;
   }
 
-  private find(tier: TierIndex, pod: Pod, snapshot: Snapshot, before: Found | undefined): Found {
+  #find(tier: TierIndex, pod: Pod, snapshot: Snapshot, before: Found | undefined): Found {
     if (before && tier.changedFor(pod.namespace) <= before.round) return before;
     const old = before?.selection;
     const selects = (policy: IrPolicy) => governs(policy, pod, snapshot);
@@ -79,63 +83,66 @@ export class Selector {
       tier.candidates(pod).filter(selects);
     const same = old ? sameList(old.policies, policies) : before && policies.length === 0;
     const selection = same ? old : policies.length > 0 ? { tier: tier.head, policies } : undefined;
-    return { round: this.round, selection };
+    return { round: this.#round, selection };
   }
 
-  private indexesOf(ir: Ir): TierIndex[] {
+  #indexesOf(ir: Ir): TierIndex[] {
     const tiers = new Map<string, TierIndex>();
     for (const tier of ir.tiers) {
       const key = JSON.stringify([tier.name, tier.order, tier.defaultAction]);
-      // A tier may stand there twice under one name: each is one by itself.
-      const index = (tiers.has(key) ? undefined : this.tiers.get(key)) ?? new TierIndex(tier);
-      index.take(tier.policies, this.round);
+      // The same tier may occur twice under one name; each occurrence has its own index.
+      const index = (tiers.has(key) ? undefined : this.#tiers.get(key)) ?? new TierIndex(tier);
+      index.take(tier.policies, this.#round);
       tiers.set(tiers.has(key) ? `${key}${tiers.size}` : key, index);
     }
-    this.tiers = tiers;
+    this.#tiers = tiers;
     return [...tiers.values()];
   }
 }
 
-/** The policies of a tier by the namespaces that they name, kept up to date by what changed. */
+/** Index of a tier's policies by the namespaces that they name, updated incrementally. */
 class TierIndex {
-  /** The tier without its policies: it outlives them. */
+  /** The tier without its policies, which change more often. */
   readonly head: Tier;
-  private policies: readonly IrPolicy[] = [];
-  private placed: Placed[] = [];
+  #policies: readonly IrPolicy[] = [];
+  #placed: Placed[] = [];
   /** Policies whose subject names namespaces. */
-  private readonly byNamespace = new Map<string, Set<Placed>>();
-  /** Those that select namespaces by label. */
-  private readonly others = new Set<Placed>();
-  /** Those that are about nodes. */
-  private readonly nodes = new Set<Placed>();
-  /** When policies that name a namespace changed last; of those that name none, `changed`. */
-  private readonly changes = new Map<string, number>();
-  private changed = 0;
-  private readonly byPolicy = new Map<IrPolicy, Placed>();
-  private steps: readonly Step[] = [];
-  /** Of rounds after this one each step is remembered. */
-  private known = 0;
+  readonly #byNamespace = new Map<string, Set<Placed>>();
+  /** Policies that select namespaces by label. */
+  readonly #others = new Set<Placed>();
+  /** Policies that govern nodes. */
+  readonly #nodes = new Set<Placed>();
+  /**
+   * The last round in which policies that name a namespace changed. `changed` is that of policies without namespaces.
+   */
+  readonly #changes = new Map<string, number>();
+  #changed = 0;
+  readonly #byPolicy = new Map<IrPolicy, Placed>();
+  #steps: readonly Step[] = [];
+  /** Steps of all rounds after this one are remembered. */
+  #known = 0;
 
   constructor(tier: Tier) {
     this.head = Object.freeze({ ...tier, policies: [] });
   }
 
-  /** In which round what may select this namespace's pods changed last. */
+  /** The last round in which policies that may select pods of this namespace changed. */
   changedFor(namespace: string): number {
-    return Math.max(this.changed, this.changes.get(namespace) ?? 0);
+    return Math.max(this.#changed, this.#changes.get(namespace) ?? 0);
   }
 
-  /** What may select this sender, in order. */
+  /** The policies that may select this sender, in order. */
   candidates(sender: Pod): IrPolicy[] {
     const placed = isNode(sender)
-      ? [...this.nodes]
-      : [...(this.byNamespace.get(sender.namespace) ?? []), ...this.others];
+      ? [...this.#nodes]
+      : [...(this.#byNamespace.get(sender.namespace) ?? []), ...this.#others];
     return placed.sort((a, b) => a.at - b.at).map(({ policy }) => policy);
   }
 
   /**
-   * What selects a sender, by what did in an earlier round and what came and went since; undefined: not remembered.
-   * @param selects asks one policy
+   * The policies that select a sender, derived from an earlier result and the steps since then; undefined if the steps
+   * are no longer remembered.
+   * @param selects evaluates one policy
    */
   since(
     round: number,
@@ -143,72 +150,72 @@ class TierIndex {
     node: boolean,
     selects: (policy: IrPolicy) => boolean,
   ): readonly IrPolicy[] | undefined {
-    if (round < this.known) return undefined;
+    if (round < this.#known) return undefined;
     let policies = before;
-    for (const { round: at, came, left } of this.steps) {
+    for (const { round: at, added, removed } of this.#steps) {
       if (at <= round) continue;
-      const more = came.filter((policy) => node === (policy.nodes !== undefined) && selects(policy));
-      if (more.length > 0 || policies.some((p) => left.has(p)))
-        policies = [...policies.filter((p) => !left.has(p)), ...more];
+      const additional = added.filter((policy) => node === (policy.nodes !== undefined) && selects(policy));
+      if (additional.length > 0 || policies.some((p) => removed.has(p)))
+        policies = [...policies.filter((p) => !removed.has(p)), ...additional];
     }
     if (policies === before) return before;
-    const place = (policy: IrPolicy) => this.byPolicy.get(policy)?.at ?? 0;
+    const place = (policy: IrPolicy) => this.#byPolicy.get(policy)?.at ?? 0;
     return [...policies].sort((a, b) => place(a) - place(b));
   }
 
-  private note(round: number, came: readonly Placed[], left: readonly Placed[]): void {
-    if (came.length + left.length > FEW) {
-      this.steps = [];
-      this.known = round;
+  #note(round: number, added: readonly Placed[], removed: readonly Placed[]): void {
+    if (added.length + removed.length > FEW) {
+      this.#steps = [];
+      this.#known = round;
       return;
     }
-    const step = { round, came: came.map((one) => one.policy), left: new Set(left.map((one) => one.policy)) };
-    if (this.steps.length === STEPS) this.known = (this.steps[0] as Step).round;
-    this.steps = [...this.steps.slice(1 - STEPS), step];
+    const step = { round, added: added.map((one) => one.policy), removed: new Set(removed.map((one) => one.policy)) };
+    if (this.#steps.length === STEPS) this.#known = (this.#steps[0] as Step).round;
+    this.#steps = [...this.#steps.slice(1 - STEPS), step];
   }
 
   take(policies: readonly IrPolicy[], round: number): void {
-    if (policies === this.policies) return;
-    const same = new Unchanged(this.policies, policies);
+    if (policies === this.#policies) return;
+    const same = new Unchanged(this.#policies, policies);
     const added = same.added().map((policy, i): Placed => ({ policy, at: same.common + i }));
-    const removed = this.placed.slice(same.common, same.common + same.removed().length);
-    const placed = [...this.placed.slice(0, same.common), ...added, ...this.placed.slice(same.common + removed.length)];
+    const removed = this.#placed.slice(same.common, same.common + same.removed().length);
+    const placed = [
+      ...this.#placed.slice(0, same.common),
+      ...added,
+      ...this.#placed.slice(same.common + removed.length),
+    ];
     for (const one of removed) {
-      this.byPolicy.delete(one.policy);
-      this.put(one, round, (set) => set.delete(one));
+      this.#byPolicy.delete(one.policy);
+      this.#updateSets(one, round, (set) => set.delete(one));
     }
     for (const one of added) {
-      this.byPolicy.set(one.policy, one);
-      this.put(one, round, (set) => set.add(one));
+      this.#byPolicy.set(one.policy, one);
+      this.#updateSets(one, round, (set) => set.add(one));
     }
-    this.note(round, added, removed);
+    this.#note(round, added, removed);
     if (added.length !== removed.length) placed.forEach((one, at) => (one.at = at));
-    this.placed = placed;
-    this.policies = policies;
+    this.#placed = placed;
+    this.#policies = policies;
   }
 
-  /** Does something to each set that a policy belongs to, and notes when. */
-  private put({ policy }: Placed, round: number, change: (set: Set<Placed>) => void): void {
+  /** Applies a function to each index set that a policy belongs to, and records the round. */
+  #updateSets({ policy }: Placed, round: number, change: (set: Set<Placed>) => void): void {
     if (policy.nodes !== undefined) {
-      change(this.nodes);
+      change(this.#nodes);
       return;
     }
     const match = policy.subject.namespaces;
     if (!('names' in match)) {
-      this.changed = round;
-      change(this.others);
+      this.#changed = round;
+      change(this.#others);
       return;
     }
     for (const name of match.names) {
-      let set = this.byNamespace.get(name);
-      if (!set) this.byNamespace.set(name, (set = new Set()));
+      let set = this.#byNamespace.get(name);
+      if (!set) this.#byNamespace.set(name, (set = new Set()));
       change(set);
-      if (set.size === 0) this.byNamespace.delete(name);
-      this.changes.set(name, round);
+      if (set.size === 0) this.#byNamespace.delete(name);
+      this.#changes.set(name, round);
     }
   }
-}
-
-function sameList<T>(a: readonly T[], b: readonly T[]): boolean {
-  return a.length === b.length && a.every((x, i) => x === b[i]);
 }

@@ -1,149 +1,196 @@
-/** Service addresses: what the packet path needs to judge them before kube-proxy translates them. */
+/** Service addresses: what the packet path needs to judge packets before kube-proxy translates them. */
 import { changedKeys, SharedMap } from '../identity/shared-map.js';
 import type { Service, Snapshot } from '../identity/snapshot.js';
-import type { ImageService } from '../image/types.js';
-import { ownNodeIps } from './world.js';
+import type { Image, ImageBackend, ImageService } from '../image/types.js';
+import { CLAIM, claimOf, claimOrder, DNS_PORT } from '../ir/evaluate.js';
+import { isOnLink, isTunnelled, type TunnelTable } from '../net/tunnels.js';
+import { isBeside } from '../ir/beside.js';
+import { isV6, ServiceBudget } from './service-budget.js';
+import { ownNodeIps } from './atoms/world.js';
 
-/** Kinds of backends that are judged one by one in the kernel (EA_MAX_BACKENDS). */
+/** Maximum number of backend kinds of an entry that the kernel judges (EA_MAX_BACKENDS). */
 export const MAX_BACKENDS = 16;
 
-/** What the kinds of a Service's backends depend on. */
+/** The inputs that determine the kinds of a Service's backends. */
 export interface ServiceWorld {
   readonly snapshot: Snapshot;
   readonly classOf: (ip: string) => number;
-  /** Addresses that may have another class than last time. */
+  /** Addresses whose class may have changed since the last update. */
   readonly touched: ReadonlySet<string>;
-  /** So may those for which this says yes. */
+  /** A predicate for further such addresses. */
   readonly inside?: (ip: string) => boolean;
-  /** Any address may. */
+  /** Whether the class of any address may have changed. */
   readonly all: boolean;
   /** `namespace/name` of the pods that this node enforces. */
   readonly local: readonly string[];
-  /** Local pods, or nodes' addresses, may be other ones than last time. */
+  /** Whether local pods or nodes' addresses may have changed since the last update. */
   readonly moved: boolean;
+  /**
+   * Addresses of nodes: encapsulated packets to them are denied, so nodes are not like other backends of their class.
+   */
+  readonly nodes: Image['nodes'];
+  readonly tunnels: TunnelTable;
+}
+
+/** A Service's claim to an entry. */
+interface Claim {
+  /** Sort key: the lowest rank wins. */
+  readonly rank: string;
+  readonly key: string;
 }
 
 /**
- * One entry for each address and port of each Service that has backends of the address's own family: kube-proxy never
- * translates from one to the other.
- * Backends of one class and port are one kind: no rule can tell them apart, except
- * that a pod always reaches itself, so local pods are kinds of their own. More than
- * MAX_BACKENDS kinds are judged after the translation only.
+ * Makes one entry for each address and port of each Service that has backends of the address's own family, since
+ * kube-proxy never translates from one family to the other.
  *
- * Remembers what it made, and makes anew what depends on something that changed.
+ * Backends with the same class and port are of one kind, because no rule can distinguish them. There are three
+ * exceptions: a local pod is a kind of its own, since a pod always reaches itself; a node is, since encapsulated
+ * packets to it are denied; and a backend on this node is, since no post-DNAT check sees packets to it. An entry with
+ * more than MAX_BACKENDS kinds lists only the backends on this node; the others are judged after the translation.
+ * Services beyond the budget of their namespace (service-budget.ts) have no entry.
+ *
+ * The table remembers its entries and rebuilds only those whose inputs changed.
  */
 export class ServiceTable {
-  private services: Snapshot['services'] = new Map();
-  private localIps: ReadonlySet<string> = new Set();
-  private nodeIps: readonly string[] = [];
-  /** By Service. */
-  private readonly entries = new Map<string, ReadonlyMap<string, ImageService>>();
-  private readonly backendsOf = new Map<string, ReadonlySet<string>>();
+  #services: Snapshot['services'] = new Map();
+  #localIps: ReadonlySet<string> = new Set();
+  #nodes: Image['nodes'] = new Map();
+  #tunnels: TunnelTable = new Map();
+  #nodeIps: readonly string[] = [];
+  #ownNode: Snapshot['ownNode'] = { name: '', ips: [] };
+  /** `ip|port` at which the node itself answers. */
+  #ownDns: ReadonlySet<string> = new Set();
+  /** Entries by Service. */
+  readonly #entries = new Map<string, ReadonlyMap<string, ImageService>>();
+  readonly #backendsOf = new Map<string, ReadonlySet<string>>();
   /** Services by the address of a backend. */
-  private readonly behind = new Map<string, Set<string>>();
-  /** Services that claim an `ip|port|protocol`, by name. */
-  private readonly claims = new Map<string, readonly string[]>();
-  private result = SharedMap.of<ImageService>();
+  readonly #byBackend = new Map<string, Set<string>>();
+  /** The Services that claim an `ip|port|protocol`, the strongest claim first. */
+  readonly #claims = new Map<string, readonly Claim[]>();
+  #result = SharedMap.of<ImageService>();
+  readonly #budget = new ServiceBudget();
 
-  update(world: ServiceWorld): ReadonlyMap<string, ImageService> {
-    const dirty = this.dirty(world);
-    const claimed = new Set<string>();
-    for (const key of dirty) {
-      this.remove(key, claimed);
-      const service = this.services.get(key);
-      if (service) this.add(key, service, world.classOf, claimed);
-    }
-    this.result = this.result.with(
-      [...claimed].map((id) => {
-        // Two Services that claim one address: the first by name holds it, as in the API server's allocator.
-        const holder = this.claims.get(id)?.[0];
-        return [id, holder === undefined ? undefined : this.same(id, this.entries.get(holder)?.get(id))];
-      }),
-    );
-    return this.result;
+  /** Services without an entry, with the reasons; the same object while nothing changes. */
+  get refused(): ReadonlyMap<string, string> {
+    return this.#budget.refused;
   }
 
-  private dirty({ snapshot, touched, inside, all, local, moved }: ServiceWorld): Set<string> {
-    const dirty = new Set(changedKeys(this.services, snapshot.services));
-    this.services = snapshot.services;
+  update(world: ServiceWorld): ReadonlyMap<string, ImageService> {
+    const dirty = this.#dirty(world);
+    const claimed = new Set<string>();
+    for (const key of this.#budget.update(dirty, this.#services, this.#nodeIps)) dirty.add(key);
+    for (const key of dirty) {
+      this.#remove(key, claimed);
+      const service = this.#services.get(key);
+      if (service && !this.refused.has(key)) this.#add(key, service, world.classOf, claimed);
+    }
+    this.#result = this.#result.with(
+      [...claimed].map((id) => {
+        const holder = this.#claims.get(id)?.[0]?.key;
+        return [id, holder === undefined ? undefined : this.#same(id, this.#entries.get(holder)?.get(id))];
+      }),
+    );
+    return this.#result;
+  }
+
+  #dirty({ snapshot, touched, inside, all, local, moved, nodes, tunnels }: ServiceWorld): Set<string> {
+    const dirty = new Set(changedKeys(this.#services, snapshot.services));
+    this.#services = snapshot.services;
     const add = (ip: string) => {
-      for (const key of this.behind.get(ip) ?? []) dirty.add(key);
+      for (const key of this.#byBackend.get(ip) ?? []) dirty.add(key);
     };
     for (const ip of touched) add(ip);
-    if (inside) for (const ip of this.behind.keys()) if (inside(ip)) add(ip);
-    if (all) for (const key of this.services.keys()) dirty.add(key);
+    if (inside) for (const ip of this.#byBackend.keys()) if (inside(ip)) add(ip);
+    for (const ip of changedKeys(this.#nodes, nodes)) add(ip);
+    if (all || tunnels !== this.#tunnels) for (const key of this.#services.keys()) dirty.add(key);
+    this.#nodes = nodes;
+    this.#tunnels = tunnels;
     if (!moved) return dirty;
     const localIps = new Set(local.flatMap((key) => snapshot.pods.get(key)?.ips ?? []));
     const nodeIps = [...ownNodeIps(snapshot)].sort();
-    for (const ip of localIps) if (!this.localIps.has(ip)) add(ip);
-    for (const ip of this.localIps) if (!localIps.has(ip)) add(ip);
-    if (nodeIps.join() !== this.nodeIps.join()) for (const key of this.services.keys()) dirty.add(key);
-    this.localIps = localIps;
-    this.nodeIps = nodeIps;
+    for (const ip of localIps) if (!this.#localIps.has(ip)) add(ip);
+    for (const ip of this.#localIps) if (!localIps.has(ip)) add(ip);
+    const dns = new Set((snapshot.ownNode.dns ?? []).map((ip) => `${ip}|${DNS_PORT}`));
+    const sameDns = [...dns].join() === [...this.#ownDns].join();
+    const otherNetworks = snapshot.ownNode.beside?.join() !== this.#ownNode.beside?.join();
+    this.#ownNode = snapshot.ownNode;
+    if (nodeIps.join() !== this.#nodeIps.join() || !sameDns || otherNetworks)
+      for (const key of this.#services.keys()) dirty.add(key);
+    this.#ownDns = dns;
+    this.#localIps = localIps;
+    this.#nodeIps = nodeIps;
     return dirty;
   }
 
-  private remove(key: string, claimed: Set<string>): void {
-    for (const id of this.entries.get(key)?.keys() ?? []) {
+  #remove(key: string, claimed: Set<string>): void {
+    for (const id of this.#entries.get(key)?.keys() ?? []) {
       claimed.add(id);
-      const left = (this.claims.get(id) ?? []).filter((k) => k !== key);
-      if (left.length > 0) this.claims.set(id, left);
-      else this.claims.delete(id);
+      const remaining = (this.#claims.get(id) ?? []).filter((claim) => claim.key !== key);
+      if (remaining.length > 0) this.#claims.set(id, remaining);
+      else this.#claims.delete(id);
     }
-    for (const ip of this.backendsOf.get(key) ?? []) {
-      const there = this.behind.get(ip);
-      there?.delete(key);
-      if (there?.size === 0) this.behind.delete(ip);
+    for (const ip of this.#backendsOf.get(key) ?? []) {
+      const keys = this.#byBackend.get(ip);
+      keys?.delete(key);
+      if (keys?.size === 0) this.#byBackend.delete(ip);
     }
-    this.backendsOf.delete(key);
-    this.entries.delete(key);
+    this.#backendsOf.delete(key);
+    this.#entries.delete(key);
   }
 
-  private add(key: string, service: Service, classOf: (ip: string) => number, claimed: Set<string>): void {
+  #add(key: string, service: Service, classOf: (ip: string) => number, claimed: Set<string>): void {
     const entries = new Map<string, ImageService>();
     const backends = new Set<string>();
+    const nodeIps = new Set(this.#nodeIps);
+    const vips = service.vips.map((vip) => [vip, claimOf(service, vip)] as const);
+    /** The strength of the claim to each entry. */
+    const best = new Map<string, number>();
     for (const port of service.ports) {
       const families = new Map<boolean, Pick<ImageService, 'backends' | 'many'>>();
       for (const v6 of [false, true]) {
-        const kinds = new Map<string, { ip: string; port: number }>();
+        const kinds = new Map<string, ImageBackend>();
         for (const b of port.backends) {
           if (isV6(b.ip) !== v6) continue;
-          const kind = `${this.localIps.has(b.ip) ? b.ip : classOf(b.ip)}|${b.port}`;
-          if (!kinds.has(kind)) kinds.set(kind, { ip: b.ip, port: b.port });
+          const unwraps =
+            isTunnelled(this.#tunnels, port.protocol, b.port) && (this.#nodes.has(b.ip) || isOnLink(b.ip));
+          const own = nodeIps.has(b.ip) || (!this.#localIps.has(b.ip) && isBeside(this.#ownNode, b.ip));
+          const kind = `${this.#localIps.has(b.ip) ? b.ip : classOf(b.ip)}|${b.port}|${unwraps}|${own}`;
+          if (!kinds.has(kind)) kinds.set(kind, { ip: b.ip, port: b.port, ...(own ? { own } : {}) });
           backends.add(b.ip);
         }
         const many = kinds.size > MAX_BACKENDS;
-        if (kinds.size > 0) families.set(v6, { backends: many ? [] : [...kinds.values()], many });
+        const named = [...kinds.values()].filter((b) => !many || b.own).slice(0, MAX_BACKENDS);
+        if (kinds.size > 0) families.set(v6, { backends: named, many });
       }
-      const entry = (ip: string, at: number) => {
+      const entry = (ip: string, at: number, claim: number) => {
         const id = `${ip}|${at}|${port.protocol}`;
-        const behind = families.get(isV6(ip));
-        if (behind && !entries.has(id)) entries.set(id, { ip, port: at, protocol: port.protocol, ...behind });
+        const backends = families.get(isV6(ip));
+        if (!backends || (best.get(id) ?? Infinity) <= claim) return;
+        best.set(id, claim);
+        entries.set(id, { ip, port: at, protocol: port.protocol, ...backends });
       };
-      for (const vip of service.vips) entry(vip, port.port);
-      if (port.nodePort) for (const ip of this.nodeIps) entry(ip, port.nodePort);
+      for (const [vip, claim] of vips) if (!this.#ownDns.has(`${vip}|${port.port}`)) entry(vip, port.port, claim);
+      if (port.nodePort) for (const ip of this.#nodeIps) entry(ip, port.nodePort, CLAIM.node);
     }
     for (const ip of backends) {
-      let there = this.behind.get(ip);
-      if (!there) this.behind.set(ip, (there = new Set()));
-      there.add(key);
+      let keys = this.#byBackend.get(ip);
+      if (!keys) this.#byBackend.set(ip, (keys = new Set()));
+      keys.add(key);
     }
-    this.backendsOf.set(key, backends);
-    this.entries.set(key, entries);
-    for (const id of entries.keys()) {
+    this.#backendsOf.set(key, backends);
+    this.#entries.set(key, entries);
+    const order = claimOrder(key, service);
+    for (const [id, claim] of best) {
       claimed.add(id);
-      this.claims.set(id, [...(this.claims.get(id) ?? []), key].sort());
+      const rank = `${claim} ${order}`;
+      const claims = [...(this.#claims.get(id) ?? []), { rank, key }];
+      this.#claims.set(id, claims.length > 1 ? claims.sort((a, b) => (a.rank < b.rank ? -1 : 1)) : claims);
     }
   }
 
-  /** The entry that is there already, if it says the same: nothing is written then. */
-  private same(id: string, entry: ImageService | undefined): ImageService | undefined {
-    const before = this.result.get(id);
+  /** Returns the existing entry if it is equal, so that nothing is written. */
+  #same(id: string, entry: ImageService | undefined): ImageService | undefined {
+    const before = this.#result.get(id);
     return before && entry && JSON.stringify(before) === JSON.stringify(entry) ? before : entry;
   }
-}
-
-/** Of canonical text. */
-function isV6(ip: string): boolean {
-  return ip.includes(':');
 }

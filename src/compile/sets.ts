@@ -1,7 +1,8 @@
-/** From the policies that select a pod to the ordered rules of its set. */
-import { contentId } from '../image/ids.js';
+/** Builds the ordered rules of a policy set from the policies that select a pod. */
+import { contents } from '../image/fault.js';
+import { contentName, type Ids } from '../ids.js';
 import type { AtomExpr, PolicySet, PortRange, SetRule } from '../image/types.js';
-import { ruleId } from '../ir/names.js';
+import { formatPolicy, ruleClash, ruleText } from '../ir/names.js';
 import {
   DEFAULT_RULE,
   implicitRules,
@@ -11,17 +12,17 @@ import {
   type RuleRef,
   type Tier,
 } from '../ir/types.js';
-import { type Atom, namedPortAtom, peerAtoms, peersExpr, servicePortAtom } from './atoms.js';
-import type { World } from './world.js';
+import { type Atom, namedPortAtom, peerAtoms, peersExpr, servicePortAtom } from './atoms/atoms.js';
+import type { World } from './atoms/world.js';
 
-/** Rules of a small and of a large set (EA_SMALL_WORDS, EA_LARGE_WORDS × 64). */
+/** Maximum number of rules of a small and of a large set (EA_SMALL_WORDS, EA_LARGE_WORDS × 64). */
 export const SMALL_RULES = 512;
 export const LARGE_RULES = 4096;
 
 const LAST_PORT = 65535;
 const EVERY_PORT = [[0, LAST_PORT]] as const;
 
-/** Protocols that have ports: what "any protocol, port 80" stands for. */
+/** Protocols with ports: the meaning of "any protocol, port 80". */
 const PORT_PROTOCOLS = [6, 17, 132] as const;
 
 /** The policies of one tier that select a pod, in order. */
@@ -34,64 +35,201 @@ export interface BuiltSet {
   readonly set: PolicySet;
   readonly atoms: readonly Atom[];
   readonly refs: readonly (readonly [number, RuleRef])[];
-  /** `name|protocol` of port names, `@namespace/name` of Services that it depends on: built anew when they have other numbers. */
+  /**
+   * `name|protocol` of port names and `@namespace/name` of Services that the set depends on. It is rebuilt if their
+   * numbers change.
+   */
   readonly portNames: readonly string[];
 }
 
+/** The reason why there is no set. */
+export interface Refused {
+  readonly refused: string;
+}
+
 interface Bit extends Omit<SetRule, 'tierEnd'> {
-  /** Digest of all but tierEnd. */
-  readonly content: string;
+  /** Hash of everything except tierEnd. */
+  readonly name: string;
 }
 
-/**
- * The set for an ordered list of selections.
- * @returns undefined with a reason when it has more rules than the kernel's bitmaps
- */
-export function buildSet(selections: readonly Selection[], world: World): BuiltSet | { refused: string } {
-  const rules: SetRule[] = [];
-  const contents: string[] = [];
-  const atoms = new Map<number, Atom>();
-  const refs = new Map<number, RuleRef>();
-  const portNames = new Set<string>();
-  let staged = false;
-  for (const { tier, policies } of selections) {
-    staged ||= policies.some((p) => p.staged && p.rules.length > 0);
-    const bits: Bit[] = [];
-    const add = (rule: Rule, asStaged: boolean) => {
-      const ref = rule.ref.staged === asStaged ? rule.ref : { ...rule.ref, staged: asStaged };
-      const built = ruleBits(rule, ref, asStaged, world);
-      for (const name of built.portNames) portNames.add(name);
-      for (const atom of built.atoms) atoms.set(atom.id, atom);
-      refs.set(ruleId(ref), ref);
-      for (const bit of built.bits) bits.push(bit);
+interface RuleBits {
+  readonly id: number;
+  readonly bits: readonly Bit[];
+  readonly atoms: readonly Atom[];
+  readonly portNames: readonly string[];
+}
+
+/** Builds sets. It caches compiled rules. */
+export class SetBuilder {
+  readonly #ids: Ids;
+  readonly #known = new WeakMap<Rule, Map<boolean, RuleBits>>();
+
+  constructor(ids: Ids) {
+    this.#ids = ids;
+  }
+
+  /**
+   * The set for an ordered list of selections. Refused if it has more rules than the kernel's bitmaps can hold, or if a
+   * rule cannot be compiled.
+   */
+  build(selections: readonly Selection[], world: World): BuiltSet | Refused {
+    const rules: SetRule[] = [];
+    const names: string[] = [];
+    const atoms = new Map<string, Atom>();
+    const refs = new Map<number, RuleRef>();
+    const portNames = new Set<string>();
+    let staged = false;
+    let clash: string | undefined;
+    for (const { tier, policies } of selections) {
+      staged ||= policies.some((p) => p.staged && p.rules.length > 0);
+      const bits: Bit[] = [];
+      const add = (rule: Rule, asStaged: boolean) => {
+        const ref = rule.ref.staged === asStaged ? rule.ref : { ...rule.ref, staged: asStaged };
+        const built = this.#ruleBits(rule, ref, asStaged, world);
+        for (const name of built.portNames) portNames.add(name);
+        for (const atom of built.atoms) atoms.set(atom.id, atom);
+        // A rule that cannot match anything is omitted.
+        if (built.bits.length === 0) return;
+        const known = refs.get(built.id);
+        if (known && !sameRule(known, ref)) clash ??= ruleClash(known, ref);
+        refs.set(built.id, ref);
+        for (const bit of built.bits) bits.push(bit);
+      };
+      for (const policy of policies) {
+        try {
+          for (const rule of policy.rules) add(rule, policy.staged);
+        } catch (e) {
+          return { refused: `${formatPolicy(policy.ref)} cannot be compiled: ${(e as Error).message}` };
+        }
+      }
+      const isolating = policies.filter((p) => p.isolates !== false);
+      if (isolating.length > 0) {
+        const asStaged = isolating.every((p) => p.staged);
+        staged ||= asStaged;
+        for (const rule of implicitRules(isolating)) add(rule, asStaged);
+        add(defaultRule(tier, isolating, asStaged), asStaged);
+      }
+      const tierEnd = rules.length + bits.length;
+      for (const { name, ...bit } of bits) {
+        rules.push({ ...bit, tierEnd });
+        names.push(`${name}@${tierEnd}`);
+      }
+    }
+    if (rules.length > LARGE_RULES)
+      return { refused: `${rules.length} rules apply to it; a policy set holds at most ${LARGE_RULES}` };
+    if (clash !== undefined) return { refused: clash };
+    const name = contentName(`set|${staged}|${names.join()}`);
+    const set: PolicySet = {
+      id: this.#ids.of(contents.set(name)),
+      name,
+      rules,
+      large: rules.length > SMALL_RULES,
+      staged,
     };
-    for (const policy of policies) for (const rule of policy.rules) add(rule, policy.staged);
-    const isolating = policies.filter((p) => p.isolates !== false);
-    if (isolating.length > 0) {
-      const asStaged = isolating.every((p) => p.staged);
-      staged ||= asStaged;
-      for (const rule of implicitRules(isolating)) add(rule, asStaged);
-      add(defaultRule(tier, isolating, asStaged), asStaged);
-    }
-    const tierEnd = rules.length + bits.length;
-    for (const { content, ...bit } of bits) {
-      rules.push({ ...bit, tierEnd });
-      contents.push(`${content}@${tierEnd}`);
-    }
+    return { set, atoms: [...atoms.values()], refs: [...refs], portNames: [...portNames] };
   }
-  if (rules.length > LARGE_RULES) {
-    return { refused: `${rules.length} rules apply to it; a policy set holds at most ${LARGE_RULES}` };
+
+  #ruleBits(rule: Rule, ref: RuleRef, staged: boolean, world: World): RuleBits {
+    const cached = this.#known.get(rule)?.get(staged);
+    if (cached) return cached;
+    const text = ruleText(ref);
+    const id = this.#ids.of(text);
+    const common = { id, action: rule.action, staged, log: rule.log ?? false };
+    const { atoms, exprs, named, self } = peerAtoms(rule);
+    const used: Atom[] = [];
+    const bits: Bit[] = [];
+    const plain = rule.ports?.filter((p) => !p.named && !p.service && !p.notNamed);
+    const ports = plain?.flatMap(portRanges) ?? null;
+    const names = (rule.ports ?? []).filter((p) => p.named !== undefined);
+    const matchesSomewhere = atoms === null || atoms.length > 0 || exprs.length > 0 || self;
+    if ((ports === null || ports.length > 0) && matchesSomewhere) {
+      used.push(...(atoms ?? []), ...named);
+      bits.push(
+        makeBit(text, {
+          ...common,
+          atoms: atoms?.map((a) => a.id).sort() ?? null,
+          ...(exprs.length > 0 ? { exprs } : {}),
+          self: self && atoms !== null,
+          ports,
+        }),
+      );
+    }
+    // A port name stands for the numbers that pods give it; each number matches only the pods that do.
+    const portNames: string[] = [];
+    const byNumber = new Map<string, { range: PortRange; atoms: Atom[] }>();
+    for (const match of names) {
+      const name = match.named as string;
+      for (const protocol of match.protocol === null ? PORT_PROTOCOLS : [match.protocol]) {
+        portNames.push(`${name}|${protocol}`);
+        for (const number of world.portNumbers(name, protocol)) {
+          if (ports?.some((r) => (r.protocol === null || r.protocol === protocol) && r.lo <= number && number <= r.hi))
+            continue;
+          const key = `${protocol}/${number}`;
+          let slot = byNumber.get(key);
+          if (!slot) byNumber.set(key, (slot = { range: { protocol, lo: number, hi: number }, atoms: [] }));
+          slot.atoms.push(namedPortAtom(rule, name, protocol, number));
+        }
+      }
+    }
+    for (const { range, atoms: some } of [...byNumber.values()].sort(byRange)) {
+      used.push(...some);
+      bits.push(makeBit(text, { ...common, atoms: some.map((a) => a.id).sort(), self: false, ports: [range] }));
+    }
+    // "All but a port name" stands for all other numbers, and for the named numbers at destinations whose pods do not
+    // give them that name.
+    for (const { protocol, ports: ranges = EVERY_PORT, notNamed } of rule.ports ?? []) {
+      if (!notNamed || protocol === null) continue;
+      const numbers = new Map<number, Atom[]>();
+      for (const name of notNamed) {
+        portNames.push(`${name}|${protocol}`);
+        for (const number of world.portNumbers(name, protocol)) {
+          const called = namedPortAtom({ ...rule, peers: null }, name, protocol, number);
+          numbers.set(number, [...(numbers.get(number) ?? []), called]);
+        }
+      }
+      const others = rangesWithout(ranges, [...numbers.keys()]).map(([lo, hi]) => ({ protocol, lo, hi }));
+      const where = peersExpr(rule);
+      if (others.length > 0) {
+        used.push(...where.named);
+        bits.push(makeBit(text, { ...common, ...asAtoms(where.expr), self: false, ports: others }));
+      }
+      for (const [number, called] of numbers) {
+        if (!ranges.some(([lo, hi]) => lo <= number && number <= hi)) continue;
+        used.push(...called, ...where.named);
+        const but = { not: { some: called.map((a) => a.id) } };
+        const expr = where.expr === undefined ? but : { all: [where.expr, but] };
+        bits.push(
+          makeBit(text, { ...common, ...asAtoms(expr), self: false, ports: [{ protocol, lo: number, hi: number }] }),
+        );
+      }
+    }
+    // A Service stands for the ports of its backends; each port matches only the backends that have it.
+    for (const { service, protocol: only } of rule.ports ?? []) {
+      if (!service) continue;
+      const key = `${service.namespace}/${service.name}`;
+      portNames.push(`@${key}`);
+      for (const { protocol, port } of world.servicePorts(key)) {
+        if (only !== null && only !== protocol) continue;
+        const atom = servicePortAtom(key, protocol, port);
+        const where = peersExpr(rule);
+        used.push(atom, ...where.named);
+        const expr = where.expr === undefined ? { some: [atom.id] } : { all: [atom.id, where.expr] };
+        bits.push(
+          makeBit(text, { ...common, ...asAtoms(expr), self: false, ports: [{ protocol, lo: port, hi: port }] }),
+        );
+      }
+    }
+    const built: RuleBits = { id, bits, atoms: used, portNames };
+    if (portNames.length === 0) {
+      let slot = this.#known.get(rule);
+      if (!slot) this.#known.set(rule, (slot = new Map()));
+      slot.set(staged, built);
+    }
+    return built;
   }
-  const set: PolicySet = {
-    id: contentId(`set|${staged}|${contents.join(',')}`),
-    rules,
-    large: rules.length > SMALL_RULES,
-    staged,
-  };
-  return { set, atoms: [...atoms.values()], refs: [...refs], portNames: [...portNames] };
 }
 
-/** The catch-all that ends a tier: named after the first policy in force that selects the pod. */
+/** The default rule at the end of a tier, named after the first enforced policy that selects the pod. */
 export function defaultRule(tier: Tier, policies: readonly IrPolicy[], staged: boolean): Rule {
   const first = policies.find((p) => p.staged === staged) ?? (policies[0] as IrPolicy);
   const action = tier.defaultAction;
@@ -99,113 +237,15 @@ export function defaultRule(tier: Tier, policies: readonly IrPolicy[], staged: b
   return { ref, action, peers: null, ports: null };
 }
 
-interface RuleBits {
-  readonly bits: readonly Bit[];
-  readonly atoms: readonly Atom[];
-  readonly portNames: readonly string[];
-}
-
-const bitCache = new WeakMap<Rule, Map<boolean, RuleBits>>();
-
-function ruleBits(rule: Rule, ref: RuleRef, staged: boolean, world: World): RuleBits {
-  const cached = bitCache.get(rule)?.get(staged);
-  if (cached) return cached;
-  const id = ruleId(ref);
-  const common = { id, action: rule.action, staged, log: rule.log ?? false };
-  const { atoms, exprs, named, self } = peerAtoms(rule);
-  const used: Atom[] = [];
-  const bits: Bit[] = [];
-  const plain = rule.ports?.filter((p) => !p.named && !p.service && !p.notNamed);
-  const ports = plain?.flatMap(portRanges) ?? null;
-  const names = (rule.ports ?? []).filter((p) => p.named !== undefined);
-  const matchesSomewhere = atoms === null || atoms.length > 0 || exprs.length > 0 || self;
-  if ((ports === null || ports.length > 0) && matchesSomewhere) {
-    used.push(...(atoms ?? []), ...named);
-    bits.push(
-      makeBit({
-        ...common,
-        atoms: atoms?.map((a) => a.id).sort((a, b) => a - b) ?? null,
-        ...(exprs.length > 0 ? { exprs } : {}),
-        self: self && atoms !== null,
-        ports,
-      }),
-    );
-  }
-  // A port name means, for each number that pods give to it, the pods that do.
-  const portNames: string[] = [];
-  const byNumber = new Map<string, { range: PortRange; atoms: Atom[] }>();
-  for (const match of names) {
-    const name = match.named as string;
-    for (const protocol of match.protocol === null ? PORT_PROTOCOLS : [match.protocol]) {
-      portNames.push(`${name}|${protocol}`);
-      for (const number of world.portNumbers(name, protocol)) {
-        if (ports?.some((r) => (r.protocol === null || r.protocol === protocol) && r.lo <= number && number <= r.hi))
-          continue;
-        const key = `${protocol}/${number}`;
-        let slot = byNumber.get(key);
-        if (!slot) byNumber.set(key, (slot = { range: { protocol, lo: number, hi: number }, atoms: [] }));
-        slot.atoms.push(namedPortAtom(rule, name, protocol, number));
-      }
-    }
-  }
-  for (const { range, atoms: some } of [...byNumber.values()].sort(byRange)) {
-    used.push(...some);
-    bits.push(makeBit({ ...common, atoms: some.map((a) => a.id).sort((a, b) => a - b), self: false, ports: [range] }));
-  }
-  // But a name: every other number, and the numbers that pods call so for all other destinations.
-  for (const { protocol, ports: ranges = EVERY_PORT, notNamed } of rule.ports ?? []) {
-    if (!notNamed || protocol === null) continue;
-    const numbers = new Map<number, Atom[]>();
-    for (const name of notNamed) {
-      portNames.push(`${name}|${protocol}`);
-      for (const number of world.portNumbers(name, protocol)) {
-        const called = namedPortAtom({ ...rule, peers: null }, name, protocol, number);
-        numbers.set(number, [...(numbers.get(number) ?? []), called]);
-      }
-    }
-    const others = rangesWithout(ranges, [...numbers.keys()]).map(([lo, hi]) => ({ protocol, lo, hi }));
-    const where = peersExpr(rule);
-    if (others.length > 0) {
-      used.push(...where.named);
-      bits.push(makeBit({ ...common, ...asAtoms(where.expr), self: false, ports: others }));
-    }
-    for (const [number, called] of numbers) {
-      if (!ranges.some(([lo, hi]) => lo <= number && number <= hi)) continue;
-      used.push(...called, ...where.named);
-      const but = { not: { some: called.map((a) => a.id) } };
-      const expr = where.expr === undefined ? but : { all: [where.expr, but] };
-      bits.push(makeBit({ ...common, ...asAtoms(expr), self: false, ports: [{ protocol, lo: number, hi: number }] }));
-    }
-  }
-  // A Service likewise: for each port that it has backends on, those backends.
-  for (const { service, protocol: only } of rule.ports ?? []) {
-    if (!service) continue;
-    const key = `${service.namespace}/${service.name}`;
-    portNames.push(`@${key}`);
-    for (const { protocol, port } of world.servicePorts(key)) {
-      if (only !== null && only !== protocol) continue;
-      const atom = servicePortAtom(key, protocol, port);
-      const where = peersExpr(rule);
-      used.push(atom, ...where.named);
-      const expr = where.expr === undefined ? { some: [atom.id] } : { all: [atom.id, where.expr] };
-      bits.push(makeBit({ ...common, ...asAtoms(expr), self: false, ports: [{ protocol, lo: port, hi: port }] }));
-    }
-  }
-  const built: RuleBits = { bits, atoms: used, portNames };
-  if (portNames.length === 0) {
-    let slot = bitCache.get(rule);
-    if (!slot) bitCache.set(rule, (slot = new Map()));
-    slot.set(staged, built);
-  }
-  return built;
-}
-
 /** @param expr undefined: every destination */
 function asAtoms(expr: AtomExpr | undefined): Pick<SetRule, 'atoms' | 'exprs'> {
   return expr === undefined ? { atoms: null } : { atoms: [], exprs: [expr] };
 }
 
-/** What is left of the ranges, in pieces that look at the port: all ports at once would mean fragments too. */
+/**
+ * The ranges without some numbers. The result is split so that each piece reads the port: a range of all ports would
+ * match fragments too.
+ */
 function rangesWithout(ranges: readonly (readonly [number, number])[], numbers: readonly number[]): [number, number][] {
   const half = (LAST_PORT + 1) / 2;
   const out: [number, number][] = [];
@@ -226,13 +266,18 @@ function byRange(a: { range: PortRange }, b: { range: PortRange }): number {
   return (a.range.protocol ?? -1) - (b.range.protocol ?? -1) || a.range.lo - b.range.lo;
 }
 
-function makeBit(rule: Omit<SetRule, 'tierEnd'>): Bit {
-  const content = String(
-    contentId(
-      `bit|${JSON.stringify([rule.id, rule.action, rule.staged, rule.log, rule.atoms, rule.self, rule.ports, rule.exprs])}`,
-    ),
-  );
-  return { ...rule, content };
+/** @param called the content that identifies the rule, since its id differs between nodes */
+function makeBit(called: string, rule: Omit<SetRule, 'tierEnd'>): Bit {
+  const { action, staged, log, atoms, self, ports, exprs } = rule;
+  return {
+    ...rule,
+    name: contentName(`bit|${JSON.stringify([called, action, staged, log, atoms, self, ports, exprs])}`),
+  };
+}
+
+/** Whether two rules have the same text. */
+export function sameRule(a: RuleRef, b: RuleRef): boolean {
+  return a === b || ruleText(a) === ruleText(b);
 }
 
 function portRanges(match: PortMatch): PortRange[] {

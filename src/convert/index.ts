@@ -1,24 +1,26 @@
 /**
- * Policies of one language as policies of another. What is made is read back as any manifest is, and proven: each policy by itself, then
- * all of them in the place of those that were given, on clusters that tell selectors apart and on the cluster that was given.
- * What cannot be said, or is not the same, has a reason, and is not made.
+ * Converts policies of one language to another. Each result is parsed again like any manifest, and proven: first each
+ * policy alone, then all of them in place of the originals, on generated clusters that distinguish selectors and on the
+ * given cluster. A policy that cannot be expressed, or is not equivalent, is refused with a reason.
  */
 import { understandOne, isSupporting, toIr } from '../dialects/index.js';
-import type { Placed } from '../dialects/dialect.js';
+import type { Placed } from '../dialects/base/dialect.js';
 import { isRecord } from '../identity/fields.js';
 import { apiGroup } from '../identity/kinds.js';
 import type { RawPolicy, Snapshot } from '../identity/snapshot.js';
+import { formatRule, ruleField } from '../ir/names.js';
 import type { PolicyRef, RuleRef } from '../ir/types.js';
-import { toCalico } from './calico.js';
-import { toCilium } from './cilium.js';
-import { toClusterNetworkPolicy } from './clusternetworkpolicy.js';
-import { type Context, type Maker, type Manifest, type Reason, ruleField, type Source, type Target } from './common.js';
-import { toNetworkPolicy } from './networkpolicy.js';
-import { priorities } from './priorities.js';
-import { type Counterexample, prove } from './proof.js';
-import type { Assumptions } from './terms.js';
+import { toCalico } from './targets/calico.js';
+import { toCilium } from './targets/cilium.js';
+import { toClusterNetworkPolicy } from './targets/clusternetworkpolicy.js';
+import type { Context, Maker, Manifest, Reason, Source, Target } from './terms/common.js';
+import { toNetworkPolicy } from './targets/networkpolicy.js';
+import { priorities } from './targets/priorities.js';
+import { Grounds } from './proof/grounds.js';
+import { type Counterexample, prove } from './proof/proof.js';
+import type { Assumptions } from './terms/terms.js';
 import { documentText, policiesIn } from './text.js';
-import { witnesses } from './witness.js';
+import { witnesses } from './proof/witness.js';
 
 const MAKERS: Readonly<Record<Target, Maker>> = {
   networkpolicy: toNetworkPolicy,
@@ -27,11 +29,11 @@ const MAKERS: Readonly<Record<Target, Maker>> = {
   cilium: toCilium,
 };
 
-/** A policy that has an equivalent, proven. */
+/** A policy with its equivalent, proven. */
 export interface Converted {
   readonly source: Source;
   readonly objects: readonly Manifest[];
-  /** The objects as they were proven: YAML documents. */
+  /** The proven objects as YAML documents. */
   readonly texts: readonly string[];
 }
 
@@ -42,18 +44,19 @@ export interface Refused {
 
 export interface Conversion {
   readonly converted: readonly Converted[];
-  /** Policies of the target's language, and what they refer to: as they were. */
+  /** Policies that are already in the target's language, and the objects to which they refer, unchanged. */
   readonly kept: readonly RawPolicy[];
   readonly refused: readonly Refused[];
-  /** What is not a part of the conversion. */
+  /** Parts that are not converted. */
   readonly notes: readonly Refused[];
-  /** How many packets were judged. */
+  /** Number of packets that were judged. */
   readonly packets: number;
 }
 
 /**
- * @param own what is to be converted, of the snapshot's policies
- * @param snapshot the cluster, as far as it is known, and all policies that are in force
+ * Converts policies.
+ * @param own the policies of the snapshot to convert
+ * @param snapshot the cluster as far as it is known, with all policies in force
  */
 export function convert(
   own: readonly RawPolicy[],
@@ -91,7 +94,7 @@ export function convert(
   return { converted, kept, refused, notes, packets: prover.packets };
 }
 
-/** Objects of the language, and of what belongs to it. */
+/** Whether an object is of the language, or of a kind to which its policies refer. */
 function isOf(target: Target, { apiVersion, kind }: RawPolicy): boolean {
   const group = apiGroup(apiVersion);
   switch (target) {
@@ -133,7 +136,7 @@ function sourceOf(raw: RawPolicy, snapshot: Snapshot, refused: Refused[], notes:
   }
   const field = ingressOf(raw);
   if (field !== undefined) {
-    const message = 'what it says of ingress is not converted: keep that half as a policy for Ingress alone';
+    const message = 'what it says of ingress is not converted: keep that half as a policy for ingress only';
     notes.push({ source, reasons: [{ field, message }] });
   }
   return [source];
@@ -148,7 +151,7 @@ function ingressOf({ object, kind, apiVersion }: RawPolicy): string | undefined 
       if (types.includes('Ingress')) return spec.policyTypes ? 'spec.policyTypes' : 'spec.types';
       continue;
     }
-    // Without types a NetworkPolicy is for ingress whatever it says.
+    // Without policyTypes, a NetworkPolicy always applies to ingress.
     if (kind === 'NetworkPolicy' && apiGroup(apiVersion) === 'networking.k8s.io') return 'spec.policyTypes';
     for (const key of ['ingress', 'ingressDeny'])
       if (Array.isArray(spec[key]) && spec[key].length > 0) return `spec.${key}`;
@@ -156,19 +159,19 @@ function ingressOf({ object, kind, apiVersion }: RawPolicy): string | undefined 
   return undefined;
 }
 
-/** A conversion that has been written down and read again. */
+/** A conversion that has been formatted and parsed again. */
 interface Made extends Converted {
   readonly policies: readonly RawPolicy[];
 }
 
 function write(source: Source, objects: Manifest[], snapshot: Snapshot, { refuse }: Context): Made | undefined {
   if (objects.length === 0) {
-    refuse('', 'selects no pod, and says nothing: there is nothing to make of it');
+    refuse('', 'selects no pod and has no rules: there is nothing to convert');
     return undefined;
   }
   const { file, line } = source.raw.where;
   const place = file === undefined ? '' : ` (${file}${line === undefined ? '' : `:${line}`})`;
-  // A tier that several need is said once, in the same words.
+  // A tier that several policies need is printed once, so its comment must be the same.
   const from = (object: Manifest) =>
     object.kind === 'Tier' ? 'of the policies that name it' : `from ${source.title}${place}`;
   const texts = objects.map((object) => documentText(object, [from(object)]));
@@ -188,13 +191,13 @@ function keyOf(raw: Pick<RawPolicy, 'apiVersion' | 'kind' | 'namespace' | 'name'
   return [apiGroup(raw.apiVersion), raw.kind, raw.namespace ?? '', raw.name].join('\0');
 }
 
-/** Two policies must not become one object, nor take another's place. */
+/** Refuses policies that would become the same object, or replace another policy. */
 function withoutNamesakes(made: readonly Made[], snapshot: Snapshot, refused: Refused[]): Made[] {
   const taken = new Map<string, string>(snapshot.policies.map((raw) => [keyOf(raw), JSON.stringify(raw.object)]));
   return made.filter((one) => {
     const same = one.policies.find((raw) => {
       const other = taken.get(keyOf(raw));
-      // A tier that several need is one.
+      // Several policies may need the same tier.
       return other !== undefined && !(raw.kind === 'Tier' && other === JSON.stringify(raw.object));
     });
     if (same) {
@@ -208,69 +211,71 @@ function withoutNamesakes(made: readonly Made[], snapshot: Snapshot, refused: Re
 }
 
 class Prover {
+  readonly #snapshot: Snapshot;
+  readonly #assumed: Assumptions;
   packets = 0;
-  /** Policies, before and after, that were compared in clusters made up for them. */
-  private readonly proven = new Set<string>();
-  private readonly numbers = new Map<RawPolicy, number>();
+  /** Pairs of policies, before and after, that have been compared in generated clusters. */
+  readonly #proven = new Set<string>();
+  readonly #numbers = new Map<RawPolicy, number>();
 
-  constructor(
-    private readonly snapshot: Snapshot,
-    private readonly assumed: Assumptions,
-  ) {}
+  constructor(snapshot: Snapshot, assumed: Assumptions) {
+    this.#snapshot = snapshot;
+    this.#assumed = assumed;
+  }
 
-  /** The policy, and what it refers to, against what it became. */
+  /** Compares one policy, with the objects to which it refers, with its conversion. */
   alone(one: Made, target: Target): Reason[] {
-    const supporting = this.snapshot.policies.filter(isSupporting);
-    const counterexample = this.compare([one.source.raw, ...supporting], [...one.policies, ...supporting], false);
+    const supporting = this.#snapshot.policies.filter(isSupporting);
+    const counterexample = this.#compare([one.source.raw, ...supporting], [...one.policies, ...supporting], false);
     return counterexample ? [reasonOf(counterexample, one, target, 'what it becomes')] : [];
   }
 
-  /** All policies, with what was made in the place of what it was made of. Who does not pass is refused, until all do. */
+  /**
+   * Compares all policies with the set in which the converted ones are replaced. A policy that differs is refused,
+   * until all are equivalent.
+   */
   together(made: readonly Made[], target: Target, refused: Refused[]): Made[] {
-    let left = [...made];
+    let remaining = [...made];
     for (;;) {
-      const replaced = new Set(left.map((one) => one.source.raw));
-      const after = this.snapshot.policies.filter((raw) => !replaced.has(raw));
-      if (left.length === 0) return left;
-      const counterexample = this.compare(this.snapshot.policies, [...after, ...deduplicated(left)], true);
-      if (!counterexample) return left;
-      const involved = left.filter((one) => isInvolved(one, counterexample));
-      const out = involved.length > 0 ? involved : left;
+      const replaced = new Set(remaining.map((one) => one.source.raw));
+      const after = this.#snapshot.policies.filter((raw) => !replaced.has(raw));
+      if (remaining.length === 0) return remaining;
+      const counterexample = this.#compare(this.#snapshot.policies, [...after, ...deduplicated(remaining)], true);
+      if (!counterexample) return remaining;
+      const involved = remaining.filter((one) => isInvolved(one, counterexample));
+      const out = involved.length > 0 ? involved : remaining;
       for (const one of out)
         refused.push({
           source: one.source,
           reasons: [reasonOf(counterexample, one, target, 'beside the other policies, what it becomes')],
         });
-      left = left.filter((one) => !out.includes(one));
+      remaining = remaining.filter((one) => !out.includes(one));
     }
   }
 
-  /** @param given on the cluster that was given too */
-  private compare(
-    before: readonly RawPolicy[],
-    after: readonly RawPolicy[],
-    given: boolean,
-  ): Counterexample | undefined {
-    const [was, is] = [before, after].map((policies) => toIr({ ...this.snapshot, policies }).ir) as [
+  /** @param given compares on the given cluster too */
+  #compare(before: readonly RawPolicy[], after: readonly RawPolicy[], given: boolean): Counterexample | undefined {
+    const [was, is] = [before, after].map((policies) => toIr({ ...this.#snapshot, policies }).ir) as [
       ReturnType<typeof toIr>['ir'],
       ReturnType<typeof toIr>['ir'],
     ];
-    const key = JSON.stringify([this.numbersOf(before), this.numbersOf(after)]);
-    const clusters = this.proven.has(key) ? [] : witnesses([was, is], this.assumed.cluster);
-    this.proven.add(key);
-    if (given && this.snapshot.pods.size > 0) clusters.push(this.snapshot);
+    const key = JSON.stringify([this.#numbersOf(before), this.#numbersOf(after)]);
+    const clusters = this.#proven.has(key) ? [] : witnesses([was, is], this.#assumed.cluster);
+    this.#proven.add(key);
+    if (given && this.#snapshot.pods.size > 0) clusters.push(this.#snapshot);
+    const grounds = new Grounds([...before, ...after]);
     for (const cluster of clusters) {
-      const { packets, counterexample } = prove(was, is, cluster, this.assumed.ignoreOwn);
+      const { packets, counterexample } = prove(was, is, cluster, this.#assumed.ignoreOwn, grounds);
       this.packets += packets;
       if (counterexample) return counterexample;
     }
     return undefined;
   }
 
-  private numbersOf(policies: readonly RawPolicy[]): number[] {
+  #numbersOf(policies: readonly RawPolicy[]): number[] {
     const of = (raw: RawPolicy) => {
-      const number = this.numbers.get(raw) ?? this.numbers.size;
-      this.numbers.set(raw, number);
+      const number = this.#numbers.get(raw) ?? this.#numbers.size;
+      this.#numbers.set(raw, number);
       return number;
     };
     return policies.map(of).sort((a, b) => a - b);
@@ -281,17 +286,23 @@ function deduplicated(made: readonly Made[]): RawPolicy[] {
   return [...new Map(made.flatMap((one) => one.policies).map((raw) => [keyOf(raw), raw])).values()];
 }
 
-function isInvolved(one: Made, { was, is }: Counterexample): boolean {
+function isInvolved(one: Made, { was, is, misread }: Counterexample): boolean {
   const names = new Set([one.source.raw, ...one.policies].map((raw) => refKey(raw)));
-  return [was.rule, was.audit, is.rule, is.audit].some((ref) => ref !== undefined && names.has(refKey(ref.policy)));
+  return [was.rule, was.audit, is.rule, is.audit, misread?.rule].some(
+    (ref) => ref !== undefined && names.has(refKey(ref.policy)),
+  );
 }
 
 function refKey({ kind, namespace, name }: Pick<PolicyRef, 'kind' | 'namespace' | 'name'>): string {
   return [kind, namespace ?? '', name].join('\0');
 }
 
-function reasonOf({ packet, was, is }: Counterexample, one: Made, target: Target, what: string): Reason {
+function reasonOf({ packet, was, is, misread }: Counterexample, one: Made, target: Target, what: string): Reason {
   const own = (ref: RuleRef | undefined) => ref !== undefined && refKey(ref.policy) === refKey(one.source.raw);
+  if (misread) {
+    const message = `is read as more than it says: ${packet} meets ${formatRule(misread.rule)}, whose fields mean ${misread.means} alone`;
+    return { field: own(misread.rule) ? ruleField(misread.rule) : '', message };
+  }
   const field = own(was.rule) && was.rule ? ruleField(was.rule) : '';
   const denies = one.source.parts.some(({ policy }: Placed) => policy.rules.some((r) => r.action === 'deny'));
   const order = target === 'cilium' && denies ? '; Cilium has no order, and its egressDeny wins over every allow' : '';

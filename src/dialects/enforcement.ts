@@ -1,17 +1,21 @@
-/** Policies that are only watched: verdicts are computed and told, and not in force. */
+/** Audit mode: policies whose verdicts are computed and reported, but not enforced. */
 import type { Problem } from '../errors.js';
 import { isRecord } from '../identity/fields.js';
 import type { RawPolicy } from '../identity/snapshot.js';
-import type { Placed } from './dialect.js';
+import type { Placed } from './base/dialect.js';
 
-/** On a policy, or on a namespace for all of its policies: verdicts are computed and told, and not in force. */
+/** Annotation on a policy, or on a namespace for all of its policies, that selects audit mode. */
 const ENFORCEMENT = 'egress-agent.io/enforcement';
 
+/** Whether annotations select audit mode. */
 export function isAudit(annotations: Readonly<Record<string, unknown>> | undefined): boolean {
   return annotations !== undefined && Object.hasOwn(annotations, ENFORCEMENT) && annotations[ENFORCEMENT] === 'audit';
 }
 
-/** A misspelt wish to watch is not one to watch: the policy is in force, and its author is told. */
+/**
+ * Problems of the annotation. A misspelt value does not select audit mode: the policy is enforced, and its author gets
+ * a warning.
+ */
 export function enforcementProblems(raw: RawPolicy): Problem[] {
   const value = annotationsOf(raw)?.[ENFORCEMENT];
   if (value === undefined || value === 'audit' || value === 'enforce') return [];
@@ -20,11 +24,13 @@ export function enforcementProblems(raw: RawPolicy): Problem[] {
   return [{ severity: 'warning', where, message, hint: 'write audit, or enforce' }];
 }
 
+/** An object's annotations; undefined if it has none. */
 export function annotationsOf({ object }: RawPolicy): Readonly<Record<string, unknown>> | undefined {
   const annotations = isRecord(object.metadata) ? object.metadata.annotations : undefined;
   return isRecord(annotations) ? annotations : undefined;
 }
 
+/** The policy as a staged one, which is not enforced. */
 export function staged(placed: Placed): Placed {
   return { ...placed, policy: Object.freeze({ ...placed.policy, staged: true }) };
 }

@@ -1,4 +1,4 @@
-/** Flow → the messages of proto/flow and proto/egress. Made once for each flow, whoever reads it. */
+/** Turns a Flow into the messages of proto/flow and proto/egress. Each is made once per flow, for all readers. */
 import { formatRule, ruleKey, ruleName } from '../ir/names.js';
 import type { RuleRef } from '../ir/types.js';
 import { protocolName } from '../net/protocol.js';
@@ -11,7 +11,7 @@ import type {
   RuleMessage,
   TcpFlags,
   Timestamp,
-} from '../rpc/messages.js';
+} from '../proto/messages.js';
 import {
   direction,
   dropReason,
@@ -24,8 +24,8 @@ import {
   partyTerms,
   TCP_FLAGS,
   verdictName,
-} from './terms.js';
-import type { Flow, FlowEvent, Party } from './types.js';
+} from './names/terms.js';
+import type { Flow, FlowEvent, Party } from './event/types.js';
 
 const hubbleFlows = new WeakMap<Flow, HubbleFlow>();
 const policies = new WeakMap<RuleRef, readonly HubblePolicy[]>();
@@ -36,7 +36,7 @@ export function timestamp(ns: bigint): Timestamp {
   return { seconds: seconds.toString(), nanos: Number(ns - seconds * 1_000_000_000n) };
 }
 
-/** Not to be changed: every reader of the flow gets the same. */
+/** The message of a flow. Shared by all readers, so the caller must not modify it. */
 export function toHubble(flow: Flow): HubbleFlow {
   let message = hubbleFlows.get(flow);
   if (!message) {
@@ -119,7 +119,7 @@ function makeHubble(flow: Flow): HubbleFlow {
   };
 }
 
-/** Policies here are all of what leaves. A flow that passes and is denied by staged policies names both. */
+/** The policies that decided. A flow that passes but is denied by staged policies names both. */
 function policyFields({ event, rule, auditRule }: Flow): Partial<HubbleFlow> {
   if (event.type === 'log') return rule ? { policy_log: [formatRule(rule)] } : {};
   if (event.verdict === 'deny') return rule ? { egress_denied_by: policyMessages(rule) } : {};
@@ -129,7 +129,7 @@ function policyFields({ event, rule, auditRule }: Flow): Partial<HubbleFlow> {
   };
 }
 
-/** The policy as its user calls it; which of its rules stands in the labels, for the message has no field for it. */
+/** A policy under the name that its user gave it. The rule is in the labels, since the message has no field for it. */
 function policyMessages(ref: RuleRef): HubblePolicy[] {
   let made = policies.get(ref);
   if (!made) {
@@ -185,7 +185,7 @@ function tcpFlags(bits: number): TcpFlags {
   return flags;
 }
 
-/** Types that flows begin with, and their answers; as Hubble prints them. */
+/** ICMP types of requests and their answers, as Hubble prints them. */
 const ICMP_NAMES: Readonly<Record<number, Readonly<Record<number, string>>>> = {
   1: {
     0: 'EchoReply',
@@ -223,7 +223,9 @@ function summary(e: FlowEvent): string {
   return names.length === 0 ? 'TCP' : `TCP Flags: ${names.join(', ')}`;
 }
 
-/** The fields of a field mask (paths of proto field names, dots between) alone; what is not there is left out. */
+/**
+ * Keeps only the fields of a field mask (paths of proto field names, separated by dots). Missing fields are omitted.
+ */
 export function applyFieldMask(flow: HubbleFlow, paths: readonly string[]): HubbleFlow {
   const out: Fields = {};
   for (const path of paths) copyPath(flow as Fields, out, path.split('.'));
@@ -235,7 +237,7 @@ type Fields = Record<string, unknown>;
 function copyPath(from: Fields, to: Fields, [head, ...rest]: readonly string[]): void {
   if (head === undefined || !Object.hasOwn(from, head)) return;
   const value = from[head];
-  // The whole field, or a part of what another path has taken as a whole.
+  // The whole field, or a part of a field that another path has already taken as a whole.
   if (rest.length === 0 || to[head] === value) {
     to[head] = value;
     return;

@@ -1,29 +1,31 @@
 /**
- * Parsed objects → Snapshot. A pure function of its input; it only remembers what it
- * read of objects whose identity has not changed, and hands out the same maps while
- * their content is the same, so that what is downstream can tell cheaply.
+ * Builds a Snapshot from parsed objects. The result depends on the input alone. The builder caches what it read from
+ * objects whose identity has not changed, and returns the same maps while their content is the same, so that later
+ * steps can detect changes cheaply.
  */
 import type { Problem } from '../errors.js';
 import { tryCanonicalAddr } from '../net/addr.js';
 import { type Entry, readEntry } from './entry.js';
 import type { ParsedObject } from './fields.js';
 import type { Section } from './kinds.js';
-import { type EndpointEntry, resolveService } from './services.js';
+import { type EndpointGroup, resolveService } from './services.js';
 import type { Namespace, Node, Pod, RawPolicy, Service, Snapshot } from './snapshot.js';
+import { sameList } from './unchanged.js';
 
 export interface BuildOptions {
   readonly nodeName: string;
   /** Addresses of this node's interfaces. */
   readonly ownNodeIps: readonly string[];
-  /** What went wrong before there were objects: put first into Snapshot.problems. */
+  /** Problems from before there were objects. They come first in Snapshot.problems. */
   readonly problems?: readonly Problem[];
 }
 
 type Sections = { [S in Section]: Entry[] };
 
+/** Builds Snapshots from parsed objects, one after the other. */
 export class SnapshotBuilder {
-  private readonly known = new WeakMap<ParsedObject, Entry>();
-  private last:
+  readonly #known = new WeakMap<ParsedObject, Entry>();
+  #last:
     | {
         objects: readonly ParsedObject[];
         entries: readonly Entry[];
@@ -33,7 +35,7 @@ export class SnapshotBuilder {
       }
     | undefined;
 
-  /** Of two objects of one kind and name the first counts, and a Problem says so. */
+  /** Builds a Snapshot. Of two objects with the same kind and name the first one counts, and there is a Problem. */
   build(input: Iterable<ParsedObject>, options: BuildOptions): Snapshot {
     const problems: Problem[] = [...(options.problems ?? [])];
     const sections: Sections = {
@@ -47,9 +49,9 @@ export class SnapshotBuilder {
     };
     const objects = [...input];
     const entries = objects.map(
-      (parsed, i) => (parsed === this.last?.objects[i] ? this.last.entries[i] : undefined) ?? this.read(parsed),
+      (parsed, i) => (parsed === this.#last?.objects[i] ? this.#last.entries[i] : undefined) ?? this.#read(parsed),
     );
-    const seen = this.sameNames(entries) ? undefined : new Map<string, ParsedObject>();
+    const seen = this.#sameNames(entries) ? undefined : new Map<string, ParsedObject>();
     let duplicates = false;
     const passedOver = new Set<string>();
     entries.forEach((entry, i) => {
@@ -71,29 +73,29 @@ export class SnapshotBuilder {
       seen?.set(entry.id, parsed);
       sections[entry.value.section].push(entry);
     });
-    const snapshot = this.assemble(sections, options, problems);
-    this.last = { objects, entries, duplicates, sections, snapshot };
+    const snapshot = this.#assemble(sections, options, problems);
+    this.#last = { objects, entries, duplicates, sections, snapshot };
     return snapshot;
   }
 
-  private read(parsed: ParsedObject): Entry {
-    let entry = this.known.get(parsed);
+  #read(parsed: ParsedObject): Entry {
+    let entry = this.#known.get(parsed);
     if (!entry) {
       entry = readEntry(parsed);
-      this.known.set(parsed, entry);
+      this.#known.set(parsed, entry);
     }
     return entry;
   }
 
-  /** The same names as last time, when none stood twice: there is nothing to look for. */
-  private sameNames(entries: readonly Entry[]): boolean {
-    const last = this.last;
+  /** Whether the names are the same as last time, without duplicates, so that duplicates need not be searched. */
+  #sameNames(entries: readonly Entry[]): boolean {
+    const last = this.#last;
     if (!last || last.duplicates || last.entries.length !== entries.length) return false;
     return entries.every((e, i) => e === last.entries[i] || e.id === last.entries[i]?.id);
   }
 
-  private assemble(sections: Sections, options: BuildOptions, problems: readonly Problem[]): Snapshot {
-    const last = this.last;
+  #assemble(sections: Sections, options: BuildOptions, problems: readonly Problem[]): Snapshot {
+    const last = this.#last;
     const same = (...names: Section[]) =>
       last !== undefined && names.every((n) => sameList(last.sections[n], sections[n]));
     const pods = last && same('pods') ? last.snapshot.pods : byKey<Pod>(sections.pods);
@@ -118,13 +120,9 @@ export class SnapshotBuilder {
   }
 }
 
-/** A one-shot build, without memory. */
+/** Builds a single Snapshot, without a cache. */
 export function buildSnapshot(objects: Iterable<ParsedObject>, options: BuildOptions): Snapshot {
   return new SnapshotBuilder().build(objects, options);
-}
-
-function sameList(a: readonly Entry[], b: readonly Entry[]): boolean {
-  return a.length === b.length && a.every((entry, i) => entry === b[i]);
 }
 
 function byKey<T>(entries: readonly Entry[]): Map<string, T> {
@@ -132,19 +130,19 @@ function byKey<T>(entries: readonly Entry[]): Map<string, T> {
 }
 
 function resolveServices(sections: Sections, pods: ReadonlyMap<string, Pod>): Map<string, Service> {
-  const listed = new Map<string, EndpointEntry[]>();
+  const listed = new Map<string, EndpointGroup[]>();
   const collect = (entries: readonly Entry[]) => {
-    const found = new Map<string, EndpointEntry[]>();
+    const found = new Map<string, EndpointGroup[]>();
     for (const { value } of entries) {
       if (value?.section !== 'slices' && value?.section !== 'endpoints') continue;
       const list = found.get(value.service);
-      if (list) list.push(...value.value);
+      if (list) for (const group of value.value) list.push(group);
       else found.set(value.service, [...value.value]);
     }
     for (const [service, list] of found) if (!listed.has(service)) listed.set(service, list);
   };
   collect(sections.slices);
-  collect(sections.endpoints); // only for Services that no slice lists
+  collect(sections.endpoints); // used only for Services without slices
 
   let podsByNamespace: Map<string, Pod[]> | undefined;
   const podsOf = (namespace: string): readonly Pod[] => {

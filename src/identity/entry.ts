@@ -1,35 +1,39 @@
-/** One parsed object → what it says: the unit of which snapshots are made, from files and from the API. */
+/** Converts one parsed object to an entry, the unit from which snapshots are made, both from files and from the API. */
+import { counted } from '../counted.js';
 import type { Problem } from '../errors.js';
 import { Field, isRecord, type ParsedObject } from './fields.js';
 import { kindInfo, kindTitle, objectGroup, type Section } from './kinds.js';
 import { isReady, readNamespace, readNode, readPod } from './objects.js';
-import { type EndpointEntry, readEndpointSlice, readEndpoints, readService, type ServiceSpec } from './services.js';
+import { type EndpointGroup, readEndpointSlice, readEndpoints, readService, type ServiceSpec } from './services.js';
 import type { Namespace, Node, Pod, RawPolicy } from './snapshot.js';
+
+/** Maximum number of problems of one object: a list of thousands of wrong entries is usually one mistake. */
+const MAX_PROBLEMS = 100;
 
 export type Value =
   | { section: 'namespaces'; value: Namespace }
   | { section: 'nodes'; value: Node }
   | { section: 'pods'; value: Pod; ready: boolean }
   | { section: 'services'; value: ServiceSpec | undefined }
-  | { section: 'slices' | 'endpoints'; value: readonly EndpointEntry[]; service: string }
+  | { section: 'slices' | 'endpoints'; value: readonly EndpointGroup[]; service: string }
   | { section: 'policies'; value: RawPolicy };
 
-/** What one object turned out to be. */
+/** The content of one object. */
 export interface Entry {
-  /** What two objects may not share: kind and name; for a kind that is passed over, the kind. */
+  /** Two objects must not share it: kind and name, or only the kind if it is ignored. */
   readonly id: string;
   /** `namespace/name`, or the name of a cluster-wide object; empty if it has none. */
   readonly key: string;
   readonly kind: string;
   readonly apiVersion: string;
-  /** `Kind namespace/name`, the kind with its group where it is not the only one of its name. */
+  /** `Kind namespace/name`. The kind has its group if other groups have a kind with that name. */
   readonly title: string;
-  /** undefined: passed over. */
+  /** undefined: the object is ignored. */
   readonly value: Value | undefined;
   readonly problems: readonly Problem[];
 }
 
-/** Reads one object; what is wrong with it stands in its problems. */
+/** Converts one object. Its faults are in the entry's problems. */
 export function readEntry(parsed: ParsedObject): Entry {
   const problems: Problem[] = [];
   const apiVersion = typeof parsed.object.apiVersion === 'string' ? parsed.object.apiVersion : '';
@@ -65,6 +69,12 @@ export function readEntry(parsed: ParsedObject): Entry {
     namespaced: info.namespaced,
     title,
   });
+  const more = problems.length - MAX_PROBLEMS;
+  if (more > 0) {
+    problems.length = MAX_PROBLEMS;
+    const message = `has ${counted(more, 'more problem')}`;
+    problems.push({ severity: 'error', where: { ...parsed.where, object: title }, message });
+  }
   const id = [info.section, objectGroup(apiVersion), kind, key].join('|');
   return { id, key, kind, apiVersion, title, value, problems };
 }

@@ -1,37 +1,44 @@
-/** Reading fields of objects that users wrote: each wrong type becomes a Problem that names its path. */
+/** Reads fields of objects that users wrote. Each wrong type becomes a Problem with the field's path. */
 import type { Problem, Where } from '../errors.js';
 
-/** A parsed object. Its identity is kept for as long as its text is unchanged: caches hang on it. */
+/** A parsed object. The same object is kept while its text is unchanged, so that it can be the key of caches. */
 export interface ParsedObject {
   readonly object: Readonly<Record<string, unknown>>;
   readonly where: Where;
 }
 
+/** Whether a value is an object, and not an array. */
 export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** What all fields of an object share. */
+/** Data that all fields of an object share. */
 interface Root {
   readonly where: Where;
   readonly problems: Problem[];
 }
 
-/** What stands at a path of an object. Absent and null are the same, as for the API server. */
+/** The value at a path of an object. Absent and null are the same, as for the API server. */
 export class Field {
+  readonly #parent: Field | Root;
+  readonly #key: string | number;
+
   private constructor(
     readonly value: unknown,
-    private readonly parent: Field | Root,
-    private readonly key: string | number,
-  ) {}
+    parent: Field | Root,
+    key: string | number,
+  ) {
+    this.#parent = parent;
+    this.#key = key;
+  }
 
   static root(parsed: ParsedObject, object: string, problems: Problem[]): Field {
     return new Field(parsed.object, { where: { ...parsed.where, object }, problems }, '');
   }
 
-  /** `spec.ports[0].name`: put together for those who ask, since most fields are as they should be. */
+  /** The path, such as `spec.ports[0].name`. Computed on demand, since most fields have no problem. */
   get path(): string {
-    const { parent, key } = this;
+    const [parent, key] = [this.#parent, this.#key];
     if (!(parent instanceof Field)) return '';
     const before = parent.path;
     if (typeof key === 'number') return `${before}[${key}]`;
@@ -44,8 +51,8 @@ export class Field {
   }
 
   problem(message: string, hint?: string): undefined {
-    let root: Field | Root = this.parent;
-    while (root instanceof Field) root = root.parent;
+    let root: Field | Root = this.#parent;
+    while (root instanceof Field) root = root.#parent;
     root.problems.push({ severity: 'error', where: { ...root.where, field: this.path }, message, hint });
     return undefined;
   }
@@ -55,7 +62,7 @@ export class Field {
     return new Field(inside, this, key);
   }
 
-  /** Elements of a list; none if absent. */
+  /** The elements of a list; none if it is absent. */
   items(): Field[] {
     if (!this.present) return [];
     if (!Array.isArray(this.value)) {
@@ -63,6 +70,12 @@ export class Field {
       return [];
     }
     return this.value.map((v, i) => new Field(v, this, i));
+  }
+
+  /** The first element of a list; undefined if there is none. */
+  first(): Field | undefined {
+    if (!Array.isArray(this.value)) return this.items()[0];
+    return this.value.length > 0 ? new Field(this.value[0], this, 0) : undefined;
   }
 
   string(): string | undefined {
@@ -82,7 +95,7 @@ export class Field {
     return typeof this.value === 'boolean' ? this.value : this.problem('must be true or false');
   }
 
-  /** Labels and annotations. `version: 1` without quotes is reported, and read as the text it looks like. */
+  /** Labels and annotations. `version: 1` without quotes is reported, and read as text. */
   stringMap(): Readonly<Record<string, string>> {
     if (!this.present) return {};
     if (!isRecord(this.value)) {

@@ -1,4 +1,4 @@
-/** Which objects the agent reads, by API group: kinds of the same name in other groups are other things. */
+/** The objects that the agent reads, by API group. Kinds with the same name in other groups are different. */
 
 export type Section = 'namespaces' | 'pods' | 'nodes' | 'services' | 'slices' | 'endpoints' | 'policies';
 
@@ -14,11 +14,11 @@ const KINDS: ReadonlyMap<string, KindInfo> = new Map(
     '/Pod': { section: 'pods', namespaced: true },
     '/Service': { section: 'services', namespaced: true },
     '/Endpoints': { section: 'endpoints', namespaced: true },
-    // Policies refer to their labels.
+    // Policies may refer to their labels.
     '/ServiceAccount': { section: 'policies', namespaced: true },
     'discovery.k8s.io/EndpointSlice': { section: 'slices', namespaced: true },
     'networking.k8s.io/NetworkPolicy': { section: 'policies', namespaced: true },
-    // The group it had before Kubernetes 1.7; the shape is the same, the dialect says so to the user.
+    // The group before Kubernetes 1.7. The shape is the same; the dialect warns the user.
     'extensions/NetworkPolicy': { section: 'policies', namespaced: true },
     'policy.networking.k8s.io/ClusterNetworkPolicy': { section: 'policies', namespaced: false },
     'policy.networking.k8s.io/AdminNetworkPolicy': { section: 'policies', namespaced: false },
@@ -48,36 +48,36 @@ const KINDS: ReadonlyMap<string, KindInfo> = new Map(
   } satisfies Record<string, KindInfo>),
 );
 
-/** `networking.k8s.io/v1` → `networking.k8s.io`; `v1` → the core group, empty. */
+/** `networking.k8s.io/v1` → `networking.k8s.io`; `v1` → empty, the core group. */
 export function apiGroup(apiVersion: string): string {
   const slash = apiVersion.indexOf('/');
   return slash < 0 ? '' : apiVersion.slice(0, slash);
 }
 
-/** Groups that show the same objects as another one. */
+/** Groups that show the same objects as another group. */
 const SAME_GROUP: ReadonlyMap<string, string> = new Map([
   ['extensions', 'networking.k8s.io'],
   ['crd.projectcalico.org', 'projectcalico.org'],
 ]);
 
-/** The group that an object has its name in: two groups may have a kind of one name. */
+/** The group that an object's name belongs to. Two groups may have a kind with the same name. */
 export function objectGroup(apiVersion: string): string {
   const group = apiGroup(apiVersion);
   return SAME_GROUP.get(group) ?? group;
 }
 
-/** Groups whose kinds are meant where a kind that several groups have is named alone. */
+/** The groups that are meant if an ambiguous kind is named without a group. */
 const PLAIN: ReadonlySet<string> = new Set(['networking.k8s.io', 'policy.networking.k8s.io']);
-/** Kinds that several groups have. */
+/** Kinds that exist in several groups. */
 const SHARED: ReadonlySet<string> = new Set(['NetworkPolicy', 'ClusterNetworkPolicy']);
 
-/** A kind as people tell it from others of its name, and as kubectl takes it: `NetworkPolicy`, `NetworkPolicy.crd.projectcalico.org`. */
+/** An unambiguous name of a kind, which kubectl accepts: `NetworkPolicy`, `NetworkPolicy.crd.projectcalico.org`. */
 export function kindTitle(apiVersion: string, kind: string): string {
   const group = apiGroup(apiVersion);
   return SHARED.has(kind) && !PLAIN.has(SAME_GROUP.get(group) ?? group) ? `${kind}.${group}` : kind;
 }
 
-/** undefined: a kind that the agent passes over. */
+/** undefined: the agent ignores the kind. */
 export function kindInfo(apiVersion: string, kind: string): KindInfo | undefined {
   return KINDS.get(`${apiGroup(apiVersion)}/${kind}`);
 }

@@ -1,6 +1,6 @@
 /**
- * The Snapshot of a running cluster, kept up to date object by object: what is made of an object is made once, and a
- * change costs as much as it touches. Changes become visible all together, with snapshot().
+ * The Snapshot of a running cluster, updated object by object. Each object is converted once, and a change costs only
+ * what it touches. Changes become visible together, with snapshot().
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { Problem } from '../errors.js';
@@ -11,40 +11,44 @@ import { resolveService } from './services.js';
 import { type Change, SharedMap } from './shared-map.js';
 import type { Namespace, Node, Pod, RawPolicy, Service, Snapshot } from './snapshot.js';
 
-/** What became of the objects of one kind: all of them anew, or some; `undefined`: deleted. */
+/** Changes of the objects of one kind: a complete new set, or single objects, where `undefined` means deleted. */
 export type EntryChanges =
   | { readonly all: ReadonlyMap<string, Entry> }
   | { readonly changed: ReadonlyMap<string, Entry | undefined> };
 
-/** Changes at once for which the place of each is looked for. */
+/** Up to this number of changes, each is inserted at its position in the sorted list. */
 const FEW = 8;
 
 const NOBODY: ReadonlySet<string> = new Set();
 
+/** The incrementally updated Snapshot of a cluster. */
 export class LiveSnapshot {
-  /** By kind (one key, several kinds of policies), then `namespace/name`. */
-  private readonly entries = new Map<string, Map<string, Entry>>();
-  private readonly kindsOfPolicies = new Set<string>();
-  private pods = SharedMap.of<Pod>();
-  private namespaces = SharedMap.of<Namespace>();
-  private nodes = SharedMap.of<Node>();
-  private services = SharedMap.of<Service>();
-  private policies: readonly RawPolicy[] | undefined;
-  /** Slices, or Endpoints, by the Service they belong to. */
-  private readonly behind = new Map<string, Map<string, Entry>>();
-  /** Services to resolve again. */
-  private readonly dirty = new Set<string>();
-  /** What snapshot() said last, while it holds. */
-  private current: { snapshot: Snapshot; ownNodeIps: string; problems: readonly Problem[] } | undefined;
-  private readonly faulty = new Map<string, readonly Problem[]>();
+  readonly #nodeName: string;
+  /** By kind (one key may stand for several kinds of policies), then by `namespace/name`. */
+  readonly #entries = new Map<string, Map<string, Entry>>();
+  readonly #kindsOfPolicies = new Set<string>();
+  #pods = SharedMap.of<Pod>();
+  #namespaces = SharedMap.of<Namespace>();
+  #nodes = SharedMap.of<Node>();
+  #services = SharedMap.of<Service>();
+  #policies: readonly RawPolicy[] | undefined;
+  /** EndpointSlices or Endpoints, by their Service. */
+  readonly #groups = new Map<string, Map<string, Entry>>();
+  /** Services whose backends must be resolved again. */
+  readonly #dirty = new Set<string>();
+  /** The last result of snapshot(), as long as it is valid. */
+  #current: { snapshot: Snapshot; ownNodeIps: string; problems: readonly Problem[] } | undefined;
+  readonly #faulty = new Map<string, readonly Problem[]>();
 
-  constructor(private readonly nodeName: string) {}
+  constructor(nodeName: string) {
+    this.#nodeName = nodeName;
+  }
 
-  /** @param kind names the source of these entries; what it held before is forgotten with `all` */
+  /** Applies changes. @param kind names the source of the entries; with `all`, its previous entries are replaced */
   apply(kind: string, section: Section, changes: EntryChanges): void {
-    let held = this.entries.get(kind);
-    if (!held) this.entries.set(kind, (held = new Map()));
-    if (section === 'policies') this.kindsOfPolicies.add(kind);
+    let held = this.#entries.get(kind);
+    if (!held) this.#entries.set(kind, (held = new Map()));
+    if (section === 'policies') this.#kindsOfPolicies.add(kind);
     const list: (readonly [string, Entry | undefined])[] = [];
     if ('all' in changes) {
       for (const key of held.keys()) if (!changes.all.has(key)) list.push([key, undefined]);
@@ -56,113 +60,119 @@ export class LiveSnapshot {
     const nodes: Change<Node>[] = [];
     for (const [key, entry] of list) {
       const before = held.get(key);
-      // It came and went between two looks.
+      // It was created and deleted between two calls.
       if (!before && !entry) continue;
-      // Most updates of a pod tell what no policy looks at.
+      // Most updates of a pod change nothing that policies read.
       if (before && entry && isDeepStrictEqual(before.value, entry.value) && sameProblems(before, entry)) continue;
-      this.current = undefined;
+      this.#current = undefined;
       if (entry) held.set(key, entry);
       else held.delete(key);
-      this.note(`${kind} ${key}`, entry?.problems ?? []);
+      this.#note(`${kind} ${key}`, entry?.problems ?? []);
       const value = entry?.value;
       if (section === 'pods') pods.push([key, value?.section === 'pods' ? value.value : undefined]);
       else if (section === 'namespaces')
         namespaces.push([key, value?.section === 'namespaces' ? value.value : undefined]);
       else if (section === 'nodes') nodes.push([key, value?.section === 'nodes' ? value.value : undefined]);
-      else if (section === 'services') this.dirty.add(key);
-      else if (section === 'policies') this.policy(before, entry, list.length);
-      else this.slice(key, before, entry);
+      else if (section === 'services') this.#dirty.add(key);
+      else if (section === 'policies') this.#policy(before, entry, list.length);
+      else this.#slice(key, before, entry);
     }
-    this.pods = this.pods.with(pods);
-    this.namespaces = this.namespaces.with(namespaces);
-    this.nodes = this.nodes.with(nodes);
+    this.#pods = this.#pods.with(pods);
+    this.#namespaces = this.#namespaces.with(namespaces);
+    this.#nodes = this.#nodes.with(nodes);
   }
 
-  /** Forgets a kind: its CRD is gone. */
+  /** Removes a kind whose CRD was deleted. */
   forget(kind: string, section: Section): void {
     this.apply(kind, section, { all: new Map() });
-    this.entries.delete(kind);
+    this.#entries.delete(kind);
   }
 
-  /** The world with everything that was applied; the same object while nothing that matters changed. @param ownNodeIps addresses of this node's interfaces */
+  /**
+   * The Snapshot with all applied changes; the same object while nothing relevant changed. @param ownNodeIps addresses
+   * of this node's interfaces
+   */
   snapshot(ownNodeIps: readonly string[], problems: readonly Problem[] = []): Snapshot {
-    const { current } = this;
+    const current = this.#current;
     if (current && current.ownNodeIps === ownNodeIps.join() && isDeepStrictEqual(current.problems, problems)) {
       return current.snapshot;
     }
-    this.resolve();
-    this.policies ??= this.allPolicies();
+    this.#resolve();
+    this.#policies ??= this.#allPolicies();
     const ips = new Set(ownNodeIps.map((ip) => tryCanonicalAddr(ip)).filter((ip) => ip !== undefined));
     const snapshot: Snapshot = {
-      pods: this.pods,
-      namespaces: this.namespaces,
-      nodes: this.nodes,
-      services: this.services,
-      policies: this.policies,
-      ownNode: { name: this.nodeName, ips: [...ips] },
-      problems: [...problems, ...[...this.faulty.values()].flat()],
+      pods: this.#pods,
+      namespaces: this.#namespaces,
+      nodes: this.#nodes,
+      services: this.#services,
+      policies: this.#policies,
+      ownNode: { name: this.#nodeName, ips: [...ips] },
+      problems: [...problems, ...[...this.#faulty.values()].flat()],
     };
-    this.current = { snapshot, ownNodeIps: ownNodeIps.join(), problems };
+    this.#current = { snapshot, ownNodeIps: ownNodeIps.join(), problems };
     return snapshot;
   }
 
-  private note(name: string, problems: readonly Problem[]): void {
-    if (problems.length > 0) this.faulty.set(name, problems);
-    else if (this.faulty.size > 0) this.faulty.delete(name);
+  #note(name: string, problems: readonly Problem[]): void {
+    if (problems.length > 0) this.#faulty.set(name, problems);
+    else if (this.#faulty.size > 0) this.#faulty.delete(name);
   }
 
-  /** One that takes the place of another state of itself leaves the others where they are. @param changes of its kind, at once */
-  private policy(before: Entry | undefined, now: Entry | undefined, changes: number): void {
-    const { policies } = this;
-    this.policies = undefined;
+  /**
+   * Updates a policy. One that is replaced by a new state of itself keeps its position. @param changes number of
+   * changes of its kind in this batch
+   */
+  #policy(before: Entry | undefined, now: Entry | undefined, changes: number): void {
+    const policies = this.#policies;
+    this.#policies = undefined;
     if (!policies || changes > FEW || before?.value?.section !== 'policies' || now?.value?.section !== 'policies')
       return;
     const at = policies.indexOf(before.value.value);
-    if (at >= 0) this.policies = policies.with(at, now.value.value);
+    if (at >= 0) this.#policies = policies.with(at, now.value.value);
   }
 
-  /** A slice may go over from one Service to another. */
-  private slice(key: string, before: Entry | undefined, now: Entry | undefined): void {
+  /** Updates a slice, which may change its Service. */
+  #slice(key: string, before: Entry | undefined, now: Entry | undefined): void {
     const old = serviceOf(before);
     const next = serviceOf(now);
     if (old !== undefined) {
-      const there = this.behind.get(old);
-      there?.delete(key);
-      if (there?.size === 0) this.behind.delete(old);
-      this.dirty.add(old);
+      const groups = this.#groups.get(old);
+      groups?.delete(key);
+      if (groups?.size === 0) this.#groups.delete(old);
+      this.#dirty.add(old);
     }
     if (next !== undefined && now) {
-      let there = this.behind.get(next);
-      if (!there) this.behind.set(next, (there = new Map()));
-      there.set(key, now);
-      this.dirty.add(next);
+      let groups = this.#groups.get(next);
+      if (!groups) this.#groups.set(next, (groups = new Map()));
+      groups.set(key, now);
+      this.#dirty.add(next);
     }
   }
 
-  private resolve(): void {
-    if (this.dirty.size === 0) return;
-    const specs = [...this.entries.values()];
-    this.services = this.services.with([...this.dirty].map((key) => [key, this.resolved(key, specs)]));
-    this.dirty.clear();
+  #resolve(): void {
+    if (this.#dirty.size === 0) return;
+    const specs = [...this.#entries.values()];
+    this.#services = this.#services.with([...this.#dirty].map((key) => [key, this.#resolved(key, specs)]));
+    this.#dirty.clear();
   }
 
-  private resolved(key: string, kinds: readonly ReadonlyMap<string, Entry>[]): Service | undefined {
+  #resolved(key: string, kinds: readonly ReadonlyMap<string, Entry>[]): Service | undefined {
     for (const kind of kinds) {
       const value = kind.get(key)?.value;
       if (value?.section !== 'services' || !value.value) continue;
-      // In a cluster a controller lists what stands behind: without a slice, nothing does.
-      const entries = [...(this.behind.get(key)?.entries() ?? [])]
+      // In a cluster, a controller lists the backends: a Service without slices has none.
+      const groups = [...(this.#groups.get(key)?.entries() ?? [])]
         .sort(([a], [b]) => (a < b ? -1 : 1))
         .flatMap(([, { value: v }]) => (v?.section === 'slices' || v?.section === 'endpoints' ? v.value : []));
-      return resolveService(value.value, entries, () => [], NOBODY);
+      return resolveService(value.value, groups, () => [], NOBODY);
     }
     return undefined;
   }
 
-  private allPolicies(): RawPolicy[] {
+  #allPolicies(): RawPolicy[] {
     const out: RawPolicy[] = [];
-    for (const [kind, held] of this.entries) {
-      if (!this.kindsOfPolicies.has(kind)) continue;
+    for (const [kind, held] of this.#entries) {
+      if (!this.#kindsOfPolicies.has(kind)) continue;
       for (const { value } of held.values()) if (value?.section === 'policies') out.push(value.value);
     }
     return out;

@@ -1,17 +1,19 @@
-/** Kubernetes objects → the Snapshot's values. What cannot be read is a Problem; the rest of the object counts. */
+/**
+ * Converts Kubernetes objects to the Snapshot's values. An invalid field is a Problem; the rest of the object is used.
+ */
 import { tryCanonicalAddr } from '../net/addr.js';
 import { parseProtocol, TCP } from '../net/protocol.js';
 import type { Field } from './fields.js';
 import type { ContainerPort, Namespace, Node, Pod } from './snapshot.js';
 
-/** Canonical address of a field; a Problem if it is none, nothing if it is empty. */
+/** The canonical address in a field. A Problem if it is invalid; undefined if it is empty. */
 export function readAddress(field: Field): string | undefined {
   const text = field.string();
   if (text === undefined || text === '') return undefined;
   return tryCanonicalAddr(text) ?? field.problem(`${JSON.stringify(text)} is not an IP address`);
 }
 
-/** The protocol of a port of a container, Service or slice: TCP unless it says otherwise. */
+/** The protocol of a port of a container, Service or slice. Default: TCP. */
 export function readProtocol(field: Field): number | undefined {
   const text = field.string();
   if (text === undefined) return field.present ? undefined : TCP;
@@ -24,17 +26,19 @@ function unique(values: Iterable<string | undefined>): string[] {
   return [...out];
 }
 
+/** Reads a Namespace object. */
 export function readNamespace(root: Field, name: string): Namespace {
   const metadata = root.at('metadata');
   return {
     name,
-    // The API server puts this label on every namespace; a manifest need not say so.
+    // The API server adds this label to every namespace; a manifest need not contain it.
     labels: { ...metadata.at('labels').stringMap(), 'kubernetes.io/metadata.name': name },
     annotations: metadata.at('annotations').stringMap(),
     terminating: metadata.at('deletionTimestamp').present || root.at('status').at('phase').string() === 'Terminating',
   };
 }
 
+/** Reads a Node object. @param name of the node */
 export function readNode(root: Field, name: string): Node {
   const ips: (string | undefined)[] = [];
   for (const address of root.at('status').at('addresses').items()) {
@@ -44,6 +48,7 @@ export function readNode(root: Field, name: string): Node {
   return { name, labels: root.at('metadata').at('labels').stringMap(), ips: unique(ips) };
 }
 
+/** Reads a Pod object. */
 export function readPod(root: Field, namespace: string, name: string): Pod {
   const metadata = root.at('metadata');
   const spec = root.at('spec');
@@ -59,7 +64,7 @@ export function readPod(root: Field, namespace: string, name: string): Pod {
       .map((entry) => readAddress(entry.at('ip'))),
   ]);
   return {
-    // A manifest has no UID unless it came out of a cluster; the name is all there is to go by.
+    // A manifest without a cluster has no UID, so the name identifies the pod.
     uid: metadata.at('uid').string() ?? `${namespace}/${name}`,
     namespace,
     name,
@@ -76,7 +81,7 @@ export function readPod(root: Field, namespace: string, name: string): Pod {
   };
 }
 
-/** Would the endpoints controller list it? Without a status there is nothing that says no. */
+/** Whether the endpoints controller would list the pod. A pod without a status counts as ready. */
 export function isReady(root: Field): boolean {
   if (root.at('metadata').at('deletionTimestamp').present) return false;
   const conditions = root.at('status').at('conditions').items();
@@ -84,7 +89,10 @@ export function isReady(root: Field): boolean {
   return ready === undefined || ready.at('status').string() === 'True';
 }
 
-/** Ports of the containers that run beside each other: init containers only if they stay (`restartPolicy: Always`). */
+/**
+ * Ports of the containers that run at the same time, including init containers that keep running (`restartPolicy:
+ * Always`).
+ */
 function readContainerPorts(spec: Field): ContainerPort[] {
   const sidecars = spec
     .at('initContainers')
@@ -102,9 +110,8 @@ function readContainerPorts(spec: Field): ContainerPort[] {
 }
 
 /**
- * The controller that a person would name. A ReplicaSet called `web-<pod-template-hash>`
- * is Deployment web's; a Job called `backup-28391040` (minutes since 1970, 8 digits
- * until 2160) is CronJob backup's.
+ * The controller that a user knows. A ReplicaSet `web-<pod-template-hash>` belongs to the Deployment web; a Job
+ * `backup-28391040` (minutes since 1970, 8 digits until 2160) belongs to the CronJob backup.
  */
 function readWorkload(owners: Field, labels: Readonly<Record<string, string>>): Pod['workload'] {
   const items = owners.items();

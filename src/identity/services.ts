@@ -1,18 +1,25 @@
 /**
- * Services with what stands behind each of their ports, as kube-proxy sees it:
- * EndpointSlices; without any, Endpoints; without those, the pods that the selector
- * finds, for manifests that no controller has completed.
+ * Services with the backends of each port, as kube-proxy sees them: from EndpointSlices; if there are none, from
+ * Endpoints; if there are none either, from the pods that the selector finds, for manifests that no controller has
+ * completed.
  */
+import { tryCanonicalAddr } from '../net/addr.js';
 import type { Field } from './fields.js';
-import { readAddress, readProtocol } from './objects.js';
+import { readProtocol } from './objects.js';
 import type { Backend, Pod, Service, ServicePort } from './snapshot.js';
 
-/** A Service object, read once and resolved as often as what stands behind it changes. */
+/** A Service object. It is parsed once and resolved whenever its backends change. */
 export interface ServiceSpec {
   readonly namespace: string;
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** Whether kube-proxy ignores it. Then nothing is translated, and it has neither vips nor node ports. */
+  readonly passedOver: boolean;
+  /** Whether kube-proxy may choose only backends on this node. */
+  readonly local: boolean;
   readonly vips: readonly string[];
+  readonly external?: readonly string[];
+  readonly created?: string;
   readonly selector: Readonly<Record<string, string>> | undefined;
   readonly publishNotReady: boolean;
   readonly ports: readonly {
@@ -24,36 +31,50 @@ export interface ServiceSpec {
   }[];
 }
 
-/** One address of a slice or Endpoints object under one of its port names. */
-export interface EndpointEntry {
+/**
+ * Addresses with the same ports: a slice, or a subset of Endpoints. They are not expanded to pairs, since a Service
+ * needs only a few ports of possibly thousands.
+ */
+export interface EndpointGroup {
+  readonly ports: readonly EndpointPort[];
+  readonly endpoints: readonly Endpoint[];
+  /** Whether kube-proxy ignores it. */
+  readonly passedOver: boolean;
+}
+
+interface EndpointPort {
   /** Name of the Service's port; empty if it has none. */
-  readonly port: string;
+  readonly name: string;
   readonly protocol: number;
-  readonly ip: string;
   readonly number: number;
+}
+
+interface Endpoint {
+  readonly ip: string;
   readonly state: 'ready' | 'draining' | 'not-ready';
 }
 
-/** @returns undefined for ExternalName: it is a DNS name, not an address */
+/** Labels of objects that kube-proxy ignores: Services, slices and Endpoints alike. */
+const PASSED_OVER = ['service.kubernetes.io/service-proxy-name', 'service.kubernetes.io/headless'];
+
+function isPassedOver(root: Field): boolean {
+  const labels = root.at('metadata').at('labels');
+  return PASSED_OVER.some((label) => labels.at(label).value !== undefined);
+}
+
+/** Parses an address like kube-proxy: leading zeros are ignored (they do not make a number octal). */
+function readSloppyAddress(field: Field): string | undefined {
+  const text = field.string();
+  if (text === undefined || text === '') return undefined;
+  const plain = text.replace(/(?<![0-9a-f])0+(?=[0-9a-f])/gi, '');
+  return tryCanonicalAddr(plain) ?? field.problem(`${JSON.stringify(text)} is not an IP address`);
+}
+
+/** @returns undefined for ExternalName, which is a DNS name, not an address */
 export function readService(root: Field, namespace: string, name: string): ServiceSpec | undefined {
   const spec = root.at('spec');
   if (spec.at('type').string() === 'ExternalName') return undefined;
-  const vips = new Set<string>();
-  for (const field of [spec.at('clusterIP'), ...spec.at('clusterIPs').items()]) {
-    if (field.value === 'None') continue;
-    const ip = readAddress(field);
-    if (ip) vips.add(ip);
-  }
-  for (const field of spec.at('externalIPs').items()) {
-    const ip = readAddress(field);
-    if (ip) vips.add(ip);
-  }
-  for (const ingress of root.at('status').at('loadBalancer').at('ingress').items()) {
-    // ipMode Proxy: the load balancer is an ordinary destination, kube-proxy does not translate it.
-    if (ingress.at('ipMode').string() === 'Proxy') continue;
-    const ip = readAddress(ingress.at('ip'));
-    if (ip) vips.add(ip);
-  }
+  const passedOver = !hasClusterIp(spec) || isPassedOver(root);
   const ports: ServiceSpec['ports'][number][] = [];
   for (const entry of spec.at('ports').items()) {
     const port = entry.at('port').integer(1, 65535);
@@ -65,90 +86,163 @@ export function readService(root: Field, namespace: string, name: string): Servi
       name: entry.at('name').string(),
       protocol,
       port,
-      nodePort: nodePort === 0 ? undefined : nodePort,
+      nodePort: passedOver || nodePort === 0 ? undefined : nodePort,
       target: typeof target.value === 'string' ? target.value : (target.integer(1, 65535) ?? port),
     });
   }
   const selector = spec.at('selector');
+  const policies = [spec.at('internalTrafficPolicy').string(), spec.at('externalTrafficPolicy').string()];
+  const { vips, external } = passedOver ? NO_VIPS : readVips(root);
+  const created = root.at('metadata').at('creationTimestamp').string();
   return {
     namespace,
     name,
     labels: root.at('metadata').at('labels').stringMap(),
-    vips: [...vips],
+    passedOver,
+    local: policies.includes('Local'),
+    vips,
+    ...(external.length > 0 ? { external } : {}),
+    ...(created === undefined ? {} : { created }),
     selector: selector.present ? selector.stringMap() : undefined,
     publishNotReady: spec.at('publishNotReadyAddresses').boolean() ?? false,
     ports,
   };
 }
 
-/** discovery.k8s.io/v1. Conditions that are absent mean ready (its own rule). */
-export function readEndpointSlice(root: Field): EndpointEntry[] {
+/**
+ * Whether it has a cluster IP. Without one, kube-proxy ignores its other addresses too. A manifest may have it in
+ * either field.
+ */
+function hasClusterIp(spec: Field): boolean {
+  const first = spec.at('clusterIPs').first()?.value;
+  const ip = spec.at('clusterIP').value || first;
+  return ip !== undefined && ip !== null && ip !== '' && ip !== 'None';
+}
+
+const NO_VIPS = { vips: [], external: [] } as const;
+
+/** Cluster, external and load-balancer addresses; `external`: the latter two. */
+function readVips(root: Field): { vips: readonly string[]; external: readonly string[] } {
+  const spec = root.at('spec');
+  const vips = new Set<string>();
+  const add = (field: Field) => {
+    const ip = readSloppyAddress(field);
+    if (ip !== undefined) vips.add(ip);
+  };
+  for (const field of [spec.at('clusterIP'), ...spec.at('clusterIPs').items()]) if (field.value !== 'None') add(field);
+  const cluster = vips.size;
+  for (const field of spec.at('externalIPs').items()) add(field);
+  for (const ingress of root.at('status').at('loadBalancer').at('ingress').items()) {
+    // With ipMode Proxy, the load balancer is an ordinary destination that kube-proxy does not translate.
+    if (ingress.at('ipMode').string() !== 'Proxy') add(ingress.at('ip'));
+  }
+  return { vips: [...vips], external: [...vips].slice(cluster) };
+}
+
+/** discovery.k8s.io/v1. Missing conditions have kube-proxy's defaults: ready, serving, not terminating. */
+export function readEndpointSlice(root: Field): EndpointGroup[] {
   if (root.at('addressType').string() === 'FQDN') return [];
-  const out: EndpointEntry[] = [];
-  const ports = readEndpointPorts(root.at('ports'));
+  const endpoints: Endpoint[] = [];
   for (const endpoint of root.at('endpoints').items()) {
+    // All addresses of an endpoint are the same pod; kube-proxy uses only the first.
+    const first = endpoint.at('addresses').first();
+    const ip = first && readSloppyAddress(first);
+    if (ip === undefined) continue;
     const conditions = endpoint.at('conditions');
     const ready = conditions.at('ready').boolean() ?? true;
-    const serving = conditions.at('serving').boolean() ?? ready;
+    const serving = conditions.at('serving').boolean() ?? true;
     const terminating = conditions.at('terminating').boolean() ?? false;
-    const state = ready ? 'ready' : serving && terminating ? 'draining' : 'not-ready';
-    // The addresses of one endpoint are the same thing; kube-proxy uses the first only.
-    const ip = endpoint.at('addresses').items().map(readAddress)[0];
-    if (ip) for (const p of ports) out.push({ ...p, ip, state });
+    endpoints.push({ ip, state: ready ? 'ready' : serving && terminating ? 'draining' : 'not-ready' });
   }
-  return out;
+  return [{ ports: readEndpointPorts(root.at('ports')), endpoints, passedOver: isPassedOver(root) }];
 }
 
-/** v1 Endpoints: what was there before slices. */
-export function readEndpoints(root: Field): EndpointEntry[] {
-  const out: EndpointEntry[] = [];
-  for (const subset of root.at('subsets').items()) {
-    const ports = readEndpointPorts(subset.at('ports'));
-    for (const address of subset.at('addresses').items()) {
-      const ip = readAddress(address.at('ip'));
-      if (ip) for (const p of ports) out.push({ ...p, ip, state: 'ready' });
-    }
-  }
-  return out;
+/** v1 Endpoints, the predecessor of EndpointSlices. */
+export function readEndpoints(root: Field): EndpointGroup[] {
+  const passedOver = isPassedOver(root);
+  return root
+    .at('subsets')
+    .items()
+    .map((subset) => {
+      const endpoints: Endpoint[] = [];
+      for (const address of subset.at('addresses').items()) {
+        const ip = readSloppyAddress(address.at('ip'));
+        if (ip !== undefined) endpoints.push({ ip, state: 'ready' });
+      }
+      return { ports: readEndpointPorts(subset.at('ports')), endpoints, passedOver };
+    });
 }
 
-function readEndpointPorts(list: Field): { port: string; protocol: number; number: number }[] {
-  const out: { port: string; protocol: number; number: number }[] = [];
+function readEndpointPorts(list: Field): EndpointPort[] {
+  const out = new Map<string, EndpointPort>();
   for (const entry of list.items()) {
     const number = entry.at('port').integer(1, 65535);
     const protocol = readProtocol(entry.at('protocol'));
     if (number === undefined || protocol === undefined) continue;
-    out.push({ port: entry.at('name').string() ?? '', protocol, number });
+    const name = entry.at('name').string() ?? '';
+    out.set(`${name}|${protocol}|${number}`, { name, protocol, number });
+  }
+  return [...out.values()];
+}
+
+/** @param groups of all slices of the Service; undefined if its endpoints are not listed */
+export function resolveService(
+  spec: ServiceSpec,
+  groups: readonly EndpointGroup[] | undefined,
+  podsOf: () => readonly Pod[],
+  notReady: ReadonlySet<string>,
+): Service {
+  const listed = groups && listedBackends(spec, groups);
+  const ports = spec.ports.map((port): ServicePort => {
+    const { target: _, ...shown } = port;
+    const backends = listed
+      ? (listed.get(portKey(port)) ?? [])
+      : sortBackends(selectedBackends(spec, port, podsOf(), notReady));
+    return { ...shown, backends };
+  });
+  const { namespace, name, labels, vips, external, created } = spec;
+  return {
+    ...{ namespace, name, labels, vips, ports },
+    ...(external === undefined ? {} : { external }),
+    ...(created === undefined ? {} : { created }),
+  };
+}
+
+function portKey(port: { readonly name?: string; readonly protocol: number }): string {
+  return `${port.name ?? ''}|${port.protocol}`;
+}
+
+/** The listed backends of the Service's own ports. */
+function listedBackends(spec: ServiceSpec, groups: readonly EndpointGroup[]): Map<string, Backend[]> {
+  const found = new Map<string, { group: EndpointGroup; number: number }[]>();
+  for (const port of spec.ports) found.set(portKey(port), []);
+  for (const group of groups) {
+    // Slices of a headless Service have such a label. They do not apply to the Service's own addresses, but policies
+    // may refer to them.
+    if (group.passedOver && !spec.passedOver) continue;
+    for (const port of group.ports) found.get(portKey(port))?.push({ group, number: port.number });
+  }
+  const out = new Map<string, Backend[]>();
+  for (const [key, places] of found) {
+    const ready: Backend[] = [];
+    const draining: Backend[] = [];
+    for (const { group, number } of places) {
+      for (const { ip, state } of group.endpoints) {
+        if (state === 'ready') ready.push({ ip, port: number });
+        else if (state === 'draining') draining.push({ ip, port: number });
+      }
+    }
+    // kube-proxy uses ready backends; if there are none, those that still serve while they terminate (KEP-1669). If it
+    // may choose only backends on this node, there may be no ready one here although others exist elsewhere.
+    out.set(key, sortBackends(spec.local ? [...ready, ...draining] : ready.length > 0 ? ready : draining));
   }
   return out;
 }
 
-/** @param entries of all slices of the Service; undefined if nothing lists its endpoints */
-export function resolveService(
-  spec: ServiceSpec,
-  entries: readonly EndpointEntry[] | undefined,
-  podsOf: () => readonly Pod[],
-  notReady: ReadonlySet<string>,
-): Service {
-  const ports = spec.ports.map((port): ServicePort => {
-    const found =
-      entries === undefined
-        ? selectedBackends(spec, port, podsOf(), notReady)
-        : listedBackends(entries.filter((e) => e.port === (port.name ?? '') && e.protocol === port.protocol));
-    const { target: _, ...shown } = port;
-    return { ...shown, backends: sortBackends(found) };
-  });
-  return { namespace: spec.namespace, name: spec.name, labels: spec.labels, vips: spec.vips, ports };
-}
-
-/** kube-proxy: the ready ones; if there is none, those that still serve while they terminate (KEP-1669). */
-function listedBackends(entries: readonly EndpointEntry[]): Backend[] {
-  const ready = entries.filter((e) => e.state === 'ready');
-  const used = ready.length > 0 ? ready : entries.filter((e) => e.state === 'draining');
-  return used.map((e) => ({ ip: e.ip, port: e.number }));
-}
-
-/** What the endpoint slice controller would find: the pods' first address of each family, the target port of each pod. */
+/**
+ * The backends that the endpoint slice controller would find: the pods' first address of each family, and the target
+ * port of each pod.
+ */
 function selectedBackends(
   spec: ServiceSpec,
   port: ServiceSpec['ports'][number],

@@ -1,31 +1,35 @@
 /**
- * An immutable map that is made from another one by a few changes and shares the rest with it: what a snapshot
- * of 50,000 pods costs when one of them changed. A base that is never written again, and the changes since.
+ * An immutable map that is made from another one by a few changes and shares the rest with it, so that one changed pod
+ * does not copy a map of 50,000. It consists of a base that is never modified, and the changes since.
  */
 
-/** What a key was given last; `undefined` takes it away. */
+/** The new value of a key; `undefined` deletes the key. */
 export type Change<V, K = string> = readonly [key: K, value: V | undefined];
 
-/** Changes are carried along until they are this many, or more than this share of the base: then a new base is made. */
+/**
+ * Changes accumulate until there are more than this number, or more than this share of the base; then a new base is
+ * built.
+ */
 const FEW = 64;
 const SHARE = 128;
-/** The newest of them by themselves: they are copied with each step. */
+/** Maximum number of the most recent changes, which are kept separately because they are copied with each step. */
 const NEWEST = 16;
-/** So many steps back it is known what each changed: those who look are never far behind. */
+/** Number of steps whose changed keys are remembered. Readers are rarely further behind. */
 const STEPS = 16;
 
 type Layer<V, K> = ReadonlyMap<K, V | undefined>;
 
+/** The immutable map. with() makes a changed one. */
 export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
-  /** From the oldest to the newest: each says what is different from those before it. */
+  /** The layers from oldest to newest. Each contains the differences from those before it. */
   readonly #base: ReadonlyMap<K, V>;
   readonly #delta: Layer<V, K>;
   readonly #newest: Layer<V, K>;
-  /** What this base was made from, so that a comparison over that step is cheap too. */
+  /** The base from which this base was made, so that a comparison across that step is cheap too. */
   #from: { base: ReadonlyMap<K, unknown>; keys: Iterable<K> } | undefined;
-  /** Stands for this map, so that what is made from it can tell without keeping it. */
+  /** Identity of this map for its successors, which thus need not keep the map itself in memory. */
   readonly #token = {};
-  /** The last steps, the newest first: from which map, and by which keys. */
+  /** The last steps, newest first: the identity of the predecessor, and the changed keys. */
   #steps: readonly { readonly from: object; readonly keys: readonly K[] }[] = [];
   readonly size: number;
 
@@ -36,12 +40,12 @@ export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
     this.size = size;
   }
 
-  /** @param base must not be written from here on */
+  /** @param base must not be modified afterwards */
   static of<V, K = string>(base: ReadonlyMap<K, V> = new Map()): SharedMap<V, K> {
     return new SharedMap(base, new Map(), new Map(), base.size);
   }
 
-  /** The same map where nothing changes. */
+  /** A map with changes; the same map if nothing changes. */
   with(changes: Iterable<Change<V, K>>): SharedMap<V, K> {
     let newest: Map<K, V | undefined> | undefined;
     const step = new Set<K>();
@@ -112,7 +116,7 @@ export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
     for (const [key, value] of this.entries()) call(value, key, this);
   }
 
-  /** Keys that may differ, found without looking at what both share; undefined where they share nothing. */
+  /** The keys that may differ, without examining the shared parts; undefined if nothing is shared. */
   static candidates<K>(a: SharedMap<unknown, K>, b: SharedMap<unknown, K>): Iterable<K> | undefined {
     const at = b.#steps.findIndex((s) => s.from === a.#token);
     if (at === 0) return b.#steps[0]?.keys;
@@ -124,7 +128,10 @@ export class SharedMap<V, K = string> implements ReadonlyMap<K, V> {
   }
 }
 
-/** Keys whose values (by identity) are not the same in both. Costs as much as changed, where one map was made from the other. */
+/**
+ * The keys whose values (by identity) differ. If one map was made from the other, the cost is proportional to the
+ * changes.
+ */
 export function changedKeys<V, K = string>(before: ReadonlyMap<K, V>, after: ReadonlyMap<K, V>): K[] {
   if (before === after) return [];
   const some =

@@ -1,12 +1,13 @@
 /**
- * The world as the policies see it: a complete, immutable value. Made from
- * manifests or from the Kubernetes API; everything downstream is a pure function of it.
+ * The state of the cluster that policies depend on: a complete, immutable value. It is made from manifests or from the
+ * Kubernetes API; all later steps are pure functions of it.
  */
 import type { Problem, Where } from '../errors.js';
+import type { Tunnel } from '../net/tunnels.js';
 
 export interface ContainerPort {
   name?: string;
-  /** IANA number. */
+  /** IANA protocol number. */
   protocol: number;
   port: number;
 }
@@ -22,14 +23,20 @@ export interface Pod {
   nodeName: string;
   serviceAccount: string;
   hostNetwork: boolean;
-  /** Succeeded or Failed: its addresses are no longer its own. */
+  /** Succeeded or Failed: its addresses may belong to other pods. */
   ended: boolean;
-  /** Being deleted: it may still run, and its interface may be gone already. */
+  /** Being deleted: it may still run, and its interface may already be gone. */
   terminating?: true;
   ports: readonly ContainerPort[];
-  /** The top controller that the metadata shows: `{kind: 'Deployment', name: 'web'}`. */
+  /** The top-level controller according to the metadata: `{kind: 'Deployment', name: 'web'}`. */
   workload?: { kind: string; name: string };
 }
+
+/**
+ * Annotation of the mirror that kubelet makes of a static pod: the pod's own UID, which kubelet and container runtimes
+ * use.
+ */
+export const MIRROR_ANNOTATION = 'kubernetes.io/config.mirror';
 
 export interface Namespace {
   name: string;
@@ -50,14 +57,14 @@ export interface Backend {
   port: number;
 }
 
-/** One port of a Service, with what stands behind it. */
+/** One port of a Service with its backends. */
 export interface ServicePort {
   name?: string;
   protocol: number;
   /** The port at the Service's addresses. */
   port: number;
   nodePort?: number;
-  /** Ready backends, sorted by address then port. */
+  /** Ready backends, sorted by address, then by port. */
   backends: readonly Backend[];
 }
 
@@ -67,10 +74,14 @@ export interface Service {
   labels: Readonly<Record<string, string>>;
   /** Cluster, external and load-balancer addresses; empty if headless. */
   vips: readonly string[];
+  /** Those addresses that the Service's author could choose freely: not cluster addresses. undefined: none. */
+  external?: readonly string[];
+  /** Creation time, as the API server writes it; undefined if unknown. */
+  created?: string;
   ports: readonly ServicePort[];
 }
 
-/** A policy object as the user wrote it, not yet understood by a dialect. */
+/** A policy object as the user wrote it, before a dialect translates it. */
 export interface RawPolicy {
   apiVersion: string;
   kind: string;
@@ -89,8 +100,22 @@ export interface Snapshot {
   /** By `namespace/name`. */
   services: ReadonlyMap<string, Service>;
   policies: readonly RawPolicy[];
-  /** Addresses of this node beyond those of its Node object (interfaces' own). */
-  ownNode: { name: string; ips: readonly string[] };
-  /** What could not be read; the objects concerned keep their last good state where there is one. */
+  /**
+   * Addresses of this node in addition to those of its Node object (of its interfaces), and the broadcast addresses of
+   * its networks. `dns`: addresses at which the node's own DNS cache listens although a Service may have them
+   * (NodeLocal DNSCache takes over the address of kube-dns, and kube-proxy does not see packets to it). `beside`:
+   * networks that the node reaches by devices without a hook; those with `!` are parts of them that it reaches by other
+   * devices.
+   */
+  ownNode: {
+    name: string;
+    ips: readonly string[];
+    broadcasts?: readonly string[];
+    dns?: readonly string[];
+    beside?: readonly string[];
+  };
+  /** The tunnels that nodes unwrap; absent: USUAL_TUNNELS. */
+  tunnels?: readonly Tunnel[];
+  /** Objects that could not be read. They keep their last valid state, if they had one. */
   problems: readonly Problem[];
 }

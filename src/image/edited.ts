@@ -1,6 +1,6 @@
 /**
- * Destinations that were made from others by a few changes: what 50,000 of them cost when one pod has come. The arrays are
- * made when somebody reads them; whoever asks for single keys, or for what a step changed, does without.
+ * Destinations that differ from others by a few changes, so that one new pod does not copy 50,000 entries. The arrays
+ * are built when somebody reads them. Queries for single keys, or for the keys of one step, do not need the arrays.
  */
 import type { Destinations4, Destinations6 } from './types.js';
 
@@ -11,18 +11,24 @@ interface Keys<K> {
   readonly length: number;
 }
 
-/** By key, ascending; `undefined` takes a key away. */
+/** Changes by key, ascending; `undefined` deletes a key. */
 export type Edits<K> = readonly (readonly [key: K, classId: number | undefined])[];
 
-/** Changes are carried along until they are this many, or more than this share of the base: then a new base is made. */
+/**
+ * Changes accumulate until there are more than this number, or more than this share of the base; then a new base is
+ * built.
+ */
 const FEW = 64;
 const SHARE = 128;
 
 abstract class Edited<K extends number | string> {
   readonly size: number;
-  /** Stands for what this was made from; not the thing itself, or each would keep all that were before it. */
+  /**
+   * Identity of the value that this one was made from. It is not that value itself, which would keep all its
+   * predecessors in memory.
+   */
   readonly #from: object;
-  /** Keys of the step from there. */
+  /** Keys that the step from there changed. */
   readonly #step: readonly K[];
   readonly #token = {};
   readonly #base: Destinations<K>;
@@ -50,11 +56,11 @@ abstract class Edited<K extends number | string> {
   }
 
   get keys(): Destinations<K>['keys'] {
-    return this.flat().keys;
+    return this.#whole().keys;
   }
 
   get classes(): Float64Array {
-    return this.flat().classes;
+    return this.#whole().classes;
   }
 
   at(key: K): number | undefined {
@@ -79,7 +85,7 @@ abstract class Edited<K extends number | string> {
 
   protected abstract merged(base: Destinations<K>, edits: Edits<K>): Destinations<K>;
 
-  private flat(): Destinations<K> {
+  #whole(): Destinations<K> {
     if (this.#delta.size === 0) return this.#base;
     this.#flat ??= this.merged(this.#base, sorted(this.#delta));
     return this.#flat;
@@ -133,22 +139,22 @@ class Edited6 extends Edited<string> implements Destinations6 {
   }
 }
 
-/** @param edits ascending by key */
+/** Destinations with some edits applied. @param edits ascending by key */
 export function edited4(from: Destinations4, edits: Edits<number>): Destinations4 {
   return edits.length === 0 ? from : new Edited4(from, edits);
 }
 
-/** @param edits ascending by key */
+/** Destinations with some edits applied. @param edits ascending by key */
 export function edited6(from: Destinations6, edits: Edits<string>): Destinations6 {
   return edits.length === 0 ? from : new Edited6(from, edits);
 }
 
-/** Number of entries, without making the arrays. */
+/** Number of entries, without building the arrays. */
 export function sizeOf(d: Destinations4 | Destinations6): number {
   return d instanceof Edited ? d.size : d.keys.length;
 }
 
-/** Class of exactly this key; undefined where it is not there. */
+/** Class of exactly this key; undefined if there is no entry. */
 export function classAt<K extends number | string>(d: Destinations<K>, key: K): number | undefined {
   if (d instanceof Edited) return (d as unknown as Edited<K>).at(key);
   const keys = d.keys as unknown as Keys<K>;
@@ -156,7 +162,7 @@ export function classAt<K extends number | string>(d: Destinations<K>, key: K): 
   return at < keys.length && keys[at] === key ? d.classes[at] : undefined;
 }
 
-/** Keys of all that may differ, ascending, where one was made from the other in one step; undefined: not known. */
+/** The keys that may differ, ascending, if one value was made from the other in one step; undefined otherwise. */
 export function stepBetween<K extends number | string>(
   from: Destinations<K>,
   next: Destinations<K>,
@@ -174,7 +180,7 @@ export function keysBetween<K extends number | string>(d: Destinations<K>, first
   return out;
 }
 
-/** For sorting keys of one family. */
+/** Compares two keys of one family for sorting. */
 export function ascending<K extends number | string>(a: K, b: K): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
@@ -183,7 +189,7 @@ function sorted<K extends number | string>(delta: ReadonlyMap<K, number | undefi
   return [...delta].sort(([a], [b]) => ascending(a, b));
 }
 
-/** Index of the first key that is not less. */
+/** Index of the first key that is not less than `key`. */
 function lowerBound<K>(keys: Keys<K>, key: K): number {
   let lo = 0;
   let hi = keys.length;

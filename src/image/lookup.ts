@@ -1,17 +1,20 @@
-/** Longest-prefix match over an Image's destinations, by binary search: what the kernel's LPM tries answer. */
-import { atomPrefix } from '../compile/atoms.js';
+/**
+ * Longest-prefix match over an Image's destinations by binary search. It gives the same answers as the kernel's LPM
+ * tries.
+ */
+import { atomPrefix } from './prefix.js';
 import type { Destinations4, Destinations6 } from './types.js';
 
 /**
- * Class id of an address (canonical text); 0 where no prefix covers it.
- * Each query probes the prefix lengths that occur, longest first: O(lengths × log n).
+ * Makes the function that finds the class id of an address (canonical text); 0 if no prefix covers it. Each query
+ * probes the prefix lengths that occur, longest first: O(lengths × log n).
  */
 export function classLookup(image: {
   destinations4: Destinations4;
   destinations6: Destinations6;
 }): (ip: string) => number {
   const { destinations4: d4, destinations6: d6 } = image;
-  // Each family's index is made with its first query.
+  // The index of each family is built by its first query.
   let lengths4: number[] | undefined;
   let lengths6: number[] = [];
   let index6: Map<string, number> | undefined;

@@ -1,17 +1,21 @@
-/** Keys of prefixes, as Destinations4 (numbers) and Destinations6 (texts) have them, and how they relate. */
+/** Keys of prefixes, as in Destinations4 (numbers) and Destinations6 (texts), and relations between prefixes. */
+import { canonicalCidr4, parseCidr } from '../net/addr.js';
 
-/** In the order of keys a prefix stands before all that lie inside it, and these stand together. */
+/**
+ * Operations on the keys of one address family. Keys are ordered so that a prefix precedes all prefixes inside it,
+ * which are contiguous.
+ */
 export interface Family<K> {
-  /** Every address of `inner` is in `outer`; a prefix covers itself. */
+  /** Whether every address of `inner` is in `outer`. A prefix covers itself. */
   covers(outer: K, inner: K): boolean;
-  /** Every prefix that covers a key and stands before it, shortest first. */
+  /** Every shorter prefix that covers a key, shortest first. */
   around(key: K): Iterable<K>;
-  /** Where a prefix of this length that covers `key` stands. */
+  /** The key of the prefix with this length that covers `key`. */
   shortened(key: K, length: number): K;
   length(key: K): number;
-  /** The greatest key inside a prefix: of its last address. */
+  /** The greatest key inside a prefix: that of its last address. */
   last(key: K): K;
-  /** Bits of an address. */
+  /** Number of bits of an address. */
   readonly bits: number;
 }
 
@@ -74,3 +78,30 @@ export const IPV6: Family<string> = {
   length: length6,
   last: last6,
 };
+
+/** A prefix in an atom: `sign` is +1 for a block and -1 for an `except`. */
+export interface AtomPrefix {
+  readonly family: 4 | 6;
+  /** IPv4: the address as a number. */
+  readonly addr4: number;
+  /** IPv6: 32 hex digits. */
+  readonly addr6: string;
+  readonly prefix: number;
+  readonly sign: 1 | -1;
+}
+
+/** Parses `10.0.0.0/8` or a bare address. */
+export function atomPrefix(cidr: string, sign: 1 | -1): AtomPrefix {
+  const key = canonicalCidr4(cidr);
+  if (key >= 0) return { family: 4, addr4: Math.floor(key / 64), addr6: '', prefix: key % 64, sign };
+  const { family, bytes, prefix } = parseCidr(cidr);
+  if (family === 4) {
+    const addr4 =
+      (bytes[12] as number) * 0x1000000 +
+      ((bytes[13] as number) << 16) +
+      ((bytes[14] as number) << 8) +
+      (bytes[15] as number);
+    return { family, addr4, addr6: '', prefix, sign };
+  }
+  return { family, addr4: 0, addr6: Buffer.from(bytes).toString('hex'), prefix, sign };
+}

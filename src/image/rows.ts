@@ -1,14 +1,13 @@
 /**
- * Bitmaps of a set: which of its rules a destination class, or a protocol and
- * port, leaves in play. What is computed here is what the maps hold; simulate()
- * reads the same rows.
+ * Computes the bitmaps of a set: the rules that a destination class, or a protocol and port, may match. These are the
+ * rows of the maps; simulate() reads the same rows.
  */
 import type { AtomExpr, PolicySet } from './types.js';
 
-/** Rule n is bit n % 32 of word n / 32: little endian, the same bytes as the kernel's __u64 words. */
+/** Rule n is bit n % 32 of word n / 32, little endian: the same bytes as the kernel's __u64 words. */
 export type Row = Uint32Array;
 
-/** Class ids with a meaning of their own (enum ea_class). */
+/** Class ids with a special meaning (enum ea_class). */
 export const CLASS_NONE = 0;
 export const CLASS_STAGED = 1;
 export const CLASS_SELF = 2;
@@ -16,6 +15,7 @@ export const CLASS_SELF = 2;
 const SMALL_WORDS32 = 16;
 const LARGE_WORDS32 = 128;
 
+/** A row without bits, in the size of the set. */
 export function emptyRow(set: PolicySet): Row {
   return new Uint32Array(set.large ? LARGE_WORDS32 : SMALL_WORDS32);
 }
@@ -36,18 +36,19 @@ function orInto(row: Row, other: Row): void {
   for (let i = 0; i < row.length; i++) row[i] = (row[i] as number) | (other[i] as number);
 }
 
-/** Index of a set's rules by atom; made once, since sets never change. */
+/** Index of a set's rules by atom. It is made once, since sets never change. */
 interface SetIndex {
   readonly any: Row;
   readonly self: Row | undefined;
   readonly staged: Row | undefined;
-  readonly byAtom: ReadonlyMap<number, readonly number[]>;
-  /** Rules that must be asked for each class. */
-  readonly asked: readonly { readonly bit: number; readonly exprs: readonly AtomExpr[] }[];
+  readonly byAtom: ReadonlyMap<string, readonly number[]>;
+  /** Rules whose expressions must be evaluated for each class. */
+  readonly exprRules: readonly { readonly bit: number; readonly exprs: readonly AtomExpr[] }[];
 }
 
 const indices = new WeakMap<PolicySet, SetIndex>();
 
+/** The index of a set, from a cache. */
 export function setIndex(set: PolicySet): SetIndex {
   const known = indices.get(set);
   if (known) return known;
@@ -55,8 +56,8 @@ export function setIndex(set: PolicySet): SetIndex {
   const self = emptyRow(set);
   const staged = emptyRow(set);
   let hasSelf = false;
-  const byAtom = new Map<number, number[]>();
-  const asked: { bit: number; exprs: readonly AtomExpr[] }[] = [];
+  const byAtom = new Map<string, number[]>();
+  const exprRules: { bit: number; exprs: readonly AtomExpr[] }[] = [];
   set.rules.forEach((rule, bit) => {
     if (rule.atoms === null) setBit(any, bit);
     for (const atom of rule.atoms ?? []) {
@@ -65,7 +66,7 @@ export function setIndex(set: PolicySet): SetIndex {
       else byAtom.set(atom, [bit]);
     }
     if (rule.exprs) {
-      asked.push({ bit, exprs: rule.exprs });
+      exprRules.push({ bit, exprs: rule.exprs });
       if (rule.exprs.some((e) => holds(e, NO_ATOMS))) setBit(any, bit);
     }
     if (rule.self) setBit(self, bit);
@@ -77,13 +78,13 @@ export function setIndex(set: PolicySet): SetIndex {
     self: hasSelf ? self : undefined,
     staged: set.staged ? staged : undefined,
     byAtom,
-    asked,
+    exprRules,
   };
   indices.set(set, index);
   return index;
 }
 
-/** Rows that a set has whatever the destinations: no class, itself, its staged rules. */
+/** The rows that a set has independently of the destinations: no class, the endpoint itself, and its staged rules. */
 export function fixedRows(set: PolicySet): (readonly [number, Row])[] {
   const { any, self, staged } = setIndex(set);
   const rows: (readonly [number, Row])[] = [[CLASS_NONE, any]];
@@ -92,25 +93,25 @@ export function fixedRows(set: PolicySet): (readonly [number, Row])[] {
   return rows;
 }
 
-const NO_ATOMS: ReadonlySet<number> = new Set();
+const NO_ATOMS: ReadonlySet<string> = new Set();
 
-function holds(expr: AtomExpr, atoms: ReadonlySet<number>): boolean {
-  if (typeof expr === 'number') return atoms.has(expr);
+function holds(expr: AtomExpr, atoms: ReadonlySet<string>): boolean {
+  if (typeof expr === 'string') return atoms.has(expr);
   if ('all' in expr) return expr.all.every((e) => holds(e, atoms));
   if ('some' in expr) return expr.some.some((e) => holds(e, atoms));
   return !holds(expr.not, atoms);
 }
 
-/** Row of a class; undefined where it is that of CLASS_NONE, which the kernel falls back to. */
-export function classRow(set: PolicySet, atoms: readonly number[]): Row | undefined {
-  const { any, byAtom, asked } = setIndex(set);
+/** The row of a class; undefined if it equals the row of CLASS_NONE, to which the kernel falls back. */
+export function classRow(set: PolicySet, atoms: readonly string[]): Row | undefined {
+  const { any, byAtom, exprRules } = setIndex(set);
   let row: Row | undefined;
-  const has = asked.length > 0 ? new Set(atoms) : NO_ATOMS;
-  for (const { bit, exprs } of asked) {
-    const wanted = exprs.some((e) => holds(e, has));
-    if (wanted === testBit(any, bit)) continue;
+  const has = exprRules.length > 0 ? new Set(atoms) : NO_ATOMS;
+  for (const { bit, exprs } of exprRules) {
+    const matches = exprs.some((e) => holds(e, has));
+    if (matches === testBit(any, bit)) continue;
     row ??= any.slice();
-    if (wanted) setBit(row, bit);
+    if (matches) setBit(row, bit);
     else clearBit(row, bit);
   }
   for (const atom of atoms) {
@@ -122,18 +123,21 @@ export function classRow(set: PolicySet, atoms: readonly number[]): Row | undefi
   return row;
 }
 
-/** One LPM entry of port_rules. `prefix` counts from the key's start: 64 any protocol, 80 one protocol, up to 96. */
+/**
+ * One LPM entry of port_rules. `prefix` counts bits from the key's start: 64 for any protocol, 80 for one protocol, up
+ * to 96 for one port.
+ */
 export interface PortEntry {
   readonly prefix: number;
   readonly protocol: number;
-  /** First port of the prefix; 0 below 80 + 1. */
+  /** First port of the prefix; 0 if `prefix` is at most 80. */
   readonly port: number;
   readonly row: Row;
 }
 
 const portCache = new WeakMap<PolicySet, readonly PortEntry[]>();
 
-/** All LPM entries of a set, shorter prefixes first; each row includes those of the prefixes that cover it. */
+/** All LPM entries of a set, shorter prefixes first. Each row includes the rows of the prefixes that cover it. */
 export function portEntries(set: PolicySet): readonly PortEntry[] {
   const known = portCache.get(set);
   if (known) return known;
@@ -153,7 +157,7 @@ export function portEntries(set: PolicySet): readonly PortEntry[] {
       else for (const p of rangePrefixes(range.lo, range.hi)) setBit(at(80 + p.length, range.protocol, p.port), bit);
     }
   });
-  // Shorter first, so that the covering rows are complete when a longer one takes them in.
+  // Shorter prefixes first, so that the covering rows are complete when a longer one includes them.
   const entries = [...own.values()].sort((a, b) => a.prefix - b.prefix || a.protocol - b.protocol || a.port - b.port);
   for (const entry of entries) {
     if (entry.prefix === 64) continue;
@@ -171,7 +175,7 @@ export function portEntries(set: PolicySet): readonly PortEntry[] {
   return entries;
 }
 
-/** The fewest prefixes that make up lo..hi. */
+/** The smallest list of prefixes that covers lo..hi. */
 export function rangePrefixes(lo: number, hi: number): { port: number; length: number }[] {
   const out: { port: number; length: number }[] = [];
   for (let port = lo; port <= hi; ) {
@@ -183,7 +187,7 @@ export function rangePrefixes(lo: number, hi: number): { port: number; length: n
   return out;
 }
 
-/** Row for a protocol and port; with `fragment`, of the rules that look at no port. */
+/** The row for a protocol and port. With `fragment`, the row of the rules that do not read the port. */
 export function portRow(set: PolicySet, protocol: number, port: number, fragment: boolean): Row {
   let best: PortEntry | undefined;
   for (const entry of portEntries(set)) {

@@ -1,34 +1,35 @@
 /**
- * The Image: the desired content of all maps, a plain value. It prints the
- * same everywhere, needs no kernel, and simulate() judges packets by it alone.
+ * The Image: the desired content of all maps, as a plain value. It prints the same everywhere and needs no kernel;
+ * simulate() judges packets by it alone.
  *
- * Ids are 53-bit hashes of content (see ids.ts): the same policies give the same
- * ids in every process, so a restarted agent finds its maps already right.
+ * Ids are hashes of content under the node's key (see src/ids.ts): the same policies give the same ids in every
+ * process, so a restarted agent finds its maps already right.
  */
-import type { RuleRef } from '../ir/types.js';
+import type { PolicyRef, RuleRef } from '../ir/types.js';
+import type { TunnelTable } from '../net/tunnels.js';
 
-/** Bit n of a set: one rule as the kernel sees it. */
+/** Bit n of a set: one rule in the form of the kernel. */
 export interface SetRule {
-  /** Rule id: names the RuleRef. Several bits may share one (named ports). */
+  /** Rule id, which identifies the RuleRef. Several bits may share one (named ports). */
   readonly id: number;
   readonly action: 'allow' | 'deny' | 'pass' | 'log';
   /** First bit of the next tier. */
   readonly tierEnd: number;
   readonly staged: boolean;
   readonly log: boolean;
-  /** Atoms (ids) of which a destination class must have one; null: any destination. */
-  readonly atoms: readonly number[] | null;
-  /** Or destination classes of which one of these says yes; absent: none. */
+  /** Matches a destination class with any of these atoms; null: any destination. */
+  readonly atoms: readonly string[] | null;
+  /** Also matches destination classes for which any of these expressions holds; absent: none. */
   readonly exprs?: readonly AtomExpr[];
-  /** Matches the endpoint's own addresses too. */
+  /** Whether it also matches the endpoint's own addresses. */
   readonly self: boolean;
-  /** null: every protocol and port. `lo`..`hi` inclusive; protocol null: any. */
+  /** null: every protocol and port. `lo`..`hi` are inclusive; protocol null: any. */
   readonly ports: readonly PortRange[] | null;
 }
 
-/** A predicate on a class: it has this atom; all, one, none of these hold. */
+/** A predicate on a destination class: it has an atom, or all, any or none of some expressions hold. */
 export type AtomExpr =
-  | number
+  | string
   | { readonly all: readonly AtomExpr[] }
   | { readonly some: readonly AtomExpr[] }
   | { readonly not: AtomExpr };
@@ -42,10 +43,12 @@ export interface PortRange {
 /** An ordered list of rules, shared by all endpoints to which the same rules apply. */
 export interface PolicySet {
   readonly id: number;
+  /** Hash of the whole content (contentName): two sets with the same name are the same set. */
+  readonly name: string;
   readonly rules: readonly SetRule[];
-  /** More than 512 rules. */
+  /** Whether it has more than 512 rules. */
   readonly large: boolean;
-  /** Has staged rules, also such that can match nothing: verdicts carry an audit. */
+  /** Whether it has staged rules, including rules that match nothing. Verdicts then carry an audit verdict. */
   readonly staged: boolean;
 }
 
@@ -53,15 +56,22 @@ export interface PolicySet {
 export interface Destinations4 {
   /** address × 64 + prefix length. */
   readonly keys: Float64Array;
-  /** Class id; 0 where an `except` leaves a hole in a covering prefix. */
+  /** Class id; 0 for a hole that an `except` makes in a covering prefix. */
   readonly classes: Float64Array;
 }
 
 /** LPM content for IPv6, sorted by key. */
 export interface Destinations6 {
-  /** 32 hex digits of the address, `/`, prefix length in three digits. */
+  /** 32 hex digits of the address, `/`, and the prefix length in three digits. */
   readonly keys: readonly string[];
   readonly classes: Float64Array;
+}
+
+export interface ImageBackend {
+  readonly ip: string;
+  readonly port: number;
+  /** Set for an address of this node: packets that are translated to it reach no further hook. */
+  readonly own?: true;
 }
 
 export interface ImageService {
@@ -69,48 +79,41 @@ export interface ImageService {
   readonly ip: string;
   readonly port: number;
   readonly protocol: number;
-  /** One for each kind of backend, in order. Empty with `many`. */
-  readonly backends: readonly { ip: string; port: number }[];
+  /** One backend for each kind, in order. With `many`, only those on this node. */
+  readonly backends: readonly ImageBackend[];
   readonly many: boolean;
+}
+
+/**
+ * `own`: an address of the Image's node. `other`: an address of another node, or a broadcast address of a network of
+ * this node.
+ */
+export type NodeAddress = 'own' | 'other';
+
+/** The reason why an endpoint does not have the set of its policies. */
+export interface Refusal {
+  readonly reason: string;
+  readonly policies: readonly PolicyRef[];
 }
 
 export interface Image {
   readonly sets: ReadonlyMap<number, PolicySet>;
   /** Class id → its atoms, ascending. */
-  readonly classes: ReadonlyMap<number, readonly number[]>;
+  readonly classes: ReadonlyMap<number, readonly string[]>;
   readonly destinations4: Destinations4;
   readonly destinations6: Destinations6;
   /** By `ip|port|protocol`. */
   readonly services: ReadonlyMap<string, ImageService>;
+  /** Addresses of nodes, canonical text. */
+  readonly nodes: ReadonlyMap<string, NodeAddress>;
+  /** The tunnels of the nodes: no policy lets a pod send such packets to a node. */
+  readonly tunnels: TunnelTable;
   /** Endpoint key (`namespace/name` of a local pod) → set id; 0: no policy selects it. */
   readonly endpoints: ReadonlyMap<string, number>;
-  /** Rule id → what it is called. */
+  /** Rule id → the rule's reference. */
   readonly rules: ReadonlyMap<number, RuleRef>;
-  /** Endpoints whose set was refused, and why; the agent keeps their last complete set. */
-  readonly refused: ReadonlyMap<string, string>;
-}
-
-/** A packet as the three engines judge it: the first of its flow, from a local pod. */
-export interface Packet {
-  /** `namespace/name` of the sending pod. */
-  readonly from: string;
-  /** Destination address, canonical text. */
-  readonly to: string;
-  /** IANA number. */
-  readonly protocol: number;
-  /** Destination port; for ICMP type × 256 + code; 0 where the protocol has none. */
-  readonly port: number;
-  /** A later fragment whose first is unknown: its ports cannot be seen. */
-  readonly fragment?: boolean;
-}
-
-/** What all three engines answer. */
-export interface Verdict {
-  readonly verdict: 'allow' | 'deny' | 'partial';
-  /** Id of the deciding rule; 0 where no rule decided. */
-  readonly rule: number;
-  /** With the staged rules in force; absent where the set has none. */
-  readonly audit?: { readonly verdict: 'allow' | 'deny'; readonly rule: number };
-  /** Ids of the Log rules passed on the way, in order. */
-  readonly logged: readonly number[];
+  /** Endpoints whose set was refused. They keep their last complete set. */
+  readonly refused: ReadonlyMap<string, Refusal>;
+  /** Services without an entry in `services`, with the reasons. Their addresses are judged like any others. */
+  readonly refusedServices: ReadonlyMap<string, string>;
 }

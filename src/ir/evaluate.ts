@@ -1,43 +1,54 @@
 /**
- * The reference semantics: what the policies say about one packet, read straight off
- * the IR. Slow and obvious on purpose; simulate(Image) and the kernel must agree with it.
+ * The reference semantics: the verdict of the policies on one packet, computed directly from the IR. It is slow and
+ * simple on purpose; simulate(Image) and the kernel must give the same verdicts.
  *
  * Order of precedence:
  * 1. A sender that no policy can select (unknown, hostNetwork, ended) is allowed, by no rule.
- * 2. A Service address stands for its backends: judged one by one, as 3 to 6 say. Not for what the node sends: see sender.ts.
- * 3. Tiers in order; a tier counts if one of its policies selects the sender.
- * 4. In a tier: the selecting policies' rules in order, then the implicit rules, then the default.
- * 5. The first rule that matches and allows or denies decides; pass goes to the next tier, log to the next rule.
- * 6. No tier decided: allowed, by no rule.
+ * 2. From a pod that a policy selects, encapsulated packets to a node's address are denied, by no rule. The same holds
+ *   for link-local and similar addresses that any neighbour may claim. A later fragment is recognized by its protocol
+ *   only.
+ * 3. A Service address stands for its backends. Each backend is judged by steps 2 and 4 to 7. A denied backend denies
+ *   the packet if no post-DNAT check would see it: on this node itself, or in a network beside it. This step does not
+ *   apply to packets of the node itself: see sender.ts.
+ * 4. Tiers are judged in order. A tier applies if one of its policies selects the sender.
+ * 5. In a tier: the rules of the selecting policies in order, then the implicit rules, then the tier's default.
+ * 6. The first matching rule that allows or denies decides. A pass rule continues with the next tier, a log rule with
+ *   the next rule.
+ * 7. If no tier decides, the packet is allowed, by no rule.
  */
 import type { Pod, Service, ServicePort, Snapshot } from '../identity/snapshot.js';
-import type { Packet, Verdict } from '../image/types.js';
+import type { Packet, Verdict } from './packet.js';
 import { type Addr, type Cidr, cidrContains, parseAddr, parseCidr } from '../net/addr.js';
 import { hasPorts } from '../net/protocol.js';
+import { isOnLink, isTunnelled, tunnelTable } from '../net/tunnels.js';
+import { isBeside } from './beside.js';
 import { matchLabels, matchService, matchWorkload } from './match.js';
 import { governs, isNode, senderOf } from './sender.js';
 import { ruleId } from './names.js';
 import type { Peer } from './peers.js';
 import { DEFAULT_RULE, implicitRules, type Ir, type IrPolicy, type PortMatch, type Rule, type Tier } from './types.js';
 
-/** A tier as one sender meets it: the policies that select it, and its rules in the order they are judged. */
+/**
+ * A tier as it applies to one sender: the policies that select the sender, and the rules in the order they are judged.
+ */
 export interface TierView {
   readonly tier: Tier;
   readonly selecting: readonly IrPolicy[];
   readonly rules: readonly Rule[];
 }
 
-/** A packet as it is judged once a Service address has been replaced by a backend. */
+/** A packet after a Service address has been replaced by a backend. */
 export interface Judged {
   readonly sender: Pod;
-  /** Canonical text. */
+  /** Destination address, canonical text. */
   readonly to: string;
   readonly protocol: number;
   readonly port: number;
-  /** The ports cannot be seen. */
+  /** True if the packet is a later fragment, whose ports are unknown. */
   readonly fragment: boolean;
 }
 
+/** The verdict on a packet by the rules of precedence above. */
 export function evaluate(ir: Ir, snapshot: Snapshot, packet: Packet): Verdict {
   const sender = senderOf(snapshot, packet.from);
   if (!sender) return { verdict: 'allow', rule: 0, logged: [] };
@@ -50,16 +61,22 @@ export function evaluate(ir: Ir, snapshot: Snapshot, packet: Packet): Verdict {
     fragment: packet.fragment ?? false,
   };
   const service = isNode(sender) ? undefined : findService(snapshot, packet);
-  if (!service || tiers.length === 0) return judge(tiers, snapshot, judged);
+  if (!service || tiers.length === 0 || isEncapsulation(tiers, snapshot, judged)) return judge(tiers, snapshot, judged);
 
   const verdicts = service.backends.map((b) => judge(tiers, snapshot, { ...judged, to: b.ip, port: b.port }));
   const allowed = verdicts.filter((v) => v.verdict === 'allow').length;
-  // Some, not all: only the backend that kube-proxy chooses can tell. Judged after its translation.
+  // A packet that is translated to this node's own address never leaves it, so no post-DNAT check would see it.
+  const own = new Set(ownNodeAddresses(snapshot));
+  const stays = (ip: string) =>
+    own.has(ip) || (isBeside(snapshot.ownNode, ip) && !podsAt(snapshot, ip).some((pod) => isHere(pod, snapshot)));
+  const closed = verdicts.find((v, i) => v.verdict === 'deny' && stays(service.backends[i]?.ip ?? ''));
+  if (closed) return { ...closed, logged: [] };
+  // Only some backends are allowed, and kube-proxy chooses one. The packet is judged after its translation.
   if (allowed > 0 && allowed < verdicts.length) return { verdict: 'partial', rule: 0, logged: [] };
   return { ...(verdicts[0] as Verdict), logged: [] };
 }
 
-/** The tiers that count for this sender. */
+/** The tiers that apply to a sender, in order. */
 export function tiersFor(ir: Ir, snapshot: Snapshot, sender: Pod): TierView[] {
   const views: TierView[] = [];
   for (const tier of ir.tiers) {
@@ -69,7 +86,7 @@ export function tiersFor(ir: Ir, snapshot: Snapshot, sender: Pod): TierView[] {
     const rules = selecting.flatMap((policy) => policy.rules.map((rule) => stagedAs(rule, policy.staged)));
     const isolating = selecting.filter((policy) => policy.isolates !== false);
     if (isolating.length > 0) {
-      // A tier that only staged policies bring into force is staged as a whole: in force it would not count.
+      // If only staged policies bring a tier into force, the whole tier is staged: without them it would not apply.
       const staged = isolating.every((policy) => policy.staged);
       for (const rule of implicitRules(isolating)) rules.push(stagedAs(rule, staged));
       rules.push(tierDefault(tier, isolating, staged));
@@ -79,7 +96,7 @@ export function tiersFor(ir: Ir, snapshot: Snapshot, sender: Pod): TierView[] {
   return views;
 }
 
-/** The catch-all that ends a tier, named after the first of the policies that bring it into force. */
+/** The default rule at the end of a tier, named after the first of the policies that bring the tier into force. */
 function tierDefault(tier: Tier, isolating: readonly IrPolicy[], staged: boolean): Rule {
   const first = isolating.find((policy) => policy.staged === staged) as IrPolicy;
   const action = tier.defaultAction;
@@ -92,11 +109,24 @@ function tierDefault(tier: Tier, isolating: readonly IrPolicy[], staged: boolean
 }
 
 function judge(tiers: readonly TierView[], snapshot: Snapshot, judged: Judged): Verdict {
-  const real = walk(tiers, snapshot, judged, false);
+  const before = isEncapsulation(tiers, snapshot, judged) ? ENCAPSULATION : undefined;
+  const real = before ?? walk(tiers, snapshot, judged, false);
   const anyStaged = tiers.some((view) => view.rules.some((rule) => rule.ref.staged));
   if (!anyStaged) return real;
-  const audit = walk(tiers, snapshot, judged, true);
+  const audit = before ?? walk(tiers, snapshot, judged, true);
   return { ...real, audit: { verdict: audit.verdict, rule: audit.rule } };
+}
+
+const ENCAPSULATION = { verdict: 'deny', rule: 0, logged: [] } as const;
+
+/**
+ * Whether a node that receives the packet would unwrap it. Without this check, a pod could reach any destination inside
+ * of a tunnel. Not used for packets of the node itself.
+ */
+export function isEncapsulation(tiers: readonly TierView[], snapshot: Snapshot, judged: Judged): boolean {
+  const { sender, to, protocol, port, fragment } = judged;
+  if (tiers.length === 0 || isNode(sender)) return false;
+  return isTunnelled(tunnelTable(snapshot.tunnels), protocol, port, fragment) && reachesNode(snapshot, to);
 }
 
 function walk(tiers: readonly TierView[], snapshot: Snapshot, judged: Judged, withStaged: boolean) {
@@ -116,18 +146,19 @@ function walk(tiers: readonly TierView[], snapshot: Snapshot, judged: Judged, wi
   return { verdict: 'allow' as const, rule: 0, logged };
 }
 
+/** Whether a rule matches the packet, by peers and ports. */
 export function ruleMatches(rule: Rule, snapshot: Snapshot, judged: Judged): boolean {
   const toPeer = (at?: readonly Pod[]) =>
     rule.peers === null || rule.peers.some((peer) => peerMatches(peer, snapshot, judged, at));
   if (rule.ports === null) return toPeer();
   return rule.ports.some((port) => {
     if (port.named === undefined) return portMatches(port, snapshot, judged) && toPeer();
-    // Where pods share an address for a while: the one that is meant must be the one that calls its port so.
+    // While several pods share an address, the peers must select the same pod that has the named port.
     return podsAt(snapshot, judged.to).some((pod) => portMatches(port, snapshot, judged, [pod]) && toPeer([pod]));
   });
 }
 
-/** @param at the pods at the address; by default all that have it */
+/** Whether a peer matches the destination. @param at the pods at the address; by default all that have it */
 export function peerMatches(peer: Peer, snapshot: Snapshot, judged: Judged, at?: readonly Pod[]): boolean {
   const { sender, to } = judged;
   switch (peer.kind) {
@@ -166,13 +197,13 @@ export function peerMatches(peer: Peer, snapshot: Snapshot, judged: Judged, at?:
 
 type CidrPeer = Extract<Peer, { kind: 'cidr' }>;
 
-/** Texts are read once: a proof asks for a million packets. */
+/** Parsed CIDR peers: a proof judges a million packets. */
 const blocks = new WeakMap<CidrPeer, { readonly cidr: Cidr; readonly except: readonly Cidr[] }>();
 
 function blockOf(peer: CidrPeer) {
-  let known = blocks.get(peer);
-  if (!known) blocks.set(peer, (known = { cidr: parseCidr(peer.cidr), except: peer.except.map(parseCidr) }));
-  return known;
+  let parsed = blocks.get(peer);
+  if (!parsed) blocks.set(peer, (parsed = { cidr: parseCidr(peer.cidr), except: peer.except.map(parseCidr) }));
+  return parsed;
 }
 
 let last: { readonly text: string; readonly address: Addr } | undefined;
@@ -182,7 +213,7 @@ function addressOf(text: string): Addr {
   return last.address;
 }
 
-/** @param at the pods at the address; by default all that have it */
+/** Whether a port match matches the packet. @param at the pods at the address; by default all that have it */
 export function portMatches(match: PortMatch, snapshot: Snapshot, judged: Judged, at?: readonly Pod[]): boolean {
   const { to, protocol, port, fragment } = judged;
   if (match.protocol !== null && match.protocol !== protocol) return false;
@@ -197,52 +228,109 @@ export function portMatches(match: PortMatch, snapshot: Snapshot, judged: Judged
     const inside = match.ports?.some(([lo, hi]) => lo <= port && port <= hi) ?? true;
     return !fragment && inside && !podsAt(snapshot, to).some(calls);
   }
-  // A range of all ports looks at none: it matches fragments too.
+  // A range of all ports does not read the port, so it matches fragments too.
   const allPorts = match.named === undefined && (match.ports?.some(([lo, hi]) => lo === 0 && hi === 65535) ?? true);
   if (allPorts && (match.ports === undefined || match.protocol !== null || hasPorts(protocol))) return true;
   if (fragment) return false;
   if (match.protocol === null && !hasPorts(protocol)) return false;
   if (match.ports?.some(([lo, hi]) => lo <= port && port <= hi)) return true;
   if (match.named === undefined) return false;
-  // The name means what the destination pod calls by it, in this protocol.
+  // A port name means the ports that the destination pod gives that name, in this protocol.
   return (at ?? podsAt(snapshot, to)).some((pod) =>
     pod.ports.some((p) => p.name === match.named && p.protocol === protocol && p.port === port),
   );
 }
 
-/** Pods that have this address to themselves. */
+/** The pods that have an address of their own and own this one. */
 export function podsAt(snapshot: Snapshot, address: string): Pod[] {
   return [...snapshot.pods.values()].filter((pod) => !pod.hostNetwork && !pod.ended && pod.ips.includes(address));
 }
 
+/** Whether a pod runs on this node. In manifests that name no node, every pod does. */
+function isHere(pod: Pod, snapshot: Snapshot): boolean {
+  return pod.nodeName === snapshot.ownNode.name || pod.nodeName === '';
+}
+
+/** All addresses of the own node; may contain duplicates. */
 export function ownNodeAddresses(snapshot: Snapshot): readonly string[] {
   return [...snapshot.ownNode.ips, ...(snapshot.nodes.get(snapshot.ownNode.name)?.ips ?? [])];
+}
+
+/** Whether a node may receive packets to the address. */
+export function reachesNode(snapshot: Snapshot, address: string): boolean {
+  return (
+    isOnLink(address) ||
+    (snapshot.ownNode.broadcasts?.includes(address) ?? false) ||
+    ownNodeAddresses(snapshot).includes(address) ||
+    [...snapshot.nodes.values()].some((node) => node.ips.includes(address))
+  );
+}
+
+/** The port of DNS. */
+export const DNS_PORT = 53;
+
+/**
+ * Whether the node itself answers there with its own DNS cache. The backends of a Service with that address are then
+ * not reached.
+ */
+export function isOwnDns({ ownNode }: Snapshot, ip: string, port: number): boolean {
+  return port === DNS_PORT && (ownNode.dns?.includes(ip) ?? false);
 }
 
 export interface FoundService {
   readonly service: Service;
   readonly port: ServicePort;
-  /** Of the address's own family: kube-proxy never translates from one to the other. */
+  /** Backends of the address's own family: kube-proxy never translates from one family to the other. */
   readonly backends: ServicePort['backends'];
 }
 
 /**
- * The Service behind an address and port, if it has backends: one of its own addresses, or this
- * node's address with its node port. Of two that claim the same, the first by name.
+ * How strong a Service's claim to an address is; lower is stronger. The API server gives a cluster address to one
+ * Service only. Any Service may ask for an external address, even for one that belongs to somebody else. A node port on
+ * the node's own address is the weakest claim.
+ */
+export const CLAIM = { cluster: 0, external: 1, node: 2 } as const;
+
+/** The strength of a Service's claim to one of its own addresses. */
+export function claimOf(service: Service, vip: string): number {
+  return service.external?.includes(vip) ? CLAIM.external : CLAIM.cluster;
+}
+
+/**
+ * Sort key among claims of the same strength: the older Service first, then by name. A Service without a creation time
+ * counts as the youngest.
+ */
+export function claimOrder(key: string, service: Service): string {
+  return `${service.created ?? '~'} ${key}`;
+}
+
+/** All Services in the order of claimOrder(). */
+export function servicesInOrder({ services }: Snapshot): [key: string, service: Service][] {
+  const order = new Map([...services].map(([key, service]) => [key, claimOrder(key, service)]));
+  const at = (key: string) => order.get(key) ?? '';
+  return [...services].sort(([a], [b]) => (at(a) < at(b) ? -1 : 1));
+}
+
+/**
+ * The Service behind an address and port, if it has backends: by one of the Service's own addresses, or by this node's
+ * address with a node port. If two Services claim the same address and port, the one with the stronger claim. None if
+ * the node itself answers there (isOwnDns).
  */
 export function findService(snapshot: Snapshot, packet: Packet): FoundService | undefined {
-  if (packet.fragment) return undefined;
+  if (packet.fragment || isOwnDns(snapshot, packet.to, packet.port)) return undefined;
   const family = parseAddr(packet.to).family;
-  const byName = [...snapshot.services.entries()].sort(([a], [b]) => (a < b ? -1 : 1));
-  for (const [, service] of byName) {
+  let best: { readonly claim: number; readonly found: FoundService } | undefined;
+  for (const [, service] of servicesInOrder(snapshot)) {
     for (const port of service.ports) {
       if (port.protocol !== packet.protocol) continue;
       const atVip = service.vips.includes(packet.to) && port.port === packet.port;
       const atNode = port.nodePort === packet.port && ownNodeAddresses(snapshot).includes(packet.to);
       if (!atVip && !atNode) continue;
+      const claim = atVip ? claimOf(service, packet.to) : CLAIM.node;
+      if (best && best.claim <= claim) continue;
       const backends = port.backends.filter((b) => parseAddr(b.ip).family === family);
-      if (backends.length > 0) return { service, port, backends };
+      if (backends.length > 0) best = { claim, found: { service, port, backends } };
     }
   }
-  return undefined;
+  return best?.found;
 }

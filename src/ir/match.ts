@@ -1,15 +1,17 @@
-/** Do these labels, this pod, this namespace match? The leaves that evaluate() and compile() share. */
+/** Matches selectors against labels, pods, namespaces and Services. evaluate() and compile() share these functions. */
 import type { Namespace, Pod, Service, Snapshot } from '../identity/snapshot.js';
 import { type LabelExpr, type NamespaceMatch, type ServiceMatch, VIRTUAL, type WorkloadMatch } from './peers.js';
 
 type Labels = Readonly<Record<string, string>>;
 
-/** Kubernetes' rules (apimachinery labels.Requirement): NotIn and DoesNotExist match a missing key. */
+/**
+ * Matches labels by Kubernetes' rules (apimachinery labels.Requirement): NotIn and DoesNotExist match a missing key.
+ */
 export function matchLabels(expr: LabelExpr, labels: Labels): boolean {
-  return matchExpr(expr, (key) => own(labels, key));
+  return matchExpr(expr, (key) => ownLabel(labels, key));
 }
 
-/** @param value of a key; undefined where there is none */
+/** @param value returns the value of a key, or undefined if the key is missing */
 function matchExpr(expr: LabelExpr, value: (key: string) => string | undefined): boolean {
   switch (expr.op) {
     case 'true':
@@ -43,18 +45,21 @@ function matchExpr(expr: LabelExpr, value: (key: string) => string | undefined):
   }
 }
 
-/** Labels come from users: a key such as `constructor` must not find the prototype's. */
-function own(labels: Labels, key: string): string | undefined {
+/** Reads an own property: labels come from users, so a key such as `constructor` must not find the prototype's. */
+function ownLabel(labels: Labels, key: string): string | undefined {
   return Object.hasOwn(labels, key) ? labels[key] : undefined;
 }
 
-/** A namespace that no one has described matches by its name alone, and by the label that every namespace carries. */
+/**
+ * Matches a namespace. One without a Namespace object matches by its name and by the name label, which every namespace
+ * has.
+ */
 export function matchNamespace(match: NamespaceMatch, name: string, ns: Namespace | undefined): boolean {
   if ('names' in match) return match.names.includes(name);
   return matchLabels(match.labels, ns?.labels ?? { 'kubernetes.io/metadata.name': name });
 }
 
-/** hostNetwork pods have the node's address and cannot be selected; ended pods have none. */
+/** Matches a pod. hostNetwork pods share the node's address and cannot be selected; ended pods have no address. */
 export function matchWorkload(match: WorkloadMatch, pod: Pod, snapshot: Pick<Snapshot, 'namespaces'>): boolean {
   if (pod.hostNetwork || pod.ended) return false;
   return (
@@ -63,19 +68,19 @@ export function matchWorkload(match: WorkloadMatch, pod: Pod, snapshot: Pick<Sna
   );
 }
 
-/** A pod's label, or what stands for one. */
+/** The value of a pod's label, or of a virtual key. */
 function podValue(key: string, pod: Pod, snapshot: Pick<Snapshot, 'namespaces'>): string | undefined {
-  if (!key.startsWith('@')) return own(pod.labels, key);
+  if (!key.startsWith('@')) return ownLabel(pod.labels, key);
   if (key === VIRTUAL.name) return pod.name;
   if (key === VIRTUAL.namespace) return pod.namespace;
   if (key === VIRTUAL.account) return pod.serviceAccount;
   if (!key.startsWith(VIRTUAL.ofNamespace)) return undefined;
   const label = key.slice(VIRTUAL.ofNamespace.length);
   const labels = snapshot.namespaces.get(pod.namespace)?.labels ?? { 'kubernetes.io/metadata.name': pod.namespace };
-  return own(labels, label);
+  return ownLabel(labels, label);
 }
 
-/** Services of these namespaces, by name or by labels. */
+/** Matches a Service by its namespace, and by its name or labels. */
 export function matchService(match: ServiceMatch, service: Service, snapshot: Pick<Snapshot, 'namespaces'>): boolean {
   return (
     matchNamespace(match.namespaces, service.namespace, snapshot.namespaces.get(service.namespace)) &&

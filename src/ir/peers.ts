@@ -1,11 +1,11 @@
-/** Predicates on workloads and destinations: the IR's selectors. */
+/** The selectors of the IR: predicates on workloads and destinations. */
 
 /** A predicate on labels; `true` matches everything. */
 export type LabelExpr =
   | { readonly op: 'true' }
   | { readonly op: 'in'; readonly key: string; readonly values: readonly string[] }
   | { readonly op: 'notin'; readonly key: string; readonly values: readonly string[] }
-  /** The value has, begins with or ends with a text (Calico). */
+  /** The value contains, starts with or ends with a text (Calico). */
   | { readonly op: 'contains' | 'starts' | 'ends'; readonly key: string; readonly value: string }
   | { readonly op: 'exists'; readonly key: string }
   | { readonly op: 'notexists'; readonly key: string }
@@ -13,8 +13,8 @@ export type LabelExpr =
   | { readonly op: 'not'; readonly of: LabelExpr };
 
 /**
- * Keys that are no labels, but may stand where labels do: what dialects call `projectcalico.org/name` or
- * `io.kubernetes.pod.namespace`. A label's key has no `@`.
+ * Virtual keys: properties that are not labels but may be used in label expressions. Dialects call them
+ * `projectcalico.org/name` or `io.kubernetes.pod.namespace`. They contain `@`, which a label's key cannot.
  */
 export const VIRTUAL = {
   name: '@name',
@@ -23,19 +23,19 @@ export const VIRTUAL = {
   ofNamespace: '@ns/',
 } as const;
 
-/** Namespaces by name or by their labels. */
+/** Namespaces by name or by label. */
 export type NamespaceMatch = { readonly names: readonly string[] } | { readonly labels: LabelExpr };
 
-/** Pods: those whose namespace and labels both match. hostNetwork pods never match. */
+/** Pods whose namespace and labels both match. hostNetwork pods never match. */
 export interface WorkloadMatch {
   readonly namespaces: NamespaceMatch;
   readonly pods: LabelExpr;
 }
 
-/** Services by name, or by their labels. */
+/** Services by name or by label. */
 export interface ServiceMatch {
   readonly namespaces: NamespaceMatch;
-  /** undefined: by labels. */
+  /** undefined: selects by labels. */
   readonly name?: string;
   readonly labels: LabelExpr;
 }
@@ -44,17 +44,17 @@ export interface ServiceMatch {
 export type Peer =
   /** Every address. */
   | { readonly kind: 'any' }
-  /** All, one, or none of these. `self` cannot stand inside. */
+  /** All, any, or none of these peers. `self` cannot be nested. */
   | { readonly kind: 'all' | 'some'; readonly of: readonly Peer[] }
   | { readonly kind: 'not'; readonly of: Peer }
-  /** What stands behind Services. */
+  /** The backends of Services. */
   | ({ readonly kind: 'services' } & ServiceMatch)
-  /** Any address in `cidr` but in none of `except`; canonical text, `10.0.0.0/8`. */
+  /** Any address in `cidr` except those in `except`; canonical text, such as `10.0.0.0/8`. */
   | { readonly kind: 'cidr'; readonly cidr: string; readonly except: readonly string[] }
   | ({ readonly kind: 'pods' } & WorkloadMatch)
   /** The endpoint's own addresses. */
   | { readonly kind: 'self' }
-  /** Every address of the node that the endpoint runs on. */
+  /** Every address of the endpoint's own node. */
   | { readonly kind: 'own-node' }
-  /** Nodes by their labels. */
+  /** Nodes by label. */
   | { readonly kind: 'nodes'; readonly labels: LabelExpr };

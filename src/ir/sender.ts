@@ -1,15 +1,17 @@
-/** Who sends: a pod, or the node itself with the pods that use its network. */
+/** Senders: pods, and the node itself with the pods that use its network. */
 import type { Pod, Snapshot } from '../identity/snapshot.js';
 import { matchLabels, matchWorkload } from './match.js';
 import type { IrPolicy } from './types.js';
 
 /**
- * Packet.from, and key of Image.endpoints, of what the node that the agent runs on sends itself. No pod has such a key. It is met
- * where it leaves the node, after every translation: a Service's address is an address like any other there.
+ * The sender "this node": value of Packet.from and key of Image.endpoints. No pod has such a key. Packets of the node
+ * are judged where they leave it, after every translation, so a Service's address is treated like any other address.
  */
 export const NODE_SENDER = '@node';
 
-/** @param key `namespace/name` of a pod, or NODE_SENDER; undefined: no such pod is known */
+/**
+ * The sender with this key, or undefined if no such pod is known. @param key `namespace/name` of a pod, or NODE_SENDER
+ */
 export function senderOf(snapshot: Snapshot, key: string): Pod | undefined {
   if (key !== NODE_SENDER) return snapshot.pods.get(key);
   const { name, ips } = snapshot.ownNode;
@@ -23,22 +25,42 @@ export function senderOf(snapshot: Snapshot, key: string): Pod | undefined {
   };
 }
 
+/** Whether the sender is the node itself. */
 export function isNode(sender: Pod): boolean {
   return sender.namespace === '' && sender.name === NODE_SENDER;
 }
 
-/** Can policies select it at all? */
+/**
+ * The name of the node that judges what a pod sends: the node in its manifest, or the snapshot's own node if the
+ * manifest names none. All tools use this function, so that they agree on the node.
+ */
+export function nodeOf(snapshot: Snapshot, sender: Pod): string {
+  return sender.nodeName || snapshot.ownNode.name;
+}
+
+/** The snapshot as the named node sees it. */
+export function onNode(snapshot: Snapshot, name: string): Snapshot {
+  return name === snapshot.ownNode.name ? snapshot : { ...snapshot, ownNode: { name, ips: [] } };
+}
+
+/** The snapshot as the sender's node sees it. @param key `namespace/name` of a pod, or NODE_SENDER */
+export function viewOf(snapshot: Snapshot, key: string): Snapshot {
+  const sender = senderOf(snapshot, key);
+  return sender ? onNode(snapshot, nodeOf(snapshot, sender)) : snapshot;
+}
+
+/** Whether policies can select the sender. */
 export function isSelectable(sender: Pod): boolean {
   return isNode(sender) || (!sender.hostNetwork && !sender.ended);
 }
 
-/** Does the policy govern this sender? */
+/** Whether the policy governs the sender. */
 export function governs(policy: IrPolicy, sender: Pod, snapshot: Pick<Snapshot, 'namespaces'>): boolean {
   if (policy.nodes === undefined) return matchWorkload(policy.subject, sender, snapshot);
   return isNode(sender) && matchLabels(policy.nodes, sender.labels);
 }
 
-/** `namespace/name`, `@node`, or `@node/NAME` of one node among several, as users write it. */
+/** Parses a sender as users write it: `namespace/name`, `@node`, or `@node/NAME` for a certain node. */
 export function parseSender(text: string): { readonly from: string; readonly node?: string } {
   return text.startsWith(`${NODE_SENDER}/`)
     ? { from: NODE_SENDER, node: text.slice(NODE_SENDER.length + 1) }

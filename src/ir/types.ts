@@ -1,17 +1,17 @@
 /**
- * The one intermediate representation: every dialect is turned into this, and
- * evaluate(), compile() and explain read nothing else. Frozen plain data.
+ * The intermediate representation (IR). Every dialect is translated to it, and evaluate(), compile() and explain() read
+ * nothing else. Frozen plain data.
  */
 import type { LabelExpr, Peer, WorkloadMatch } from './peers.js';
 
-/** What a matching rule does. Pass goes on with the next tier, Log goes on with the next rule. */
+/** The effect of a matching rule. `pass` continues with the next tier, `log` with the next rule. */
 export type Action = 'allow' | 'deny' | 'pass' | 'log';
 
-/** The object a user wrote. */
+/** A reference to the object that the user wrote. */
 export interface PolicyRef {
   /** `networkpolicy`, `clusternetworkpolicy`, `calico`, `cilium`, `fqdn`. */
   dialect: string;
-  /** API kind, shown unchanged: `NetworkPolicy`. */
+  /** Kind in the API, unchanged: `NetworkPolicy`. */
   kind: string;
   /** Absent for cluster-wide objects. */
   namespace?: string;
@@ -19,36 +19,38 @@ export interface PolicyRef {
   labels?: Readonly<Record<string, string>>;
 }
 
-/** Names a rule for people: what every flow carries. */
+/** Identifies a rule for people. Every flow carries one. */
 export interface RuleRef {
   policy: PolicyRef;
-  /** Index in the policy's egress list; DEFAULT_RULE or IMPLICIT_RULE for rules nobody wrote. */
+  /** Index in the policy's egress list; DEFAULT_RULE or IMPLICIT_RULE for rules that nobody wrote. */
   index: number;
-  /** The rule's own name, where the dialect has one. */
+  /** The rule's own name, if the dialect has names. */
   name?: string;
-  /** The tier it was judged in. */
+  /** The tier in which it was judged. */
   tier: string;
   staged: boolean;
   action: Action;
 }
 
-/** RuleRef.index of a tier's default: the policy isolates, no rule of the tier matched. */
+/** RuleRef.index of a tier's default, which applies if the policy isolates and no rule of the tier matched. */
 export const DEFAULT_RULE = -1;
-/** RuleRef.index of what a dialect always allows (own node, itself). */
+/** RuleRef.index of traffic that a dialect always allows (own node, the pod itself). */
 export const IMPLICIT_RULE = -2;
 
 /**
- * What a rule says of protocol and port. `protocol` is the IANA number, null for
- * any. `ports` are inclusive ranges, absent for all; for ICMP and ICMPv6 a port is
- * type × 256 + code. `named` is a port name that each destination pod resolves.
- * `service` is a Service: the ports on which the destination stands behind it, each in its
- * protocol; its rule has no other kind of PortMatch, and no `self` peer.
+ * A predicate on protocol and port. `protocol` is the IANA number, or null for any. `ports` are inclusive ranges, or
+ * absent for all ports; for ICMP and ICMPv6 a port is type × 256 + code. `named` is a port name that each destination
+ * pod resolves. `service` is a Service: it matches the ports on which the destination is a backend of that Service,
+ * each in its protocol. A rule with `service` has no other kind of PortMatch and no `self` peer.
  */
 export interface PortMatch {
   readonly protocol: number | null;
   readonly ports?: readonly (readonly [number, number])[];
   readonly named?: string;
-  /** But no port that the destination pod calls so; with a protocol, and not beside `named` or `service`. Sees ports, as ranges do. */
+  /**
+   * Excludes the ports to which the destination pod gives one of these names. Needs a protocol; cannot be combined with
+   * `named` or `service`. Does not match fragments, like ranges.
+   */
   readonly notNamed?: readonly string[];
   readonly service?: { readonly namespace: string; readonly name: string };
 }
@@ -56,26 +58,35 @@ export interface PortMatch {
 export interface Rule {
   readonly ref: RuleRef;
   readonly action: Action;
-  /** OR of peers; null: every destination. An empty list matches nothing. */
+  /** Any of these peers; null: every destination. An empty list matches nothing. */
   readonly peers: readonly Peer[] | null;
-  /** OR of port matches; null: every protocol and port. An empty list matches nothing. */
+  /** Any of these port matches; null: every protocol and port. An empty list matches nothing. */
   readonly ports: readonly PortMatch[] | null;
-  /** Log the packet although the rule also decides. */
+  /** Log the packet even if the rule also decides. */
   readonly log?: boolean;
 }
 
 export interface IrPolicy {
   readonly ref: PolicyRef;
-  /** Which local workloads it governs. */
+  /** The local workloads that the policy governs. */
   readonly subject: WorkloadMatch;
-  /** It governs what nodes with these labels send themselves, and no workload: its subject selects none. */
+  /**
+   * If present, the policy governs the traffic of nodes with these labels themselves. Its subject then selects no
+   * workload.
+   */
   readonly nodes?: LabelExpr;
   readonly rules: readonly Rule[];
-  /** Brings its tier's default into force for the pods that it selects; without it only its rules count. Default: true. */
+  /**
+   * Whether the policy brings its tier's default into force for the pods that it selects. If false, only its rules
+   * apply. Default: true.
+   */
   readonly isolates?: boolean;
-  /** What its language always allows where it isolates: judged after the rules of all policies, before the tier's default. */
+  /**
+   * Traffic that the dialect always allows where it isolates. Judged after the rules of all policies, before the tier's
+   * default.
+   */
   readonly implicit?: readonly Rule[];
-  /** Staged: computed beside the real verdict, never in force. */
+  /** Staged: the verdict is computed and reported, but not enforced. */
   readonly staged: boolean;
 }
 
@@ -84,11 +95,11 @@ export interface Tier {
   readonly order: number;
   /** In order of precedence. */
   readonly policies: readonly IrPolicy[];
-  /** For endpoints that one of the tier's policies selects, after all of their rules. */
+  /** Applies to endpoints that one of the tier's policies selects, after all of the policies' rules. */
   readonly defaultAction: 'deny' | 'pass';
 }
 
-/** Implicit rules of the policies that isolate, each once. */
+/** The implicit rules of the policies that isolate, each once. */
 export function implicitRules(isolating: readonly IrPolicy[]): ReadonlySet<Rule> {
   return new Set(isolating.flatMap((policy) => policy.implicit ?? []));
 }

@@ -1,5 +1,5 @@
-/** Which kinds the API server has, and in which versions. Only the groups that are wanted are asked for. */
-import { type KubeClient, KubeError } from './client.js';
+/** Finds the kinds of the API server and their versions. It queries only the groups that are wanted. */
+import { type KubeClient, KubeError } from './client/client.js';
 
 export interface Resource {
   group: string;
@@ -12,17 +12,18 @@ export interface Resource {
 }
 
 export interface WantedKind {
-  /** Empty: the core group. */
+  /** Empty for the core group. */
   group: string;
-  /** The best first. */
+  /** In order of preference. */
   versions: readonly string[];
   kind: string;
 }
 
-/** A name that can stand in a path: what the API allows for groups, versions and plurals (RFC 1123). */
+/** A name that may be part of a path: what the API allows for groups, versions and plurals (RFC 1123). */
 const NAME = /^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/;
 const MAX_GROUPS = 10_000;
 
+/** Finds kinds, and remembers earlier answers. */
 export class Discovery {
   readonly #client: KubeClient;
   readonly #timeoutMs: number;
@@ -30,13 +31,14 @@ export class Discovery {
   readonly #now: () => number;
   /** Answers by `group/version`. */
   readonly #known = new Map<string, readonly Resource[]>();
-  /** What the last `find` told, by `group/kind`; with the time since when the server does not have it any more. */
-  readonly #told = new Map<string, { resource: Resource; missingSince?: number }>();
+  /** The result of the last `find` by `group/kind`, with the time since which the server no longer has the kind. */
+  readonly #previous = new Map<string, { resource: Resource; missingSince?: number }>();
   #failed: ReadonlyMap<string, string> = new Map();
 
   /**
-   * @param opts.goneMs a kind that was there is believed to be gone when it is still missing so much later; 10 s unless told. A server that
-   *   is about to start has not all its groups yet, and forgetting a policy kind lifts its policies
+   * @param opts.goneMs a kind that disappeared counts as deleted if it is still missing after this time, in
+   * milliseconds; default 10 s. A starting server does not have all groups yet, and forgetting a policy kind would lift
+   * its policies
    */
   constructor(client: KubeClient, opts: { timeoutMs?: number; goneMs?: number; now?: () => number } = {}) {
     this.#client = client;
@@ -45,22 +47,23 @@ export class Discovery {
     this.#now = opts.now ?? Date.now;
   }
 
-  /** A kind is missing, but not for long enough to be believed: `find` should be asked again after `goneMs`. */
+  /** Whether a kind is missing, but not for long enough: `find` should be called again after `goneMs`. */
   get unsure(): boolean {
-    return [...this.#told.values()].some((t) => t.missingSince !== undefined);
+    return [...this.#previous.values()].some((t) => t.missingSince !== undefined);
   }
 
   /**
-   * Groups that did not answer the last `find`, with the error. What is known of them is what they answered before. (An aggregated
-   * API whose server is down is the usual reason.)
+   * Groups that did not answer the last `find`, with the error. Their previous answers stay valid. (The usual reason is
+   * an aggregated API whose server is down.)
    */
   get failed(): ReadonlyMap<string, string> {
     return this.#failed;
   }
 
   /**
-   * The best served version of each wanted kind that can be listed and watched; kinds that the server does not have are left out.
-   * @throws KubeError where the list of groups cannot be had
+   * Finds the best served version of each wanted kind that can be listed and watched. Kinds that the server does not
+   * have are omitted.
+   * @throws KubeError if the list of groups is not available
    */
   async find(wanted: readonly WantedKind[]): Promise<Resource[]> {
     const groups = [...new Set(wanted.map((w) => w.group))];
@@ -84,18 +87,18 @@ export class Discovery {
     return found.flat();
   }
 
-  /** What was found; else what was there until a moment ago. */
+  /** The resource that was found, or the previous one if it has disappeared only recently. */
   #orMissed({ group, kind }: WantedKind, resource: Resource | undefined): Resource | undefined {
     const name = `${group}/${kind}`;
     if (resource) {
-      this.#told.set(name, { resource });
+      this.#previous.set(name, { resource });
       return resource;
     }
-    const told = this.#told.get(name);
-    if (!told) return undefined;
-    told.missingSince ??= this.#now();
-    if (this.#now() - told.missingSince < this.#goneMs) return told.resource;
-    this.#told.delete(name);
+    const previous = this.#previous.get(name);
+    if (!previous) return undefined;
+    previous.missingSince ??= this.#now();
+    if (this.#now() - previous.missingSince < this.#goneMs) return previous.resource;
+    this.#previous.delete(name);
     return undefined;
   }
 
@@ -110,7 +113,7 @@ export class Discovery {
   /** group → versions */
   async #servedVersions(): Promise<Map<string, Set<string>>> {
     const { groups } = await this.#get('/apis');
-    if (!Array.isArray(groups) || groups.length > MAX_GROUPS) throw malformed('/apis', 'groups is no array');
+    if (!Array.isArray(groups) || groups.length > MAX_GROUPS) throw malformed('/apis', 'groups is not an array');
     const out = new Map<string, Set<string>>();
     for (const group of groups as ({ name?: unknown; versions?: unknown } | null)[]) {
       if (typeof group?.name !== 'string' || !Array.isArray(group.versions)) continue;
@@ -120,7 +123,7 @@ export class Discovery {
     return out;
   }
 
-  /** What the server has in a version of a group; what it had, where it does not answer now. */
+  /** The resources in a version of a group. If the server does not answer now: those of its previous answer. */
   async #resources(group: string, version: string, failed: Map<string, string>): Promise<readonly Resource[]> {
     const name = `${group}/${version}`;
     try {
@@ -129,7 +132,7 @@ export class Discovery {
       return resources;
     } catch (e) {
       if (e instanceof KubeError && e.status === 404) {
-        // Its last CRD was deleted between the two requests.
+        // The last CRD of the group was deleted between the two requests.
         this.#known.delete(name);
         return [];
       }
@@ -144,10 +147,10 @@ export class Discovery {
     const base = group === '' ? `/api/${version}` : `/apis/${group}/${version}`;
     const { resources } = await this.#get(base);
     // A group without resources has null there.
-    if (!Array.isArray(resources ?? [])) throw malformed(base, 'resources is no array');
+    if (!Array.isArray(resources ?? [])) throw malformed(base, 'resources is not an array');
     return ((resources ?? []) as (Record<string, unknown> | null)[]).flatMap((r) => {
       const { name: plural, kind, namespaced, verbs } = r ?? {};
-      // Subresources (`pods/status`) fail the test of the name.
+      // Subresources (`pods/status`) do not match the pattern of names.
       if (typeof plural !== 'string' || !NAME.test(plural) || typeof kind !== 'string') return [];
       if (!Array.isArray(verbs) || !verbs.includes('list') || !verbs.includes('watch')) return [];
       return [{ group, version, kind, plural, namespaced: namespaced === true, path: `${base}/${plural}` }];

@@ -1,14 +1,15 @@
 /**
- * Problems of policy objects as Events on them, where their authors look: `kubectl describe`. Every node's agent finds the
- * same problem; the Event's name says which problem it is, so that the API server keeps one and answers 409 to the others.
+ * Reports problems of policy objects as Events on them, which their authors see with `kubectl describe`. Every node's
+ * agent finds the same problem. The Event's name is derived from the problem, so that the API server stores one and
+ * answers 409 to the other agents.
  */
 import { createHash } from 'node:crypto';
 import { formatProblem, type Problem } from '../errors.js';
 import { isRecord } from '../identity/fields.js';
 import type { RawPolicy } from '../identity/snapshot.js';
 import type { Logger } from '../log.js';
-import type { KubeClient } from './client.js';
-import { KubeError } from './list-errors.js';
+import type { KubeClient } from './client/client.js';
+import { KubeError } from './client/list-errors.js';
 
 export interface PolicyProblem {
   readonly policy: RawPolicy;
@@ -20,42 +21,49 @@ export interface EventOptions {
   readonly nodeName: string;
   readonly log: Logger;
   readonly random?: () => number;
-  /** Longest wait before the first attempt, milliseconds: not all nodes at the same moment. */
+  /** Maximum delay of the first attempt in milliseconds, so that the nodes do not send at the same moment. */
   readonly spreadMs?: number;
   readonly now?: () => number;
 }
 
 const SPREAD_MS = 5000;
-/** Events are deleted after an hour (kube-apiserver --event-ttl); one whose problem stands is told again. */
+/**
+ * Events are deleted after an hour (kube-apiserver --event-ttl). If the problem persists, the Event is sent again after
+ * this time.
+ */
 const AGAIN_MS = 65 * 60_000;
-/** One that the API server could not take is told again so much later at the earliest. */
+/** Minimum delay in milliseconds until an Event is sent again that the API server did not accept. */
 const RETRY_MS = 60_000;
-/** Between two Events. */
+/** Delay between two Events in milliseconds. */
 const PACE_MS = 200;
-/** More at once is a flood that helps nobody. */
+/** Maximum number of Events at once. More would be a flood that helps nobody. */
 const MOST = 200;
 const LONGEST = 1000;
 
+/** Sends Events about the present problems, at a limited rate. */
 export class PolicyEvents {
-  /** Name of the Event → when it was told. */
-  readonly #told = new Map<string, number>();
+  readonly #options: EventOptions;
+  /** Name of the Event → when it was sent. */
+  readonly #sentAt = new Map<string, number>();
   readonly #queue = new Map<string, PolicyProblem>();
   #timer: NodeJS.Timeout | undefined;
   #complained = false;
 
-  constructor(private readonly options: EventOptions) {}
+  constructor(options: EventOptions) {
+    this.#options = options;
+  }
 
-  /** What is wrong now, complete. Returns at once; what cannot be told is logged. */
+  /** Sets the complete list of present problems. Returns at once; failures are logged. */
   report(problems: readonly PolicyProblem[]): void {
     const names = new Set<string>();
     for (const item of problems.slice(0, MOST)) {
       const name = eventName(item);
       names.add(name);
-      if (this.#now() - (this.#told.get(name) ?? 0) > AGAIN_MS) this.#queue.set(name, item);
+      if (this.#now() - (this.#sentAt.get(name) ?? 0) > AGAIN_MS) this.#queue.set(name, item);
     }
-    for (const name of this.#told.keys()) if (!names.has(name)) this.#told.delete(name);
+    for (const name of this.#sentAt.keys()) if (!names.has(name)) this.#sentAt.delete(name);
     for (const name of this.#queue.keys()) if (!names.has(name)) this.#queue.delete(name);
-    if (this.#queue.size > 0) this.#in((this.options.spreadMs ?? SPREAD_MS) * (this.options.random ?? Math.random)());
+    if (this.#queue.size > 0) this.#in((this.#options.spreadMs ?? SPREAD_MS) * (this.#options.random ?? Math.random)());
   }
 
   close(): void {
@@ -64,7 +72,7 @@ export class PolicyEvents {
   }
 
   #now(): number {
-    return (this.options.now ?? Date.now)();
+    return (this.#options.now ?? Date.now)();
   }
 
   #in(ms: number): void {
@@ -81,14 +89,14 @@ export class PolicyEvents {
     if (!first) return;
     const [name, item] = first;
     this.#queue.delete(name);
-    this.#told.set(name, this.#now());
-    const { client, nodeName, log } = this.options;
+    this.#sentAt.set(name, this.#now());
+    const { client, nodeName, log } = this.#options;
     const event = makeEvent(name, item, nodeName);
     try {
       await client.request('POST', `/api/v1/namespaces/${event.metadata.namespace}/events`, { body: event });
     } catch (e) {
       const status = e instanceof KubeError ? e.status : 0;
-      if (status === 0 || status === 429 || status >= 500) this.#told.set(name, this.#now() - AGAIN_MS + RETRY_MS);
+      if (status === 0 || status === 429 || status >= 500) this.#sentAt.set(name, this.#now() - AGAIN_MS + RETRY_MS);
       if (!expected(e) && !this.#complained) {
         this.#complained = true;
         log.warn(`an Event about a policy could not be written: ${(e as Error).message}`);
@@ -98,7 +106,10 @@ export class PolicyEvents {
   }
 }
 
-/** 409: another node's agent was first. 404, and 403 that says so: the namespace goes, and the policy with it. */
+/**
+ * Expected answers. 409: another node's agent was first. 404, and 403 with that reason: the namespace is being deleted
+ * with its policies.
+ */
 function expected(e: unknown): boolean {
   if (!(e instanceof KubeError)) return false;
   return e.status === 409 || e.status === 404 || (e.status === 403 && /being terminated/.test(e.message));
@@ -111,13 +122,14 @@ function uidOf({ object }: RawPolicy): string {
 
 function eventName({ policy, problem }: PolicyProblem): string {
   const text = JSON.stringify([uidOf(policy), problem.where.field, problem.message]);
-  // RFC 1123 subdomain, 253 characters: the object's own name is one already, and so is what ends in no sign.
+  // An RFC 1123 subdomain has at most 253 characters. The object's own name is one already, and so is a prefix of it
+  // that does not end with a sign.
   return `${policy.name.slice(0, 200).replace(/[-.]+$/, '')}.${createHash('sha256').update(text).digest('hex').slice(0, 16)}`;
 }
 
 function makeEvent(name: string, { policy, problem }: PolicyProblem, nodeName: string) {
   const now = new Date().toISOString().replace(/\.\d+Z$/, 'Z');
-  // Events of cluster-wide objects live in `default`.
+  // Events of cluster-wide objects are in `default`.
   const namespace = policy.namespace ?? 'default';
   const { field, ...where } = problem.where;
   const message = formatProblem({ ...problem, where: { ...(field === undefined ? {} : { field }) } });

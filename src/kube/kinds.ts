@@ -1,6 +1,7 @@
 /**
- * What the agent follows in a cluster. The core kinds are everywhere; of the others the best version that is served
- * is found by discovery (Kubernetes 1.20 to 1.35), and policy languages that come as CRDs only where they are installed.
+ * The kinds that the agent follows in a cluster. The core kinds exist everywhere. Of the others, discovery finds the
+ * best served version (Kubernetes 1.20 to 1.35). Policy languages that come as CRDs are followed where they are
+ * installed.
  */
 import type { Section } from '../identity/kinds.js';
 import type { Resource } from './discovery.js';
@@ -21,10 +22,10 @@ export const CORE: readonly Resource[] = [
   core('Pod', 'pods', true),
 ];
 
-/** Where slices are missing. */
+/** Followed if the cluster has no EndpointSlices. */
 export const ENDPOINTS = core('Endpoints', 'endpoints', true);
 
-/** Calico's policies ask for their labels: followed where Calico's policies are. */
+/** Followed if Calico's policies are, which may select service accounts by label. */
 export const ACCOUNTS = core('ServiceAccount', 'serviceaccounts', true);
 export const CALICO_GROUP = 'crd.projectcalico.org';
 
@@ -45,7 +46,7 @@ export const CRDS: Wanted = {
 const further = (group: string, versions: string[], ...kinds: string[]): Wanted[] =>
   kinds.map((kind) => ({ group, versions, kind }));
 
-/** Policies of other languages. Calico's aggregated API comes before its CRDs: both show the same objects. */
+/** Policies of other languages. Calico's aggregated API has precedence over its CRDs: both show the same objects. */
 export const FURTHER: readonly Wanted[] = [
   ...further(
     'policy.networking.k8s.io',
@@ -87,7 +88,7 @@ const SECTIONS: Readonly<Record<string, Section>> = {
   EndpointSlice: 'slices',
 };
 
-/** Everything that is nothing else is a policy. */
+/** The section of a kind. Every kind without a section of its own is a policy. */
 export function sectionOf({ group, kind }: { group: string; kind: string }): Section {
   return (group === '' || group === SLICES.group ? SECTIONS[kind] : undefined) ?? 'policies';
 }

@@ -3,7 +3,7 @@ import type { Entry } from '../identity/entry.js';
 import { LiveSnapshot } from '../identity/live.js';
 import type { Snapshot } from '../identity/snapshot.js';
 import type { Logger } from '../log.js';
-import type { KubeClient, KubeObject } from './client.js';
+import type { KubeClient, KubeObject } from './client/client.js';
 import { Discovery, type Resource } from './discovery.js';
 import {
   ACCOUNTS,
@@ -16,23 +16,23 @@ import {
   sectionOf,
   SLICES,
 } from './kinds.js';
-import { keepOf } from './keep.js';
+import { keepOf } from './client/keep.js';
 import { EntryReader } from './read.js';
-import { Reflector } from './reflector.js';
+import { Reflector } from './reflector/reflector.js';
 
 export interface ClusterOptions {
   readonly client: KubeClient;
   readonly nodeName: string;
-  /** Addresses of this node's interfaces, asked for at each load. */
+  /** Addresses of this node's interfaces; called by each load(). */
   readonly ownNodeIps: () => readonly string[];
   readonly log: Logger;
-  /** Milliseconds between discoveries where nothing asks for one; for aggregated APIs, that come without a CRD. */
+  /** Milliseconds between discoveries without a trigger. They find aggregated APIs, which come without a CRD. */
   readonly discoveryMs?: number;
 }
 
-/** How one kind is followed. */
+/** The state of the watch of one kind. */
 export interface KindStatus {
-  /** `networking.k8s.io/v1 NetworkPolicy` */
+  /** Such as `networking.k8s.io/v1 NetworkPolicy`. */
   readonly kind: string;
   readonly objects: number;
   readonly synced: boolean;
@@ -47,64 +47,69 @@ interface Followed {
   dirty: boolean;
 }
 
-/** Discovery is asked again this long after a CRD changed: they come in groups. */
+/** Delay of a discovery after a CRD changed, in milliseconds. CRDs usually change in groups. */
 const CRD_QUIET_MS = 500;
 const DISCOVERY_MS = 5 * 60_000;
-/** While the API server does not answer. */
+/** Delay between attempts while the API server does not answer, in milliseconds. */
 const RETRY_MS = 2000;
 const LATER_MS = 30_000;
-/** A kind that vanished is believed at the second look. */
+/**
+ * Delay until a missing kind is checked again, in milliseconds. It counts as deleted only if it is still missing then.
+ */
 const UNSURE_MS = 11_000;
 
+/** The source of Snapshots from a cluster. */
 export class ClusterSource {
-  private readonly live: LiveSnapshot;
-  private readonly reader = new EntryReader();
-  private readonly discovery: Discovery;
-  private readonly followed = new Map<string, Followed>();
-  private crds: Reflector<string> | undefined;
-  private onChange: () => void = () => {};
-  private timer: NodeJS.Timeout | undefined;
-  private discovered = false;
-  private complete = false;
-  private discovering = false;
-  private askedAgain = false;
-  private discoveryError: { message: string; since: number } | undefined;
-  private closed = false;
+  readonly #options: ClusterOptions;
+  readonly #live: LiveSnapshot;
+  readonly #reader = new EntryReader();
+  readonly #discovery: Discovery;
+  readonly #followed = new Map<string, Followed>();
+  #crds: Reflector<string> | undefined;
+  #onChange: () => void = () => {};
+  #timer: NodeJS.Timeout | undefined;
+  #discovered = false;
+  #complete = false;
+  #discovering = false;
+  #askedAgain = false;
+  #discoveryError: { message: string; since: number } | undefined;
+  #closed = false;
 
-  constructor(private readonly options: ClusterOptions) {
-    this.live = new LiveSnapshot(options.nodeName);
-    this.discovery = new Discovery(options.client);
+  constructor(options: ClusterOptions) {
+    this.#options = options;
+    this.#live = new LiveSnapshot(options.nodeName);
+    this.#discovery = new Discovery(options.client);
   }
 
-  /** Begins to follow the cluster; `onChange` is called when load() would tell something new. */
+  /** Starts to follow the cluster. `onChange` is called when load() would return something new. */
   watch(onChange: () => void): void {
-    this.onChange = onChange;
-    for (const resource of CORE) this.follow(resource);
-    void this.discover();
+    this.#onChange = onChange;
+    for (const resource of CORE) this.#follow(resource);
+    void this.#discover();
   }
 
   /**
-   * Every kind that the cluster has has been listed once. From then on for good: a kind that comes later joins when it has been
-   * listed, and one that may not be read holds up nothing that is enforced already.
+   * Whether every kind of the cluster has been listed once. It stays true from then on: a kind that appears later joins
+   * when it has been listed, and one that may not be read does not block the others.
    */
   get synced(): boolean {
-    this.complete ||= this.discovered && [...this.followed.values()].every((f) => f.reflector.synced);
-    return this.complete;
+    this.#complete ||= this.#discovered && [...this.#followed.values()].every((f) => f.reflector.synced);
+    return this.#complete;
   }
 
-  /** Since when some kind cannot be followed, milliseconds since 1970. */
+  /** Time since which some kind cannot be watched, milliseconds since 1970. */
   get staleSince(): number | undefined {
-    const times = [...this.followed.values()].map((f) => f.reflector.staleSince).filter((t) => t !== undefined);
+    const times = [...this.#followed.values()].map((f) => f.reflector.staleSince).filter((t) => t !== undefined);
     return times.length === 0 ? undefined : Math.min(...times);
   }
 
   get lastError(): string | undefined {
-    const failing = [...this.followed.values()].find((f) => f.reflector.staleSince !== undefined);
-    return failing?.reflector.lastError ?? this.discoveryError?.message;
+    const failing = [...this.#followed.values()].find((f) => f.reflector.staleSince !== undefined);
+    return failing?.reflector.lastError ?? this.#discoveryError?.message;
   }
 
   kinds(): KindStatus[] {
-    return [...this.followed.values()].map(({ resource, reflector }) => ({
+    return [...this.#followed.values()].map(({ resource, reflector }) => ({
       kind: nameOf(resource),
       objects: reflector.size,
       synced: reflector.synced,
@@ -114,111 +119,115 @@ export class ClusterSource {
   }
 
   /**
-   * Everything that the watches brought so far.
-   * @throws AgentError AGENT before the first complete view: half a view would open what it does not show
+   * A Snapshot of everything that the watches have delivered.
+   * @throws AgentError AGENT before the first complete view: with an incomplete one, policies that are not listed yet
+   * would be missing, and their pods open
    */
   load(): Snapshot {
     if (!this.synced) {
-      throw new AgentError('AGENT', `the cluster is not known yet: ${this.missing()}`, {
+      throw new AgentError('AGENT', `the cluster is not known yet: ${this.#missing()}`, {
         hint: 'what was in force before stays in force',
       });
     }
-    for (const [name, followed] of this.followed) {
+    for (const [name, followed] of this.#followed) {
       if (!followed.dirty) continue;
       followed.dirty = false;
       const changes = followed.reflector.take();
-      this.live.apply(name, sectionOf(followed.resource), changes);
+      this.#live.apply(name, sectionOf(followed.resource), changes);
     }
-    return this.live.snapshot(this.options.ownNodeIps());
+    return this.#live.snapshot(this.#options.ownNodeIps());
   }
 
   close(): void {
-    this.closed = true;
-    clearTimeout(this.timer);
-    this.crds?.close();
-    for (const { reflector } of this.followed.values()) reflector.close();
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    this.#crds?.close();
+    for (const { reflector } of this.#followed.values()) reflector.close();
   }
 
-  private follow(resource: Resource): void {
+  #follow(resource: Resource): void {
     const name = nameOf(resource);
-    const { client, log } = this.options;
+    const { client, log } = this.#options;
     const keep = keepOf(resource.kind);
     const reflector = new Reflector<Entry>({
       client,
       path: resource.path,
       ...(keep ? { keep } : {}),
-      read: (object: KubeObject, key: string) => this.reader.read(object, key),
+      read: (object: KubeObject, key: string) => this.#reader.read(object, key),
       onChange: () => {
         followed.dirty = true;
-        if (this.synced) this.onChange();
+        if (this.synced) this.#onChange();
       },
       log,
     });
     const followed: Followed = { resource, reflector, dirty: false };
-    this.followed.set(name, followed);
+    this.#followed.set(name, followed);
     reflector.start();
   }
 
-  private async discover(): Promise<void> {
-    if (this.closed) return;
-    if (this.discovering) {
-      this.askedAgain = true;
+  async #discover(): Promise<void> {
+    if (this.#closed) return;
+    if (this.#discovering) {
+      this.#askedAgain = true;
       return;
     }
-    this.discovering = true;
-    this.askedAgain = false;
-    clearTimeout(this.timer);
-    let again = this.options.discoveryMs ?? DISCOVERY_MS;
+    this.#discovering = true;
+    this.#askedAgain = false;
+    clearTimeout(this.#timer);
+    let again = this.#options.discoveryMs ?? DISCOVERY_MS;
     try {
-      const found = await this.discovery.find([SLICES, NETWORK_POLICIES, CRDS, ...FURTHER]);
-      if (this.closed) return;
-      this.take(found);
-      this.discovered = true;
-      this.discoveryError = undefined;
-      if (this.discovery.unsure) again = UNSURE_MS;
-      if (this.synced) this.onChange();
+      const found = await this.#discovery.find([SLICES, NETWORK_POLICIES, CRDS, ...FURTHER]);
+      if (this.#closed) return;
+      this.#take(found);
+      this.#discovered = true;
+      this.#discoveryError = undefined;
+      if (this.#discovery.unsure) again = UNSURE_MS;
+      if (this.synced) this.#onChange();
     } catch (e) {
-      this.discoveryError ??= { message: '', since: Date.now() };
-      this.discoveryError.message = (e as Error).message;
-      again = this.discovered ? LATER_MS : RETRY_MS;
+      this.#discoveryError ??= { message: '', since: Date.now() };
+      this.#discoveryError.message = (e as Error).message;
+      again = this.#discovered ? LATER_MS : RETRY_MS;
     } finally {
-      this.discovering = false;
+      this.#discovering = false;
     }
-    if (!this.closed) this.discoverIn(this.askedAgain ? CRD_QUIET_MS : again);
+    if (!this.#closed) this.#discoverIn(this.#askedAgain ? CRD_QUIET_MS : again);
   }
 
-  private discoverIn(ms: number): void {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => void this.discover(), ms);
-    this.timer.unref();
+  #discoverIn(ms: number): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => void this.#discover(), ms);
+    this.#timer.unref();
   }
 
-  /** Follows what is there now, and no longer what is not. A new version of a kind takes over when it is complete. */
-  private take(found: readonly Resource[]): void {
+  /**
+   * Starts to follow new kinds, and stops to follow those that are gone. A new version of a kind replaces the old one
+   * when its list is complete.
+   */
+  #take(found: readonly Resource[]): void {
     const crds = found.find((r) => r.kind === CRDS.kind);
-    if (crds && !this.crds) this.followCrds(crds);
+    if (crds && !this.#crds) this.#followCrds(crds);
     const wanted = new Map<string, Resource>();
     for (const resource of found) if (resource.kind !== CRDS.kind) wanted.set(nameOf(resource), resource);
     if (!found.some((r) => r.kind === SLICES.kind)) wanted.set(nameOf(ENDPOINTS), ENDPOINTS);
     if (found.some((r) => r.group === CALICO_GROUP)) wanted.set(nameOf(ACCOUNTS), ACCOUNTS);
     const core = new Set(CORE.map(nameOf));
-    for (const [name, { resource, reflector }] of this.followed) {
+    for (const [name, { resource, reflector }] of this.#followed) {
       if (core.has(name) || wanted.has(name)) continue;
       reflector.close();
-      this.followed.delete(name);
-      this.live.forget(name, sectionOf(resource));
-      this.options.log.info('a kind is not served any more', { kind: name });
+      this.#followed.delete(name);
+      this.#live.forget(name, sectionOf(resource));
+      this.#options.log.info('a kind is not served any more', { kind: name });
     }
     for (const [name, resource] of wanted) {
-      if (this.followed.has(name)) continue;
-      this.follow(resource);
-      if (this.discovered) this.options.log.info('a kind is served now, and followed', { kind: name });
+      if (this.#followed.has(name)) continue;
+      this.#follow(resource);
+      if (this.#discovered) this.#options.log.info('a kind is served now, and followed', { kind: name });
     }
   }
 
-  /** A CRD that comes or goes asks for another discovery; what it says itself is of no interest. */
-  private followCrds({ path }: Resource): void {
-    const { client, log } = this.options;
+  /** Watches CRDs: a change triggers another discovery. The content of the CRDs is not used. */
+  #followCrds({ path }: Resource): void {
+    const { client, log } = this.#options;
     const groups = new Set(FURTHER.map((f) => f.group));
     const known = new Map<string, string>();
     const crds = new Reflector<string>({
@@ -236,19 +245,19 @@ export class ClusterSource {
           matters = true;
         }
         if (!matters) return;
-        // One that is under way may have asked already; when it ends, it begins again.
-        if (this.discovering) this.askedAgain = true;
-        else this.discoverIn(CRD_QUIET_MS);
+        // A running discovery may have read the old state, so another one follows it.
+        if (this.#discovering) this.#askedAgain = true;
+        else this.#discoverIn(CRD_QUIET_MS);
       },
       log,
     });
-    this.crds = crds;
+    this.#crds = crds;
     crds.start();
   }
 
-  private missing(): string {
-    if (!this.discovered) return this.discoveryError ? this.discoveryError.message : 'asking for its API versions';
-    const waiting = [...this.followed.values()].filter((f) => !f.reflector.synced);
+  #missing(): string {
+    if (!this.#discovered) return this.#discoveryError ? this.#discoveryError.message : 'asking for its API versions';
+    const waiting = [...this.#followed.values()].filter((f) => !f.reflector.synced);
     const error = waiting.find((f) => f.reflector.lastError !== undefined)?.reflector.lastError;
     return `waiting for ${waiting.map((f) => nameOf(f.resource)).join(', ')}${error === undefined ? '' : ` (${error})`}`;
   }
@@ -262,7 +271,7 @@ function nameOf(resource: Resource): string {
   return `${apiVersion(resource)} ${resource.kind}`;
 }
 
-/** Served versions, and whether the API server serves it yet. */
+/** The served versions of a CRD, and whether the API server serves it yet. */
 function crdState(object: KubeObject): string {
   const spec = (object.spec ?? {}) as { version?: string; versions?: { name?: string; served?: boolean }[] };
   const { conditions = [] } = (object.status ?? {}) as { conditions?: { type?: string; status?: string }[] };

@@ -1,36 +1,35 @@
 /**
- * IP addresses and prefixes as text and as bytes. IPv6 text goes through
- * ipaddr.js; dotted quads, of which a policy can hold a million, have a parser of their own.
+ * IP addresses and prefixes as text and as bytes. ipaddr.js parses IPv6; dotted quads, of which a policy can contain a
+ * million, have a parser of their own.
  *
- * Stricter than ipaddr.js and than Go's ParseIP: no leading zeros (`010.0.0.1` is
- * 8.0.0.1 to some parsers and 10.0.0.1 to others), no short forms, no hexadecimal
- * quads, no zones. IPv4-mapped IPv6 (`::ffff:10.0.0.1`) is the IPv4 address that it
- * maps, as in Go.
+ * It is stricter than ipaddr.js and Go's ParseIP: no leading zeros (`010.0.0.1` is 8.0.0.1 to some parsers and 10.0.0.1
+ * to others), no short forms, no hexadecimal quads, no zones. IPv4-mapped IPv6 (`::ffff:10.0.0.1`) is the mapped IPv4
+ * address, as in Go.
  */
 import ipaddr from 'ipaddr.js';
 import { AgentError } from '../errors.js';
 
 export interface Addr {
   readonly family: 4 | 6;
-  /** 16 bytes in network order; IPv4 is IPv4-mapped (::ffff:a.b.c.d), as in bpf/types.h. */
+  /** 16 bytes in network order. IPv4 is IPv4-mapped (::ffff:a.b.c.d), as in bpf/types.h. */
   readonly bytes: Uint8Array;
 }
 
 export interface Cidr extends Addr {
-  /** Bits of the address's own family: 0–32 for IPv4, 0–128 for IPv6. */
+  /** Number of bits in the address's own family: 0–32 for IPv4, 0–128 for IPv6. */
   readonly prefix: number;
-  /** Canonical: host bits cleared, RFC 5952, always with `/prefix`. */
+  /** Canonical text: host bits cleared, RFC 5952, always with `/prefix`. */
   readonly text: string;
 }
 
-/** @throws AgentError USAGE if the text is not an address */
+/** Parses an address. @throws AgentError USAGE if it is invalid */
 export function parseAddr(text: string): Addr {
   const addr = tryParseAddr(text);
   if (!addr) throw new AgentError('USAGE', `${JSON.stringify(text)} is not an IP address`);
   return addr;
 }
 
-/** The same, or undefined. */
+/** Parses an address; undefined if it is invalid. */
 export function tryParseAddr(text: string): Addr | undefined {
   const quad = parseQuad(text, text.length);
   if (quad >= 0) return { family: 4, bytes: bytes4(quad) };
@@ -38,26 +37,26 @@ export function tryParseAddr(text: string): Addr | undefined {
   return bytes && { family: isMapped(bytes) ? 4 : 6, bytes };
 }
 
-/** RFC 5952 for IPv6, dotted quad for IPv4. @throws AgentError USAGE if the text is not an address */
+/** The canonical text: RFC 5952 for IPv6, dotted quad for IPv4. @throws AgentError USAGE if it is invalid */
 export function canonicalAddr(text: string): string {
   const { family, bytes } = parseAddr(text);
   return formatBytes16(bytes, family);
 }
 
-/** The same, or undefined. */
+/** The canonical text; undefined if it is invalid. */
 export function tryCanonicalAddr(text: string): string | undefined {
   const addr = tryParseAddr(text);
   return addr && formatBytes16(addr.bytes, addr.family);
 }
 
-/** A prefix, or a bare address as the prefix of its full length. Host bits are cleared. @throws AgentError USAGE */
+/** Parses a prefix, or a single address as a prefix of full length. Host bits are cleared. @throws AgentError USAGE */
 export function parseCidr(text: string): Cidr {
   const cidr = tryParseCidr(text);
   if (!cidr) throw new AgentError('USAGE', `${JSON.stringify(text)} is not an IP address or CIDR`);
   return cidr;
 }
 
-/** The same, or undefined. */
+/** Parses a prefix; undefined if it is invalid. */
 export function tryParseCidr(text: string): Cidr | undefined {
   const slash = text.indexOf('/');
   const length = slash < 0 ? text.length : slash;
@@ -71,7 +70,7 @@ export function tryParseCidr(text: string): Cidr | undefined {
   const prefix = slash < 0 ? 128 : parsePrefix(text, slash + 1, 128);
   if (prefix < 0) return undefined;
   if (isMapped(bytes)) {
-    // ::ffff:0:0/80 would straddle both families: nobody means that.
+    // A shorter prefix, such as ::ffff:0:0/80, would contain addresses of both families.
     if (prefix < 96) return undefined;
     const [a, b, c, d] = bytes.subarray(12) as unknown as [number, number, number, number];
     return cidr4(a * 0x1000000 + (b << 16) + (c << 8) + d, prefix - 96);
@@ -80,7 +79,10 @@ export function tryParseCidr(text: string): Cidr | undefined {
   return { family: 6, bytes, prefix, text: `${formatBytes16(bytes, 6)}/${prefix}` };
 }
 
-/** address × 64 + prefix length of an IPv4 prefix in its canonical text, as lists of a million have them; -1 for any other text. */
+/**
+ * Address × 64 + prefix length, for an IPv4 prefix in canonical text; -1 for any other text. A fast path for lists of a
+ * million.
+ */
 export function canonicalCidr4(text: string): number {
   const slash = text.indexOf('/');
   const quad = slash < 0 ? -1 : parseQuad(text, slash);
@@ -88,13 +90,13 @@ export function canonicalCidr4(text: string): number {
   return prefix < 0 || quad % 2 ** (32 - prefix) !== 0 ? -1 : quad * 64 + prefix;
 }
 
-/** Text of 16 bytes in network order; family 4 reads the last four. */
+/** The text of 16 bytes in network order. Family 4 uses the last four. */
 export function formatBytes16(bytes: Uint8Array, family: 4 | 6): string {
   if (family === 4) return `${bytes[12]}.${bytes[13]}.${bytes[14]}.${bytes[15]}`;
   return new ipaddr.IPv6(Array.from(bytes)).toRFC5952String();
 }
 
-/** Is the address in the prefix? Families never mix: ::/0 holds no IPv4 address. */
+/** Whether the prefix contains the address. Families never mix: ::/0 contains no IPv4 address. */
 export function cidrContains(cidr: Cidr, addr: Addr): boolean {
   if (cidr.family !== addr.family) return false;
   const bits = cidr.family === 4 ? cidr.prefix + 96 : cidr.prefix;
@@ -105,12 +107,12 @@ export function cidrContains(cidr: Cidr, addr: Addr): boolean {
   return ((cidr.bytes[whole] as number) ^ (addr.bytes[whole] as number)) >> (8 - rest) === 0;
 }
 
-/** Is every address of `inner` in `outer`? */
+/** Whether `outer` contains every address of `inner`. */
 export function cidrCovers(outer: Cidr, inner: Cidr): boolean {
   return outer.prefix <= inner.prefix && cidrContains(outer, inner);
 }
 
-/** Four decimal numbers in text[0, length), as one number; -1 if that is not what stands there. */
+/** Parses four decimal numbers in text[0, length) into one number; -1 if the text is anything else. */
 function parseQuad(text: string, length: number): number {
   if (length < 7 || length > 15) return -1;
   let value = 0;
@@ -132,7 +134,7 @@ function parseQuad(text: string, length: number): number {
   return dots === 4 ? value : -1;
 }
 
-/** Decimal without sign or leading zero, at most `max`; else -1. */
+/** Parses a decimal number without sign or leading zero, at most `max`; -1 if the text is anything else. */
 function parsePrefix(text: string, from: number, max: number): number {
   const digits = text.length - from;
   if (digits < 1 || digits > 3 || (digits > 1 && text.charCodeAt(from) === 48)) return -1;
@@ -145,7 +147,10 @@ function parsePrefix(text: string, from: number, max: number): number {
   return value <= max ? value : -1;
 }
 
-/** Colons, hexadecimal digits, and a dotted quad only at the end: ipaddr.js alone would take zones and octal quads. */
+/**
+ * Parses colons, hexadecimal digits, and a dotted quad only at the end. ipaddr.js alone would accept zones and octal
+ * quads.
+ */
 function parseBytes6(text: string): Uint8Array | undefined {
   if (text.length > 45 || !/^[0-9a-f]*:[0-9a-f:]*(?:\d+\.\d+\.\d+\.\d+)?$/i.test(text)) return undefined;
   const tail = text.slice(text.lastIndexOf(':') + 1);

@@ -1,12 +1,11 @@
 /**
- * BTF, the type information in a BPF object: just enough to read the layouts of structs
- * and the values of enums. Kernel documentation, bpf/btf.rst; ELF-64, little endian.
- * Every offset read from the file is checked against its bounds.
+ * Reads BTF, the type information in a BPF object, as far as the layouts of structs and the values of enums need it.
+ * See the kernel's bpf/btf.rst; ELF-64, little endian. Every offset in the file is checked against its bounds.
  */
 import { AgentError } from '../errors.js';
 
 export interface StructLayout {
-  /** Bytes. */
+  /** Size in bytes. */
   readonly size: number;
   readonly fields: Readonly<Record<string, { readonly offset: number; readonly size: number }>>;
 }
@@ -41,10 +40,10 @@ const KIND = {
 interface BtfType {
   readonly kind: number;
   readonly name: string;
-  /** Size in bytes or referenced type, by kind. */
+  /** Size in bytes or referenced type, depending on the kind. */
   readonly sizeOrType: number;
   readonly vlen: number;
-  /** Offset of the kind's own data. */
+  /** Offset of the data that is specific to the kind. */
   readonly data: number;
 }
 
@@ -52,7 +51,7 @@ function bad(what: string): AgentError {
   return new AgentError('LAYOUT', `the object's BTF cannot be read: ${what}`);
 }
 
-/** Content of an ELF-64 section; undefined where there is none of that name. */
+/** The content of an ELF-64 section; undefined if there is none of that name. */
 export function elfSection(elf: Buffer, name: string): Buffer | undefined {
   if (elf.length < 64 || elf.readUInt32BE(0) !== 0x7f454c46 || elf[4] !== 2 || elf[5] !== 1)
     throw bad('not a little-endian ELF-64 file');
@@ -80,7 +79,7 @@ function text(strings: Buffer, at: number): string {
   return strings.toString('latin1', at, end < 0 ? strings.length : end);
 }
 
-/** Bytes of data that follow a type's 12-byte head. */
+/** Number of data bytes that follow a type's 12-byte head. */
 function dataSize(kind: number, vlen: number): number {
   switch (kind) {
     case KIND.INT:
@@ -104,8 +103,8 @@ function dataSize(kind: number, vlen: number): number {
 }
 
 /**
- * Structs and enums of an object whose names begin with `prefix`.
- * @throws AgentError LAYOUT where the object has no BTF or a damaged one
+ * The structs and enums of an object whose names begin with `prefix`.
+ * @throws AgentError LAYOUT if the object has no BTF, or an invalid one
  */
 export function readLayouts(object: Buffer, prefix: string): Layouts {
   const btf = elfSection(object, '.BTF');

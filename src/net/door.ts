@@ -1,31 +1,35 @@
 /**
- * Who may stay connected. A server has room for so many; callers that have not said anything yet take none of it away from
- * others: when there are too many of them, the one that came first has to go. A whole crowd that never speaks therefore costs a
- * new caller nothing, as long as it speaks sooner than the crowd grows anew.
+ * Limits the connections of a server, with separate limits for callers that have sent something and for silent ones. If
+ * there are too many silent connections, the oldest of them is closed. Without it, whoever opens many connections and
+ * stays silent could lock out all other callers. With it, a new caller gets in if it sends its first bytes before that
+ * many new silent connections arrive.
  */
 import type { Socket } from 'node:net';
 
 export interface DoorOptions {
-  /** Callers that have spoken. One more is turned away, unless another has to go for it. */
+  /** Maximum number of callers that have sent something. One more is refused, unless another can be closed for it. */
   most: number;
-  /** Who has sent less than this in all, having spoken, has not asked anything yet: goes first when there is no room. Default 0. */
+  /**
+   * Callers that have sent fewer bytes than this have not sent a request yet. They are closed first when there is no
+   * room. Default: 0.
+   */
   leastBytes?: number;
-  /** Callers that have not. */
+  /** Maximum number of silent callers. */
   mostSilent: number;
-  /** Milliseconds after which a silent one has to go. */
+  /** Time after which a silent caller is closed, in milliseconds. */
   patienceMs: number;
   /**
-   * Milliseconds in which whoever has spoken says something again, if only by answering a ping: who does not has to go, after
-   * twice that at the latest. Default: never.
+   * Time in which a caller must send something again, if only the answer to a ping, in milliseconds. A quiet one is
+   * closed after at most twice this time. Default: no limit.
    */
   quietMs?: number;
 }
 
 export class Door {
   readonly #opts: DoorOptions;
-  /** The longest ago first. */
+  /** The silent callers with their timers, the oldest first. */
   readonly #silent = new Map<Socket, NodeJS.Timeout>();
-  /** With what watches over them, where they may not be quiet. */
+  /** The callers that have sent something, with their timers if `quietMs` is set. */
   readonly #spoken = new Map<Socket, NodeJS.Timeout | undefined>();
 
   constructor(opts: DoorOptions) {
@@ -36,7 +40,7 @@ export class Door {
     return this.#silent.size + this.#spoken.size;
   }
 
-  /** A new connection, or one that has nothing to say any more. Its errors end it, and nothing else. */
+  /** Adds a silent connection: a new one, or one that counts as silent again. An error on it only closes it. */
   enter(socket: Socket): void {
     if (socket.destroyed) return;
     if (!this.#unwatch(socket)) {
@@ -53,7 +57,7 @@ export class Door {
     first.destroy();
   }
 
-  /** It has spoken. @returns false: there is no room, and it was turned away */
+  /** Records that a caller has sent something. @returns false if there is no room, and it was closed */
   spoke(socket: Socket): boolean {
     this.#forget(socket);
     if (socket.destroyed) return false;
@@ -65,7 +69,7 @@ export class Door {
     return true;
   }
 
-  /** It has spoken through another: what is encrypted, once its handshake is done. @returns as `spoke` does */
+  /** Replaces a socket by the TLS socket on top of it, after the handshake. @returns as `spoke` does */
   becomes(socket: Socket | undefined, inner: Socket): boolean {
     if (socket) this.#forget(socket);
     if (!this.spoke(inner)) return false;
@@ -73,7 +77,7 @@ export class Door {
     return true;
   }
 
-  /** Ends the connections of those who have not spoken. */
+  /** Closes the silent connections. */
   dismiss(): void {
     for (const socket of [...this.#silent.keys()]) socket.destroy();
   }
@@ -89,19 +93,22 @@ export class Door {
     return false;
   }
 
-  /** A library above may have done with a caller, and still wait for it to read or to leave: then it waits for ever. */
+  /**
+   * Watches for quiet callers. A library above may be done with a caller and wait for it to read or to close, possibly
+   * for ever.
+   */
   #watch(socket: Socket): NodeJS.Timeout | undefined {
     const { quietMs } = this.#opts;
     if (quietMs === undefined) return undefined;
-    let heard = socket.bytesRead;
+    let bytesBefore = socket.bytesRead;
     const timer = setInterval(() => {
-      if (socket.bytesRead === heard) socket.destroy();
-      heard = socket.bytesRead;
+      if (socket.bytesRead === bytesBefore) socket.destroy();
+      bytesBefore = socket.bytesRead;
     }, quietMs);
     return timer.unref();
   }
 
-  /** @returns whether it was one that has spoken */
+  /** @returns whether the caller had sent something */
   #unwatch(socket: Socket): boolean {
     clearInterval(this.#spoken.get(socket));
     return this.#spoken.delete(socket);

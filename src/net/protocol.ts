@@ -1,4 +1,4 @@
-/** IANA protocol numbers and the names that Kubernetes, Calico and people use for them. */
+/** IANA protocol numbers with the names that Kubernetes, Calico and users give them. */
 
 const ICMP = 1;
 export const TCP = 6;
@@ -29,19 +29,21 @@ const NUMBERS: ReadonlyMap<string, number> = new Map(
   Object.entries(NAMES).map(([number, name]) => [name.toLowerCase(), Number(number)]),
 );
 
-/** Number of a protocol given as a name in any case, or as a number 0–255; undefined if it is neither. */
+/** The number of a protocol, given as a name in any case or as a number 0–255; undefined if it is neither. */
 export function parseProtocol(text: string | number): number | undefined {
   if (typeof text === 'number') return Number.isInteger(text) && text >= 0 && text <= 255 ? text : undefined;
   if (/^(0|[1-9]\d{0,2})$/.test(text)) return parseProtocol(Number(text));
   return NUMBERS.get(text.toLowerCase());
 }
 
-/** `TCP`, `ICMPv6`; the number as text where no name is common. */
+/** The name of a protocol, such as `TCP` or `ICMPv6`; its number as text if it has no common name. */
 export function protocolName(protocol: number): string {
   return NAMES[protocol] ?? String(protocol);
 }
 
-/** Does the protocol have 16-bit ports that a policy can name? (TCP, UDP, SCTP: all that Kubernetes knows.) */
+/**
+ * Whether the protocol has 16-bit ports that a policy can name: TCP, UDP, SCTP, which are all that Kubernetes supports.
+ */
 export function hasPorts(protocol: number): boolean {
   return protocol === TCP || protocol === UDP || protocol === SCTP;
 }

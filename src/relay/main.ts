@@ -1,15 +1,15 @@
 #!/usr/bin/env node
-/** egress-relay: the flows of all nodes as one server, for Hubble UI, the hubble CLI and egressctl. */
-import { Command, Option } from 'commander';
-import { VERSION } from '../cli/version.js';
+/** egress-relay: serves the flows of all nodes as one server, for Hubble UI, the hubble CLI and egressctl. */
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { VERSION } from '../version.js';
 import { AgentError } from '../errors.js';
-import { KubeClient, loadKubeConfig } from '../kube/client.js';
+import { KubeClient, loadKubeConfig } from '../kube/client/client.js';
 import { LOG_LEVELS, type LogLevel, makeLogger } from '../log.js';
-import { checkListen, parseListen, readTls } from '../rpc/tls.js';
-import { type AgentPlace, Agents } from './agents.js';
-import { followAgents } from './discovery.js';
-import { endOnFault, parsePort } from './exit.js';
-import { AGENT_NAMESPACE, AGENT_PORT } from './names.js';
+import { checkListen, parseListen, readTls } from '../rpc/transport/tls.js';
+import { type AgentPlace, Agents } from './nodes/agents.js';
+import { followAgents } from './nodes/discovery.js';
+import { endOnFault } from '../exit.js';
+import { AGENT_NAMESPACE, AGENT_PORT } from './nodes/names.js';
 import { RelayServer } from './server.js';
 
 interface Flags {
@@ -26,25 +26,35 @@ interface Flags {
 }
 
 const program = new Command('egress-relay')
-  .description('Serves the flows of all agents of a cluster in time order, as Hubble Relay does.')
-  .version(VERSION)
-  .option('--listen <addr:port>', 'where to serve', `:${AGENT_PORT}`)
-  .option('--tls-dir <dir>', 'ca.crt, tls.crt, tls.key: shown to agents, and to callers unless --plaintext')
+  .description('Serve the flows of all agents of a cluster as one server, in time order, like Hubble Relay.')
+  .version(VERSION, '-V, --version', 'print the version of egress-relay')
+  .helpOption('-h, --help', 'show this help')
+  .option('--listen <addr:port>', 'address and port to listen on', `:${AGENT_PORT}`)
+  .option(
+    '--tls-dir <dir>',
+    'directory with ca.crt, tls.crt and tls.key, used for agents, and for callers unless --plaintext',
+  )
   .addOption(
-    new Option('--client-ca <when>', 'whether callers must show a certificate of the CA')
+    new Option('--client-ca <when>', 'whether callers must present a certificate of the CA')
       .choices(['on', 'off'])
       .default('off'),
   )
   .option(
     '--plaintext',
-    'serve in the clear: what Hubble UI speaks in a cluster; without it only on a loopback address',
+    'serve without TLS, as Hubble UI requires; without this option, only loopback addresses are served without TLS',
   )
-  .addOption(new Option('--agents <list>', 'host:port,… in place of the cluster').argParser(parseAgents))
-  .addOption(new Option('--namespace <ns>', "the agents' namespace").env('NAMESPACE').default(AGENT_NAMESPACE))
-  .addOption(new Option('--agent-port <port>', "the agents' port").argParser(parsePort).default(AGENT_PORT))
-  .option('--kubeconfig <file>', 'in place of $KUBECONFIG and the service account')
-  .option('--context <name>', 'of the kubeconfig')
-  .addOption(new Option('--log-level <level>', 'how much to log').choices(LOG_LEVELS).default('info'))
+  .addOption(
+    new Option('--agents <list>', 'query the agents at host:port,… instead of those of the cluster').argParser(
+      parseAgents,
+    ),
+  )
+  .addOption(
+    new Option('--namespace <ns>', 'namespace in which the agents run').env('NAMESPACE').default(AGENT_NAMESPACE),
+  )
+  .addOption(new Option('--agent-port <port>', 'port of the agents').argParser(parsePort).default(AGENT_PORT))
+  .option('--kubeconfig <file>', 'use this kubeconfig instead of $KUBECONFIG or the service account')
+  .option('--context <name>', 'context of the kubeconfig')
+  .addOption(new Option('--log-level <level>', 'lowest level of messages to log').choices(LOG_LEVELS).default('info'))
   .configureHelp({ helpWidth: 100 })
   .exitOverride()
   .action(run);
@@ -52,7 +62,7 @@ const program = new Command('egress-relay')
 async function run(flags: Flags): Promise<void> {
   const { tlsDir, plaintext = false, listen } = flags;
   checkListen(listen, { tlsDir, plaintext });
-  // Agents elsewhere are never spoken to in the clear.
+  // Agents on other machines are never contacted without TLS.
   for (const { address } of flags.agents ?? []) if (tlsDir === undefined) checkListen(address, {});
   if (tlsDir === undefined && !flags.agents) {
     throw new AgentError('USAGE', 'the agents of a cluster speak TLS', { hint: 'give --tls-dir' });
@@ -90,4 +100,10 @@ function parseAgents(value: string): AgentPlace[] {
   });
 }
 
-endOnFault('egress-relay', program.parseAsync());
+function parsePort(value: string): number {
+  const port = Number(value);
+  if (!/^\d+$/.test(value) || port < 1 || port > 65535) throw new InvalidArgumentError('not a port');
+  return port;
+}
+
+endOnFault(program.parseAsync(), { name: 'egress-relay', about: (e) => e.where.file ?? '', brief: true });

@@ -1,23 +1,23 @@
-/** The relay's gRPC server: the agents' services, for the whole cluster. */
+/** The relay's gRPC server: the services of an agent, for the whole cluster. */
 import { type ServerWritableStream, status, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { AgentError } from '../errors.js';
 import { applyFieldMask } from '../flow/hubble.js';
 import type { Logger } from '../log.js';
-import { BaseServer } from '../rpc/base.js';
+import { BaseServer } from '../rpc/transport/base.js';
 import type {
   ClusterStatusResponse,
   ExplainRequest,
   GetFlowsRequest,
   GetFlowsResponse,
   GetRecordsResponse,
-} from '../rpc/messages.js';
+} from '../proto/messages.js';
 import { unary } from '../rpc/observer.js';
 import { encodedOnce } from '../rpc/once.js';
-import { EGRESS, OBSERVER, PEER } from '../rpc/proto.js';
+import { EGRESS, OBSERVER, PEER } from '../proto/load.js';
 import { FlowStreams } from '../rpc/streams.js';
-import { AGENT_SERVER_NAME } from '../rpc/tls.js';
+import { AGENT_SERVER_NAME } from '../rpc/transport/tls.js';
 import { together } from '../rpc/turns.js';
-import type { AgentNode, Agents } from './agents.js';
+import type { AgentNode, Agents } from './nodes/agents.js';
 import {
   clusterExplain,
   clusterNamespaces,
@@ -25,10 +25,13 @@ import {
   clusterPolicies,
   clusterStatus,
   serverStatus,
-} from './cluster.js';
-import { type MergedFlowsOptions, mergedFlows } from './flows.js';
+} from './nodes/cluster.js';
+import { type MergedFlowsOptions, mergedFlows } from './merge/flows.js';
 
-/** Each is a stream at every agent, and one more while the past is told: an agent takes 100 on a connection, and 128 readers in all. */
+/**
+ * Maximum number of readers. Each is a stream at every agent, and a second one while past flows are sent. An agent
+ * accepts 100 streams on a connection, and 128 readers in all.
+ */
 const MAX_READERS = 64;
 
 export interface RelayOptions {
@@ -40,6 +43,7 @@ export interface RelayOptions {
   flows?: MergedFlowsOptions;
 }
 
+/** The server of the relay. */
 export class RelayServer extends BaseServer {
   readonly #streams: FlowStreams<GetRecordsResponse>;
 
@@ -84,26 +88,26 @@ function observer(opts: RelayOptions, streams: FlowStreams<GetRecordsResponse>):
   };
 }
 
-/** The agents, as they come and go. */
+/** The peer service: reports the agents and their changes. */
 function peer({ agents, tls }: RelayOptions): UntypedServiceImplementation {
   return {
     Notify: (call: ServerWritableStream<unknown, unknown>) => {
-      let told = new Map<string, AgentNode>();
-      const tell = (node: AgentNode, type: string) =>
+      let reported = new Map<string, AgentNode>();
+      const report = (node: AgentNode, type: string) =>
         call.write({
           name: node.name,
           address: node.address,
           type,
           ...(tls ? { tls: { server_name: AGENT_SERVER_NAME } } : {}),
         });
-      const look = () => {
+      const update = () => {
         const now = new Map(agents.list().map((node) => [node.id, node]));
-        for (const [id, node] of told) if (!now.has(id)) tell(node, 'PEER_DELETED');
-        for (const [id, node] of now) if (!told.has(id)) tell(node, 'PEER_ADDED');
-        told = now;
+        for (const [id, node] of reported) if (!now.has(id)) report(node, 'PEER_DELETED');
+        for (const [id, node] of now) if (!reported.has(id)) report(node, 'PEER_ADDED');
+        reported = now;
       };
-      look();
-      const stop = agents.onChange(look);
+      update();
+      const stop = agents.onChange(update);
       call.on('cancelled', stop);
       call.on('close', stop);
       call.on('error', stop);

@@ -1,7 +1,7 @@
 /** egress.v1.Egress: whole records, the agent's state, explanations. */
 import type { ServerWritableStream, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { formatProblem, type Problem } from '../errors.js';
-import type { FlowHub } from '../flow/hub.js';
+import type { FlowHub } from '../flow/hub/hub.js';
 import { timestamp, toRecord } from '../flow/hubble.js';
 import type {
   ApiStatusMessage,
@@ -15,27 +15,32 @@ import type {
   ProblemMessage,
   StatusResponse,
   Timestamp,
-} from './messages.js';
+} from '../proto/messages.js';
+import type { FlowWriter } from './flow-writer.js';
 import { lostMessage, unary } from './observer.js';
 import { madeOnce } from './once.js';
 import type { FlowStreams } from './streams.js';
 import type { AgentStatus, AgentView, ClusterView, GateView } from './view.js';
 
+/** The handlers of egress.v1.Egress. */
 export function egressHandlers(
-  { hub, view }: { hub: FlowHub; view: AgentView },
+  { hub, view, writer }: { hub: FlowHub; view: AgentView; writer: FlowWriter },
   streams: FlowStreams,
 ): UntypedServiceImplementation {
   const response = madeOnce(
     (flow): GetRecordsResponse => ({ record: toRecord(flow), node_name: hub.nodeName, time: timestamp(flow.timeNs) }),
   );
   return {
-    GetFlows: (call: ServerWritableStream<GetFlowsRequest, GetRecordsResponse>) =>
-      streams.serve(
-        call,
-        (item): GetRecordsResponse =>
-          'lost' in item
-            ? { lost_events: lostMessage(item), node_name: hub.nodeName, time: timestamp(item.lost.lastNs) }
-            : response(item.flow),
+    GetFlows: (call: ServerWritableStream<GetFlowsRequest, GetRecordsResponse | Buffer>) =>
+      streams.serve(call, (item): GetRecordsResponse | Buffer =>
+        'lost' in item
+          ? {
+              lost_events: lostMessage(item),
+              ...(item.lost.pod === undefined ? {} : { lost_pod: item.lost.pod }),
+              node_name: hub.nodeName,
+              time: timestamp(item.lost.lastNs),
+            }
+          : (writer.record(item.flow) ?? response(item.flow)),
       ),
     Status: unary((): StatusResponse => statusMessage(view.status())),
     ClusterStatus: unary((): ClusterStatusResponse => {
@@ -111,7 +116,7 @@ function statusMessage(s: AgentStatus): StatusResponse {
     uptime_ns: s.uptimeNs,
     attach_mode: s.attachMode,
     deny_response: s.denyResponse,
-    endpoints: s.endpoints.map((e) => ({ ...e, set: String(e.set) })),
+    endpoints: s.endpoints.map(({ lostEvents, ...e }) => ({ ...e, set: String(e.set), lost_events: lostEvents })),
     hooks_attached: s.hooks.attached,
     hooks_expected: s.hooks.expected,
     hook_problems: s.hooks.problems,
@@ -123,6 +128,10 @@ function statusMessage(s: AgentStatus): StatusResponse {
     flows_per_second: s.flows.perSecond,
     flows_seen: s.flows.seen,
     flows_in_table: s.flows.inTable,
+    flow_share: s.flows.share,
+    flows_not_stored: s.flows.notStored,
+    flows_evicted: s.flows.evicted,
+    flows_busy: s.flows.busy,
     lost_in_ring: s.lost.ring,
     lost_in_queues: s.lost.queue,
     drops: s.drops,

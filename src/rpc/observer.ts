@@ -1,12 +1,13 @@
-/** observer.Observer and peer.Peer: what Hubble's CLI, UI and Relay ask. */
+/** observer.Observer and peer.Peer: the services for Hubble's CLI, UI and Relay. */
 import {
   type handleUnaryCall,
   type ServerWritableStream,
   status,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
-import type { FlowHub, HubItem } from '../flow/hub.js';
+import type { FlowHub, HubItem } from '../flow/hub/hub.js';
 import { applyFieldMask, timestamp, toHubble } from '../flow/hubble.js';
+import type { FlowWriter } from './flow-writer.js';
 import type {
   GetFlowsRequest,
   GetFlowsResponse,
@@ -14,7 +15,7 @@ import type {
   GetNodesResponse,
   LostEvent,
   ServerStatusResponse,
-} from './messages.js';
+} from '../proto/messages.js';
 import { madeOnce } from './once.js';
 import { type FlowStreams, serviceError } from './streams.js';
 import { nextTurn } from './turns.js';
@@ -23,9 +24,10 @@ import type { AgentView } from './view.js';
 interface Parts {
   hub: FlowHub;
   view: AgentView;
+  writer: FlowWriter;
 }
 
-/** A response's frame, the same for both services' streams. */
+/** The message about lost flows, the same for the streams of both services. */
 export function lostMessage(item: Extract<HubItem, { lost: unknown }>): LostEvent {
   const { source, count, cpu, firstNs, lastNs } = item.lost;
   return {
@@ -38,8 +40,8 @@ export function lostMessage(item: Extract<HubItem, { lost: unknown }>): LostEven
 }
 
 /**
- * Answers a unary call; a fault becomes its status. Each answer has a turn of the event loop for itself (turns.ts), also what
- * many have waited for together, and who has taken its question back by then is not answered.
+ * Makes the handler of a unary call; an exception becomes its status. Each answer has its own turn of the event loop
+ * (turns.ts), even one that many callers share. A call that was cancelled before its turn is not answered.
  */
 export function unary<Q, A>(answer: (request: Q) => A | Promise<A>): handleUnaryCall<Q, A> {
   return async (call, callback) => {
@@ -61,25 +63,26 @@ export function unary<Q, A>(answer: (request: Q) => A | Promise<A>): handleUnary
   };
 }
 
-export function observerHandlers({ hub, view }: Parts, streams: FlowStreams): UntypedServiceImplementation {
+/** The handlers of observer.Observer. */
+export function observerHandlers({ hub, view, writer }: Parts, streams: FlowStreams): UntypedServiceImplementation {
   const unsupported = (what: string) => (call: ServerWritableStream<unknown, unknown>) => {
     call.emit('error', { code: status.UNIMPLEMENTED, details: `this agent has no ${what}` });
   };
   let known: string | undefined;
-  /** Asked for once: the whole status is dear where there are many pods. */
+  /** Computed once, since the whole status is expensive on a node with many pods. */
   const version = () => (known ??= `egress-agent v${view.status().version}`);
   const response = madeOnce(
     (flow): GetFlowsResponse => ({ flow: toHubble(flow), node_name: hub.nodeName, time: timestamp(flow.timeNs) }),
   );
   return {
-    GetFlows: (call: ServerWritableStream<GetFlowsRequest, GetFlowsResponse>) => {
+    GetFlows: (call: ServerWritableStream<GetFlowsRequest, GetFlowsResponse | Buffer>) => {
       const paths = call.request.field_mask?.paths ?? [];
-      return streams.serve(call, (item): GetFlowsResponse => {
+      return streams.serve(call, (item): GetFlowsResponse | Buffer => {
         if ('lost' in item) {
           return { lost_events: lostMessage(item), node_name: hub.nodeName, time: timestamp(item.lost.lastNs) };
         }
-        const whole = response(item.flow);
-        return paths.length === 0 ? whole : { ...whole, flow: applyFieldMask(toHubble(item.flow), paths) };
+        if (paths.length === 0) return writer.hubble(item.flow) ?? response(item.flow);
+        return { ...response(item.flow), flow: applyFieldMask(toHubble(item.flow), paths) };
       });
     },
     GetAgentEvents: unsupported('agent events'),
@@ -114,8 +117,10 @@ export function observerHandlers({ hub, view }: Parts, streams: FlowStreams): Un
   };
 }
 
-/** One node knows of itself. The stream stays open: Relay takes its end for a loss of the peer service. */
-export function peerHandlers({ hub }: Parts): UntypedServiceImplementation {
+/**
+ * An agent knows only its own node. The stream stays open, because Relay treats its end as a loss of the peer service.
+ */
+export function peerHandlers({ hub }: Pick<Parts, 'hub'>): UntypedServiceImplementation {
   return {
     Notify: (call: ServerWritableStream<unknown, unknown>) => {
       call.write({ name: hub.nodeName, address: '', type: 'PEER_ADDED' });

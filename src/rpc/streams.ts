@@ -1,12 +1,12 @@
-/** Flow streams: items to one caller, no faster than it reads. */
+/** Flow streams: send items to a caller, no faster than it reads. */
 import { Metadata, type ServerWritableStream, type ServiceError, status } from '@grpc/grpc-js';
 import { AgentError, type ErrorCode } from '../errors.js';
-import type { HubItem } from '../flow/hub.js';
-import type { GetFlowsRequest } from './messages.js';
+import type { HubItem } from '../flow/hub/hub.js';
+import type { GetFlowsRequest } from '../proto/messages.js';
 
-/** Each has a buffer in the transport; more readers than this are a fault somewhere. */
+/** Maximum number of readers. Each has a buffer in the transport, and more readers than this are a bug somewhere. */
 const MAX_READERS = 128;
-/** Items between two turns of the event loop: a long answer must not hold up the agent. */
+/** Maximum number of items between two turns of the event loop, so that a long answer does not block the agent. */
 const ITEMS_A_TURN = 256;
 
 const CODES: Partial<Record<ErrorCode, status>> = {
@@ -14,7 +14,7 @@ const CODES: Partial<Record<ErrorCode, status>> = {
   AGENT: status.FAILED_PRECONDITION,
 };
 
-/** What the caller is told of a fault. */
+/** The error that a caller gets for an exception. */
 export function serviceError(e: unknown): Partial<ServiceError> {
   if (e instanceof AgentError) {
     const details = e.hint === undefined ? e.message : `${e.message} — ${e.hint}`;
@@ -23,23 +23,33 @@ export function serviceError(e: unknown): Partial<ServiceError> {
   return { code: status.INTERNAL, details: e instanceof Error ? e.message : String(e) };
 }
 
-/** Where flows are read: the hub, or the merge of several. What is asked for is fixed when `read` returns. */
-export interface FlowSource<I> {
-  read(request: GetFlowsRequest, signal: AbortSignal): AsyncIterable<I>;
+/** A stream whose available items can be taken without a promise for each. */
+interface Taken<I> {
+  /** The next item; undefined if there is none now. */
+  take(): I | undefined;
+  /** Resolves when take() should be called again; to false at the end. */
+  wait(): Promise<boolean>;
+  end(): void;
 }
 
+/** A source of flows: the hub, or the merge of several agents. The range of a request is fixed when `read` returns. */
+export interface FlowSource<I> {
+  read(request: GetFlowsRequest, signal: AbortSignal): AsyncIterable<I> | Taken<I>;
+}
+
+/** The streams of all callers of one server, with a limit of their number. */
 export class FlowStreams<I = HubItem> {
   readonly #source: FlowSource<I>;
   readonly #most: number;
   readonly #readers = new Set<AbortController>();
 
-  /** @param most readers at a time */
+  /** @param most maximum number of simultaneous readers */
   constructor(source: FlowSource<I>, most: number = MAX_READERS) {
     this.#source = source;
     this.#most = most;
   }
 
-  /** Serves one GetFlows; `message` makes a response of an item. */
+  /** Serves one GetFlows call. @param message makes a response of an item */
   async serve<T>(call: ServerWritableStream<GetFlowsRequest, T>, message: (item: I) => T): Promise<void> {
     const reader = new AbortController();
     const stop = () => reader.abort();
@@ -53,13 +63,21 @@ export class FlowStreams<I = HubItem> {
       }
       this.#readers.add(reader);
       const items = this.#source.read(call.request, reader.signal);
-      // Tells the caller that from here on it misses nothing: a relay asks for the past after that.
+      // Tells the caller that it misses no flow from here on. A relay asks for past flows after that.
       call.sendMetadata(new Metadata());
       let n = 0;
-      for await (const item of items) {
-        if (!call.write(message(item))) await drained(call, reader.signal);
-        if (++n % ITEMS_A_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
-        if (reader.signal.aborted) break;
+      /** Sends an item. The promise, if any, resolves when the caller has caught up, or others have had a turn. */
+      const put = (item: I): Promise<unknown> | undefined => {
+        const taken = call.write(message(item));
+        const pause = ++n % ITEMS_A_TURN === 0 ? new Promise((resolve) => setImmediate(resolve)) : undefined;
+        return taken ? pause : drained(call, reader.signal).then(() => pause);
+      };
+      if ('take' in items) await takeAll(items, put, reader.signal);
+      else {
+        for await (const item of items) {
+          await put(item);
+          if (reader.signal.aborted) break;
+        }
       }
       if (!call.cancelled) call.end();
     } catch (e) {
@@ -71,6 +89,26 @@ export class FlowStreams<I = HubItem> {
 
   close(): void {
     for (const reader of this.#readers) reader.abort();
+  }
+}
+
+async function takeAll<I>(
+  items: Taken<I>,
+  put: (item: I) => Promise<unknown> | undefined,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    while (!signal.aborted) {
+      const item = items.take();
+      if (item === undefined) {
+        if (!(await items.wait())) break;
+        continue;
+      }
+      const pause = put(item);
+      if (pause) await pause;
+    }
+  } finally {
+    items.end();
   }
 }
 

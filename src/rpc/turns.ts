@@ -1,6 +1,7 @@
 /**
- * Turns of the event loop, one for each answer. The latest comes first: in a crowd that asks thousands of times at once and waits
- * for nothing, somebody who comes after it is answered at once. Without a crowd there is nobody to overtake.
+ * Queues answers, so that each has its own turn of the event loop. The latest call is answered first. Thus a client
+ * that sends thousands of calls at once, without waiting for answers, does not delay later callers. Without such a
+ * client, the queue has one entry and the order does not matter.
  */
 const waiting: (() => void)[] = [];
 
@@ -9,6 +10,7 @@ function next(): void {
   if (waiting.length > 0) setImmediate(next);
 }
 
+/** Resolves in a turn of the event loop of its own. */
 export function nextTurn(): Promise<void> {
   return new Promise((resolve) => {
     if (waiting.push(resolve) === 1) setImmediate(next);
@@ -16,8 +18,8 @@ export function nextTurn(): Promise<void> {
 }
 
 /**
- * An answer that takes its time, for many who ask for it at once: one is on its way at most, and who comes meanwhile waits for the
- * next, with all others. So nobody is given one that was begun before the question.
+ * Shares a slow answer among simultaneous callers. At most one computation runs; callers that arrive meanwhile share
+ * the next one. So nobody gets an answer whose computation began before the call.
  */
 export function together<A>(answer: () => Promise<A>): () => Promise<A> {
   let running: Promise<unknown> = Promise.resolve();

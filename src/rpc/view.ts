@@ -1,22 +1,34 @@
-/** What the agent lets its callers see of itself: plain data, made anew for each question. */
+/** The agent's state as callers see it: plain data, made anew for each query. */
 import type { Problem } from '../errors.js';
 import type { Snapshot } from '../identity/snapshot.js';
 import type { Explanation } from '../ir/explain.js';
 
 export interface EndpointStatus {
-  /** `namespace/name`, or `node/<interface>` of an uplink. */
+  /** `namespace/name` of a pod, or `node/<interface>` of an uplink. */
   pod: string;
   uid: string;
   interface: string;
   ifindex: number;
-  /** Hooks in place, e.g. `tcx ingress`. */
+  /** Attached hooks, such as `tcx ingress`. */
   hooks: string[];
-  /** `enforced`: a policy selects it. `observed`: hooked, no policy. `missing`: a hook is not in place. */
+  /**
+   * `enforced`: a policy selects it. `observed`: hooks are attached, no policy selects it. `missing`: a hook is not
+   * attached.
+   */
   state: 'enforced' | 'observed' | 'missing';
-  /** Policies that select it. */
+  /** Number of policies that select it. */
   policies: number;
-  /** Id of its policy set; 0: none. */
+  /** Id of its policy set; 0 for none. */
   set: number;
+  /**
+   * Number of connections that were open when this agent attached its hooks, without evidence that a peer opened them.
+   * Their packets are judged.
+   */
+  unproven: number;
+  /** Number of events lost in the kernel's ring since this agent started. */
+  lostEvents: number;
+  /** Number of its entries in the flow table. */
+  flows: number;
 }
 
 export interface PolicyStatus {
@@ -28,10 +40,24 @@ export interface PolicyStatus {
   problems: Problem[];
 }
 
+/** Usage of the flow table. Counters are since the programs were first loaded. */
+export interface FlowRoomView {
+  /** Number of entries that each endpoint may have, independently of others. */
+  share: number;
+  /** Number of flows that found no room. Each of their packets is judged anew. */
+  notStored: number;
+  /**
+   * Number of flows that were evicted by others of their endpoint, or by those of an endpoint that is below its share.
+   */
+  evicted: number;
+  /** Number of lost changes of a flow, because other CPUs held it for too long. */
+  busy: number;
+}
+
 export interface AgentStatus {
   version: string;
   nodeName: string;
-  /** Where the policies come from. */
+  /** The source of the policies. */
   mode: 'manifests' | 'cluster';
   source: string;
   pid: number;
@@ -43,27 +69,27 @@ export interface AgentStatus {
   endpoints: EndpointStatus[];
   hooks: { attached: number; expected: number; problems: string[] };
   policies: { inForce: number; refused: number; problems: Problem[] };
-  /** Policy epoch that packets are judged under. */
+  /** Epoch of the policies in force. */
   epoch: number;
   maps: { name: string; entries: number; max: number }[];
-  flows: { perSecond: number; seen: number; inTable: number };
-  /** Events lost: in the kernel's ring by CPU, in readers' queues. */
+  flows: { perSecond: number; seen: number; inTable: number } & FlowRoomView;
+  /** Number of lost events: in the kernel's ring by CPU, and in readers' queues. */
   lost: { ring: number[]; queue: number };
-  /** Dropped packets by reason. */
+  /** Number of dropped packets by reason. */
   drops: Record<string, number>;
-  /** Since when (milliseconds since 1970) the policies in force are in force; whether later ones could not be applied. */
+  /** When the policies in force were applied (milliseconds since 1970), and whether later ones could not be applied. */
   staleness: { appliedAt: number; failingSince?: number; lastError?: string };
   namespaces: number;
-  /** How the API server is followed; in a cluster. */
+  /** The connection to the API server; only in a cluster. */
   cluster?: ClusterView;
-  /** Where the CNI gate is used. */
+  /** Only if the CNI gate is used. */
   gate?: GateView;
 }
 
 export interface ClusterView {
-  /** Every kind has been listed. */
+  /** Whether every kind has been listed. */
   synced: boolean;
-  /** Milliseconds since 1970; undefined while every kind is followed. */
+  /** Milliseconds since 1970; undefined while every kind is watched. */
   staleSince: number | undefined;
   error: string | undefined;
   kinds: {
@@ -79,9 +105,9 @@ export interface GateView {
   installed: boolean;
   file?: string | undefined;
   error?: string | undefined;
-  /** Pods held now. */
+  /** Number of pods that are held now. */
   pending: number;
-  /** What became of those before. */
+  /** Results for earlier pods. */
   passed: number;
   refused: number;
   timedOut: number;
@@ -93,13 +119,13 @@ export interface ExplainQuery {
   /** Address, or `namespace/name` of a pod. */
   to: string;
   port: number;
-  /** IANA number. */
+  /** IANA protocol number. */
   protocol: number;
 }
 
 export interface AgentView {
   status(): AgentStatus;
-  /** @throws AgentError USAGE where the query names what is not there */
+  /** Explains a verdict. @throws AgentError USAGE if the query names an unknown object */
   explain(query: ExplainQuery): Explanation;
   snapshot(): Snapshot;
   policies(): PolicyStatus[];

@@ -1,4 +1,7 @@
-/** The shape of a file of expected verdicts, as JSON schema. A row in short form is a string, or a map of one entry: YAML reads `a: b`. */
+/**
+ * JSON schema of a file of expected verdicts. A row in short form is a string, or a map with one entry, since YAML
+ * reads `a: b` as a map.
+ */
 const verdict = { type: 'string', enum: ['allow', 'deny', 'partial'] } as const;
 
 export const expectSchema = {

@@ -9,20 +9,20 @@
  */
 import { dirname, resolve } from 'node:path';
 import { parse, YAMLParseError } from 'yaml';
-import { compileSchema, shapeFaults } from '../dialects/schema.js';
+import { compileSchema, shapeFaults } from '../dialects/base/schema.js';
 import { AgentError, type Problem } from '../errors.js';
 import { isRecord } from '../identity/fields.js';
-import type { Packet, Verdict } from '../image/types.js';
-import { evaluate } from '../ir/evaluate.js';
+import type { Packet, Verdict } from '../ir/packet.js';
 import { explain, type Explanation } from '../ir/explain.js';
-import { formatRule, ruleId, ruleKey } from '../ir/names.js';
-import { parseSender, senderOf } from '../ir/sender.js';
+import { formatRule, ruleKey, rulesById } from '../ir/names.js';
+import { outcomeOf } from '../ir/outcome.js';
+import { onNode, parseSender, senderOf, viewOf } from '../ir/sender.js';
 import type { RuleRef } from '../ir/types.js';
-import { withLine } from '../validate.js';
+import { withLine } from './validate.js';
 import { expectSchema, rowSchema } from './expect.schema.js';
 import type { World } from './packets.js';
 import { destinationsOf, parsePort, type Port } from './target.js';
-import { type LoadedWorld, loadWorld, onNode, readText } from './world.js';
+import { type LoadedWorld, loadWorld, readText } from './world.js';
 
 interface RowSpec {
   readonly name?: string;
@@ -34,34 +34,34 @@ interface RowSpec {
   readonly audit?: Verdict['verdict'];
 }
 
-/** A row and what came of it. */
+/** The result of a row. */
 export interface RowResult {
   readonly row: number;
   readonly line?: number;
-  /** As the row says it, or its name. */
+  /** The row's text, or its name. */
   readonly name: string;
   readonly ok: boolean;
-  /** `allow [np/shop/web#0]`. */
+  /** Such as `allow [np/shop/web#0]`. */
   readonly expected: string;
   readonly actual: string;
   readonly packet: Packet;
-  /** Of a row that failed: what decided, and why the rule that was expected did not. */
+  /** For a failed row: what decided, and why the expected rule did not. */
   readonly why: readonly string[];
 }
 
 export interface FileResult {
   readonly file: string;
   readonly rows: readonly RowResult[];
-  /** Of the file itself: rows that cannot be read are not judged. */
+  /** Problems of the file itself. Rows that cannot be read are not judged. */
   readonly problems: readonly Problem[];
-  /** Of the manifests. */
+  /** Problems of the manifests. */
   readonly manifests: readonly Problem[];
 }
 
 const validateFile = compileSchema(expectSchema);
 const validateRow = compileSchema(rowSchema);
 
-/** Judges every row of a file. What cannot be read is a problem, not an exception. */
+/** Judges every row of a file. Whatever cannot be read is a problem, not an exception. */
 export function runFile(file: string): FileResult {
   const problems: Problem[] = [];
   const place = withLine();
@@ -91,7 +91,7 @@ export function runFile(file: string): FileResult {
   }
 }
 
-/** There is only one. */
+/** Removes the number of the document, since there is only one. */
 function withoutDocument(problem: Problem): Problem {
   const { document: _, ...where } = problem.where;
   return { ...problem, where };
@@ -117,9 +117,9 @@ function readTable(file: string, fault: FaultAt): { manifests: string[]; tests: 
   return { manifests: [manifests].flat(), tests };
 }
 
-/** `shop/web → 1.2.3.4:443/tcp: allow [np/shop/web#0] audit deny`; `->` will do for the arrow. */
+/** `shop/web → 1.2.3.4:443/tcp: allow [np/shop/web#0] audit deny`; the arrow may be `->`. */
 const SHORT = /^(\S+)\s+(?:→|->)\s+(.+?):\s+(\S+)(?:\s+\[([^\]]+)\])?(?:\s+audit\s+(\S+))?\s*$/;
-/** `1.2.3.4`, `[fd00::1]`, `shop/api`, with `:443/tcp`, `:443`, `/gre` or `/icmp 8/0` after it. */
+/** `1.2.3.4`, `[fd00::1]` or `shop/api`, followed by `:443/tcp`, `:443`, `/gre` or `/icmp 8/0`. */
 const SHORT_TO = /^(\[[^\]]+\]|[^:\s]+?)(?::(\S+)|\/((?:icmp|icmpv6)\s+\S+))?$/i;
 
 function readRow(test: unknown, field: string, fault: FaultAt): RowSpec | undefined {
@@ -152,9 +152,9 @@ function readRow(test: unknown, field: string, fault: FaultAt): RowSpec | undefi
   return faults.length > 0 ? undefined : (spec as RowSpec);
 }
 
-/** `1.2.3.4/gre`: what follows an address is a protocol; what follows a namespace is a pod. */
+/** Splits `1.2.3.4/gre`. A name behind an address is a protocol; a name behind a namespace is a pod. */
 function splitProtocol(text: string): { to: string; protocol?: string } {
-  const [, to, protocol] = /^([0-9.]+|[0-9a-f:.]*:[0-9a-f:.]*)\/(\w+)$/i.exec(text) ?? [];
+  const [, to, protocol] = /^([0-9.]+|[0-9a-f:.]*:[0-9a-f:.]*)\/([a-z]\w*)$/i.exec(text) ?? [];
   return to === undefined ? { to: text } : { to, protocol };
 }
 
@@ -173,14 +173,13 @@ function judgeRow(
   }
   try {
     const port: Port = parsePort(spec.port, spec.to, snapshot);
-    // The pod's own node is the one that its manifest names.
-    const world: World = { ir, snapshot: onNode(snapshot, node ?? sender.nodeName) };
+    const world: World = { ir, snapshot: node === undefined ? viewOf(snapshot, from) : onNode(snapshot, node) };
     const name = spec.name ?? `${spec.from} → ${spec.to.includes(':') ? `[${spec.to}]` : spec.to}${port.text}`;
     const expected = shown(spec.expect, spec.rule, spec.audit);
     const results = destinationsOf(spec.to, snapshot).map((to): RowResult => {
       const packet = { from, to, protocol: port.protocol, port: port.port };
-      const verdict = evaluate(world.ir, world.snapshot, packet);
-      const ref = ruleOf(world, verdict.rule);
+      const verdict = outcomeOf(world.ir, world.snapshot, packet);
+      const ref = rulesById(ir).get(verdict.rule);
       const rule = ref && ruleKey(ref);
       const ok =
         verdict.verdict === spec.expect &&
@@ -190,7 +189,7 @@ function judgeRow(
       const audit = spec.audit === undefined ? undefined : (verdict.audit ?? verdict).verdict;
       return { ...at, name, ok, expected, actual: shown(verdict.verdict, rule, audit), packet, why };
     });
-    // A pod or a Service with several addresses is one row: it holds if it holds for each.
+    // A pod or Service with several addresses is one row, which holds if it holds for each address.
     const failed = results.find((r) => !r.ok);
     return [failed ?? (results[0] as RowResult)];
   } catch (e) {
@@ -204,25 +203,12 @@ function shown(verdict: string, rule: string | undefined, audit: string | undefi
   return `${verdict}${rule === undefined ? '' : ` [${rule}]`}${audit === undefined ? '' : ` audit ${audit}`}`;
 }
 
-/** A row names a rule by its key, or as flows and explain print it. */
+/** Whether a row names the rule, by its key or in the form of flows and explain. */
 function isCalled(ref: RuleRef, rule: string | undefined): boolean {
   return rule === ruleKey(ref) || rule === formatRule(ref);
 }
 
-function ruleOf({ ir }: World, id: number): RuleRef | undefined {
-  if (id === 0) return undefined;
-  for (const { name: tier, defaultAction: action, policies } of ir.tiers) {
-    for (const policy of policies) {
-      const refs: RuleRef[] = [...policy.rules, ...(policy.implicit ?? [])].map((rule) => rule.ref);
-      refs.push({ policy: policy.ref, index: -1, tier, staged: false, action });
-      const found = refs.find((ref) => [false, true].some((staged) => ruleId({ ...ref, staged }) === id));
-      if (found) return found;
-    }
-  }
-  return undefined;
-}
-
-/** What decided, and why not the rule that the row names. */
+/** The reasons: what decided, and why the rule in the row did not. */
 function reasons(explanation: Explanation, spec: RowSpec): string[] {
   const out = [explanation.summary];
   const target = explanation.targets[0];

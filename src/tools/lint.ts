@@ -1,60 +1,67 @@
 /**
- * What is most likely not meant: rules that can never decide, selectors that match nothing, pods that cannot resolve names. Pure.
- * Faults of the objects themselves are validate's.
+ * Finds likely mistakes: rules that can never decide, selectors that match nothing, pods that cannot resolve names.
+ * Pure. Faults of the objects themselves are reported by validate.
  */
-import type { Where } from '../errors.js';
+import type { Problem, Where } from '../errors.js';
 import type { RawPolicy, Snapshot } from '../identity/snapshot.js';
-import { peerMatches, podsAt } from '../ir/evaluate.js';
+import { DNS_PORT, peerMatches, podsAt } from '../ir/evaluate.js';
 import { matchLabels, matchService, matchWorkload } from '../ir/match.js';
-import { formatPolicy, formatRule } from '../ir/names.js';
+import { rawOf } from '../dialects/problems.js';
+import { formatPolicy, formatRule, ruleField } from '../ir/names.js';
+import { staysInside } from '../ir/outcome.js';
 import type { Peer } from '../ir/peers.js';
 import { DEFAULT_RULE, type IrPolicy, type Rule, type RuleRef } from '../ir/types.js';
 import { leaves, type World } from './packets.js';
-import { bounded } from './ranges.js';
+import { bounded, groupBy } from './ranges.js';
 import { type Reach, type Reached, reach, reachKey, type SenderFacts } from './reach.js';
 
 export type Check =
-  | 'shadowed' // a rule with another effect always comes first
-  | 'redundant' // a rule with the same effect always comes first
-  | 'no-destination' // a rule that can match nothing
-  | 'empty-selector' // a selector that matches nothing that there is
+  | 'shadowed' // a rule with another effect always decides first
+  | 'redundant' // a rule with the same effect always decides first
+  | 'no-destination' // a rule that cannot match anything
+  | 'refused' // an invalid rule, or one that is not enforced: it matches nothing
+  | 'empty-selector' // a selector that matches no existing object
   | 'no-pods' // a policy that selects no pod, or no node
-  | 'no-dns' // a pod that may reach something, but no DNS
-  | 'cidr-covers-pods' // a block with pods in it, in a language whose blocks mean none
-  | 'too-many-rules'; // a set that does not fit the maps
+  | 'no-dns' // a pod that can reach something, but no DNS server
+  | 'cidr-covers-pods' // a CIDR block that contains pods, in a language whose blocks never match pods
+  | 'service-address' // a CIDR block with a Service's address, although its backends are judged
+  | 'too-many-rules'; // a set that does not fit into the maps
 
 export interface Finding {
   readonly severity: 'warning' | 'info';
   readonly check: Check;
   readonly where: Where;
   readonly message: string;
-  /** What to do. */
+  /** How to fix it. */
   readonly hint: string;
 }
 
-/** So many names are listed. */
+/** Maximum number of names in a list. */
 const NAMES = 5;
 
-export function lint(world: World): Finding[] {
+/** Checks a world. @param problems of the objects, which contain the reasons of refused rules */
+export function lint(world: World, problems: readonly Problem[] = []): Finding[] {
   const reached = reach(world);
   const findings: Finding[] = [];
   for (const tier of world.ir.tiers) {
     for (const policy of tier.policies) {
       const add = adder(findings, world.snapshot, policy);
+      const refusal = refusals(problems, rawOf(world.snapshot.policies, policy.ref));
       const selects = selectsSome(policy, world.snapshot);
       if (selects === false) {
         const [what, place] = policy.nodes ? ['node', ''] : ['pod', ', or its namespace'];
         add('warning', 'no-pods', undefined, `selects no ${what}`, `correct its selector${place}`);
       }
-      for (const rules of byIndex(policy)) checkRules(rules, selects === true, world, reached, add);
+      for (const rules of byIndex(policy)) checkRules(rules, selects === true, world, reached, refusal, add);
     }
   }
   dnsFindings(world, reached, findings);
-  for (const facts of reached.senders) if (facts.refused !== undefined) findings.push(tooMany(facts, world.snapshot));
+  for (const [facts, ...more] of alike(reached.senders.filter((one) => one.refused !== undefined)))
+    findings.push(tooMany(facts, podsOf([facts, ...more]), world.snapshot));
   return findings;
 }
 
-/** undefined: there is nothing that it could select. */
+/** undefined: there is no object that it could select. */
 function selectsSome({ nodes, subject }: IrPolicy, snapshot: Snapshot): boolean | undefined {
   if (nodes !== undefined) {
     if (snapshot.nodes.size === 0) return undefined;
@@ -62,6 +69,35 @@ function selectsSome({ nodes, subject }: IrPolicy, snapshot: Snapshot): boolean 
   }
   if (snapshot.pods.size === 0) return undefined;
   return [...snapshot.pods.values()].some((pod) => matchWorkload(subject, pod, snapshot));
+}
+
+/** Groups senders of one kind on different nodes, since the same finding on several nodes is one finding. */
+function alike(senders: readonly SenderFacts[]): [SenderFacts, ...SenderFacts[]][] {
+  const key = ({ senders: { policies }, allows, refused }: SenderFacts) =>
+    JSON.stringify([(policies[0] ?? []).map((p) => p.ref), allows, refused]);
+  return [...groupBy(senders, key).values()] as [SenderFacts, ...SenderFacts[]][];
+}
+
+function podsOf(senders: readonly SenderFacts[]): string[] {
+  return senders.flatMap((facts) => facts.senders.pods).sort();
+}
+
+/** The reason why a rule of the object was refused. */
+type Refusal = (ref: RuleRef) => Problem | undefined;
+
+function refusals(problems: readonly Problem[], raw: RawPolicy | undefined): Refusal {
+  const own = problems.filter(
+    ({ severity, where: { file, document, object } }) =>
+      severity === 'error' &&
+      raw !== undefined &&
+      file === raw.where.file &&
+      document === raw.where.document &&
+      object === raw.where.object,
+  );
+  return (ref) => {
+    const field = ruleField(ref);
+    return own.find(({ where }) => where.field?.startsWith(field) && /^$|^[.[]/.test(where.field.slice(field.length)));
+  };
 }
 
 type Add = (
@@ -73,7 +109,7 @@ type Add = (
 ) => void;
 
 function adder(findings: Finding[], snapshot: Snapshot, policy: IrPolicy): Add {
-  const raw = rawOf(snapshot.policies, policy);
+  const raw = rawOf(snapshot.policies, policy.ref);
   return (severity, check, ref, message, hint) => {
     const field = ref && fieldOf(ref, raw);
     const where: Where = { object: formatPolicy(policy.ref), ...raw?.where, ...(field === undefined ? {} : { field }) };
@@ -81,22 +117,17 @@ function adder(findings: Finding[], snapshot: Snapshot, policy: IrPolicy): Add {
   };
 }
 
-/** The object that a policy was made of. Calico has a kind of the same name as Kubernetes has. */
-function rawOf(policies: readonly RawPolicy[], { ref }: IrPolicy): RawPolicy | undefined {
-  const same = policies.filter(
-    (raw) => raw.kind === ref.kind && raw.name === ref.name && (raw.namespace ?? ref.namespace) === ref.namespace,
-  );
-  return same.find((raw) => raw.apiVersion.includes('calico') === (ref.dialect === 'calico')) ?? same[0];
-}
-
-/** Of a rule in the user's list. Cilium's `specs` count on from one to the next: no path tells which it is. */
+/**
+ * The field path of a rule in the user's list. The rules of Cilium's `specs` are numbered across all specs, so their
+ * path is unknown.
+ */
 function fieldOf(ref: RuleRef, raw: RawPolicy | undefined): string | undefined {
   if (ref.index < 0 || (raw && raw.object.spec === undefined)) return undefined;
   const list = ref.policy.dialect === 'cilium' && ref.action === 'deny' ? 'egressDeny' : 'egress';
   return `spec.${list}[${ref.index}]`;
 }
 
-/** What a dialect made of one rule of the user's. */
+/** The IR rules that a dialect made of each rule of the user. */
 function byIndex(policy: IrPolicy): Rule[][] {
   const out = new Map<string, Rule[]>();
   for (const rule of policy.rules) {
@@ -109,10 +140,23 @@ function byIndex(policy: IrPolicy): Rule[][] {
   return [...out.values()];
 }
 
-function checkRules(rules: readonly Rule[], selects: boolean, world: World, reached: Reached, add: Add): void {
+function checkRules(
+  rules: readonly Rule[],
+  selects: boolean,
+  world: World,
+  reached: Reached,
+  refusal: Refusal,
+  add: Add,
+): void {
   const [{ ref }] = rules as [Rule];
   const name = formatRule(ref);
   if (rules.every((rule) => rule.peers?.length === 0 || rule.ports?.length === 0)) {
+    const refused = refusal(ref);
+    if (refused) {
+      const why = `${refused.where.field}: ${refused.message}`;
+      add('warning', 'refused', ref, `${name} matches nothing, it was refused: ${why}`, refused.hint ?? 'correct it');
+      return;
+    }
     const message = `${name} names no destination: it can match nothing`;
     add('warning', 'no-destination', ref, message, 'name one, or remove the rule');
     return;
@@ -121,6 +165,8 @@ function checkRules(rules: readonly Rule[], selects: boolean, world: World, reac
   for (const what of empty) add('warning', 'empty-selector', ref, `${name}: ${what}`, 'correct it, or remove it');
   for (const text of coveredPods(rules, world.snapshot))
     add('info', 'cidr-covers-pods', ref, `${name}: ${text}`, 'to mean pods, select them: toEndpoints');
+  for (const text of serviceAddresses(rules, world.snapshot))
+    add('info', 'service-address', ref, `${name}: ${text}`, 'select the pods that are behind it');
   const found = reached.rules.get(reachKey(ref));
   if (!selects || !found || found.reached) return;
   if (found.matched) add(...shadowed(found));
@@ -142,24 +188,37 @@ function shadowed({ ref, before }: Reach): Parameters<Add> {
     const message = `${name} adds nothing: ${first} ${verb(ref)} all of it already`;
     return ['info', 'redundant', ref, message, 'remove one of them'];
   }
-  // Where every pod has policies of its own, what stands behind them is never asked: a floor, not a mistake.
+  // If every pod has policies of its own, the rules behind them are never reached: they are a fallback, not a mistake.
   const floor = by.length > 0 && by.every((other) => other.index === DEFAULT_RULE && other.tier !== ref.tier);
   const message = `${name} is never reached: ${first || 'a tier before it'} decides first, wherever it matches`;
-  return [floor ? 'info' : 'warning', 'shadowed', ref, message, 'put it before them, narrow them, or remove it'];
+  const ordered = ![ref, ...by].some(({ policy }) => UNORDERED.has(policy.dialect));
+  const hint = ordered ? 'put it before them, narrow them, or remove it' : 'narrow them, or remove it';
+  return [floor ? 'info' : 'warning', 'shadowed', ref, message, hint];
 }
+
+/** Dialects whose rules have no order: allows are combined, and in Cilium each deny has precedence. */
+const UNORDERED: ReadonlySet<string> = new Set(['networkpolicy', 'cilium', 'fqdn']);
 
 function verb({ action }: RuleRef): string {
   return { allow: 'allows', deny: 'denies', pass: 'passes', log: 'logs' }[action];
 }
 
-/** Selectors of a rule that match nothing of what the manifests have; kinds that they have nothing of are not judged. */
+/**
+ * Selectors of a rule that match no object in the manifests. Kinds of which the manifests contain no object are not
+ * checked.
+ */
 function emptySelectors(rule: Rule, snapshot: Snapshot): string[] {
   const out: string[] = [];
   const { pods, nodes, services } = snapshot;
-  for (const peer of leaves(rule.peers)) {
+  // Calico's selectors may match network sets too, whose networks are separate peers here, or are omitted.
+  const calico = rule.ref.policy.dialect === 'calico';
+  const sets = calico && snapshot.policies.some(({ kind }) => kind.endsWith('NetworkSet'));
+  const ofSets = sets && leaves(rule.peers).some((peer) => peer.kind === 'cidr');
+  const who = sets ? 'no pod and no network set matches' : 'no pod matches';
+  for (const peer of namedLeaves(rule.peers, calico)) {
     if (peer.kind === 'pods' && pods.size > 0) {
-      if (![...pods.values()].some((pod) => matchWorkload(peer, pod, snapshot)))
-        out.push(`no pod matches ${selector(peer)}`);
+      if (!ofSets && ![...pods.values()].some((pod) => matchWorkload(peer, pod, snapshot)))
+        out.push(`${who} ${selector(peer)}`);
     } else if (peer.kind === 'nodes' && nodes.size > 0) {
       if (![...nodes.values()].some((node) => matchLabels(peer.labels, node.labels)))
         out.push('no node matches its selector');
@@ -177,6 +236,18 @@ function emptySelectors(rule: Rule, snapshot: Snapshot): string[] {
   return out;
 }
 
+/**
+ * The selectors as they were written. Negations of other dialects than Calico's are made by the dialect itself; if they
+ * exclude nothing, that is no mistake.
+ */
+function namedLeaves(peers: readonly Peer[] | null, negated: boolean): Peer[] {
+  return (peers ?? []).flatMap((peer): Peer[] => {
+    if (peer.kind === 'all' || peer.kind === 'some') return namedLeaves(peer.of, negated);
+    if (peer.kind === 'not') return negated ? namedLeaves([peer.of], negated) : [];
+    return [peer];
+  });
+}
+
 function selector(peer: Extract<Peer, { kind: 'pods' }>): string {
   const keys = new Set<string>();
   const walk = (value: unknown): void => {
@@ -191,7 +262,7 @@ function selector(peer: Extract<Peer, { kind: 'pods' }>): string {
   return keys.size === 0 ? 'its selector' : [...keys].join(', ');
 }
 
-/** Cilium's toCIDR means nothing of the cluster: a block and not the pods. Said where there are pods in the block. */
+/** Blocks of Cilium's toCIDR that contain pods. toCIDR never matches anything in the cluster. */
 function coveredPods(rules: readonly Rule[], snapshot: Snapshot): string[] {
   const out: string[] = [];
   for (const peer of rules.flatMap((rule) => rule.peers ?? [])) {
@@ -221,31 +292,59 @@ function coveredPods(rules: readonly Rule[], snapshot: Snapshot): string[] {
   return [...new Set(out)];
 }
 
-/** Node-local DNS caches listen here (Kubernetes' NodeLocal DNSCache). */
+/**
+ * Blocks with a single address that belongs to a Service. Users mean the Service, or the node's DNS cache that has
+ * taken over its address.
+ */
+function serviceAddresses(rules: readonly Rule[], snapshot: Snapshot): string[] {
+  const single = (cidr: string) => /^(.*)\/(?:32|128)$/.exec(cidr)?.[1];
+  const blocks = rules.flatMap((rule) => leaves(rule.peers)).flatMap((leaf) => (leaf.kind === 'cidr' ? leaf.cidr : []));
+  const out: string[] = [];
+  for (const ip of new Set(blocks.flatMap((cidr) => single(cidr) ?? []))) {
+    const service = [...snapshot.services.values()].find(({ vips }) => vips.includes(ip));
+    if (!service) continue;
+    const dns = service.ports.some(({ port }) => port === DNS_PORT);
+    const but = dns ? '; unless the node answers there itself (NodeLocal DNSCache)' : '';
+    const key = `${service.namespace}/${service.name}`;
+    out.push(`${ip} is the address of Service ${key}, for which the pods behind it are judged${but}`);
+  }
+  return out;
+}
+
+/** Address of node-local DNS caches (Kubernetes' NodeLocal DNSCache). */
 const LOCAL_DNS = '169.254.20.10';
 
-/** Pods that may reach something, but neither the cluster's DNS nor, where the manifests do not have it, port 53 anywhere. */
-function dnsFindings(world: World, { senders, judge }: Reached, findings: Finding[]): void {
+/**
+ * Finds pods that can reach something, but not the cluster's DNS. If the manifests do not contain it: not port 53
+ * anywhere.
+ */
+function dnsFindings(world: World, { senders }: Reached, findings: Finding[]): void {
   const places = dnsPlaces(world.snapshot);
-  for (const facts of senders) {
-    const { denies, allows, dns } = facts;
-    const [from] = facts.senders.pods as [string];
-    const policy = facts.senders.policies[0]?.find((p) => p.isolates !== false && !p.staged);
-    if (!denies || !policy || facts.refused !== undefined) continue;
+  const without = senders.filter(({ senders: { pods }, judge, denies, dns, refused }) => {
+    if (!denies || refused !== undefined) return false;
+    const [from] = pods as [string];
     const reachable = [...places, { to: LOCAL_DNS, port: 53, protocol: 17 }].some(
-      (place) => judge.any({ from, ...place }).verdict !== 'deny',
+      (place) =>
+        staysInside(judge.world.snapshot, { from, ...place }) || judge.any({ from, ...place }).verdict !== 'deny',
     );
-    if (places.length > 0 ? reachable : dns) continue;
-    const pods = bounded(facts.senders.pods, NAMES);
+    return !(places.length > 0 ? reachable : dns);
+  });
+  for (const [facts, ...more] of alike(without)) {
+    const { allows } = facts;
+    const policy = facts.senders.policies[0]?.find((p) => p.isolates !== false && !p.staged);
+    if (!policy) continue;
+    const pods = bounded(podsOf([facts, ...more]), NAMES);
     const add = adder(findings, world.snapshot, policy);
     const hint = 'allow UDP and TCP port 53 to kube-dns, if they are to look up names';
     const where = places.length > 0 ? 'the DNS of the cluster' : 'port 53 anywhere';
-    if (allows) add('warning', 'no-dns', undefined, `${pods} may not reach ${where}: names do not resolve`, hint);
+    if (allows) add('warning', 'no-dns', undefined, `${pods} may not reach ${where}: names cannot be resolved`, hint);
     else add('info', 'no-dns', undefined, `${pods} may reach nothing, not even DNS`, hint);
   }
 }
 
-/** Addresses and ports of what resolves names: Service and pods with the label of kube-dns, or that Service's name. */
+/**
+ * Addresses and ports of DNS servers: the Service and the pods with the label of kube-dns, or with that Service's name.
+ */
 function dnsPlaces(snapshot: Snapshot): { to: string; port: number; protocol: number }[] {
   const out: { to: string; port: number; protocol: number }[] = [];
   for (const service of snapshot.services.values()) {
@@ -263,9 +362,9 @@ function dnsPlaces(snapshot: Snapshot): { to: string; port: number; protocol: nu
   return out;
 }
 
-function tooMany({ senders, refused }: SenderFacts, snapshot: Snapshot): Finding {
+function tooMany({ senders, refused }: SenderFacts, pods: readonly string[], snapshot: Snapshot): Finding {
   const policy = senders.policies[0]?.[0];
-  const where = (policy && rawOf(snapshot.policies, policy)?.where) ?? {};
-  const message = `${bounded(senders.pods, NAMES)}: ${refused}`;
+  const where = (policy && rawOf(snapshot.policies, policy.ref)?.where) ?? {};
+  const message = `${bounded(pods, NAMES)}: ${refused}`;
   return { severity: 'warning', check: 'too-many-rules', where, message, hint: 'give its pods fewer rules' };
 }

@@ -1,15 +1,26 @@
 /**
- * The packets at every boundary of some IRs: who sends, where to and on which port so that each rule's edge is met from both sides.
- * Two sets of policies that judge all of them alike judge every packet alike: in between nothing can tell packets apart.
+ * Generates the packets at every boundary of some IRs: senders, destinations and ports on both sides of each rule's
+ * edges. If two sets of policies judge all of them alike, they judge every packet alike, since nothing distinguishes
+ * packets between two boundaries.
  *
- * Senders: pods that the same policies select are one; a pod's own addresses are its own.
- * Destinations: each CIDR's edges, and each kind of pod, node and backend that a rule could mean.
- * Ports: each range's edges, by protocol; the numbers that pods give names to; fragments; every protocol that rules name, and another.
+ * Senders: one pod for all pods that the same policies select; a pod's own addresses are a separate case.
+ * Destinations: the edges of each CIDR, and each kind of pod, node and backend that a rule could match.
+ * Ports: the edges of each range by protocol, the numbers that pods give to port names, fragments, every protocol in a
+ * rule, and one other protocol.
  */
 import { Selector } from '../compile/select.js';
-import type { Backend, Node, Pod, Service, Snapshot } from '../identity/snapshot.js';
-import type { Packet } from '../image/types.js';
-import { type Judged, ownNodeAddresses, peerMatches } from '../ir/evaluate.js';
+import { AddressViews } from '../identity/address-views.js';
+import type { Backend, Pod, Snapshot } from '../identity/snapshot.js';
+import type { Packet } from '../ir/packet.js';
+import {
+  CLAIM,
+  claimOf,
+  isOwnDns,
+  type Judged,
+  ownNodeAddresses,
+  peerMatches,
+  servicesInOrder,
+} from '../ir/evaluate.js';
 import type { Peer } from '../ir/peers.js';
 import { NODE_SENDER, senderOf } from '../ir/sender.js';
 import { implicitRules, type Ir, type IrPolicy, type PortMatch, type Rule } from '../ir/types.js';
@@ -27,28 +38,31 @@ import {
   protocolOf,
 } from './ranges.js';
 
-/** Policies, and what they are about. */
+/** Policies with the objects that they apply to. */
 export interface World {
   readonly ir: Ir;
   readonly snapshot: Snapshot;
 }
 
-/** Pods that no policy of any world tells apart. */
+/** Pods that no policy of any world distinguishes. */
 export interface Senders {
-  /** `namespace/name`, ascending; the first stands for all. Or NODE_SENDER, alone. */
+  /** `namespace/name`, ascending; the first stands for all. Or NODE_SENDER alone. */
   readonly pods: readonly string[];
-  /** World by world: what selects them. */
+  /** The policies that select them, by world. */
   readonly policies: readonly (readonly IrPolicy[])[];
-  /** Every rule that may judge what they send, in any of the worlds; not the tiers' defaults, which are about everything. */
+  /** Every rule that may judge their packets in any world, without the tiers' defaults, which match everything. */
   readonly rules: readonly Rule[];
 }
 
-/** Is there a policy for nodes in one of the worlds? */
+/** Whether one of the worlds has a policy for nodes. */
 export function governNodes(worlds: readonly World[]): boolean {
   return worlds.some(({ ir }) => ir.tiers.some((t) => t.policies.some((p) => p.nodes !== undefined)));
 }
 
-/** @param only these pods; all pods that policies can select in one of the worlds, and the node if it has policies, otherwise */
+/**
+ * @param only considers only these pods. Default: all pods that policies can select in one of the worlds, and the node
+ * if it has policies
+ */
 export function sendersOf(worlds: readonly World[], only?: ReadonlySet<string>): Senders[] {
   const keys = new Set<string>();
   for (const { snapshot } of worlds)
@@ -76,7 +90,7 @@ export function sendersOf(worlds: readonly World[], only?: ReadonlySet<string>):
   });
 }
 
-/** The peers that are made of no others. */
+/** The peers without nested peers. */
 export function leaves(peers: readonly Peer[] | null): Peer[] {
   return (peers ?? []).flatMap((peer): Peer[] => {
     if (peer.kind === 'all' || peer.kind === 'some') return leaves(peer.of);
@@ -84,7 +98,7 @@ export function leaves(peers: readonly Peer[] | null): Peer[] {
   });
 }
 
-/** The edges of every block that the rules name, exceptions too. */
+/** The ranges of every block in the rules, including exceptions. */
 export function cidrEdges(rules: Iterable<Rule>): AddressRange[] {
   const texts = new Set<string>();
   for (const rule of rules)
@@ -93,7 +107,7 @@ export function cidrEdges(rules: Iterable<Rule>): AddressRange[] {
   return [...texts].map(cidrRange);
 }
 
-/** Addresses that are somebody's: pods', nodes', backends'. */
+/** All addresses of pods, nodes and backends. */
 export function knownAddresses(worlds: readonly World[]): Set<string> {
   const out = new Set<string>();
   for (const { snapshot } of worlds) {
@@ -106,7 +120,7 @@ export function knownAddresses(worlds: readonly World[]): Set<string> {
   return out;
 }
 
-/** An address and port of a Service's: its backends are judged in its place. */
+/** A Service's address and port, in place of which its backends are judged. */
 export interface ServicePlace {
   /** `namespace/name`. */
   readonly service: string;
@@ -116,31 +130,37 @@ export interface ServicePlace {
   readonly backends: readonly Backend[];
 }
 
-/** By `ip|port|protocol`; of Services that claim the same the first by name, as in ir/evaluate.ts findService. */
+/**
+ * Services by `ip|port|protocol`. If several claim the same, the one with the strongest claim, as in findService of
+ * ir/evaluate.ts.
+ */
 export function servicePlaces(snapshot: Snapshot): Map<string, ServicePlace> {
   const out = new Map<string, ServicePlace>();
+  const claims = new Map<string, number>();
   const own = ownNodeAddresses(snapshot);
-  for (const [name, service] of [...snapshot.services].sort(([a], [b]) => (a < b ? -1 : 1))) {
+  for (const [name, service] of servicesInOrder(snapshot)) {
     for (const { port, protocol, nodePort, backends } of service.ports) {
-      const place = (ip: string, at: number) => {
+      const place = (ip: string, at: number, claim: number) => {
         const { family } = addressNumber(ip);
-        const behind = backends.filter((b) => addressNumber(b.ip).family === family);
+        const ofFamily = backends.filter((b) => addressNumber(b.ip).family === family);
         const id = `${ip}|${at}|${protocol}`;
-        if (behind.length > 0 && !out.has(id)) out.set(id, { service: name, ip, port: at, protocol, backends: behind });
+        if (ofFamily.length === 0 || (claims.get(id) ?? Infinity) <= claim) return;
+        claims.set(id, claim);
+        out.set(id, { service: name, ip, port: at, protocol, backends: ofFamily });
       };
-      for (const ip of service.vips) place(ip, port);
-      if (nodePort) for (const ip of own) place(ip, nodePort);
+      for (const ip of service.vips) if (!isOwnDns(snapshot, ip, port)) place(ip, port, claimOf(service, ip));
+      if (nodePort) for (const ip of own) place(ip, nodePort, CLAIM.node);
     }
   }
   return out;
 }
 
-/** Every protocol and port, cut where one of the rules may tell two apart. */
+/** All protocols and ports, split where one of the rules may distinguish two of them. */
 export function portSpans(rules: readonly Rule[], snapshots: readonly Snapshot[]): PortSpan[] {
   const matches = [...new Set(rules.flatMap((rule) => rule.ports ?? []))];
   const names = namedPorts(matches, snapshots);
-  // Protocols of which the rules say the same are one, by what is said.
-  const said = new Map<string, { protocols: number[]; cuts: Set<number> }>();
+  // Protocols with the same cuts in all rules are joined.
+  const byCuts = new Map<string, { protocols: number[]; cuts: Set<number> }>();
   for (let protocol = 0; protocol < 256; protocol++) {
     const cuts = new Set([0]);
     const texts: string[] = [hasPorts(protocol) ? 'ports' : looksAtPort(protocol) ? 'types' : ''];
@@ -151,10 +171,10 @@ export function portSpans(rules: readonly Rule[], snapshots: readonly Snapshot[]
     rules.forEach((rule, i) => {
       for (const m of rule.ports ?? []) {
         if (m.service) {
-          const behind = serviceBackends(m.service, snapshots).filter((b) => b.protocol === protocol);
-          if (behind.length === 0) continue;
+          const matching = serviceBackends(m.service, snapshots).filter((b) => b.protocol === protocol);
+          if (matching.length === 0) continue;
           texts.push(`${i}:service`);
-          for (const { port } of behind) cut(port, port);
+          for (const { port } of matching) cut(port, port);
           continue;
         }
         if (m.protocol === null ? m.ports === undefined || !hasPorts(protocol) : m.protocol !== protocol) continue;
@@ -164,23 +184,23 @@ export function portSpans(rules: readonly Rule[], snapshots: readonly Snapshot[]
       }
     });
     const key = texts.join(' ');
-    const same = said.get(key);
+    const same = byCuts.get(key);
     if (same) same.protocols.push(protocol);
-    else said.set(key, { protocols: [protocol], cuts });
+    else byCuts.set(key, { protocols: [protocol], cuts });
   }
-  return [...said.values()].flatMap(({ protocols, cuts }) => {
+  return [...byCuts.values()].flatMap(({ protocols, cuts }) => {
     const sorted = [...cuts].sort((a, b) => a - b);
     const spans = sorted.map((lo, i): PortSpan => ({ protocols, lo, hi: (sorted[i + 1] ?? LAST_PORT + 1) - 1 }));
     return [...spans, { protocols, lo: 0, hi: LAST_PORT, fragment: true as const }];
   });
 }
 
-/** Names that a match asks for, also those that it leaves out. */
+/** The port names in a match, including excluded ones. */
 function portNames({ named, notNamed = [] }: PortMatch): readonly string[] {
   return named === undefined ? notNamed : [named];
 }
 
-/** What stands behind a Service, in any of the worlds. */
+/** The backends of a Service in any of the worlds. */
 function serviceBackends({ namespace, name }: NonNullable<PortMatch['service']>, snapshots: readonly Snapshot[]) {
   return snapshots.flatMap((s) =>
     (s.services.get(`${namespace}/${name}`)?.ports ?? []).flatMap(({ protocol, backends }) =>
@@ -209,9 +229,9 @@ function namedPorts(matches: readonly PortMatch[], snapshots: readonly Snapshot[
 }
 
 /**
- * All packets at the boundaries, one sender for each kind of pod. What has many members of one kind (pods that no rule tells
- * apart) is met once. Not all are stored: there may be millions.
- * @param only of these pods; all otherwise
+ * Yields all packets at the boundaries, with one sender for each kind of pod. Destinations of one kind (pods that no
+ * rule distinguishes) occur once. They are generated one by one, since there may be millions.
+ * @param only considers only these pods; default: all
  */
 export function* boundaryPackets(worlds: readonly World[], only?: ReadonlySet<string>): Generator<Packet> {
   const views = worlds.map(({ snapshot }) => new AddressViews(snapshot));
@@ -227,23 +247,24 @@ export function* boundaryPackets(worlds: readonly World[], only?: ReadonlySet<st
     const blocks = pieces(cidrEdges(senders.rules));
     for (const { family, lo, hi } of blocks) for (const n of [lo, hi]) to.add(addressText(family, n));
     for (const ip of kinds(known, blocks, senders, worlds, views)) to.add(ip);
-    // A rule may mean a pod by itself: its own addresses, of each that sends; and they are others' destinations.
-    const selfish = senders.rules.some((rule) => leaves(rule.peers).some((peer) => peer.kind === 'self'));
-    const owns = (key: string, ips: readonly string[]) =>
-      worlds.some(({ snapshot }) => snapshot.pods.get(key)?.ips.some((own) => ips.includes(own)));
-    const tell = (ips: readonly string[]) => {
-      const other = selfish && owns(from, ips) ? senders.pods.find((key) => !owns(key, ips)) : undefined;
+    // A packet to an own address does not leave its sender (ir/outcome.ts), so such an address must also occur as the
+    // destination of another sender. If a rule may match a pod by itself, each sender's own addresses are needed.
+    const selfish = meanSelf(senders.rules);
+    const owns = (key: string, ips: readonly string[]) => ownAddresses(key, worlds).some((own) => ips.includes(own));
+    const sendersTo = (ips: readonly string[]) => {
+      const other = owns(from, ips) ? senders.pods.find((key) => !owns(key, ips)) : undefined;
       return other === undefined ? [from] : [from, other];
     };
-    for (const ip of to) for (const key of tell([ip])) yield* toPorts(key, ip, spans);
+    for (const ip of to) for (const key of sendersTo([ip])) yield* toPorts(key, ip, spans);
     for (const key of selfish ? senders.pods : []) {
       for (const { snapshot } of worlds)
         for (const ip of snapshot.pods.get(key)?.ips ?? []) yield* toPorts(key, ip, spans);
     }
     for (const { ip, port, protocol, backends } of from === NODE_SENDER ? [] : places.values()) {
-      const behind = backends.map((b) => b.ip);
-      const own = selfish ? senders.pods.filter((key) => owns(key, behind)) : [];
-      for (const key of new Set([...tell(behind), ...own])) yield { from: key, to: ip, protocol, port };
+      const backendIps = backends.map((b) => b.ip);
+      const own = selfish ? senders.pods.filter((key) => owns(key, backendIps)) : [];
+      for (const key of new Set([...sendersTo([ip]), ...sendersTo(backendIps), ...own]))
+        yield { from: key, to: ip, protocol, port };
     }
   }
 }
@@ -257,7 +278,15 @@ function* toPorts(from: string, to: string, spans: readonly PortSpan[]): Generat
   }
 }
 
-/** One address of each kind: between the same edges, meant by the same selectors, with the same names of ports. */
+/** The addresses of one sender, in any of the worlds. */
+function ownAddresses(key: string, worlds: readonly World[]): string[] {
+  return worlds.flatMap(({ snapshot }) => senderOf(snapshot, key)?.ips ?? []);
+}
+
+/**
+ * One address of each kind. Addresses of a kind are between the same edges, match the same selectors, have the same
+ * port names, and are either all own addresses of the sender or not.
+ */
 function kinds(
   known: Iterable<string>,
   blocks: readonly AddressRange[],
@@ -265,6 +294,46 @@ function kinds(
   worlds: readonly World[],
   views: readonly AddressViews[],
 ): Iterable<string> {
+  const kindOf = addressKinds(blocks, rules, worlds, views);
+  const from = pods[0] as string;
+  const own = new Set(ownAddresses(from, worlds));
+  const out = new Map<string, string>();
+  for (const ip of known) {
+    const kind = `${own.has(ip)} ${kindOf(ip, from)}`;
+    if (!out.has(kind)) out.set(kind, ip);
+  }
+  return out.values();
+}
+
+/**
+ * Of senders that the same policies select, enough that each kind of address is some sender's own: what a pod sends to itself meets rules about
+ * senders and about destinations at once. None where no rule means the sender itself.
+ */
+export function selfSenders({ pods, rules }: Senders, worlds: readonly World[]): string[] {
+  if (!meanSelf(rules)) return [];
+  const views = worlds.map(({ snapshot }) => new AddressViews(snapshot));
+  const kindOf = addressKinds(pieces(cidrEdges(rules)), rules, worlds, views);
+  const met = new Set<string>();
+  return pods.filter((key) => {
+    const unmet = ownAddresses(key, worlds)
+      .map((ip) => kindOf(ip, key))
+      .filter((kind) => !met.has(kind));
+    for (const kind of unmet) met.add(kind);
+    return unmet.length > 0;
+  });
+}
+
+function meanSelf(rules: readonly Rule[]): boolean {
+  return rules.some((rule) => leaves(rule.peers).some((peer) => peer.kind === 'self'));
+}
+
+/** @returns what the rules can tell of an address as a destination, but for whether it is the sender's own */
+function addressKinds(
+  blocks: readonly AddressRange[],
+  rules: readonly Rule[],
+  worlds: readonly World[],
+  views: readonly AddressViews[],
+): (ip: string, from: string) => string {
   const selectors = new Map<string, Peer>();
   for (const rule of rules)
     for (const peer of leaves(rule.peers))
@@ -272,7 +341,7 @@ function kinds(
         selectors.set(JSON.stringify(peer), peer);
   const matches = rules.flatMap((rule) => rule.ports ?? []);
   const names = new Set(matches.flatMap(portNames));
-  const behind = matches
+  const backends = matches
     .flatMap((m) => m.service ?? [])
     .flatMap((service, i) =>
       serviceBackends(
@@ -280,57 +349,20 @@ function kinds(
         worlds.map((w) => w.snapshot),
       ).map((b) => ({ ...b, i })),
     );
-  const out = new Map<string, string>();
-  for (const ip of known) {
+  return (ip, from) => {
     const { family, n } = addressNumber(ip);
     const parts: unknown[] = [pieceAt(blocks, family, n)];
     worlds.forEach(({ snapshot }, w) => {
       const view = (views[w] as AddressViews).at(ip);
-      const sender = senderOf(snapshot, pods[0] as string) as Pod;
+      const sender = senderOf(snapshot, from) as Pod;
       const judged: Judged = { sender, to: ip, protocol: 6, port: 0, fragment: false };
       for (const peer of selectors.values()) parts.push(peerMatches(peer, view, judged) ? 1 : 0);
       const ports = [...view.pods.values()].flatMap((p) => (p.ended || p.hostNetwork ? [] : p.ports));
-      parts.push(behind.filter((b) => b.ip === ip).map((b) => [b.i, b.protocol, b.port]));
+      parts.push(backends.filter((b) => b.ip === ip).map((b) => [b.i, b.protocol, b.port]));
       parts.push(
         ports.filter((p) => p.name !== undefined && names.has(p.name)).map((p) => [p.name, p.protocol, p.port]),
       );
     });
-    const kind = JSON.stringify(parts);
-    if (!out.has(kind)) out.set(kind, ip);
-  }
-  return out.values();
-}
-
-/** A snapshot as one address sees it: the pods, nodes and Services that it belongs to, so that asking costs what there is at the address. */
-class AddressViews {
-  private readonly pods = new Map<string, [string, Pod][]>();
-  private readonly nodes = new Map<string, Map<string, Node>>();
-  private readonly services = new Map<string, Map<string, Service>>();
-
-  constructor(private readonly snapshot: Snapshot) {
-    for (const entry of snapshot.pods) {
-      for (const ip of entry[1].ips) {
-        const there = this.pods.get(ip);
-        if (there) there.push(entry);
-        else this.pods.set(ip, [entry]);
-      }
-    }
-    for (const [name, node] of snapshot.nodes) for (const ip of node.ips) into(this.nodes, ip).set(name, node);
-    for (const [name, service] of snapshot.services)
-      for (const port of service.ports) for (const { ip } of port.backends) into(this.services, ip).set(name, service);
-  }
-
-  at(ip: string): Snapshot {
-    const { snapshot } = this;
-    const nodes = new Map(this.nodes.get(ip));
-    const own = snapshot.nodes.get(snapshot.ownNode.name);
-    if (own) nodes.set(own.name, own);
-    return { ...snapshot, pods: new Map(this.pods.get(ip)), nodes, services: this.services.get(ip) ?? new Map() };
-  }
-}
-
-function into<V>(map: Map<string, Map<string, V>>, key: string): Map<string, V> {
-  let found = map.get(key);
-  if (!found) map.set(key, (found = new Map()));
-  return found;
+    return JSON.stringify(parts);
+  };
 }

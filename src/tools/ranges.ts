@@ -1,4 +1,6 @@
-/** Runs of addresses and of ports: cut where something may differ, joined again and written down for people. */
+/**
+ * Ranges of addresses and of ports: splits them where rules may distinguish them, joins them again, and formats them.
+ */
 import { formatBytes16, parseAddr, parseCidr } from '../net/addr.js';
 import { hasPorts, protocolName } from '../net/protocol.js';
 
@@ -9,9 +11,12 @@ export interface AddressRange {
   readonly hi: bigint;
 }
 
-/** Ports lo to hi of each of these protocols (ICMP: type × 256 + code), or their later fragments, which show no port. */
+/**
+ * Ports lo to hi of each of some protocols (ICMP: type × 256 + code), or later fragments of them, whose ports are
+ * unknown.
+ */
 export interface PortSpan {
-  /** IANA numbers, ascending. */
+  /** IANA protocol numbers, ascending. */
   readonly protocols: readonly number[];
   readonly lo: number;
   readonly hi: number;
@@ -21,10 +26,11 @@ export interface PortSpan {
 export const LAST_PORT = 65535;
 const FAMILIES = [4, 6] as const;
 const LAST = { 4: 2n ** 32n - 1n, 6: 2n ** 128n - 1n } as const;
-/** ::ffff:0:0/96: as IPv6 these addresses are IPv4's, see net/addr.ts. */
+/** ::ffff:0:0/96. As IPv6 addresses these are those of IPv4, see net/addr.ts. */
 const MAPPED = { lo: 0xffff_0000_0000n, hi: 0xffff_ffff_ffffn };
 const ICMP: readonly number[] = [1, 58];
 
+/** An address as a number of its family. */
 export function addressNumber(ip: string): { family: 4 | 6; n: bigint } {
   const { family, bytes } = parseAddr(ip);
   return { family, n: numberOf(bytes, family) };
@@ -34,18 +40,20 @@ function numberOf(bytes: Uint8Array, family: 4 | 6): bigint {
   return BigInt(`0x${Buffer.from(family === 4 ? bytes.subarray(12) : bytes).toString('hex')}`);
 }
 
+/** The canonical text of such a number. */
 export function addressText(family: 4 | 6, n: bigint): string {
   const bytes = new Uint8Array(Buffer.from(n.toString(16).padStart(32, '0'), 'hex'));
   return formatBytes16(bytes, family);
 }
 
+/** The range of a CIDR block. */
 export function cidrRange(cidr: string): AddressRange {
   const { family, bytes, prefix } = parseCidr(cidr);
   const lo = numberOf(bytes, family);
   return { family, lo, hi: lo + (1n << BigInt((family === 4 ? 32 : 128) - prefix)) - 1n };
 }
 
-/** All addresses of both families, cut at the edges of these ranges; ascending. */
+/** All addresses of both families, split at the edges of some ranges; ascending. */
 export function pieces(edges: Iterable<AddressRange>): AddressRange[] {
   const starts = { 4: new Set([0n]), 6: new Set([0n, MAPPED.lo, MAPPED.hi + 1n]) };
   for (const { family, lo, hi } of edges) {
@@ -63,7 +71,7 @@ export function pieces(edges: Iterable<AddressRange>): AddressRange[] {
   return out;
 }
 
-/** Which of the pieces an address lies in. */
+/** Index of the piece that contains an address. */
 export function pieceAt(all: readonly AddressRange[], family: 4 | 6, n: bigint): number {
   let lo = 0;
   let hi = all.length - 1;
@@ -76,13 +84,13 @@ export function pieceAt(all: readonly AddressRange[], family: 4 | 6, n: bigint):
   return lo;
 }
 
-/** Neighbours become one; ascending. */
+/** Joins adjacent ranges; ascending. */
 export function joinRanges(ranges: readonly AddressRange[]): AddressRange[] {
   const sorted = [...ranges].sort((a, b) => a.family - b.family || (a.lo < b.lo ? -1 : a.lo > b.lo ? 1 : 0));
   const out: { family: 4 | 6; lo: bigint; hi: bigint }[] = [];
   for (const r of sorted) {
     const last = out.at(-1);
-    // The mapped addresses are no IPv6 destinations: what surrounds them is one.
+    // The mapped addresses are not IPv6 destinations, so the ranges before and behind them count as adjacent.
     const next = last && (last.family === 6 && last.hi + 1n === MAPPED.lo ? MAPPED.hi + 1n : last.hi + 1n);
     if (last && last.family === r.family && next !== undefined && r.lo <= next) {
       if (r.hi > last.hi) last.hi = r.hi;
@@ -91,12 +99,13 @@ export function joinRanges(ranges: readonly AddressRange[]): AddressRange[] {
   return out;
 }
 
+/** Whether a range contains an address. */
 export function rangeContains(range: AddressRange, ip: string): boolean {
   const { family, n } = addressNumber(ip);
   return family === range.family && range.lo <= n && n <= range.hi;
 }
 
-/** Everything of the families but these ranges, which are joined. */
+/** All addresses of the families except these joined ranges. */
 function complement(ranges: readonly AddressRange[], families: readonly (4 | 6)[]): AddressRange[] {
   const out: AddressRange[] = [];
   for (const family of families) {
@@ -110,7 +119,7 @@ function complement(ranges: readonly AddressRange[], families: readonly (4 | 6)[
   return out;
 }
 
-/** `10.0.0.0/8` where it is one block, else `10.0.0.1-10.0.0.9`. */
+/** `10.0.0.0/8` if the range is one block, otherwise `10.0.0.1-10.0.0.9`. */
 export function rangeText({ family, lo, hi }: AddressRange): string {
   if (lo === hi) return addressText(family, lo);
   const size = hi - lo + 1n;
@@ -120,20 +129,20 @@ export function rangeText({ family, lo, hi }: AddressRange): string {
   return `${addressText(family, lo)}-${addressText(family, hi)}`;
 }
 
-/** What addresses are called, each name once; undefined: nobody's. */
+/** The name of an address, or undefined. Each name is printed once. */
 export type AddressNames = (ip: string) => string | undefined;
 
-/** So many addresses are looked at one by one for their names. */
+/** Maximum number of addresses of a range that are looked up by name. */
 const NAMED = 64n;
 
-/** A list of destinations in as few words as there are: names of pods, blocks, or everything except some blocks. */
+/** A short list of destinations: names of pods, blocks, or everything except some blocks. */
 export function rangesText(ranges: readonly AddressRange[], names: AddressNames = () => undefined): string[] {
   let rest = joinRanges(ranges);
   const out: string[] = [];
   for (const families of [FAMILIES, [4], [6]] as const) {
     const own = rest.filter((r) => families.some((f) => f === r.family));
     const missing = complement(own, families);
-    // Worth it where few blocks are missing, and most addresses are there.
+    // Useful if only few blocks are missing, and most addresses are included.
     const most = families.every((f) => own.some((r) => r.family === f && r.hi - r.lo >= LAST[f] / 4n));
     if (!most || missing.length > 4 * families.length + own.length / 2) continue;
     const all = families.length === 2 ? 'anywhere' : families[0] === 4 ? '0.0.0.0/0' : '::/0';
@@ -145,7 +154,7 @@ export function rangesText(ranges: readonly AddressRange[], names: AddressNames 
   return [...new Set(out)];
 }
 
-/** The first of a list, and how many more there are. */
+/** The first elements of a list, and the number of the others. */
 export function bounded(list: readonly string[], most: number): string {
   const shown = list.slice(0, most).join(', ');
   return list.length > most ? `${shown} and ${list.length - most} more` : shown;
@@ -164,7 +173,10 @@ function named(range: AddressRange, names: AddressNames): string[] {
   return [...out, ...joinRanges(unnamed).map(rangeText)];
 }
 
-/** `tcp/80-443, udp`, `every port`, `every protocol except tcp; tcp/1-65535`. Fragments only where no port of theirs is listed. */
+/**
+ * `tcp/80-443, udp`, `every port`, `every protocol except tcp; tcp/1-65535`. Fragments are listed only if no port of
+ * their protocols is.
+ */
 export function spansText(spans: readonly PortSpan[]): string {
   const whole: number[] = [];
   const parts = new Map<number, string[]>();
@@ -213,17 +225,17 @@ function runText(protocol: number, lo: number, hi: number): string {
   return lo === hi ? `type ${one(lo)}` : `type ${one(lo)}-${one(hi)}`;
 }
 
-/** A protocol of the span that people know, if there is one. */
+/** A well-known protocol of the span, if it has one. */
 export function protocolOf(span: PortSpan): number {
   return [6, 17, 1, 58, 132, 47].find((p) => span.protocols.includes(p)) ?? (span.protocols[0] as number);
 }
 
-/** Protocols that have something where others have their port. */
+/** Whether the protocol has ports, or types in place of ports. */
 export function looksAtPort(protocol: number): boolean {
   return hasPorts(protocol) || ICMP.includes(protocol);
 }
 
-/** Map.groupBy, which Node 20 does not have. */
+/** Map.groupBy, which Node 20 lacks. */
 export function groupBy<K, T>(all: Iterable<T>, keyOf: (it: T) => K): Map<K, T[]> {
   const out = new Map<K, T[]>();
   for (const it of all) {

@@ -1,79 +1,139 @@
-/** Which rules the packets at the boundaries reach as the first that matches, and which stand in the way of those that none reaches. */
+/**
+ * Finds the rules that are the first match of some packet at the boundaries, and for the others the rules that match
+ * before them.
+ */
+import { Compiler } from '../compile/index.js';
 import { testBit } from '../image/rows.js';
 import type { PolicySet } from '../image/types.js';
+import { DNS_PORT } from '../ir/evaluate.js';
 import { formatPolicy, formatRule } from '../ir/names.js';
 import { type Action, IMPLICIT_RULE, type RuleRef } from '../ir/types.js';
 import { Judge, rowKey } from './judge.js';
+import { senderOf } from '../ir/sender.js';
+import { byNode } from './nodes.js';
 import { cidrEdges, knownAddresses, portSpans, type Senders, sendersOf, type World } from './packets.js';
 import { type AddressRange, addressNumber, addressText, groupBy, pieces, type PortSpan } from './ranges.js';
 
-/** A rule as its user knows it: what a dialect made of it may be several of the IR. */
+/** A rule as its author wrote it. A dialect may have made several IR rules of it. */
 export interface Reach {
   readonly ref: RuleRef;
-  /** It is the first match of some packet. */
+  /** Whether it is the first match of some packet. */
   reached: boolean;
-  /** Some packet matches it, if not as the first. */
+  /** Whether some packet matches it, as the first match or not. */
   matched: boolean;
-  /** Rules that come first where it matches. */
+  /** The rules that match first for packets that it matches. */
   readonly before: Map<string, RuleRef>;
 }
 
-/** One for each index in a list of the user's; Cilium's two lists are judged in two tiers. */
+/** A key for each index in a user's list. Cilium's two lists are in two tiers. */
 export function reachKey(ref: RuleRef): string {
   return `${ref.policy.dialect} ${ref.policy.kind} ${formatPolicy(ref.policy)} ${ref.tier} ${ref.index}`;
 }
 
-/** What is known about the pods of one kind. */
+/** The results for the pods of one kind. */
 export interface SenderFacts {
   readonly senders: Senders;
-  /** Their set is too large: nothing is known of its rules. */
+  /** If present, their set is too large, and nothing is known about its rules. */
   readonly refused?: string;
-  /** Some packet of theirs is denied; some is allowed, beyond what their language always allows (the pod itself, its node). */
+  /**
+   * Whether some packet of theirs is denied; whether some is allowed, apart from traffic that their language always
+   * allows (the pod itself, its node).
+   */
   readonly denies: boolean;
   readonly allows: boolean;
-  /** They may reach port 53 somewhere, likewise. */
+  /** Whether they can reach port 53 somewhere, with the same exception. */
   readonly dns: boolean;
+  /** Judges packets on their node. */
+  readonly judge: Judge;
 }
 
 export interface Reached {
   readonly rules: ReadonlyMap<string, Reach>;
   readonly senders: readonly SenderFacts[];
-  readonly judge: Judge;
 }
 
-const DNS = 53;
 const DNS_PROTOCOLS = [17, 6];
 
+/** Judges each pod on its own node. */
 export function reach(world: World): Reached {
-  const groups = sendersOf([world]);
+  const rules = new Map<string, Reach>();
+  const compiler = new Compiler();
+  const senders = byNode([world] as const).flatMap(({ worlds, keys }) => reachOn(worlds[0], keys, compiler, rules));
+  return { rules, senders };
+}
+
+function reachOn(world: World, keys: readonly string[], compiler: Compiler, rules: Map<string, Reach>): SenderFacts[] {
+  const groups = sendersOf([world], new Set(keys));
   const judge = new Judge(
     world,
     groups.flatMap((g) => g.pods),
+    compiler,
   );
-  const rules = new Map<string, Reach>();
   const single = (ip: string): AddressRange => {
     const { family, n } = addressNumber(ip);
     return { family, lo: n, hi: n };
   };
   const edges = [...cidrEdges(groups.flatMap((g) => g.rules)), ...[...knownAddresses([world])].map(single)];
-  const classes = new Set(pieces(edges).map(({ family, lo }) => judge.classOf(addressText(family, lo))));
-  const senders = groups.map((group) => walk(group, world, judge, classes, rules));
-  return { rules, senders, judge };
+  const classes = new Map<number, Place>();
+  for (const { family, lo, hi } of pieces(edges)) {
+    const ip = addressText(family, lo);
+    const id = judge.classOf(ip);
+    const place = classes.get(id) ?? { ips: new Set<string>(), wide: false };
+    if (lo === hi) place.ips.add(ip);
+    else place.wide = true;
+    classes.set(id, place);
+  }
+  return groups.map((group) => walk(group, world, judge, classes, rules));
+}
+
+/** Addresses of one class: some single ones, and whether there are more. */
+interface Place {
+  readonly ips: Set<string>;
+  wide: boolean;
+}
+
+/** The rows of all addresses except the pods' own, since packets to those reach no rule (ir/outcome.ts). */
+function peerRows(
+  { pods }: Senders,
+  { snapshot }: World,
+  judge: Judge,
+  set: PolicySet,
+  classes: ReadonlyMap<number, Place>,
+) {
+  const own = pods.map((key) => new Set(senderOf(snapshot, key)?.ips ?? []));
+  const toOthers = (ip: string) => own.some((ips) => !ips.has(ip));
+  return [...classes]
+    .filter(([, { ips, wide }]) => wide || [...ips].some(toOthers))
+    .map(([id]) => judge.peerRow(set, id));
+}
+
+/** The rows of packets to Services of which the pods themselves are backends. */
+function hairpins({ pods }: Senders, { snapshot }: World, judge: Judge, set: PolicySet): Uint32Array[] {
+  const own = new Set(pods.flatMap((key) => snapshot.pods.get(key)?.ips ?? []));
+  return [...judge.places.values()].flatMap(({ backends, protocol }) =>
+    backends
+      .filter(({ ip }) => own.has(ip))
+      .map(({ ip, port }) => {
+        const columns = judge.portRow(set, { protocols: [protocol], lo: port, hi: port });
+        return judge.peerRow(set, judge.classOf(ip), true).map((word, i) => word & (columns[i] as number));
+      }),
+  );
 }
 
 function walk(
   senders: Senders,
   world: World,
   judge: Judge,
-  classes: ReadonlySet<number>,
+  classes: ReadonlyMap<number, Place>,
   rules: Map<string, Reach>,
 ): SenderFacts {
   const [first] = senders.pods as [string];
-  const refused = judge.image.refused.get(first);
+  const refused = judge.image.refused.get(first)?.reason;
   const set = judge.setOf(first);
   if (!set || refused !== undefined)
     return {
       senders,
+      judge,
       denies: set !== undefined,
       allows: set === undefined,
       dns: true,
@@ -85,21 +145,21 @@ function walk(
   const ports = [...groupBy(spans, (span) => rowKey(judge.portRow(set, span))).values()].map(
     (same) => same[0] as PortSpan,
   );
-  const peers = [...classes].map((id) => judge.peerRow(set, id));
-  if (judge.meansItself(first))
-    for (const key of senders.pods)
-      for (const ip of world.snapshot.pods.get(key)?.ips ?? []) peers.push(judge.peerRow(set, judge.classOf(ip), true));
+  const peers = peerRows(senders, world, judge, set, classes);
   const places = [...groupBy(peers, rowKey).values()].map((same) => same[0] as Uint32Array);
   let [denies, allows, dns] = [false, false, false];
-  const dnsRows = DNS_PROTOCOLS.map((p) => judge.portRow(set, { protocols: [p], lo: DNS, hi: DNS }));
+  const dnsRows = DNS_PROTOCOLS.map((p) => judge.portRow(set, { protocols: [p], lo: DNS_PORT, hi: DNS_PORT }));
+  const meet = (hits: Uint32Array) => {
+    const { action, by } = scan(table, hits, false);
+    if (set.staged) scan(table, hits, true);
+    if (action === 'deny') denies = true;
+    else if (by?.index !== IMPLICIT_RULE) allows = true;
+  };
+  for (const hits of hairpins(senders, world, judge, set)) meet(hits);
   for (const row of places) {
     for (const span of ports) {
       const columns = judge.portRow(set, span);
-      const hits = row.map((word, i) => word & (columns[i] as number));
-      const { action, by } = scan(table, hits, false);
-      if (set.staged) scan(table, hits, true);
-      if (action === 'deny') denies = true;
-      else if (by?.index !== IMPLICIT_RULE) allows = true;
+      meet(row.map((word, i) => word & (columns[i] as number)));
     }
     for (const columns of dnsRows) {
       const hits = row.map((word, i) => word & (columns[i] as number));
@@ -107,10 +167,10 @@ function walk(
       dns ||= action === 'allow' && by?.index !== IMPLICIT_RULE;
     }
   }
-  return { senders, denies, allows, dns };
+  return { senders, judge, denies, allows, dns };
 }
 
-/** A set with its rules' names, bit by bit. */
+/** A set with the names of its rules, bit by bit. */
 interface SetTable {
   readonly set: PolicySet;
   readonly refs: readonly (RuleRef | undefined)[];
@@ -126,7 +186,10 @@ function reachOf(ref: RuleRef | undefined, rules: Map<string, Reach>): Reach | u
   return found;
 }
 
-/** As image/simulate.ts scan, and notes what each matching rule met. A staged rule counts where what is staged is in force. */
+/**
+ * The same as scan in image/simulate.ts, and records the result of each matching rule. Staged rules count only if
+ * staged policies are treated as enforced.
+ */
 function scan(
   { set, refs, reaches }: SetTable,
   hits: Uint32Array,

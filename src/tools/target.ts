@@ -1,6 +1,7 @@
-/** Destinations and ports as people write them in a table of expected verdicts. */
+/** Parses destinations and ports as users write them in tables of expected verdicts. */
 import { AgentError } from '../errors.js';
 import type { Service, Snapshot } from '../identity/snapshot.js';
+import { podAddresses } from '../ir/places.js';
 import { tryCanonicalAddr, tryParseCidr } from '../net/addr.js';
 import { hasPorts, parseProtocol, protocolName } from '../net/protocol.js';
 
@@ -8,7 +9,7 @@ export interface Port {
   readonly protocol: number;
   /** ICMP: type × 256 + code. */
   readonly port: number;
-  /** `:443/tcp`. */
+  /** As text, such as `:443/tcp`. */
   readonly text: string;
 }
 
@@ -18,7 +19,16 @@ function fail(field: 'to' | 'port', message: string, hint?: string): AgentError 
   return new AgentError('USAGE', message, { where: { field }, hint });
 }
 
-/** Addresses of `1.2.3.4`, `namespace/pod`, `svc/namespace/name`. @throws AgentError USAGE */
+/** What a user may have meant by a number behind an address and a slash. */
+export function afterSlash(address: string, number: string): string {
+  if (tryParseCidr(`${address}/${number}`)) return 'a CIDR is many destinations: give one address';
+  const host = address.includes(':') ? `[${address}]` : address;
+  const named = protocolName(Number(number));
+  const protocol = named === number ? '' : `, that protocol ${host}/${named.toLowerCase()}`;
+  return `/${number} is no length of a prefix; that port is written ${host}:${number}${protocol}`;
+}
+
+/** The addresses of `1.2.3.4`, `namespace/pod` or `svc/namespace/name`. @throws AgentError USAGE */
 export function destinationsOf(to: string, snapshot: Snapshot): readonly string[] {
   const address = tryCanonicalAddr(to.replace(/^\[|\]$/g, ''));
   if (address !== undefined) return [address];
@@ -28,16 +38,20 @@ export function destinationsOf(to: string, snapshot: Snapshot): readonly string[
       throw fail('to', `Service ${to.slice(4)} has no address of its own`, 'name one of the pods behind it');
     return vips;
   }
+  const [, before = '', number] = /^(.+)\/(\d+)$/.exec(to) ?? [];
+  if (number !== undefined && tryCanonicalAddr(before) !== undefined)
+    throw fail('to', `${to} is no destination`, afterSlash(before, number));
   if (!/^[^/\s]+\/[^/\s]+$/.test(to) || tryParseCidr(to))
     throw fail(
       'to',
       `${to} is no destination`,
       'write an address, namespace/pod or svc/namespace/name; a CIDR is many: give one address',
     );
-  const pod = snapshot.pods.get(to);
-  if (!pod) throw fail('to', `there is no pod ${to}`, 'a Service is written svc/namespace/name');
-  if (pod.ips.length === 0) throw fail('to', `pod ${to} has no address`, 'status.podIP is missing');
-  return pod.ips;
+  try {
+    return podAddresses(snapshot, to, 'a Service is written svc/namespace/name');
+  } catch (e) {
+    throw e instanceof AgentError ? fail('to', e.message, e.hint) : e;
+  }
 }
 
 function serviceOf(to: string, snapshot: Snapshot): Service {
@@ -47,7 +61,8 @@ function serviceOf(to: string, snapshot: Snapshot): Service {
 }
 
 /**
- * `443`, `443/tcp`, `icmp 8/0`, `8/icmp`, `gre`; a Service's port by its name too. Without one: a Service's only port, else none.
+ * Parses `443`, `443/tcp`, `icmp 8/0`, `8/icmp`, `gre`, or the name of a Service's port. Default: a Service's only
+ * port, otherwise none.
  * @throws AgentError USAGE
  */
 export function parsePort(given: number | string | undefined, to: string, snapshot: Snapshot): Port {
@@ -58,7 +73,7 @@ export function parsePort(given: number | string | undefined, to: string, snapsh
     const found = named ?? only;
     if (found) return portOf(found.protocol, found.port);
     if (given === undefined)
-      throw fail('to', `Service ${to.slice(4)} has ${ports.length} ports`, 'say which one is meant: port');
+      throw fail('to', `Service ${to.slice(4)} has ${ports.length} ports`, 'name one of them: port');
   }
   if (given === undefined) return { protocol: 6, port: 0, text: '' };
   const text = String(given).trim();

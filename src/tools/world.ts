@@ -1,21 +1,22 @@
-/** Manifests → a World, without an agent: for tools that read policies as files. */
+/** Loads manifests as a World, without an agent, for tools that read policies from files. */
 import { closeSync, openSync, readFileSync, statSync } from 'node:fs';
 import { DialectRegistry } from '../dialects/index.js';
 import { AgentError, type Problem } from '../errors.js';
 import { buildSnapshot } from '../identity/builder.js';
 import type { ParsedObject } from '../identity/fields.js';
 import type { Pod, Service, Snapshot } from '../identity/snapshot.js';
-import { walk } from '../identity/walk.js';
-import { parseManifest } from '../identity/yaml.js';
+import { walk } from '../identity/files/walk.js';
+import { parseManifest } from '../identity/files/yaml.js';
+import { NO_TUNNELS } from '../net/tunnels.js';
 import type { World } from './packets.js';
 
 export interface LoadedWorld extends World {
-  /** Of files, objects and policies: what `egressctl validate` says. */
+  /** Problems of files, objects and policies, as `egressctl validate` reports them. */
   readonly problems: readonly Problem[];
 }
 
 /**
- * Directories, searched as the agent does, and single files.
+ * Loads directories, searched like the agent does, and single files.
  * @throws AgentError MANIFEST if one of them cannot be read
  */
 export function loadWorld(paths: readonly string[]): LoadedWorld {
@@ -36,7 +37,7 @@ export function loadWorld(paths: readonly string[]): LoadedWorld {
       continue;
     }
     for (const found of walk(path)) {
-      if (found.type === 'file') take(found.path);
+      if (found.type === 'file') take(regular(found.path));
       else if (found.type === 'problem')
         throw new AgentError('MANIFEST', found.message, { where: { file: found.path } });
     }
@@ -44,6 +45,13 @@ export function loadWorld(paths: readonly string[]): LoadedWorld {
   const snapshot = buildSnapshot(objects, { nodeName: '', ownNodeIps: [], problems });
   const { ir, problems: ofPolicies } = new DialectRegistry().toIr(snapshot);
   return { ir, snapshot, problems: [...snapshot.problems, ...ofPolicies] };
+}
+
+/** Refuses pipes in a directory, since reading one would block. A pipe that is named explicitly is read. */
+function regular(file: string): string {
+  const stat = statSync(file, { throwIfNoEntry: false });
+  if (stat && !stat.isFile()) throw new AgentError('MANIFEST', `${file} is not a regular file`, { where: { file } });
+  return file;
 }
 
 /** @throws AgentError MANIFEST */
@@ -59,22 +67,19 @@ export function readText(file: string): string {
   }
 }
 
-function isDirectory(path: string): boolean {
+/** Whether the path is a directory; false if it cannot be examined. */
+export function isDirectory(path: string): boolean {
   try {
     return statSync(path).isDirectory();
   } catch {
-    return false; // reading it as a file will tell why
+    return false; // reading it as a file will report the reason
   }
 }
 
-/** The snapshot as the node of this name sees it: `own node` means that one. */
-export function onNode(snapshot: Snapshot, name: string): Snapshot {
-  return { ...snapshot, ownNode: { name, ips: [] } };
-}
-
 /**
- * Both worlds with all that either of them has: two sets of policies are compared on the same pods. Where both have an object of a
- * name, each keeps its own; an address that somebody has already is not given twice.
+ * Completes two worlds with the objects of each other, so that two sets of policies are compared on the same pods. If
+ * both have an object with the same name, each keeps its own. An address that is already in use is not given to a
+ * second object. Encapsulation is left to the policies.
  */
 export function completed(a: World, b: World): [World, World] {
   return [withMissing(a, b.snapshot), withMissing(b, a.snapshot)];
@@ -92,7 +97,7 @@ function withMissing({ ir, snapshot }: World, other: Snapshot): World {
   );
   const namespaces = missing(snapshot.namespaces, other.namespaces, (namespace) => namespace);
   const nodes = missing(snapshot.nodes, other.nodes, (node) => node);
-  return { ir, snapshot: { ...snapshot, pods, services, namespaces, nodes } };
+  return { ir, snapshot: { ...snapshot, pods, services, namespaces, nodes, tunnels: NO_TUNNELS } };
 }
 
 function missing<T>(own: ReadonlyMap<string, T>, other: ReadonlyMap<string, T>, adopt: (value: T) => T) {

@@ -1,8 +1,9 @@
 import { existsSync, symlinkSync } from 'node:fs';
 import t from 'tap';
-import { Claims, runtimeNamespaces, StartingVeths } from '../../agent/claims.js';
-import { type Link, withNetlink } from '../../agent/netlink.js';
-import { netnsAt } from '../../agent/netns.js';
+import { Claims } from '../../agent/endpoints/binding/claims.js';
+import { type Link, withNetlink } from '../../agent/netlink/netlink.js';
+import { netnsAt } from '../../agent/netlink/netns.js';
+import { runtimeNamespaces, StartingVeths } from '../../agent/endpoints/starting.js';
 import { Bed, pod, sh } from '../netns/attach-bed.js';
 
 const bed = new Bed();
@@ -16,18 +17,14 @@ bed.addNs('b');
 t.test('a claim, its pod, and others', async (t) => {
   const claims = new Claims();
   t.equal(claims.add(claim('web', 'a', 'uid-web'))?.id, netnsAt(path('a'))?.id);
-  t.match(claims.netnsOf(pod('web')), { ns: netnsAt(path('a')), sure: true });
-  t.equal(claims.netnsOf(pod('web', { uid: 'other' })), undefined, 'another pod of the name');
-  t.equal(claims.netnsOf(pod('web', { namespace: 'elsewhere' })), undefined);
-  t.equal(claims.netnsOf(pod('api')), undefined);
+  t.match(claims.find(pod('web')), { ns: netnsAt(path('a')), sure: true });
+  t.equal(claims.find(pod('web', { uid: 'other' })), undefined, 'another pod of the name');
+  t.equal(claims.find(pod('web', { namespace: 'elsewhere' })), undefined);
+  t.equal(claims.find(pod('api')), undefined);
   claims.add(claim('api', 'b'));
-  t.match(
-    claims.netnsOf(pod('api', { uid: 'any' })),
-    { ns: netnsAt(path('b')), sure: false },
-    'without a UID: by name',
-  );
+  t.match(claims.find(pod('api', { uid: 'any' })), { ns: netnsAt(path('b')), sure: false }, 'without a UID: by name');
   claims.add(claim('web', 'b', 'uid-web'));
-  t.match(claims.netnsOf(pod('web')), { ns: netnsAt(path('b')) }, 'its sandbox was made anew: the last word counts');
+  t.match(claims.find(pod('web')), { ns: netnsAt(path('b')) }, 'its sandbox was made anew: the last word counts');
 });
 
 t.test('no namespace, no claim', async (t) => {
@@ -43,7 +40,7 @@ t.test('/var/run is /run', async (t) => {
   if (!existsSync('/var/run/netns')) symlinkSync('/run', '/var/run');
   const claims = new Claims();
   claims.add({ ...claim('web', 'a'), netns: `/var${path('a')}` });
-  t.equal(claims.netnsOf(pod('web'))?.ns.id, netnsAt(path('a'))?.id);
+  t.equal(claims.find(pod('web'))?.ns.id, netnsAt(path('a'))?.id);
   claims.remove(claim('web', 'a'));
   t.equal(claims.size, 0, 'removed by its other name');
 });
@@ -53,7 +50,7 @@ t.test('what ends: by name and namespace, with the namespace, and unheard', asyn
   claims.add(claim('web', 'a', 'one'));
   claims.add(claim('web', 'b', 'two'));
   claims.remove(claim('web', 'a'));
-  t.match(claims.netnsOf(pod('web', { uid: 'two' })), { ns: netnsAt(path('b')) }, 'the end of the one before is late');
+  t.match(claims.find(pod('web', { uid: 'two' })), { ns: netnsAt(path('b')) }, 'the end of the one before is late');
   claims.remove({ namespace: 'test', name: 'web', netns: '' });
   t.equal(claims.size, 1, 'an empty namespace says nothing of one that is there');
   claims.remove(claim('web', 'b'));
@@ -63,7 +60,7 @@ t.test('what ends: by name and namespace, with the namespace, and unheard', asyn
   claims.add(claim('web', 'c'));
   claims.add(claim('lost', 'c'));
   bed.delNs('c');
-  t.equal(claims.netnsOf(pod('web')), undefined, 'its namespace has gone');
+  t.equal(claims.find(pod('web')), undefined, 'its namespace has gone');
   claims.remove({ namespace: 'test', name: 'lost', netns: '' });
   t.equal(claims.size, 0, 'the runtime took the namespace away before it said so');
 
@@ -84,14 +81,16 @@ t.test('the same path, another namespace', async (t) => {
   claims.add(claim('web', 'e'));
   bed.delNs('e');
   bed.addNs('e');
-  t.equal(claims.netnsOf(pod('web')), undefined);
+  t.equal(claims.find(pod('web')), undefined);
 });
+
+const first = (...runtimes: number[]) => ({ runtimes: () => new Set(runtimes), hooked: () => new Set<number>() });
 
 t.test('interfaces that come while the agent runs', async (t) => {
   const link = (ifindex: number) => ({ ifindex, name: `veth${ifindex}`, netnsid: 1 }) as Link;
   const all = (...numbers: number[]) => new Map([[1, numbers.map(link)]]);
   const of = (veths: StartingVeths, there: Map<number, Link[]>, ...taken: number[]) =>
-    veths.unclaimed(there, new Set(taken), () => new Set([7])).map((l) => l.ifindex);
+    veths.unclaimed(there, new Set(taken), first(7)).map((l) => l.ifindex);
   const veths = new StartingVeths();
   t.same(of(veths, all(1, 2)), [], 'what was there before it');
   t.same(of(veths, all(1, 2, 3)), [3]);
@@ -106,9 +105,8 @@ t.test('interfaces of pods that started just before the agent', async (t) => {
   const link = (ifindex: number, netnsid: number) => ({ ifindex, name: `veth${ifindex}`, netnsid }) as Link;
   const there = new Map([1, 2, 3].map((n) => [n, [link(n * 10, n)]]));
   const veths = new StartingVeths();
-  const runtimes = () => new Set([2, 3]);
   t.same(
-    veths.unclaimed(there, new Set([30]), runtimes).map((l) => l.ifindex),
+    veths.unclaimed(there, new Set([30]), first(2, 3)).map((l) => l.ifindex),
     [20],
     'of a namespace that a runtime made, and not bound',
   );

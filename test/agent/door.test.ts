@@ -7,9 +7,11 @@ import { until } from '../relay/world.js';
 async function house(t: { teardown(f: () => void): void }, opts: Partial<DoorOptions>) {
   const door = new Door({ most: 4, mostSilent: 3, patienceMs: 60_000, ...opts });
   const inside: Socket[] = [];
+  let speaks = false;
   const server = createServer((socket) => {
     inside.push(socket);
     door.enter(socket);
+    if (speaks) door.spoke(socket);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as { port: number };
@@ -18,7 +20,9 @@ async function house(t: { teardown(f: () => void): void }, opts: Partial<DoorOpt
     server.close();
     for (const s of outside) s.destroy();
   });
-  const come = async (): Promise<Socket> => {
+  /** @param speaking as soon as it is in */
+  const come = async (speaking = false): Promise<Socket> => {
+    speaks = speaking;
     const socket = connect(port, '127.0.0.1');
     socket.on('error', () => {});
     outside.push(socket);
@@ -67,8 +71,7 @@ t.test('no room: who has asked nothing goes, nobody else', async (t) => {
 
 t.test('patience ends; leaving makes room; the silent can be dismissed', async (t) => {
   const short = await house(t, { patienceMs: 30 });
-  const [silent, speaker] = [await short.come(), await short.come()];
-  short.door.spoke(speaker);
+  const [silent, speaker] = [await short.come(), await short.come(true)];
   await until('it had to go', () => silent.destroyed);
   t.notOk(speaker.destroyed);
   speaker.destroy();

@@ -1,6 +1,6 @@
 import { connect } from 'node:net';
 import t from 'tap';
-import { HttpServer, parseListen } from '../../agent/http.js';
+import { HttpServer, parseListen } from '../../agent/serve/http.js';
 
 const state = {
   starting: undefined as string | undefined,
@@ -8,8 +8,8 @@ const state = {
   metrics: async () => ({ type: 'text/plain; version=0.0.4', text: 'a 1\n' }),
 };
 const server = new HttpServer({
-  starting: () => state.starting,
-  notReady: () => state.notReady,
+  startingReason: () => state.starting,
+  notReadyReason: () => state.notReady,
   metrics: () => state.metrics(),
 });
 await server.listen('127.0.0.1:0');
@@ -93,10 +93,10 @@ t.test('a fault in an answer is that answer alone', async (t) => {
   t.same(await ask('/metrics'), [500, 'at once\n']);
   state.metrics = metrics;
   const broken = new HttpServer({
-    starting: () => {
+    startingReason: () => {
       throw new Error('a fault');
     },
-    notReady: () => undefined,
+    notReadyReason: () => undefined,
     metrics,
   });
   await broken.listen('127.0.0.1:0');
@@ -112,7 +112,11 @@ t.test('addresses', async (t) => {
   for (const bad of ['', '80', 'a:', ':65536', '::1:80', '[::1]', 'a:b', '1.2.3.4:80x', '[x]:1']) {
     t.throws(() => parseListen(bad), { code: 'USAGE' }, JSON.stringify(bad));
   }
-  const second = new HttpServer({ starting: () => undefined, notReady: () => undefined, metrics: state.metrics });
+  const second = new HttpServer({
+    startingReason: () => undefined,
+    notReadyReason: () => undefined,
+    metrics: state.metrics,
+  });
   await t.rejects(second.listen(`127.0.0.1:${server.port}`), { code: 'AGENT', message: /EADDRINUSE/ });
   second.close();
 });

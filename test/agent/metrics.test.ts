@@ -1,10 +1,10 @@
 import t from 'tap';
-import { makeMetrics } from '../../agent/metrics.js';
+import { makeMetrics } from '../../agent/serve/metrics.js';
 import type { AgentStatus } from '../../src/rpc/view.js';
 
 function status(more: Partial<AgentStatus> = {}): AgentStatus {
-  const endpoint = (state: 'enforced' | 'observed') =>
-    ({ pod: 'a/b', state, hooks: [] }) as unknown as AgentStatus['endpoints'][number];
+  const endpoint = (state: 'enforced' | 'observed', flows: number) =>
+    ({ pod: 'a/b', state, hooks: [], flows }) as unknown as AgentStatus['endpoints'][number];
   return {
     version: '1.2.3',
     nodeName: 'n"1\\',
@@ -15,7 +15,7 @@ function status(more: Partial<AgentStatus> = {}): AgentStatus {
     uptimeNs: 0,
     attachMode: 'tcx',
     denyResponse: 'drop',
-    endpoints: [endpoint('enforced'), endpoint('enforced'), endpoint('observed')],
+    endpoints: [endpoint('enforced', 101), endpoint('enforced', 100), endpoint('observed', 5000)],
     hooks: { attached: 0, expected: 0, problems: [] },
     policies: {
       inForce: 7,
@@ -31,7 +31,7 @@ function status(more: Partial<AgentStatus> = {}): AgentStatus {
       { name: 'flows', entries: 5, max: 65536 },
       { name: 'rules', entries: 0, max: 10 },
     ],
-    flows: { perSecond: 1.5, seen: 1234, inTable: 5 },
+    flows: { perSecond: 1.5, seen: 1234, inTable: 5, share: 100, notStored: 6, evicted: 8, busy: 9 },
     lost: { ring: [3, 4], queue: 5 },
     drops: { rule: 11, malformed: 0 },
     staleness: { appliedAt: 1_700_000_000_500 },
@@ -82,6 +82,11 @@ t.test('values are those of status', async (t) => {
   is('policies_applied_timestamp_seconds', 1_700_000_000.5);
   is('policies_failing_seconds', 0);
   is('flows_total', 1234);
+  is('flow_share_entries', 100);
+  is('endpoints_over_flow_share', 2);
+  is('flows_not_stored_total', 6);
+  is('flows_evicted_total', 8);
+  is('flows_busy_total', 9);
   is('lost_events_total{where="ring"}', 7);
   is('lost_events_total{where="reader"}', 5);
   is('dropped_packets_total{reason="rule"}', 11);

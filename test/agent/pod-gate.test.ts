@@ -1,9 +1,9 @@
 import t from 'tap';
-import { Claims } from '../../agent/claims.js';
-import { EndpointResolver } from '../../agent/endpoints.js';
+import { Claims } from '../../agent/endpoints/binding/claims.js';
+import { EndpointResolver } from '../../agent/endpoints/resolver.js';
 import type { GateRequest } from '../../agent/gate/protocol.js';
-import { PodGate } from '../../agent/pod-gate.js';
-import type { InForceState } from '../../agent/reconciler.js';
+import { PodGate } from '../../agent/gate/pod-gate.js';
+import type { InForceState } from '../../agent/endpoints/in-force.js';
 import type { Pod } from '../../src/identity/snapshot.js';
 import { Bed, pod, snapshot } from '../netns/attach-bed.js';
 
@@ -37,7 +37,7 @@ function gateBed() {
     schedule: () => asked++,
   });
   const pass = (...pods: Pod[]) =>
-    gate.passed({ bindings: resolver.resolve(snapshot(...pods)) } as unknown as InForceState);
+    gate.release({ bindings: resolver.resolve(snapshot(...pods)) } as unknown as InForceState);
   const add = (r: GateRequest, signal = new AbortController().signal) => {
     const state = { is: 'waiting' };
     gate.add(r, signal).then(
@@ -113,7 +113,7 @@ t.test('withdrawn, refused, or none of our business', async (t) => {
   });
   const { pod: _, ...nobody } = request('x', 'a');
   t.equal(await b.add(nobody)(), 'passed', 'no pod is named');
-  t.match(b.resolver.claims.netnsOf(local('web')), { sure: false }, 'what was withdrawn is known all the same');
+  t.match(b.resolver.claims.find(local('web')), { sure: false }, 'what was withdrawn is known all the same');
 });
 
 t.test('the end of a pod, and its successor of the same name', async (t) => {

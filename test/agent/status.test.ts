@@ -1,7 +1,7 @@
 /** What counts as a policy in status and metrics, and whose problem a problem is. */
 import t from 'tap';
-import { policyProblems, policyStatus } from '../../agent/status.js';
-import type { InForceState } from '../../agent/reconciler.js';
+import { policyProblems, policyStatus } from '../../agent/serve/status.js';
+import type { InForceState } from '../../agent/endpoints/in-force.js';
 import { toIr } from '../../src/dialects/index.js';
 import { snapshotOf } from '../policy/world.js';
 

@@ -1,10 +1,10 @@
 /** Watches the kernel's maps from outside of the agent: when does a destination say something else? */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { EPOCH_WORD, writeDest4 } from '../../agent/encode.js';
-import { BpfMap } from '../../agent/libbpf/map.js';
-import { openPinned } from '../../agent/tcx.js';
-import { atomPrefix } from '../../src/compile/atoms.js';
+import { EPOCH_WORD, writeDest4 } from '../../agent/maps/tables/encode.js';
+import { BpfMap } from '../../agent/kernel/libbpf/map.js';
+import { openPinned } from '../../agent/hooks/tcx.js';
+import { atomPrefix } from '../../src/image/prefix.js';
 import type { BenchNode } from './cluster-node.js';
 
 /** Between two looks: the machine has two cores, and this process needs none of them. */

@@ -2,7 +2,7 @@
  * All policy languages at once, in a large cluster: the whole of it from nothing, one change of it, and what the first
  * packet of a flow costs where thousands of rules apply to its pod.
  */
-import { KernelMapStore } from '../../agent/map-store.js';
+import { KernelMapStore } from '../../agent/maps/store.js';
 import { loadForTest } from '../engines/engine.js';
 import {
   allPolicies,

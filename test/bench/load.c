@@ -2,10 +2,13 @@
 /* Traffic for the benchmarks, so that the generator is not what is measured.
  *   load serve ADDR PORT            TCP: answers each byte with a byte; UDP: sends back what comes
  *   load sink ADDR PORT             takes datagrams, and answers one now and then: known flows, to conntrack
+ *   load discard ADDR PORT          takes connections, and throws away what comes
  *   load crr ADDR PORT SECONDS      connects, asks, hears the answer, closes; prints how often a second
  *   load pair ADDR PORT SECONDS A B MS   the same in two network namespaces (files) by turns, MS milliseconds each, in the order
  *                                   AB BA AB …; for each pair a line: how often a second in A and in B, and how
  *                                   often in A altogether
+ *   load turns tcp|udp ADDR PORT SECONDS A B MS BYTES   a stream, or datagrams of BYTES, in two network namespaces by turns in the
+ *                                   same order; for each pair a line: bytes, or datagrams, a second in A and in B
  *   load flip ADDR PORT             a datagram every 200 microseconds; prints `up T` and `down T`, T the time
  *                                   (microseconds since 1970) at which the first one was sent that was answered, or not
  *   load fresh ADDR PORT            the same, half as often, each from another port: what first packets of flows meet.
@@ -16,6 +19,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
@@ -25,6 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -100,6 +105,28 @@ static void sink(char **argv) {
   }
 }
 
+static void discard(char **argv) {
+  struct sockaddr_in a = address(argv);
+  int one = 1, l = socket(AF_INET, SOCK_STREAM, 0), e = epoll_create1(0);
+  setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+  if (bind(l, (void *)&a, sizeof(a)) || listen(l, 64)) die("discard");
+  struct epoll_event ev = {.events = EPOLLIN, .data.fd = l};
+  epoll_ctl(e, EPOLL_CTL_ADD, l, &ev);
+  for (;;) {
+    struct epoll_event evs[16];
+    int n = epoll_wait(e, evs, 16, -1);
+    for (int i = 0; i < n; i++) {
+      int fd = evs[i].data.fd;
+      if (fd == l) {
+        ev.data.fd = accept(l, NULL, NULL);
+        epoll_ctl(e, EPOLL_CTL_ADD, ev.data.fd, &ev);
+      } else if (recv(fd, NULL, 1 << 20, MSG_TRUNC) <= 0) {
+        close(fd);
+      }
+    }
+  }
+}
+
 /* Connects, asks, hears the answer, closes, for so long; how often a second, and, added to `made`, how often. */
 static double connects(const struct sockaddr_in *a, double seconds, uint64_t *made) {
   const uint64_t start = micros(), end = start + (uint64_t)(seconds * 1e6), before = *made;
@@ -142,6 +169,49 @@ static int pair(char **argv) {
       rate[who] = connects(&a, slice, &made[who]);
     }
     printf("%.1f %.1f %llu\n", rate[0], rate[1], (unsigned long long)made[0]);
+  }
+  return 0;
+}
+
+#define BATCH 64
+/* Bytes, or datagrams, a second, over a socket of its own; all of a stream has arrived when it returns. */
+static double stream_or_datagrams(int s, int tcp, int bytes, double seconds) {
+  static char data[65536];
+  struct iovec io = {data, bytes};
+  struct mmsghdr m[BATCH] = {0};
+  for (int i = 0; i < BATCH; i++) m[i].msg_hdr = (struct msghdr){.msg_iov = &io, .msg_iovlen = 1};
+  const uint64_t start = micros(), end = start + (uint64_t)(seconds * 1e6);
+  uint64_t done = 0;
+  while (micros() < end) {
+    const long n = tcp ? send(s, data, sizeof(data), 0) : sendmmsg(s, m, BATCH, 0);
+    if (n < 0 && tcp) die("send");
+    if (n > 0) done += n;
+  }
+  for (int left = tcp; left > 0;)
+    if (ioctl(s, SIOCOUTQ, &left) < 0) die("SIOCOUTQ");
+  return done * 1e6 / (micros() - start);
+}
+
+static int turns(char **argv) {
+  const int tcp = !strcmp(argv[2], "tcp"), bytes = atoi(argv[9]);
+  const struct sockaddr_in a = address(argv + 1);
+  const uint64_t end = micros() + (uint64_t)(atof(argv[5]) * 1e6);
+  const double slice = atof(argv[8]) / 1e3;
+  int socks[2];
+  if (bytes > 65536) return 2;
+  for (int i = 0; i < 2; i++) {
+    if (setns(open(argv[6 + i], O_RDONLY), CLONE_NEWNET)) die("setns");
+    socks[i] = socket(AF_INET, tcp ? SOCK_STREAM : SOCK_DGRAM, 0);
+    if (connect(socks[i], (const void *)&a, sizeof(a))) die("connect");
+  }
+  for (int n = 0; micros() < end; n++) {
+    double rate[2];
+    for (int i = 0; i < 2; i++) {
+      const int who = (i + n) & 1;
+      stream_or_datagrams(socks[who], tcp, bytes, SETTLE);
+      rate[who] = stream_or_datagrams(socks[who], tcp, bytes, slice);
+    }
+    printf("%.1f %.1f\n", rate[0], rate[1]);
   }
   return 0;
 }
@@ -233,7 +303,6 @@ static int fresh(char **argv) {
   return 0;
 }
 
-#define BATCH 64
 static int flood(char **argv) {
   struct sockaddr_in a = address(argv);
   static char data[65536];
@@ -286,10 +355,12 @@ int main(int argc, char **argv) {
   if (argc >= 4 && !strcmp(argv[1], "sink")) sink(argv);
   if (argc >= 5 && !strcmp(argv[1], "crr")) return crr(argv);
   if (argc >= 8 && !strcmp(argv[1], "pair")) return pair(argv);
+  if (argc >= 10 && !strcmp(argv[1], "turns")) return turns(argv);
+  if (argc >= 4 && !strcmp(argv[1], "discard")) discard(argv);
   if (argc >= 4 && !strcmp(argv[1], "flip")) flip(argv);
   if (argc >= 4 && !strcmp(argv[1], "fresh")) return fresh(argv);
   if (argc >= 6 && !strcmp(argv[1], "flood")) return flood(argv);
   if (argc >= 5 && !strcmp(argv[1], "rtt")) return rtt(argv);
-  fprintf(stderr, "usage: load serve|sink|crr|pair|flip|fresh|flood|rtt ADDR PORT [SECONDS [BYTES | A B MS]]\n");
+  fprintf(stderr, "usage: load serve|sink|discard|crr|pair|turns|flip|fresh|flood|rtt ADDR PORT [SECONDS [BYTES | A B MS]]\n");
   return 2;
 }

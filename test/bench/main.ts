@@ -1,13 +1,23 @@
 /** npm run bench: the groups, one after the other, as a table or as JSON. */
 import Table from 'cli-table3';
+import { against } from './against.js';
+import { cli } from './cli.js';
 import { cluster } from './cluster.js';
+import { connection } from './connection.js';
+import { connects } from './connects.js';
 import { dialects } from './dialects.js';
 import { events } from './events.js';
+import { flood } from './flood.js';
 import { load } from './load.js';
+import { onOneCpu } from './one-cpu.js';
+import { manyFirstPackets } from './many.js';
 import { packets } from './packet.js';
+import { peer } from './peer.js';
 import { precedence } from './precedence.js';
 import { progress, type Result } from './result.js';
+import { steps } from './steps.js';
 import { tcp } from './tcp.js';
+import { throughput } from './throughput.js';
 import { update } from './update.js';
 import { versus } from './versus/index.js';
 
@@ -16,19 +26,27 @@ const words = process.argv.slice(2).filter((a) => !FLAGS.includes(a));
 const [json, quick] = [process.argv.includes('--json'), process.argv.includes('--quick')];
 
 const GROUPS: Readonly<Record<string, () => Promise<Result[]>>> = {
-  packet: packets,
+  packet: onOneCpu(async () => [...(await packets()), ...manyFirstPackets()]),
+  steps: onOneCpu(steps),
+  peer: onOneCpu(peer),
   events,
   load,
   update,
   dialects,
   cluster,
   tcp,
+  connection: onOneCpu(connection),
+  connects,
+  throughput,
+  flood,
+  cli,
   versus: () => versus({ quick }),
 };
 
 precedence();
 const results: Result[] = [];
-for (const [name, run] of Object.entries(GROUPS)) {
+if (words[0] === 'against' && words[1] !== undefined) results.push(...(await against(words[1])));
+for (const [name, run] of words[0] === 'against' ? [] : Object.entries(GROUPS)) {
   if (words.length > 0 && !words.some((w) => name.includes(w))) continue;
   progress(`${name} …`);
   results.push(...(await run()));

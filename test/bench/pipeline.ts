@@ -6,9 +6,9 @@ import type { Entry } from '../../src/identity/entry.js';
 import { kindInfo } from '../../src/identity/kinds.js';
 import { LiveSnapshot } from '../../src/identity/live.js';
 import type { EndpointBinding } from '../../src/image/store.js';
-import type { KubeObject } from '../../src/kube/client.js';
+import type { KubeObject } from '../../src/kube/client/client.js';
 import { EntryReader } from '../../src/kube/read.js';
-import type { KernelMapStore } from '../../agent/map-store.js';
+import type { KernelMapStore } from '../../agent/maps/store.js';
 
 /** An agent without its sources: objects go in, maps are written. */
 export class Pipeline {
@@ -54,7 +54,8 @@ export class Pipeline {
     const understood = performance.now();
     const image = this.compiler.compile(ir, snapshot, this.local);
     const compiled = performance.now();
-    if (image.refused.size > 0) throw new AgentError('INTERNAL', [...image.refused.values()].join());
+    if (image.refused.size > 0)
+      throw new AgentError('INTERNAL', [...image.refused.values()].map((r) => r.reason).join());
     this.store?.apply(image, this.bindings);
     const end = performance.now();
     const rules = Math.max(...[...image.sets.values()].map((s) => s.rules.length));

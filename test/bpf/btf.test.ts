@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { checkLayouts } from '../../agent/loader.js';
+import { checkLayouts } from '../../agent/kernel/loader.js';
 import { ENUMS, STRUCTS } from '../../src/image/layout.gen.js';
 import { elfSection, readLayouts } from '../../src/net/btf.js';
 import { clangFlags } from '../../src/net/clang.js';

@@ -1,7 +1,7 @@
 /** A program that copies the packet it is run on into a ring buffer: events as tests like them, without C. */
-import { BpfMap, MapType } from '../../agent/libbpf/map.js';
-import { BpfProgram } from '../../agent/libbpf/program.js';
-import { sys } from '../../agent/libbpf/sys.js';
+import { BpfMap, MapType } from '../../agent/kernel/libbpf/map.js';
+import { BpfProgram } from '../../agent/kernel/libbpf/program.js';
+import { sys } from '../../agent/kernel/libbpf/sys.js';
 
 const PROG_LOAD = 5;
 const SCHED_CLS = 3;

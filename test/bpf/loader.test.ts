@@ -11,8 +11,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { build, compile } from '../../agent/build.js';
-import { load, type Programs } from '../../agent/loader.js';
+import { build, compile } from '../../agent/kernel/build.js';
+import { load, type Programs } from '../../agent/kernel/loader.js';
 import type { AgentError } from '../../src/errors.js';
 import { clangFlags } from '../../src/net/clang.js';
 
@@ -32,7 +32,7 @@ const HEAD = `
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 `;
 
-function source(extra: string, names = ['from_pod', 'to_pod', 'uplink', 'uplink_in', 'clock']): string {
+function source(extra: string, names = ['from_pod', 'to_pod', 'uplink', 'uplink_in', 'clock', 'seed']): string {
   const programs = names.map((n) => `SEC("tc") int ${n}(struct __sk_buff *skb) { return n_${n}(skb); }`);
   const inner = names.map((n) => `static int n_${n}(struct __sk_buff *skb) { return n(skb); }`);
   return `${HEAD}\n${extra}\n${inner.join('\n')}\n${programs.join('\n')}\n`;
@@ -80,7 +80,7 @@ t.test('programs run, maps have the sizes asked for', async (t) => {
   t.ok(p.programs.fromPod.id > 0);
   t.equal(p.programs.fromPod.name, 'from_pod');
   t.not(p.programs.fromPod.id, p.programs.toPod.id);
-  t.same(Object.keys(p.all).sort(), ['clock', 'from_pod', 'to_pod', 'uplink', 'uplink_in']);
+  t.same(Object.keys(p.all).sort(), ['clock', 'from_pod', 'seed', 'to_pod', 'uplink', 'uplink_in']);
   t.ok(p.programs.uplink.testRun(Buffer.alloc(60), { dataOutSize: 100 }).dataOut.equals(Buffer.alloc(60)));
   t.throws(() => p.programs.uplink.testRun(Buffer.alloc(3)), { code: 'KERNEL', errno: 'EINVAL' });
   p.close();
@@ -114,7 +114,7 @@ t.test('pinned maps are found again with their content', async (t) => {
 
   // Somebody's map under one of our names.
   rmSync(`${pinDir}/maps/${shape}/flows`);
-  renameSync(`${pinDir}/maps/${shape}/pending`, `${pinDir}/maps/${shape}/flows`);
+  renameSync(`${pinDir}/maps/${shape}/sources`, `${pinDir}/maps/${shape}/flows`);
   t.match(failure({ objectPath: good, pinDir, sizes: SMALL }), { code: 'LAYOUT', message: /map flows is pinned with/ });
   rmSync(pinDir, { recursive: true });
 });
@@ -138,7 +138,7 @@ t.test('a refused program: the decisive line, the whole log, and nothing left be
 t.test('an object of another build', async (t) => {
   const headers = join(dir, 'headers');
   mkdirSync(headers);
-  for (const name of ['types.h', 'maps.h']) {
+  for (const name of ['types.h', 'table_types.h', 'maps.h']) {
     writeFileSync(
       join(headers, name),
       readFileSync(join(bpfDir, name), 'utf8').replace('__u32 flags;\n  __u8 mac[6];', '__u8 mac[6];\n  __u32 flags;'),
@@ -167,19 +167,20 @@ t.test('sizes that make no sense', async (t) => {
   t.match(refused('nothing', 1), { code: 'USAGE', hint: /destinations4/ });
   t.match(refused('flows', 0), { code: 'USAGE' });
   t.match(refused('flows', 1.5), { code: 'USAGE' });
+  t.match(refused('flows', 2 ** 25), { code: 'USAGE', message: /16777216 at most/ });
   t.match(refused('endpoints', 10), { code: 'USAGE', message: /fixed at 69632/ });
   t.match(refused('events', 100000), { code: 'USAGE', message: /power of two/ });
 });
 
 t.test('a failure that is not the verifier names the map', async (t) => {
-  const e = failure({ objectPath: good, sizes: { ...SMALL, flows: 0xffff_ffff } });
-  t.match(e, { code: 'KERNEL', message: /flows/ });
+  const e = failure({ objectPath: good, sizes: { ...SMALL, sources: 0xffff_ffff } });
+  t.match(e, { code: 'KERNEL', message: /sources/ });
 });
 
 t.test('build: compiled once, cached by content, shipped where there is no compiler', async (t) => {
   const sources = join(dir, 'sources');
   mkdirSync(sources);
-  for (const name of ['types.h', 'maps.h', 'flags.txt'])
+  for (const name of ['types.h', 'table_types.h', 'maps.h', 'flags.txt'])
     writeFileSync(join(sources, name), readFileSync(join(bpfDir, name)));
   writeFileSync(join(sources, 'egress.bpf.c'), source(COUNTS));
   const opts = { bpfDir: sources, cacheDir: join(dir, 'cache'), shipped: good };

@@ -1,7 +1,7 @@
 /** How full maps are that nobody keeps count of. */
 import t from 'tap';
-import { BpfMap, MapType } from '../../agent/libbpf/map.js';
-import { MapCounter } from '../../agent/map-counter.js';
+import { BpfMap, MapType } from '../../agent/kernel/libbpf/map.js';
+import { MapCounter } from '../../agent/maps/tables/counter.js';
 
 function filled(t: { teardown(f: () => void): void }, name: string, type: number, entries: number): BpfMap {
   const map = BpfMap.create({ name, type, keySize: 4, valueSize: 8, maxEntries: 32_768 });

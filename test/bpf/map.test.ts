@@ -1,7 +1,7 @@
 import root from 'tap';
-import { errnoName } from '../../agent/libbpf/ffi.js';
-import { BpfMap, MapType, mapInfo, possibleCpus } from '../../agent/libbpf/map.js';
-import { sys } from '../../agent/libbpf/sys.js';
+import { errnoName } from '../../agent/kernel/libbpf/ffi.js';
+import { BpfMap, MapType, mapInfo, possibleCpus } from '../../agent/kernel/libbpf/map.js';
+import { sys } from '../../agent/kernel/libbpf/sys.js';
 
 const NO_PREALLOC = 1;
 const MMAPABLE = 1 << 10;

@@ -1,7 +1,7 @@
 import t from 'tap';
-import { BpfMap, MapType } from '../../agent/libbpf/map.js';
-import { RingReader } from '../../agent/ring.js';
-import type { FlowEvent } from '../../src/flow/types.js';
+import { BpfMap, MapType } from '../../agent/kernel/libbpf/map.js';
+import { RingReader } from '../../agent/events/ring.js';
+import type { FlowEvent } from '../../src/flow/event/types.js';
 import { ENUMS, STRUCTS } from '../../src/image/layout.gen.js';
 import { parseAddr } from '../../src/net/addr.js';
 import { emitter, ring } from './emitter.js';
@@ -153,7 +153,7 @@ t.test('every field of an event arrives', async (t) => {
   b[E.reason.offset] = ENUMS.ea_reason.EA_REASON_SPOOFED_ADDRESS;
   b[E.hook.offset] = ENUMS.ea_hook.EA_HOOK_UPLINK;
   b[E.tcp_flags.offset] = 0x12;
-  b[E.flow_flags.offset] = ENUMS.ea_flow_flags.EA_FLOW_INBOUND | ENUMS.ea_flow_flags.EA_FLOW_SECOND_LOOK;
+  b[E.flow_flags.offset] = ENUMS.ea_flow_flags.EA_FLOW_INBOUND | ENUMS.ea_flow_flags.EA_FLOW_POST_DNAT;
   b[E.family.offset] = 4;
   b.set([2, 0, 0, 0, 0xab, 1], E.mac_src.offset);
   b.writeUInt16LE(0x86dd, E.ethertype.offset);
@@ -182,7 +182,7 @@ t.test('every field of an event arrives', async (t) => {
     remotePort: 443,
     protocol: 6,
     inbound: true,
-    secondLook: true,
+    postDnat: true,
     isReply: true,
     service: '2001:db8::1',
     servicePort: 8443,

@@ -4,17 +4,17 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { parseTarget } from '../../src/cli/explain.js';
-import { compact } from '../../src/cli/flow-format.js';
-import { parseTime } from '../../src/cli/flow-options.js';
-import { duration, fit, fitMiddle, painter, safe, toJson } from '../../src/cli/output.js';
-import { Enricher } from '../../src/flow/enrich.js';
+import { parseTarget } from '../../src/cli/commands/explain.js';
+import { compact } from '../../src/cli/flows/format.js';
+import { parseTime } from '../../src/cli/flows/options.js';
+import { duration, fit, fitMiddle, painter, safe, toJson } from '../../src/cli/common/output.js';
+import { Enricher } from '../../src/flow/names/enrich.js';
 import { toRecord } from '../../src/flow/hubble.js';
 import { event } from '../flow/flows.js';
 import { compiled } from '../netns/shell.js';
 
 // Dozens of processes are started: on a busy machine that takes its time.
-t.setTimeout(120_000);
+t.setTimeout(300_000);
 const dir = mkdtempSync(join(tmpdir(), 'egress-agent-cli-'));
 t.teardown(() => rmSync(dir, { recursive: true, force: true }));
 const CTL = join(compiled, 'src/cli/main.js');
@@ -89,6 +89,48 @@ t.test('targets', async (t) => {
     '[fd00::1]:1/no',
   ])
     t.throws(() => parseTarget(wrong), { code: 'USAGE' }, wrong);
+});
+
+t.test('an address, a slash and a number', async (t) => {
+  const said = (value: string) => {
+    try {
+      return parseTarget(value);
+    } catch (e) {
+      return (e as Error).message;
+    }
+  };
+  t.match(said('10.0.0.0/8'), /a CIDR is many destinations/);
+  t.match(
+    said('1.2.3.4/136'),
+    /\/136 is no length of a prefix; that port is written 1\.2\.3\.4:136, that protocol 1\.2\.3\.4\/udplite/,
+  );
+  t.match(said('[2001:db8::1]/129'), /that port is written \[2001:db8::1\]:129$/);
+  t.match(said('[2001:db8::1]/128'), /a CIDR is many destinations/);
+});
+
+t.test('files, and pods that have ended', async (t) => {
+  const file = join(dir, 'one.json');
+  const spec = { podSelector: {}, policyTypes: ['Egress'] };
+  const objects = [
+    { apiVersion: 'v1', kind: 'Pod', metadata: { namespace: 'shop', name: 'web' }, status: { podIP: '10.0.0.1' } },
+    {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { namespace: 'shop', name: 'job' },
+      status: { phase: 'Succeeded', podIP: '10.0.0.2' },
+    },
+    { apiVersion: 'v1', kind: 'Pod', metadata: { namespace: 'shop', name: 'new' } },
+    { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', metadata: { namespace: 'shop', name: 'n' }, spec },
+  ];
+  writeFileSync(file, objects.map((o) => JSON.stringify(o)).join('\n'));
+  t.match(ctl('validate', file), { code: 0, out: /one\.json: no problems/ });
+  const asked = (to: string) => ctl('explain', '--from', 'shop/web', '--to', to, '--manifests', file);
+  t.match(asked('203.0.113.1:443'), { code: 3, out: /denied by np\/shop\/n#default/ });
+  t.match(asked('shop/job:80'), { code: 2, err: /pod shop\/job has ended: its addresses are no longer its own/ });
+  t.match(asked('shop/new:80'), { code: 2, err: /pod shop\/new has no address/ });
+  t.match(asked('shop/none:80'), { code: 2, err: /there is no pod shop\/none/ });
+  writeFileSync(file, '{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}');
+  t.match(ctl('validate', file), { code: 1, out: /one\.json:1 .*metadata/ });
 });
 
 t.test('validate', async (t) => {
@@ -237,4 +279,27 @@ t.test('lines', async (t) => {
   t.same(parseTime('1.5h30s', 10_000_000), { seconds: 4570, nanos: 0 });
   t.same(parseTime('1970-01-01T01:00:01.123456789+01:00'), { seconds: 1, nanos: 123_456_789 });
   for (const wrong of ['', '5', '1x', 'Jan 1', '2026-13-01T00:00:00Z']) t.throws(() => parseTime(wrong), `"${wrong}"`);
+});
+
+t.test('what one command alone needs is loaded by it alone', async (t) => {
+  const preload = join(dir, 'loaded.cjs');
+  writeFileSync(
+    preload,
+    "process.on('exit', () => require('node:fs').writeSync(2, JSON.stringify(Object.keys(require.cache))));",
+  );
+  const loaded = (...args: string[]) => {
+    const { stderr } = spawnSync(process.execPath, ['--require', preload, CTL, ...args], { encoding: 'utf8' });
+    const files = JSON.parse(stderr.split('\n').at(-1) ?? '') as string[];
+    return new Set(files.flatMap((file) => /.*node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(file)?.[1] ?? []));
+  };
+  const HEAVY = ['@grpc/grpc-js', '@grpc/proto-loader', 'protobufjs', 'ajv', 'yaml', '@kubernetes/client-node'];
+  const heavy = (...args: string[]) => {
+    const packages = loaded(...args);
+    t.ok(packages.has('commander'), 'packages are seen');
+    return HEAVY.filter((name) => packages.has(name));
+  };
+  t.same(heavy('--help'), []);
+  t.same(heavy('completion', 'bash'), []);
+  t.same(heavy('validate', POLICIES), ['ajv', 'yaml']);
+  t.same(heavy('--socket', join(dir, 'none.sock'), 'status'), HEAVY.slice(0, 3));
 });

@@ -1,12 +1,14 @@
 /** egressctl on a cluster: the built program, an API that finds agents and forwards ports, agents over mutual TLS. */
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { symlinkSync } from 'node:fs';
+import { existsSync, rmSync, symlinkSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import t from 'tap';
-import { makeCertificates } from '../../src/relay/openssl.js';
-import type { TlsFiles } from '../../src/rpc/tls.js';
+import { DEFAULT_SOCKET, isClusterMeant } from '../../src/cli/common/target.js';
+import { makeCertificates } from '../../src/relay/certs/certificates.js';
+import type { TlsFiles } from '../../src/rpc/transport/tls.js';
 import { compiled } from '../netns/shell.js';
 import { Api } from '../relay/api.js';
 import { TestAgent, tempDir, until, writeTls } from '../relay/world.js';
@@ -52,9 +54,12 @@ interface Ended {
 }
 
 function start(args: readonly string[], env: Record<string, string> = {}, program = CTL): Child {
+  return spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: ownEnv(env) });
+}
+
+function ownEnv(env: Record<string, string>): NodeJS.ProcessEnv {
   const { EGRESS_AGENT_SOCKET: _, KUBECONFIG: __, ...clean } = process.env;
-  const own = { ...clean, HOME: dir, TZ: 'UTC', ...env };
-  return spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: own });
+  return { ...clean, HOME: dir, TZ: 'UTC', ...env };
 }
 
 async function ended(child: Child): Promise<Ended> {
@@ -161,10 +166,27 @@ t.test('following: as they come, a new agent is found, Ctrl-C ends it', async (t
   t.same(await once(child, 'close'), [130, null]);
 });
 
+/** A socket on which nobody listens any more, as a process leaves it that is killed. */
+const DEAD = `require('node:net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))`;
+
+/** In a mount namespace with an empty /run: whatever agent this machine has, or had, is not there. */
+function startAlone(before: string, args: readonly string[], env: Record<string, string>): Child {
+  const script = `mount -t tmpfs none /run && mkdir /run/egress-agent && { ${before}; } && exec "$@"`;
+  return spawn('unshare', ['-m', 'sh', '-c', script, 'sh', process.execPath, CTL, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: ownEnv(env),
+  });
+}
+
 t.test('when a cluster is meant', async (t) => {
   const env = { KUBECONFIG: kubeconfig };
-  const byEnv = await ended(start(['flows', '--last', '1', '-o', 'json'], env));
-  t.equal(byEnv.code, 0, 'no agent here, but a kubeconfig');
+  const last = ['flows', '--last', '1', '-o', 'json'];
+  const byEnv = await ended(startAlone('true', last, env));
+  t.equal(byEnv.code, 0, `no agent here, but a kubeconfig: ${byEnv.err}`);
+  const kill = `${process.execPath} -e "$DEAD" ${DEFAULT_SOCKET} || test -S ${DEFAULT_SOCKET}`;
+  const dead = await ended(startAlone(kill, last, { ...env, DEAD }));
+  t.equal(dead.code, 0, `an agent was here, and is no more: ${dead.err}`);
+  t.same(uuidsOf(dead.out), uuidsOf(byEnv.out));
   const socket = await ended(start(['--socket', join(dir, 'none.sock'), 'flows'], env));
   t.equal(socket.code, 1);
   t.match(socket.err, /no agent is running/, 'a socket that is named is meant');
@@ -172,6 +194,23 @@ t.test('when a cluster is meant', async (t) => {
   symlinkSync(CTL, plugin);
   const named = await ended(start(['status'], {}, plugin));
   t.match(named.err, /no way to the API server/, 'as kubectl egress it asks for a cluster');
+});
+
+t.test('an agent is here where somebody answers', async (t) => {
+  process.env.KUBECONFIG = kubeconfig;
+  t.teardown(() => delete process.env.KUBECONFIG);
+  const meant = (path: string) => isClusterMeant({}, undefined, path);
+  const path = join(dir, 'agent.sock');
+  t.ok(await meant(path), 'no socket');
+  spawnSync(process.execPath, ['-e', DEAD, path]);
+  t.ok(existsSync(path) && (await meant(path)), 'a dead one');
+  rmSync(path);
+  const server = createServer().listen(path);
+  await once(server, 'listening');
+  t.notOk(await meant(path), 'one that listens');
+  server.close();
+  t.ok(await meant(dir), 'what is no socket');
+  t.notOk(await isClusterMeant({}, path, path), 'one that is named');
 });
 
 t.test('what is missing is said', async (t) => {

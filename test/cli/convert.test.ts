@@ -97,12 +97,29 @@ t.test('some of it: the others are printed, with what is in the language already
   );
 });
 
+t.test('what follows the manifests of the cluster is to be converted', async (t) => {
+  const first = ctl('convert', '--to', 'calico', '--ignore-own', 'np', '--with', 'cluster');
+  t.same(ctl('convert', '--to', 'calico', '--ignore-own', '--with', 'cluster', 'np'), first);
+  t.equal(first.code, 0, first.err);
+});
+
 t.test('a cluster that is not where it was said to be', async (t) => {
   write(
     'there/pod.yaml',
     '{apiVersion: v1, kind: Pod, metadata: {namespace: shop, name: p}, status: {podIP: 203.0.113.9}}',
   );
-  const r = ctl('convert', '--to', 'cilium', 'np', '--with', 'cluster', 'there', '--cluster-cidr', '10.0.0.0/8');
+  const r = ctl(
+    'convert',
+    '--to',
+    'cilium',
+    'np',
+    '--with',
+    'cluster',
+    '--with',
+    'there',
+    '--cluster-cidr',
+    '10.0.0.0/8',
+  );
   t.match(r, {
     code: 1,
     err: /shop\/out: spec\.egress\[0\]: beside the other policies, what it becomes is not equivalent: shop\/web → 203\.0\.113\.9:443\/tcp was allow/,
@@ -143,7 +160,7 @@ t.test('what is not converted is said', async (t) => {
   write('bad/a.yaml', webPolicy('{tos: []}'));
   t.match(ctl('convert', '--to', 'calico', 'bad'), { code: 1, out: '', err: /spec\.egress\[0\].*: cannot be read: / });
   write('odd/a.yaml', '{apiVersion: v1, kind: Pod');
-  t.match(ctl('convert', '--to', 'calico', 'odd'), { code: 1, err: /1 problems in what was given/ });
+  t.match(ctl('convert', '--to', 'calico', 'odd'), { code: 1, err: /1 problem in what was given/ });
 });
 
 t.test('errors and help', async (t) => {

@@ -28,6 +28,7 @@ t.test('what changes, by which rules', async (t) => {
 `,
   );
   t.equal(ctl('diff', 'old', 'new', '--exit-code', '--with', 'cluster').code, 3);
+  t.equal(ctl('diff', '--exit-code', '--with', 'cluster', 'old', 'new').code, 3, 'in any order');
   const few = ctl('diff', 'old', 'new', '--limit', '1', '--with', 'cluster').out;
   t.match(few, /and 3 more changes/);
   const json = JSON.parse(ctl('diff', 'old', 'new', '-o', 'json', '--limit', '2', '--with', 'cluster').out);
@@ -51,5 +52,5 @@ t.test('errors and help', async (t) => {
   t.equal(ctl('diff', 'old', 'new', '--limit', 'x').code, 2);
   t.match(ctl('diff', '--help'), { code: 0, out: /Every packet of every pod is compared/ });
   write('faulty/x.yaml', webPolicy('{tos: []}'));
-  t.match(ctl('diff', 'old', 'faulty', '--with', 'cluster').err, /1 problems in faulty/);
+  t.match(ctl('diff', 'old', 'faulty', '--with', 'cluster').err, /1 problem in faulty/);
 });

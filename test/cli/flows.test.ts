@@ -6,10 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import t from 'tap';
-import { compact } from '../../src/cli/flow-format.js';
+import { compact } from '../../src/cli/flows/format.js';
 import { AgentError } from '../../src/errors.js';
 import { toRecord } from '../../src/flow/hubble.js';
-import { FlowHub } from '../../src/flow/hub.js';
+import { FlowHub } from '../../src/flow/hub/hub.js';
 import { makeLogger } from '../../src/log.js';
 import { RpcServer } from '../../src/rpc/server.js';
 import type { AgentStatus, AgentView } from '../../src/rpc/view.js';
@@ -64,6 +64,9 @@ const STATUS: AgentStatus = {
       state: 'missing',
       policies: 2,
       set: 1,
+      unproven: 0,
+      lostEvents: 0,
+      flows: 3000,
     },
   ],
   hooks: { attached: 1, expected: 2, problems: ['veth1 egress: gone'] },
@@ -73,8 +76,11 @@ const STATUS: AgentStatus = {
     problems: [{ severity: 'error', where: { object: 'NetworkPolicy a/b', field: 'spec' }, message: 'is wrong' }],
   },
   epoch: 4,
-  maps: [{ name: 'rules', entries: 90, max: 100 }],
-  flows: { perSecond: 1.5, seen: 10, inTable: 12 },
+  maps: [
+    { name: 'rules', entries: 90, max: 100 },
+    { name: 'flows', entries: 12, max: 65536 },
+  ],
+  flows: { perSecond: 1.5, seen: 10, inTable: 12, share: 2048, notStored: 3, evicted: 2 ** 40, busy: 1 },
   lost: { ring: [1, 2], queue: 3 },
   drops: { rule: 9 },
   staleness: { appliedAt: 1_700_000_001_000, failingSince: 1_700_000_002_000, lastError: 'no room' },
@@ -246,6 +252,9 @@ t.test('status', async (t) => {
     /Policies: +3 in force, 1 refused; epoch 4/,
     /Hooks: +1 of 2 attached \(tcx\)/,
     /Lost events: +3 in the kernel's ring, 3 by slow readers/,
+    /Flow table: +0\.0% of 65536 entries, 2048 for each .*; 1099511627776 made room for others, 1 change lost/,
+    /Over share: +shop\/web 3000$/m,
+    /Not stored: +3 flows found no room .* --map-size flows=131072/,
     /Drops: +rule 9/,
     /Stale: .*no room/,
     /shop\/web +veth1 +missing +2 +tcx ingress/,
@@ -254,7 +263,15 @@ t.test('status', async (t) => {
     /veth1 egress: gone/,
   ])
     t.match(out, part);
-  t.match(JSON.parse((await ctl('status', '-o', 'json')).out), { version: '1.2.3', hooks_expected: 2 });
+  t.match(JSON.parse((await ctl('status', '-o', 'json')).out), {
+    version: '1.2.3',
+    hooks_expected: 2,
+    flow_share: 2048,
+    flows_not_stored: '3',
+    flows_evicted: '1099511627776',
+    flows_busy: '1',
+    endpoints: [{ flows: 3000 }],
+  });
 });
 
 t.test('explain, asking the agent', async (t) => {

@@ -26,7 +26,7 @@ t.test('findings with file, line, field', async (t) => {
   );
   t.match(r.out, /warning empty-selector bad\/web\.yaml:10 .*spec\.egress\[2\]: .*no pod matches app=x/);
   t.match(r.out, /warning no-dns .*shop\/web may not reach port 53 anywhere/);
-  t.match(r.out, /2 warnings, 1 notes\n$/);
+  t.match(r.out, /2 warnings, 1 note\n$/);
   t.equal(ctl('lint', 'bad', 'cluster', '--strict').code, 1);
 });
 

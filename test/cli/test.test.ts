@@ -49,7 +49,7 @@ t.test('rows that do not: what decided, and why not what was expected', async (t
     /✗ bad\.yaml:4 shop\/web → 203\.0\.113\.10:80\/tcp\n {4}expected allow \[np\/shop\/web#1\], is deny \[np\/shop\/web#default\]/,
   );
   t.match(r.out, /np\/shop\/web#1 allow to 203\.0\.113\.0\/24 on TCP 443: .* but TCP 80 is not TCP 443/);
-  t.match(r.out, /bad\.yaml: 1 hold, 3 do not/);
+  t.match(r.out, /bad\.yaml: 1 holds, 3 do not/);
   t.match(r.out, /good\.yaml: 15 hold/);
   const { files } = JSON.parse(ctl('test', 'bad.yaml', '-o', 'json').out);
   t.match(files, [{ file: 'bad.yaml', passed: 1, failed: 3, problems: [] }]);
@@ -69,6 +69,8 @@ t.test('what cannot be read: file, line, field', async (t) => {
     'shop/web → 203.0.113.10:443/tcp: perhaps',
     '{from: shop/web, to: 203.0.113.10, port: icmp 256/0, expect: deny}',
     '{from: shop/web, to: svc/shop/none, port: 1, expect: deny}',
+    'shop/web → 203.0.113.10/136: deny',
+    'shop/web → 203.0.113.0/24: deny',
   );
   const r = ctl('test', 'odd.yaml');
   t.equal(r.code, 1);
@@ -82,7 +84,9 @@ t.test('what cannot be read: file, line, field', async (t) => {
     /odd\.yaml:10: tests\[7\]: expect: must be one of/,
     /odd\.yaml:11: tests\[8\]\.port: 256\/0 is no ICMP type/,
     /odd\.yaml:12: tests\[9\]\.to: there is no Service shop\/none/,
-    /odd\.yaml: 1 hold, 0 do not, 9 problems/,
+    /odd\.yaml:13: tests\[10\]\.to: 203\.0\.113\.10\/136 is no destination — \/136 is no length of a prefix; that port is written 203\.0\.113\.10:136/,
+    /odd\.yaml:14: tests\[11\]\.to: 203\.0\.113\.0\/24 is no destination — a CIDR is many/,
+    /odd\.yaml: 1 holds, 0 do not, 11 problems/,
   ])
     t.match(r.out, said);
   write('empty.yaml', 'manifests: policies\n');

@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { parseAllDocuments } from 'yaml';
+import { DEFAULTS } from '../../agent/options.js';
+import { SECRETS } from '../../src/relay/certs/secrets.js';
 import { build, containers, type Obj } from './kustomize.js';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
@@ -101,16 +103,15 @@ for (const overlay of [...overlays, 'overlays/uninstall']) {
 t.test('rights: reading, and Events; Secrets for the job alone', async (t) => {
   const objects = build(join(dir, 'components'));
   for (const role of objects.filter((o) => /^(Cluster)?Role$/.test(o.kind))) {
-    for (const { apiGroups, resources, verbs } of role.rules) {
+    for (const { apiGroups, resources, resourceNames, verbs } of role.rules) {
       const what = `${id(role)} ${resources}`;
       t.notMatch([...apiGroups, ...resources, ...verbs].join(), /\*/, `${what}: no wildcard`);
       if (resources.includes('events')) t.same([resources, verbs], [['events'], ['create', 'patch']], what);
       else if (resources.includes('secrets')) {
         t.equal(`${role.kind}/${role.metadata.name}`, 'Role/egress-certs', `${what}: in this namespace`);
-        t.ok(
-          verbs.every((v: string) => ['create', 'get', 'update'].includes(v)),
-          what,
-        );
+        if (verbs.includes('create'))
+          t.same([verbs, resourceNames], [['create'], undefined], `${what}: has no name yet`);
+        else t.same([verbs, resourceNames], [['get', 'update'], Object.values(SECRETS)], `${what}: its own alone`);
       } else
         t.ok(
           verbs.every((v: string) => READ.includes(v)),
@@ -154,6 +155,7 @@ t.test('the agent', async (t) => {
   const mounts = (c: Obj[string]) => Object.fromEntries(c.volumeMounts.map((m: { name: string }) => [m.name, m]));
   t.equal(mounts(agent).bpffs.mountPropagation, 'HostToContainer');
   t.equal(mounts(agent).netns.mountPropagation, 'HostToContainer', 'namespaces of pods that come later are seen');
+  t.hasStrict(mounts(agent)['cni-cache'], { mountPath: DEFAULTS.cniCacheDir, readOnly: true }, 'who is where');
   t.notOk(
     agent.args.some((a: string) => /--(gate|listen|tls)/.test(a)),
     'no gate and no port, unless wanted',

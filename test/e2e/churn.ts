@@ -7,8 +7,8 @@ import { SHOP, type World } from './world.js';
 
 const NS = 'egress-e2e-churn';
 const PODS = 200;
-/** Maps that packets fill, or that are only counted now and then (agent/map-counter.ts). */
-const COUNTED = ['flows', 'accepted', 'pending', 'fragments', 'drop_notes', 'endpoints_more', 'sources'];
+/** Maps that packets fill, or that are only counted now and then (agent/maps/tables/counter.ts). */
+const COUNTED = ['flows', 'drop_notes', 'endpoints_more', 'sources'];
 
 interface Status {
   endpoints?: { pod: string }[];

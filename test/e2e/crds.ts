@@ -5,12 +5,12 @@
 import {
   adminNetworkPolicySchema,
   baselineAdminNetworkPolicySchema,
-} from '../../src/dialects/adminnetworkpolicy.schema.js';
+} from '../../src/dialects/clusternetworkpolicy/admin.schema.js';
 import * as calico from '../../src/dialects/calico/schema.js';
 import * as cilium from '../../src/dialects/cilium/schema.js';
-import { clusterNetworkPolicySchema } from '../../src/dialects/clusternetworkpolicy.schema.js';
-import { gkeSchema } from '../../src/dialects/fqdn.schema.js';
-import { networkPolicySchema } from '../../src/dialects/networkpolicy.schema.js';
+import { clusterNetworkPolicySchema } from '../../src/dialects/clusternetworkpolicy/schema.js';
+import { gkeSchema } from '../../src/dialects/fqdn/schema.js';
+import { networkPolicySchema } from '../../src/dialects/networkpolicy/schema.js';
 
 interface Schema {
   readonly type?: string | readonly string[];

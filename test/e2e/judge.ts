@@ -5,7 +5,7 @@ import type { Readable } from 'node:stream';
 import type { Test } from 'tap';
 import type { Explanation } from '../../src/ir/explain.js';
 import { formatRule } from '../../src/ir/names.js';
-import type { ExplainResponse, FlowRecord, StatusResponse } from '../../src/rpc/messages.js';
+import type { ExplainResponse, FlowRecord, StatusResponse } from '../../src/proto/messages.js';
 import { type Output, run, until } from '../netns/shell.js';
 import { type Cluster, Control, SYSTEM } from './cluster.js';
 import { SHOP, settled, type World } from './world.js';

@@ -1,8 +1,11 @@
 /** egressctl from outside of the cluster, over port-forwards; and the relay, as Hubble's clients ask it. */
 import { spawn } from 'node:child_process';
+import { chmodSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
-import { AgentClient } from '../../src/rpc/client.js';
+import { AgentClient } from '../../src/rpc/transport/client.js';
+import { commands } from '../docs/markdown.js';
 import { compiled, run, until } from '../netns/shell.js';
 import { type Cluster, SYSTEM } from './cluster.js';
 import { byName, policy } from './objects.js';
@@ -36,6 +39,8 @@ export async function readers(t: Test, cluster: Cluster, { client, ip }: World):
   t.equal(denied.status, 3, 'explain: denied is exit code 3');
   const allowed = await ctl('explain', '--from', `${SHOP}/client`, '--to', `${SHOP}/web-1:8080`);
   t.equal(allowed.status, 0, 'explain: allowed is exit code 0');
+
+  await documented(t, cluster);
 
   // The relay, with the certificate that its callers need.
   const secret = await cluster.json<{ data: Record<string, string> }>(
@@ -75,4 +80,23 @@ export async function readers(t: Test, cluster: Cluster, { client, ip }: World):
     forward.kill();
   }
   await cluster.kubectl('-n', SHOP, 'delete', 'networkpolicy', 'main');
+}
+
+/** The commands of README.md and docs/ that need a cluster, with this world's pods in place of the documents'. */
+async function documented(t: Test, { place }: Cluster): Promise<void> {
+  const bin = mkdtempSync(join(tmpdir(), 'egress-agent-bin-'));
+  t.teardown(() => rmSync(bin, { recursive: true, force: true }));
+  for (const name of ['egressctl', 'kubectl-egress']) {
+    const main = join(bin, `${name}.mjs`);
+    symlinkSync(join(compiled, 'src/cli/main.js'), main);
+    writeFileSync(join(bin, name), `#!/bin/sh\nexec ${process.execPath} ${main} "$@"\n`);
+    chmodSync(join(bin, name), 0o755);
+  }
+  symlinkSync(place.kubectl, join(bin, 'kubectl'));
+  const env = { PATH: `${bin}:${process.env.PATH}`, KUBECONFIG: place.kubeconfig };
+  for (const { where, command } of commands('cluster')) {
+    const here = command.replaceAll('shop/web', `${SHOP}/client`).replaceAll('shop/db:5432', `${SHOP}/db:8080`);
+    const { status, stdout, stderr } = await run('bash', ['-c', here], { check: false, env });
+    t.ok([0, 3].includes(status), `${where}: ${command}: ${status}`, { stdout, stderr });
+  }
 }

@@ -14,8 +14,8 @@ import { parse } from 'yaml';
 import { toIr } from '../../src/dialects/index.js';
 import { buildSnapshot } from '../../src/identity/builder.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
-import { parseManifest } from '../../src/identity/yaml.js';
-import type { Packet, Verdict } from '../../src/image/types.js';
+import { parseManifest } from '../../src/identity/files/yaml.js';
+import type { Packet, Verdict } from '../../src/ir/packet.js';
 import { ruleId, ruleKey } from '../../src/ir/names.js';
 import type { Peer } from '../../src/ir/peers.js';
 import {
@@ -63,6 +63,8 @@ interface CaseFile {
   tiers?: TierText[];
   ir?: Ir;
   nodeIps?: string[];
+  /** Of the node's own cache of names. */
+  dnsIps?: string[];
   packets: (string | Record<string, string>)[];
 }
 
@@ -70,10 +72,11 @@ export function parseCase(file: string, text: string): Case {
   const raw = parse(text) as CaseFile;
   const documents = parseManifest(file, raw.manifests);
   const problems = documents.flatMap((d) => d.problems);
-  const snapshot = buildSnapshot(
+  const built = buildSnapshot(
     documents.flatMap((d) => d.objects),
     { nodeName: NODE, ownNodeIps: raw.nodeIps ?? ['192.168.0.1', 'fd00:ffff::1'], problems },
   );
+  const snapshot = raw.dnsIps ? { ...built, ownNode: { ...built.ownNode, dns: raw.dnsIps } } : built;
   if (snapshot.problems.length > 0) throw new Error(`${file}: ${JSON.stringify(snapshot.problems)}`);
   const fromObjects = toIr(snapshot);
   if (fromObjects.problems.length > 0) throw new Error(`${file}: ${JSON.stringify(fromObjects.problems)}`);

@@ -1,20 +1,24 @@
 /** The three engines behind one interface. A world is what the policies are about; a packet is judged in it. */
 import { join } from 'node:path';
-import { load, type Programs } from '../../agent/loader.js';
-import { KernelMapStore } from '../../agent/map-store.js';
-import { RingReader } from '../../agent/ring.js';
+import { load, type Programs } from '../../agent/kernel/loader.js';
+import { KernelMapStore } from '../../agent/maps/store.js';
+import { RingReader } from '../../agent/events/ring.js';
 import { Compiler } from '../../src/compile/index.js';
-import type { FlowEvent } from '../../src/flow/types.js';
+import type { FlowEvent } from '../../src/flow/event/types.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
+import { SetFault } from '../../src/image/fault.js';
+import { type Ids, PLAIN_IDS } from '../../src/ids.js';
 import { simulate } from '../../src/image/simulate.js';
 import type { EndpointBinding } from '../../src/image/store.js';
-import type { Image, Packet, Verdict } from '../../src/image/types.js';
+import type { Image } from '../../src/image/types.js';
+import type { Packet, Verdict } from '../../src/ir/packet.js';
 import { evaluate } from '../../src/ir/evaluate.js';
 import { isNode, isSelectable, NODE_SENDER, senderOf } from '../../src/ir/sender.js';
 import type { Ir } from '../../src/ir/types.js';
 import { parseAddr } from '../../src/net/addr.js';
 import { compiled } from '../netns/shell.js';
 import { type FrameOptions, frame } from './packets.js';
+import { checkTable } from './table-check.js';
 
 export interface World {
   ir: Ir;
@@ -42,9 +46,18 @@ export class Evaluate implements Engine {
 
 export class Simulate implements Engine {
   readonly name = 'simulate';
-  readonly #compiler = new Compiler();
+  readonly #compiler: Compiler;
   #image!: Image;
   #snapshot!: Snapshot;
+
+  constructor(ids: Ids = PLAIN_IDS) {
+    this.#compiler = new Compiler(ids);
+  }
+
+  get image(): Image {
+    return this.#image;
+  }
+
   use({ ir, snapshot }: World): void {
     this.#image = this.#compiler.compile(ir, snapshot, localPods(snapshot));
     this.#snapshot = snapshot;
@@ -64,12 +77,24 @@ export function localPods(snapshot: Snapshot): string[] {
 export const IFINDEX = 1;
 export const SKB_SIZE = 192;
 export const SKB_IFINDEX = 40;
+export const SKB_INGRESS = 36;
 /** Maps of the size that tests need: large ones take long to make. */
-const SIZES = { flows: 8192, accepted: 1024, pending: 1024, fragments: 1024, events: 1 << 20 };
+const SIZES = { flows: 8192, events: 1 << 20 };
 
 /** Enough sizes and room for the tests; nothing is pinned. */
 export function loadForTest(sizes: Record<string, number> = SIZES): Programs {
   return load({ objectPath: join(compiled, 'bpf/egress.bpf.o'), sizes });
+}
+
+/** What a pod sends from that has no address of a family: of the networks for benchmarks, where no rule looks. */
+const STAND_INS = { 4: '198.18.255.254', 6: '2001:2:0:ffff::fffe' } as const;
+
+/** The addresses that a pod is bound with, so that it may send packets of both families. */
+export function boundIps(ips: readonly string[]): readonly string[] {
+  const families = new Set(ips.map((ip) => parseAddr(ip).family));
+  return ips.length === 0
+    ? ips
+    : [...ips, ...([4, 6] as const).filter((f) => !families.has(f)).map((f) => STAND_INS[f])];
 }
 
 /** A packet as the bytes that a pod of these addresses sends. */
@@ -80,8 +105,7 @@ export function frameOf(
   more: Partial<FrameOptions> = {},
 ): Buffer {
   const { family } = parseAddr(packet.to);
-  // Without an address of the family: the unspecified one, which a pod may use while it has none.
-  const src = ips.find((ip) => parseAddr(ip).family === family) ?? (family === 4 ? '0.0.0.0' : '::');
+  const src = ips.find((ip) => parseAddr(ip).family === family) ?? STAND_INS[family];
   const fragment = packet.fragment ? { offset: 1480, more: false, id: sport } : undefined;
   return frame(packet, { src, sport, ...(fragment ? { fragment } : {}), ...more });
 }
@@ -105,23 +129,26 @@ export class Kernel implements Engine {
   readonly programs: Programs;
   readonly store: KernelMapStore;
   readonly #ring: RingReader;
-  readonly #compiler = new Compiler();
+  readonly #compiler: Compiler;
   readonly #ctx = Buffer.alloc(SKB_SIZE);
   #image!: Image;
+  #ir!: Ir;
   #snapshot!: Snapshot;
   #from = '';
   #sport = 1024;
   #id = 1;
 
-  constructor(programs: Programs = loadForTest()) {
+  constructor(programs: Programs = loadForTest(), ids: Ids = PLAIN_IDS) {
     this.programs = programs;
-    this.store = new KernelMapStore(programs.maps);
+    this.#compiler = new Compiler(ids);
+    this.store = new KernelMapStore(programs.maps, { ids });
     this.#ring = new RingReader(this.#map('events'), this.#map('counters'));
     this.#ctx.writeUInt32LE(IFINDEX, SKB_IFINDEX);
   }
 
   use({ ir, snapshot }: World): void {
     this.#image = this.#compiler.compile(ir, snapshot, localPods(snapshot));
+    this.#ir = ir;
     this.#snapshot = snapshot;
     this.#from = '';
   }
@@ -134,13 +161,33 @@ export class Kernel implements Engine {
   /** Writes the Image, with this pod at the interface that packets come from. */
   become(key: string): void {
     if (key === this.#from) return;
-    this.store.apply(this.#image, [this.binding(key)]);
+    this.apply([this.binding(key)]);
     if (!this.store.settled) this.store.tidy();
     this.#from = key;
   }
 
+  /** As the reconciler does: a set that cannot be in force is left out of the Image. */
+  apply(bindings: readonly EndpointBinding[]): void {
+    for (;;) {
+      try {
+        this.store.apply(this.#image, bindings);
+        return;
+      } catch (e) {
+        if (!(e instanceof SetFault) || !this.#compiler.refuse(e)) throw e;
+        this.#image = this.#compiler.compile(this.#ir, this.#snapshot, localPods(this.#snapshot));
+      }
+    }
+  }
+
+  /** Sets that were left out are tried again. */
+  retry(): void {
+    this.#compiler.retry();
+    this.#image = this.#compiler.compile(this.#ir, this.#snapshot, localPods(this.#snapshot));
+    this.#from = '';
+  }
+
   binding(key: string): EndpointBinding {
-    const ips = senderOf(this.#snapshot, key)?.ips ?? [];
+    const ips = boundIps(senderOf(this.#snapshot, key)?.ips ?? []);
     const kind = key === NODE_SENDER ? 'uplink' : 'pod';
     // Another id for each pod: flows of one are no flows of the next.
     return { key, uid: key, ifindex: IFINDEX, ifname: 'lo', id: ++this.#id, mac: '', ips, kind, l3: false };
@@ -162,31 +209,36 @@ export class Kernel implements Engine {
     return toldOf(packet, verdict, events);
   }
 
-  /** Any bytes through from_pod (or another program), and what was told of them. */
+  /** Any bytes through from_pod (or another program), and what was told of them. `came`: over which interface, if any. */
   run(
     bytes: Buffer,
     program: 'fromPod' | 'toPod' | 'uplink' = 'fromPod',
+    came = 0,
   ): { verdict: 'allow' | 'deny'; retval: number; events: FlowEvent[] } {
+    this.#ctx.writeUInt32LE(came, SKB_INGRESS);
     const { retval } = this.programs.programs[program].testRun(bytes, { ctx: this.#ctx });
     const events: FlowEvent[] = [];
     this.#ring.drain((e) => events.push(e));
     return { verdict: retval === -1 ? 'allow' : 'deny', retval, events };
   }
 
+  /** Throws where the flow table is not as it must be. */
   close(): void {
+    const wrong = checkTable(this.programs.table);
     this.store.close();
     this.programs.close();
+    if (wrong.length > 0) throw new Error(`the flow table: ${wrong.slice(0, 5).join('; ')}`);
   }
 
   #map(name: string) {
-    const map = this.programs.maps[name];
+    const map = this.programs.maps[name] ?? this.programs.beside[name as 'fragments'];
     if (!map) throw new Error(`no map ${name}`);
     return map;
   }
 
   /** Each packet is to be the first of its flow, and each drop to be told. */
   forget(): void {
-    for (const name of ['flows', 'accepted', 'drop_notes', 'fragments', 'pending']) {
+    for (const name of ['flows', 'drop_notes', 'fragments', 'pending']) {
       const map = this.#map(name);
       for (const { keys, count } of map.batches(64)) map.deleteBatch(Buffer.from(keys), count);
     }

@@ -5,11 +5,12 @@
  */
 import t from 'tap';
 import { Compiler } from '../../src/compile/index.js';
-import { Shown } from '../../agent/leftovers.js';
+import { OutdatedEntries } from '../../agent/maps/books/leftovers.js';
 import { classAt } from '../../src/image/edited.js';
-import { planDestinations } from '../../src/image/plan.js';
+import { planDestinations } from '../../src/image/plan/plan.js';
 import { simulate } from '../../src/image/simulate.js';
-import type { Image, Packet } from '../../src/image/types.js';
+import type { Image } from '../../src/image/types.js';
+import type { Packet } from '../../src/ir/packet.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
 import type { Action, Ir, Rule } from '../../src/ir/types.js';
 import type { Peer } from '../../src/ir/peers.js';
@@ -129,7 +130,7 @@ const snapshot: Snapshot = {
 function halfway(
   old: Image,
   next: Image,
-  transitional: Iterable<readonly [number, readonly number[]]>,
+  transitional: Iterable<readonly [number, readonly string[]]>,
   d4: Map<number, number>,
   d6: Map<string, number>,
   set: number,
@@ -225,7 +226,7 @@ t.test('updates come before the ones ahead of them have settled', async (t) => {
     const d4 = new Map(Array.from(first.destinations4.keys, (k, i) => [k, first.destinations4.classes[i] as number]));
     const d6 = new Map(first.destinations6.keys.map((k, i) => [k, first.destinations6.classes[i] as number]));
     const classes = new Map(images.flatMap((i) => [...i.classes]));
-    const [shown4, shown6] = [new Shown<number, number>(), new Shown<string, number>()];
+    const [shown4, shown6] = [new OutdatedEntries<number, number>(), new OutdatedEntries<string, number>()];
     const answers = images.map((image) => packets.map((p) => answer(image, p)));
     /** Packets may be judged by the set of any of these. */
     let oldest = 0;
@@ -246,13 +247,13 @@ t.test('updates come before the ones ahead of them have settled', async (t) => {
     const settle = (moment: number) => {
       oldest = moment;
       const image = images[now] as Image;
-      for (const [key] of shown4.until(moment)) {
+      for (const [key] of shown4.takeUntil(moment)) {
         const wanted = classAt(image.destinations4, key);
         if (wanted !== undefined) d4.set(key, wanted);
         else d4.delete(key);
         check('settle');
       }
-      for (const [key] of shown6.until(moment)) {
+      for (const [key] of shown6.takeUntil(moment)) {
         const wanted = classAt(image.destinations6, key);
         if (wanted !== undefined) d6.set(key, wanted);
         else d6.delete(key);

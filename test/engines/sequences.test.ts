@@ -3,10 +3,11 @@
  * end is the same whatever came before, in whatever order and batches.
  */
 import t from 'tap';
-import { KernelMapStore } from '../../agent/map-store.js';
-import type { BpfMap } from '../../agent/libbpf/map.js';
+import { KernelMapStore } from '../../agent/maps/store.js';
+import type { BpfMap } from '../../agent/kernel/libbpf/map.js';
 import { Compiler } from '../../src/compile/index.js';
 import type { EndpointBinding } from '../../src/image/store.js';
+import { USUAL_TUNNELS } from '../../src/net/tunnels.js';
 import { Random, seeded } from '../fuzz/random.js';
 import { randomWorld } from '../fuzz/worlds.js';
 import { loadForTest, localPods, type World } from './engine.js';
@@ -22,17 +23,12 @@ const POLICY_MAPS = [
   'port_rules_large',
   'rules',
   'services',
+  'addresses',
+  'tunnels',
 ];
 
 /** Small maps are quick to make and to read; large enough for the random worlds. */
-const SIZES = Object.fromEntries([
-  ...POLICY_MAPS.map((m) => [m, 65536]),
-  ['flows', 1024],
-  ['accepted', 1024],
-  ['pending', 1024],
-  ['fragments', 1024],
-  ['events', 65536],
-]);
+const SIZES = Object.fromEntries([...POLICY_MAPS.map((m) => [m, 65536]), ['flows', 1024], ['events', 65536]]);
 
 function bindings({ snapshot }: World): EndpointBinding[] {
   return localPods(snapshot).map((key, i) => ({
@@ -47,6 +43,14 @@ function bindings({ snapshot }: World): EndpointBinding[] {
     kind: 'pod' as const,
     l3: false,
   }));
+}
+
+/** Now and then nodes unwrap something else. */
+function tunnelled(world: World): World {
+  if (random.chance(50)) return world;
+  const some = USUAL_TUNNELS.filter(() => random.chance(60));
+  const tunnels = some.map((tunnel) => (random.chance(30) ? { ...tunnel, allowed: true as const } : tunnel));
+  return { ...world, snapshot: { ...world.snapshot, tunnels } };
 }
 
 /** Every entry of the policy maps, as text in order. */
@@ -67,7 +71,7 @@ function dump(maps: Readonly<Record<string, BpfMap>>): string[] {
 t.test(`${SEQUENCES} sequences of updates, FUZZ_SEED=${random.seed}`, async (t) => {
   for (let n = 0; n < SEQUENCES; n++) {
     const worlds = Array.from({ length: 3 + random.below(5) }, () =>
-      randomWorld(new Random(random.below(2 ** 31) + 1)),
+      tunnelled(randomWorld(new Random(random.below(2 ** 31) + 1))),
     );
     const last = worlds.at(-1) as World;
     const ends: string[][] = [];

@@ -1,6 +1,6 @@
 /** Interfaces whose numbers share a slot of the endpoints' array. */
 import t from 'tap';
-import type { BpfMap } from '../../agent/libbpf/map.js';
+import type { BpfMap } from '../../agent/kernel/libbpf/map.js';
 import { ENUMS } from '../../src/image/layout.gen.js';
 import type { EndpointBinding } from '../../src/image/store.js';
 import { POD_IP, world } from '../bench/worlds.js';
@@ -47,4 +47,18 @@ t.test('an interface whose slot another one has is judged by its own set', async
   t.equal(elsewhere(), 1, 'it stays where it is, though its own slot is free by now');
   apply();
   t.equal(elsewhere(), 0);
+});
+
+t.test('a pod that gives itself addresses without end fills nothing that others need', async (t) => {
+  const kernel = new Kernel();
+  t.teardown(() => kernel.close());
+  const { ir, snapshot } = world(4, 8);
+  kernel.use({ ir, snapshot });
+  const ips = Array.from({ length: 20_000 }, (_, n) => `10.${n >> 16}.${(n >> 8) & 255}.${n & 255}`);
+  kernel.apply([{ ...kernel.binding('default/web'), ips }]);
+  t.same(kernel.store.verify(false), []);
+  const from = (src: string) =>
+    kernel.run(frame({ to: '192.0.2.77', protocol: 6, port: 443 }, { src, sport: 1024, tcpFlags: 2 })).events;
+  t.match(from('10.0.0.255'), [{ reason: 'rule' }]);
+  t.match(from('10.0.1.0'), [{ reason: 'spoofed-address' }], 'what is beyond is not its own');
 });

@@ -1,7 +1,7 @@
 /** Sequences of packets through the loaded programs: what the flow table makes of them, hook by hook. */
 import t from 'tap';
 import { ENUMS, STRUCTS } from '../../src/image/layout.gen.js';
-import type { BpfMap } from '../../agent/libbpf/map.js';
+import type { BpfMap } from '../../agent/kernel/libbpf/map.js';
 import type { Rule } from '../../src/ir/types.js';
 import { snapshot } from '../bench/worlds.js';
 import { Kernel, type World } from './engine.js';
@@ -9,6 +9,7 @@ import { frame } from './packets.js';
 
 const POD = '10.244.0.1';
 const PEER = '192.0.2.1';
+const NODE = '192.168.0.1';
 const [FIN, SYN, RST, ACK] = [1, 2, 4, 16];
 
 /** Egress is denied, but for these. */
@@ -30,7 +31,7 @@ function world(allow: readonly Partial<Rule>[]): World {
     rules,
   };
   return {
-    snapshot: snapshot(),
+    snapshot: { ...snapshot(), ownNode: { name: 'n', ips: [NODE] } },
     ir: { tiers: [{ name: 't', order: 0, defaultAction: 'deny', policies: [policy] }] },
   };
 }
@@ -48,7 +49,19 @@ function policy(...allow: Partial<Rule>[]): void {
 }
 
 const flows = kernel.programs.maps.flows as BpfMap;
-const accepted = kernel.programs.maps.accepted as BpfMap;
+const { EA_FLOW_CONFIRMED } = ENUMS.ea_flow_flags;
+/** Connections that were opened to the pod and answered: the last to make room for others. */
+const accepted = () =>
+  [...flows.batches(64)].reduce((n, { values, count }) => {
+    const flags = Array.from(
+      { length: count },
+      (_, i) => values[i * STRUCTS.ea_flow.size + STRUCTS.ea_flow.fields.flags.offset],
+    );
+    const closed = (i: number) =>
+      (values[i * STRUCTS.ea_flow.size + STRUCTS.ea_flow.fields.tcp_state.offset] as number) &
+      ENUMS.ea_tcp_state.EA_TCP_CLOSED;
+    return n + flags.filter((f, i) => ((f as number) & EA_FLOW_CONFIRMED) !== 0 && closed(i) === 0).length;
+  }, 0);
 const count = (map: BpfMap) => [...map.batches(64)].reduce((n, b) => n + b.count, 0);
 function forget(map: BpfMap): void {
   for (const { keys, count } of map.batches(64)) map.deleteBatch(Buffer.from(keys), count);
@@ -70,7 +83,6 @@ const back = ({ protocol = 6, local = 40000, remote = 443, flags = SYN }: Segmen
 t.beforeEach(() => {
   policy();
   forget(flows);
-  forget(accepted);
 });
 
 t.test('a datagram on its way does not reopen what was denied meanwhile', async (t) => {
@@ -98,22 +110,20 @@ t.test('a connection opened to the pod, from SYN to FIN', async (t) => {
   const c = { local: 80, remote: 50000 };
   back({ ...c, flags: SYN });
   t.equal(out({ ...c, flags: SYN | ACK }).verdict, 'allow', 'SYN and ACK');
-  t.equal(count(accepted), 0, 'a SYN that was answered is no connection yet');
+  t.equal(accepted(), 0, 'a SYN that was answered is no connection yet');
   const opened = back({ ...c, flags: ACK });
   t.match(
     opened.events,
     [{ type: 'verdict', verdict: 'allow', reason: 'reply', inbound: true }],
     'told when it is open',
   );
-  t.equal(count(accepted), 1);
-  forget(flows);
-  t.equal(out({ ...c, flags: ACK }).verdict, 'allow', 'it outlives its entry in the flow table');
+  t.equal(accepted(), 1);
   t.equal(out({ ...c, flags: SYN }).verdict, 'deny', 'but its ports open nothing in the other direction');
   t.equal(out({ ...c, flags: ACK }).verdict, 'allow', 'which does it no harm');
   out({ ...c, flags: FIN | ACK });
   const end = back({ ...c, flags: FIN | ACK });
   t.match(end.events, [{ type: 'end', inbound: true }]);
-  t.equal(count(accepted), 0, 'forgotten when it ends');
+  t.equal(accepted(), 0, 'worth nothing when it has ended');
   t.equal(out({ ...c, flags: ACK }).verdict, 'allow', 'the last ACK passes');
 });
 
@@ -146,9 +156,9 @@ t.test('a reset that nobody meant: who goes on talking is heard', async (t) => {
   out({ ...c, flags: SYN | ACK });
   back({ ...c, flags: ACK });
   t.match(back({ ...c, flags: RST }).events, [{ type: 'end' }]);
-  t.equal(count(accepted), 0);
+  t.equal(accepted(), 0);
   t.equal(out({ ...c, flags: ACK }).verdict, 'allow');
-  t.equal(count(accepted), 1, 'and its replies are safe again');
+  t.equal(accepted(), 1, 'and its replies are safe again');
 });
 
 t.test('a connection that its opener resets leaves the table, told of once; what the peer resets stays', async (t) => {
@@ -213,11 +223,10 @@ t.test('fragments follow their first until policies change, and its flow from th
   t.equal(fragment(16, 2).verdict, 'allow', 'a change that is not about it');
 });
 
-t.test('an answer in fragments, whose flow was forgotten', async (t) => {
+t.test('an answer in fragments', async (t) => {
   const udp = { protocol: 17, local: 53, remote: 5000 };
   back(udp);
   t.equal(out(udp).verdict, 'allow');
-  forget(flows);
   const fragment = (offset: number) =>
     kernel.run(
       frame(
@@ -269,6 +278,50 @@ t.test('echo requests of both sides with one identifier are two flows', async (t
   echo(8, true);
   t.equal(echo(0, false), 'allow', "the reply to the peer's");
   t.equal(echo(8, false), 'deny', "which does not open the pod's own");
+});
+
+/** Sets the field of struct ea_state that turns on the post-DNAT check at uplinks. */
+function looks(value: 0 | 1): void {
+  kernel.programs.maps.state?.mmap().writeUInt32LE(value, STRUCTS.ea_state.fields.post_dnat.offset);
+}
+
+t.test('what has no owner behind the translation never arrived: it is no right to answer', async (t) => {
+  t.teardown(() => looks(0));
+  const asks = (protocol: number, came: number) =>
+    kernel.run(frame({ to: POD, protocol, port: 53 }, { src: NODE, sport: 5000, tcpFlags: SYN }), 'toPod', came);
+  const answers = (protocol: number) =>
+    kernel.run(frame({ to: NODE, protocol, port: 5000 }, { src: POD, sport: 53, tcpFlags: SYN | ACK })).verdict;
+  looks(1);
+  for (const protocol of [6, 17, 132]) {
+    t.match(asks(protocol, 77), { verdict: 'deny' }, `protocol ${protocol}: masqueraded, and nobody knows for whom`);
+    t.equal(answers(protocol), 'deny', 'what was dropped is not answered');
+    t.equal(asks(protocol, 0).verdict, 'allow', 'the node itself');
+    t.equal(answers(protocol), 'allow', 'is answered');
+    asks(protocol, 77);
+    t.equal(answers(protocol), 'deny', 'nor by what another one may have opened');
+    asks(protocol, 0);
+    t.equal(answers(protocol), 'allow', 'who goes on asking is heard');
+  }
+});
+
+t.test('a pod of this node without an endpoint reaches nobody, whether or not there are Services', async (t) => {
+  const other = '10.244.0.9';
+  const [id, ifindex] = [900, 99];
+  const near = { ...kernel.binding('default/near'), ips: [other], id, ifindex, uid: 'near', ifname: 'near' };
+  kernel.store.apply(kernel.image, [...(binding ? [binding] : []), near]);
+  kernel.store.tidy();
+  const asks = (more: object = {}) =>
+    kernel.run(frame({ to: POD, protocol: 17, port: 53 }, { src: other, sport: 5000, ...more }), 'toPod', ifindex);
+  const answers = () => kernel.run(frame({ to: other, protocol: 17, port: 5000 }, { src: POD, sport: 53 })).verdict;
+  t.equal(asks().verdict, 'allow');
+  t.equal(answers(), 'allow');
+  const memory = (kernel.programs.maps.endpoints as BpfMap).mmap();
+  const { size } = STRUCTS.ea_endpoint;
+  memory.fill(0, ifindex * size, (ifindex + 1) * size);
+  kernel.forget();
+  t.match(asks(), { verdict: 'deny', events: [{ reason: 'no-owner' }] });
+  t.equal(answers(), 'deny');
+  t.equal(asks({ fragment: { offset: 1480, more: false, id: 9 } }).verdict, 'deny', 'nor by a later fragment');
 });
 
 t.test('a slot of another interface judges nothing', async (t) => {

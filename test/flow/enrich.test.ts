@@ -1,7 +1,7 @@
 import t from 'tap';
-import { Enricher, type Known } from '../../src/flow/enrich.js';
-import { FlowHub } from '../../src/flow/hub.js';
-import type { Flow, FlowEvent } from '../../src/flow/types.js';
+import { Enricher, type Known } from '../../src/flow/names/enrich.js';
+import { FlowHub } from '../../src/flow/hub/hub.js';
+import type { Flow, FlowEvent } from '../../src/flow/event/types.js';
 import type { Pod, Snapshot } from '../../src/identity/snapshot.js';
 import type { RuleRef } from '../../src/ir/types.js';
 import { event, LEAD, pod, rule, SECOND, service, snapshot } from './flows.js';
@@ -126,7 +126,7 @@ t.test('who sent the packet, and who opened the flow', async (t) => {
     ['the end of an inbound one', { type: 'end', inbound: true, isReply: true }, 'in'],
     ['a drop of no flow', { type: 'drop', createdNs: 0 }, 'out'],
     ['a drop of no flow at the door', { type: 'drop', createdNs: 0, hook: 'to-pod' }, 'in'],
-    ['a second look speaks of the client’s flow', { hook: 'to-pod', secondLook: true }, 'out'],
+    ['a post-DNAT event names the client’s flow', { hook: 'to-pod', postDnat: true }, 'out'],
   ];
   for (const [name, e, expected] of rows) {
     const f = b.flow(e);

@@ -1,6 +1,6 @@
 /** A request of a megabyte of filters must not hold up the agent while they are compiled. */
 import t from 'tap';
-import { compileFilter } from '../../src/flow/filter.js';
+import { compileFilter } from '../../src/flow/filter/filter.js';
 
 t.test('too many values are refused, before they are compiled', async (t) => {
   const many = (n: number) => Array.from({ length: n }, () => '*');

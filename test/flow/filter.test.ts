@@ -1,9 +1,9 @@
 import t from 'tap';
 import { AgentError } from '../../src/errors.js';
-import { compileFilter } from '../../src/flow/filter.js';
-import { partyTerms } from '../../src/flow/terms.js';
-import type { Flow, Party } from '../../src/flow/types.js';
-import type { FlowFilter } from '../../src/rpc/messages.js';
+import { compileFilter } from '../../src/flow/filter/filter.js';
+import { partyTerms } from '../../src/flow/names/terms.js';
+import type { Flow, Party } from '../../src/flow/event/types.js';
+import type { FlowFilter } from '../../src/proto/messages.js';
 import { flow, rule, WEB, WORLD } from './flows.js';
 
 const DB: Party = {

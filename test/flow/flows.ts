@@ -1,5 +1,5 @@
 /** Events, flows and a small cluster for the tests of src/flow. */
-import type { Flow, FlowEvent, Party } from '../../src/flow/types.js';
+import type { Flow, FlowEvent, Party } from '../../src/flow/event/types.js';
 import type { Node, Pod, Service, Snapshot } from '../../src/identity/snapshot.js';
 import type { RuleRef } from '../../src/ir/types.js';
 
@@ -28,7 +28,7 @@ export function event(over: Partial<FlowEvent> = {}): FlowEvent {
     remotePort: 443,
     protocol: 6,
     inbound: false,
-    secondLook: false,
+    postDnat: false,
     isReply: false,
     service: '',
     servicePort: 0,

@@ -1,8 +1,8 @@
 import t from 'tap';
 import { applyFieldMask, timestamp, toHubble, toRecord } from '../../src/flow/hubble.js';
-import type { Flow, FlowEvent, Party } from '../../src/flow/types.js';
+import type { Flow, FlowEvent, Party } from '../../src/flow/event/types.js';
 import { DEFAULT_RULE } from '../../src/ir/types.js';
-import type { HubbleFlow } from '../../src/rpc/messages.js';
+import type { HubbleFlow } from '../../src/proto/messages.js';
 import { flow, LEAD, rule, WEB, WORLD } from './flows.js';
 
 t.test('a flow in Hubble’s terms', async (t) => {
@@ -93,6 +93,20 @@ t.test('verdict, event type and drop reason', async (t) => {
       {},
       { event_type: { type: 1, sub_type: 134 }, drop_reason_desc: 'INVALID_PACKET_DROPPED' },
     ],
+    ...(
+      [
+        ['no-owner', 172, 'UNKNOWN_SENDER'],
+        ['encapsulation', 170, 'ENCAPSULATION_TRAFFIC_IS_PROHIBITED'],
+        ['spoofed-neighbour', 132, 'INVALID_SOURCE_IP'],
+        ['next-hop', 131, 'INVALID_DESTINATION_MAC'],
+        ['checksum-offload', 134, 'INVALID_PACKET_DROPPED'],
+      ] as const
+    ).map(([reason, sub_type, drop_reason_desc]): (typeof rows)[number] => [
+      reason,
+      { type: 'drop', verdict: 'deny', reason },
+      {},
+      { event_type: { type: 1, sub_type }, drop_reason_desc },
+    ]),
     ['the end', { type: 'end' }, {}, { verdict: 'FORWARDED', event_type: { type: 4, sub_type: 5 } }],
     ['the end, seen at the door', { type: 'end', hook: 'to-pod' }, {}, { event_type: { type: 4, sub_type: 0 } }],
     ['of the node itself', { type: 'end', hook: 'uplink' }, {}, { event_type: { type: 4, sub_type: 11 } }],

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { Recent } from '../../src/flow/recent.js';
+import { Recent } from '../../src/flow/event/recent.js';
 
 const none = Buffer.alloc(0);
 

@@ -1,6 +1,6 @@
 /** A world and a packet as a case file: what a fuzzer found goes into test/cases as it stands. */
 import type { Node, Pod, Service, Snapshot } from '../../src/identity/snapshot.js';
-import type { Packet } from '../../src/image/types.js';
+import type { Packet } from '../../src/ir/packet.js';
 import { evaluate } from '../../src/ir/evaluate.js';
 import { protocolName } from '../../src/net/protocol.js';
 import { printer } from '../engines/cases.js';
@@ -84,9 +84,12 @@ function service(s: Service): object[] {
     port,
     nodePort,
   }));
-  const spec = s.vips.length > 0 ? { clusterIPs: s.vips, ports } : { clusterIP: 'None', ports };
+  const cluster = s.vips.filter((ip) => !s.external?.includes(ip));
+  const addresses = cluster.length > 0 ? { clusterIPs: cluster } : { clusterIP: 'None' };
+  const made = s.created === undefined ? {} : { creationTimestamp: s.created };
+  const spec = { ...addresses, ...(s.external ? { externalIPs: s.external } : {}), ports };
   return [
-    object('v1', 'Service', { namespace: s.namespace, name: s.name, labels: s.labels }, { spec }),
+    object('v1', 'Service', { namespace: s.namespace, name: s.name, labels: s.labels, ...made }, { spec }),
     ...slices.values(),
   ];
 }

@@ -1,304 +1,215 @@
 /**
- * Sequences of packets of one pod, both ways, while policies change: connections from SYN to FIN, resets, datagrams that cross,
- * fragments, ICMP errors, flows that the table forgets. Each verdict and each event is that of the model, and whatever it says,
- * nothing leaves that no rule allows and no peer asked for.
+ * Sequences of packets of three pods, their node and whoever is outside, through all hooks that each one meets, while policies and
+ * Services change and tables lose what they held. Of each packet the model says whether it must arrive, must not, or may do as it likes.
  */
-import type { FlowEvent } from '../../src/flow/types.js';
-import { toIr } from '../../src/dialects/index.js';
-import { parseAddr } from '../../src/net/addr.js';
-import { Evaluate, type World } from '../engines/engine.js';
-import { frame } from '../engines/packets.js';
-import { pod, policy, snapshotOf } from '../policy/world.js';
-import {
-  ACK,
-  type Answer,
-  FIN,
-  FlowModel,
-  flowName,
-  fragmentName,
-  opens,
-  RST,
-  type Segment,
-  SYN,
-} from './flow-model.js';
-import { ManyPackets, PASS } from './kernel.js';
+import { Bed } from './flow-bed.js';
+import type { Fate } from './fate.js';
+import { FlowModel } from './flow-model.js';
+import { Path, type Walked } from './flow-path.js';
+import { type Before, randomStep, randomWorld } from './flow-steps.js';
+import type { Segment, Step, Tuple, WorldSpec } from './flow-types.js';
+import { Moment } from './flow-world.js';
 import { Random } from './random.js';
 
-const POD = 'default/web';
-const [POD4, POD6] = ['10.244.0.1', 'fd00::1'];
-const PEERS = ['10.1.0.1', '10.1.0.2', '10.2.0.1', '2001:db8::1', '2001:db8:8000::1'];
-const BLOCKS = ['10.1.0.0/24', '10.1.0.2/32', '10.0.0.0/8', '2001:db8::/33', '2001:db8::/32', '0.0.0.0/0', '::/0'];
-const PORTS = [53, 80, 443];
-const LOCAL = [80, 40000];
-const PROTOCOLS = [6, 6, 6, 6, 6, 17, 17, 17, 132, 47, 1, 1];
-const FLAGS = [SYN, SYN, SYN | ACK, SYN | ACK, ACK, ACK, ACK, FIN | ACK, FIN | ACK, RST, RST | ACK, SYN | FIN, 0];
-const UNREACHABLE = { 4: 3 * 256 + 3, 6: 1 * 256 + 4 } as const;
-const OFFSETS = [8, 16, 24, 1480];
 /** Steps with one kernel and one model, from nothing: what is found need not be looked for in more than these. */
-const SEQUENCE = 2000;
+const SEQUENCE = 1000;
 
-export type Step =
-  | { readonly do: 'policy'; readonly rules: readonly object[] }
-  | { readonly do: 'send'; readonly segment: Segment }
-  | { readonly do: 'error'; readonly error: Segment; readonly about: Segment }
-  | { readonly do: 'forget'; readonly map: 'flows' | 'fragments' };
-
-export interface Wrong {
+export interface WrongFlow {
   readonly steps: readonly Step[];
-  readonly kernel: Answer;
-  readonly expected: Answer | string;
+  readonly walked: Walked;
+  readonly final: Tuple;
+  readonly expected: Fate;
 }
 
 export interface FlowRun {
   steps: number;
+  /** By who sent, and what the model said. */
   seen: Record<string, number>;
-  wrong?: Wrong;
+  wrong?: WrongFlow;
 }
 
-const ownOf = (peer: string) => (parseAddr(peer).family === 4 ? POD4 : POD6);
-
-function worldOf(rules: readonly object[]): World {
-  const spec = { podSelector: {}, policyTypes: ['Egress'], egress: rules };
-  const snapshot = snapshotOf(pod(POD, [POD4, POD6], { app: 'web' }) + policy(POD, spec));
-  return { snapshot, ir: toIr(snapshot).ir };
+export interface FlowLimits {
+  readonly count: number;
+  /** Of performance.now(). */
+  readonly until?: number;
+  /** What is made of the hooks' answer, for tests: as if the programs had a fault. */
+  readonly flaw?: Flaw;
+  /** Whether to go on, with another sequence, after a disagreement. */
+  readonly goOn?: (wrong: WrongFlow) => boolean;
 }
 
-function bytesOf(s: Segment): Buffer {
-  const v6 = parseAddr(s.peer).family === 6;
-  const own = s.spoofed ? (v6 ? '2001:db8:9::9' : '10.9.9.9') : ownOf(s.peer);
-  const [src, to] = s.way === 'out' ? [own, s.peer] : [s.peer, own];
-  const icmp = s.protocol === 1 || s.protocol === 58;
-  const [sport, port] = s.way === 'out' || icmp ? [s.local, s.remote] : [s.remote, s.local];
-  const fragment = s.fragment ? { fragment: { ...s.fragment, more: s.fragment.offset === 0 } } : {};
-  const bytes = frame({ to, protocol: s.protocol, port }, { src, sport, tcpFlags: s.flags ?? 0, ...fragment });
-  // Instead of INIT, a chunk of data.
-  if (s.protocol === 132 && !s.init) bytes[14 + (v6 ? (s.fragment ? 48 : 40) : 20) + 12] = 0;
-  return bytes;
-}
+export type Flaw = (s: Segment, walked: Walked) => Walked;
 
-function errorBytes(error: Segment, about: Segment): Buffer {
-  const bytes = bytesOf(error);
-  const v6 = parseAddr(error.peer).family === 6;
-  bytesOf(about).copy(bytes, 14 + (v6 ? 40 : 20) + 8, 14, 14 + (v6 ? 48 : 28));
-  return bytes;
-}
-
-/** What is made of the kernel's answer, for tests: as if the programs had a fault. */
-export type Flaw = (s: Segment, answer: Answer) => Answer;
-
-/** One kernel with its model; steps are taken by both. */
+/** The hooks and the model; steps are taken by both. */
 class Pair {
-  readonly #reference = new Evaluate();
-  #model = this.#fresh();
-  /** Flows that a peer opened, at some time. */
-  readonly #asked = new Set<string>();
-  readonly #firsts = new Map<string, Segment>();
+  readonly #bed = new Bed();
+  #moment!: Moment;
+  #model!: FlowModel;
+  readonly #path: Path;
+  readonly #moments = new Map<string, Moment>();
+  #now = '';
+  before: Before | undefined;
 
-  constructor(
-    private readonly kernel: ManyPackets,
-    private readonly flaw: Flaw = (_, answer) => answer,
-  ) {}
-
-  #fresh(): FlowModel {
-    return new FlowModel(
-      (s, later) => this.#judge(s, later),
-      () => this.kernel.epoch,
-    );
+  constructor(private readonly flaw: Flaw = (_, walked) => walked) {
+    this.#path = new Path(this.#bed, () => this.#moment);
   }
 
-  #judge({ peer, protocol, remote }: Segment, later: boolean) {
-    const fragment = later ? { fragment: true } : {};
-    return this.#reference.judge({ from: POD, to: peer, protocol, port: later ? 0 : remote, ...fragment });
+  inside<T>(fn: () => T): T {
+    return this.#bed.inside(fn);
   }
 
   /** From nothing. */
-  begin(): void {
-    this.kernel.forget();
-    this.#model = this.#fresh();
-    this.#asked.clear();
-    this.#firsts.clear();
+  begin(world: WorldSpec): void {
+    this.#use(world);
+    this.#bed.begin();
+    this.#path.begin();
+    this.#model = new FlowModel(() => this.#moment);
+    this.before = undefined;
   }
 
-  /** @returns what is wrong */
-  take(step: Step): Omit<Wrong, 'steps'> | undefined {
-    if (step.do === 'policy') {
-      const world = worldOf(step.rules);
-      this.#reference.use(world);
-      this.kernel.use(world);
-      return undefined;
+  /** @returns what is wrong, and what was expected of it where a packet was sent */
+  take(step: Step): { fate?: Fate; wrong?: Omit<WrongFlow, 'steps'> } {
+    if (step.do === 'world') {
+      this.#use(step.world);
+      this.#model.changed();
     }
     if (step.do === 'forget') {
-      this.kernel.forget([step.map]);
-      this.#model.forget(step.map);
-      return undefined;
+      if (step.what === 'conntrack') this.#path.forget();
+      else this.#bed.forget(step.what);
+      this.#model.forget(step.what);
     }
-    const [segment, about] = step.do === 'error' ? [step.error, step.about] : [step.segment, undefined];
-    const { way, fragment } = segment;
-    const bytes = about ? errorBytes(segment, about) : bytesOf(segment);
-    const kernel = this.flaw(segment, this.#send(bytes, way));
-    if (way === 'in' && opens(segment)) this.#asked.add(flowName(segment));
-    if (way === 'out' && fragment?.offset === 0) this.#firsts.set(fragmentName(segment), segment);
-    const expected = this.#expected(segment, about);
-    if (JSON.stringify(kernel) !== JSON.stringify(expected)) return { kernel, expected };
-    if (way === 'in' || kernel.verdict === 'deny' || this.#mayLeave(segment, about)) return undefined;
-    return { kernel, expected: 'no rule allows it, and no peer asked for it' };
+    if (step.do !== 'send') return {};
+    const { segment } = step;
+    const { final, flow } = this.#path.ahead(segment);
+    const expected = this.#model.fate(segment, final, flow);
+    const walked = this.flaw(segment, this.#path.walk(segment));
+    this.#model.learn(segment, final, walked);
+    this.before = { segment, final };
+    const right = expected.fate === 'either' || (expected.fate === 'drop') === (walked.stopped !== undefined);
+    return right ? { fate: expected } : { fate: expected, wrong: { walked, final, expected } };
   }
 
-  #expected(s: Segment, about: Segment | undefined): Answer {
-    if (about) return this.#model.error(s, about);
-    return s.way === 'out' ? this.#model.out(s) : this.#model.in(s);
+  close(): void {
+    this.#bed.close();
   }
 
-  /** The whole of it, as simply as it can be said. */
-  #mayLeave(s: Segment, about: Segment | undefined): boolean {
-    if (s.spoofed) return false;
-    const may = (x: Segment, later = false) =>
-      this.#judge(x, later).verdict === 'allow' || this.#asked.has(flowName(x));
-    const later = s.fragment !== undefined && s.fragment.offset > 0;
-    if (!later) return may(s) || (about !== undefined && about.peer === s.peer && may(about));
-    const first = this.#firsts.get(fragmentName(s));
-    return may(s, true) || (first !== undefined && may(first));
-  }
-
-  #send(bytes: Buffer, way: 'out' | 'in'): Answer {
-    const { retval, events } = this.kernel.send(POD, bytes, way === 'out' ? 'fromPod' : 'toPod');
-    return { verdict: retval === PASS ? 'allow' : 'deny', told: events.flatMap(told) };
+  #use(world: WorldSpec): void {
+    const name = JSON.stringify(world);
+    if (name === this.#now) return;
+    this.#now = name;
+    this.#moment = this.#moments.get(name) ?? new Moment(world);
+    if (this.#moments.size > 64) this.#moments.clear();
+    this.#moments.set(name, this.#moment);
+    this.#bed.use(this.#moment);
   }
 }
 
-/** Drops are told at most once a second, which is nothing to compare. */
-function told({ type, verdict, rule }: FlowEvent): string[] {
-  return type === 'drop' ? [] : type === 'end' ? ['end'] : [`${type} ${verdict} ${rule}`];
-}
-
-function randomRules(r: Random): object[] {
-  return Array.from({ length: r.below(4) }, () => {
-    const to = r.chance(85) ? { to: [{ ipBlock: { cidr: r.pick(BLOCKS) } }] } : {};
-    const port = {
-      protocol: r.pick(['TCP', 'TCP', 'UDP', 'UDP', 'SCTP']),
-      ...(r.chance(70) ? { port: r.pick(PORTS) } : {}),
-    };
-    return { ...to, ...(r.chance(60) ? { ports: [port] } : {}) };
-  });
-}
-
-function randomSegment(r: Random, before: Segment | undefined): Segment {
-  if (before && r.chance(65)) return onward(r, before);
-  const peer = r.pick(PEERS);
-  const protocol = r.pick(PROTOCOLS);
-  const way = r.chance(65) ? 'out' : 'in';
-  const base = { way, peer, ...(r.chance(2) && way === 'out' ? { spoofed: true } : {}) } as const;
-  if (protocol === 1) {
-    const v6 = parseAddr(peer).family === 6;
-    const type = r.chance(60) ? (v6 ? 128 : 8) : v6 ? 129 : 0;
-    return { ...base, protocol: v6 ? 58 : 1, local: r.pick(LOCAL), remote: type * 256 };
-  }
-  if (protocol === 47) return { ...base, protocol, local: 0, remote: 0 };
-  return { ...base, protocol, local: r.pick(LOCAL), remote: r.pick(PORTS), ...state(r, protocol), ...pieces(r) };
-}
-
-/** The same conversation, a packet further. */
-function onward(r: Random, { way, fragment: _, spoofed: __, ...before }: Segment): Segment {
-  const turned = r.chance(50);
-  const same = { ...before, way: turned ? (way === 'out' ? 'in' : 'out') : way } as const;
-  const echo = before.protocol === 1 || before.protocol === 58;
-  if (echo) {
-    const [request, reply] = before.protocol === 1 ? [8 * 256, 0] : [128 * 256, 129 * 256];
-    return { ...same, remote: (before.remote === request) === turned ? reply : request };
-  }
-  return { ...same, ...state(r, before.protocol), ...(before.protocol === 47 ? {} : pieces(r)) };
-}
-
-function state(r: Random, protocol: number): Partial<Segment> {
-  if (protocol === 6) return { flags: r.pick(FLAGS) };
-  return protocol === 132 ? { init: r.chance(50) } : {};
-}
-
-function pieces(r: Random): Partial<Segment> {
-  return r.chance(15) ? { fragment: { id: 1 + r.below(4), offset: r.chance(45) ? 0 : r.pick(OFFSETS) } } : {};
-}
-
-function randomStep(r: Random, before: Segment | undefined): Step {
-  const n = r.below(1000);
-  if (n < 6) return { do: 'policy', rules: randomRules(r) };
-  if (n < 12) return { do: 'forget', map: r.chance(70) ? 'flows' : 'fragments' };
-  if (n < 90 && before) {
-    const { fragment: _, spoofed: __, flags: ___, ...whole } = before;
-    const about = { ...whole, way: 'in', ...(whole.protocol === 6 ? { flags: ACK } : {}) } as const;
-    const { family } = parseAddr(about.peer);
-    const peer = r.chance(85) ? about.peer : r.pick(PEERS.filter((p) => parseAddr(p).family === family));
-    const error = { way: 'out', protocol: family === 4 ? 1 : 58, peer, local: 0, remote: UNREACHABLE[family] } as const;
-    return { do: 'error', error: { ...error, ...(r.chance(10) ? { spoofed: true } : {}) }, about };
-  }
-  return { do: 'send', segment: randomSegment(r, before) };
-}
-
-/** @param limits `until`: of performance.now() */
 export function fuzzFlows(
   seed: number,
-  limits: { count: number; until?: number; flaw?: Flaw },
+  limits: FlowLimits,
   progress: (steps: number) => void = () => undefined,
 ): FlowRun {
   const r = new Random(seed);
-  const kernel = new ManyPackets();
+  const pair = new Pair(limits.flaw);
   const run: FlowRun = { steps: 0, seen: {} };
+  const going = () => run.steps < limits.count && performance.now() < (limits.until ?? Number.POSITIVE_INFINITY);
   try {
-    const pair = new Pair(kernel, limits.flaw);
-    while (run.steps < limits.count && performance.now() < (limits.until ?? Number.POSITIVE_INFINITY)) {
-      const steps: Step[] = [{ do: 'policy', rules: randomRules(r) }];
-      pair.take(steps[0] as Step);
-      pair.begin();
-      let before: Segment | undefined;
-      while (steps.length < SEQUENCE) {
-        const step = randomStep(r, before);
-        if (step.do === 'send') before = step.segment;
-        steps.push(step);
-        const wrong = pair.take(step);
-        run.steps++;
-        const kind = step.do === 'send' ? `${step.segment.way} ${step.segment.protocol}` : step.do;
-        run.seen[kind] = (run.seen[kind] ?? 0) + 1;
-        if (!wrong) continue;
-        run.wrong = smaller({ steps, ...wrong }, pair);
-        return run;
-      }
-      progress(run.steps);
-    }
-    return run;
+    return pair.inside(() => {
+      while (going() && sequence(r, pair, run, limits)) progress(run.steps);
+      return run;
+    });
   } finally {
-    kernel.close();
+    pair.close();
   }
 }
 
-/** Takes the steps anew, from nothing. */
-export function replayFlows(steps: readonly Step[]): Wrong | undefined {
-  const kernel = new ManyPackets();
+/** False: something was found, and that is enough. */
+function sequence(r: Random, pair: Pair, run: FlowRun, limits: FlowLimits): boolean {
+  let world = randomWorld(r);
+  const steps: Step[] = [{ do: 'world', world }];
+  pair.begin(world);
+  while (steps.length < SEQUENCE) {
+    const step = randomStep(r, pair.before, world);
+    if (step.do === 'world') world = step.world;
+    steps.push(step);
+    const { fate, wrong } = pair.take(step);
+    run.steps++;
+    const kind = step.do === 'send' ? `${step.segment.from} ${fate?.fate}` : step.do;
+    run.seen[kind] = (run.seen[kind] ?? 0) + 1;
+    if (!wrong) continue;
+    const small = smaller({ steps, ...wrong }, pair);
+    if (limits.goOn?.(small)) return true;
+    run.wrong = small;
+    return false;
+  }
+  return true;
+}
+
+/** Takes the steps of each sequence anew, from nothing. */
+export function replayFlows(...sequences: readonly (readonly Step[])[]): (WrongFlow | undefined)[] {
+  const pair = new Pair();
   try {
-    return again(steps, new Pair(kernel));
+    return pair.inside(() => sequences.map((steps) => again(steps, pair)));
   } finally {
-    kernel.close();
+    pair.close();
   }
 }
 
-function again(steps: readonly Step[], pair: Pair): Wrong | undefined {
-  if (steps[0]?.do !== 'policy') return undefined;
-  pair.take(steps[0]);
-  pair.begin();
-  for (const [i, step] of steps.entries()) {
-    const wrong = i > 0 ? pair.take(step) : undefined;
-    if (wrong) return { steps: steps.slice(0, i + 1), ...wrong };
+function again(steps: readonly Step[], pair: Pair): WrongFlow | undefined {
+  const [first, ...rest] = steps;
+  if (first?.do !== 'world') return undefined;
+  pair.begin(first.world);
+  for (const [i, step] of rest.entries()) {
+    const { wrong } = pair.take(step);
+    if (wrong) return { steps: steps.slice(0, i + 2), ...wrong };
   }
   return undefined;
 }
 
-/** The last step, and as few before it as still lead there. */
-function smaller(found: Wrong, pair: Pair): Wrong {
-  let small = again(found.steps, pair) ?? found;
+/** The last step, and as few before it as still lead there, in a world that says as little as it can. */
+function smaller(found: WrongFlow, pair: Pair): WrongFlow {
+  const same = (steps: readonly Step[]) => {
+    const now = again(steps, pair);
+    return now?.expected.fate === found.expected.fate ? now : undefined;
+  };
+  let small = same(found.steps) ?? found;
   for (let size = small.steps.length >> 1; size >= 1; size >>= 1) {
     for (let at = 1; at + size < small.steps.length; ) {
-      const fewer = again(small.steps.toSpliced(at, size), pair);
+      const fewer = same(small.steps.toSpliced(at, size));
       if (fewer && fewer.steps.length < small.steps.length) small = fewer;
       else at += size;
     }
   }
+  for (let at = 0; at < small.steps.length; at++) {
+    const step = small.steps[at];
+    if (step?.do !== 'world') continue;
+    for (let world of lesser(step.world)) {
+      const now = same(small.steps.with(at, { do: 'world', world }));
+      if (!now || now.steps.length !== small.steps.length) continue;
+      small = now;
+      for (let again = true; again; ) {
+        again = false;
+        for (const less of lesser(world)) {
+          const then = same(small.steps.with(at, { do: 'world', world: less }));
+          if (!then || then.steps.length !== small.steps.length) continue;
+          [small, world, again] = [then, less, true];
+          break;
+        }
+      }
+      break;
+    }
+  }
   return small;
+}
+
+/** The world with one thing less. */
+function* lesser(world: WorldSpec): Generator<WorldSpec> {
+  const { api, node, ...rest } = world;
+  if (api) yield { ...rest, ...(node ? { node } : {}) };
+  if (node) yield { ...rest, ...(api ? { api } : {}) };
+  for (const name of ['services', 'outside'] as const)
+    if (world.masquerade[name]) yield { ...world, masquerade: { ...world.masquerade, [name]: false } };
+  for (const [i] of world.web.entries()) yield { ...world, web: world.web.toSpliced(i, 1) };
+  for (const [n, list] of world.backends.entries())
+    for (const [i] of list.entries()) yield { ...world, backends: world.backends.with(n, list.toSpliced(i, 1)) };
 }

@@ -2,18 +2,20 @@
  * The kernel's engine for many packets: one long-lived compiler and store as the agent has them, every pod bound, the one whose
  * packets are sent at the interface of BPF_PROG_TEST_RUN; no flow is forgotten that need not be.
  */
-import type { BpfMap } from '../../agent/libbpf/map.js';
-import { sys } from '../../agent/libbpf/sys.js';
-import type { Programs } from '../../agent/loader.js';
-import { KernelMapStore } from '../../agent/map-store.js';
-import { RingReader } from '../../agent/ring.js';
+import type { BpfMap } from '../../agent/kernel/libbpf/map.js';
+import { sys } from '../../agent/kernel/libbpf/sys.js';
+import type { Programs } from '../../agent/kernel/loader.js';
+import { KernelMapStore } from '../../agent/maps/store.js';
+import { RingReader } from '../../agent/events/ring.js';
 import { Compiler } from '../../src/compile/index.js';
-import type { FlowEvent } from '../../src/flow/types.js';
+import type { FlowEvent } from '../../src/flow/event/types.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
 import type { EndpointBinding } from '../../src/image/store.js';
-import type { Image, Packet, Verdict } from '../../src/image/types.js';
+import type { Image } from '../../src/image/types.js';
+import type { Packet, Verdict } from '../../src/ir/packet.js';
 import { NODE_SENDER, senderOf } from '../../src/ir/sender.js';
 import { hasPorts } from '../../src/net/protocol.js';
+import { checkTable } from '../engines/table-check.js';
 import {
   type Engine,
   frameOf,
@@ -24,13 +26,17 @@ import {
   SKB_SIZE,
   toldOf,
   type World,
+  boundIps,
 } from '../engines/engine.js';
 
 const PROG_TEST_RUN = 10;
 /** TC_ACT_UNSPEC and TC_ACT_SHOT. */
 export const PASS = -1;
 export const DROP = 2;
-const FLOW_MAPS = ['flows', 'accepted', 'drop_notes', 'fragments', 'pending'];
+const FLOW_MAPS = ['flows', 'drop_notes', 'fragments', 'pending'];
+
+/** What is to be said of a sender's interface beyond its number. */
+export type Place = (key: string) => Partial<EndpointBinding>;
 
 export type Hook = 'fromPod' | 'toPod' | 'uplink' | 'uplinkIn';
 
@@ -56,6 +62,8 @@ export class ManyPackets {
   #local: readonly string[] = [];
   #from: string | undefined;
   #sport = 1024;
+  /** Holds from the next world on. */
+  place: Place = () => ({});
 
   constructor(programs: Programs = loadForTest()) {
     this.#programs = programs;
@@ -142,9 +150,12 @@ export class ManyPackets {
     }
   }
 
+  /** Throws where the flow table is not as it must be. */
   close(): void {
+    const wrong = checkTable(this.#programs.table);
     this.#store.close();
     this.#programs.close();
+    if (wrong.length > 0) throw new Error(`the flow table: ${wrong.slice(0, 5).join('; ')}`);
   }
 
   #become(key: string): void {
@@ -166,7 +177,18 @@ export class ManyPackets {
     const kind = key === NODE_SENDER ? 'uplink' : 'pod';
     let id = this.#ids.get(uid);
     if (id === undefined) this.#ids.set(uid, (id = this.#ids.size + 1));
-    return { key, uid, ifindex, ifname: `if${ifindex}`, id, mac: '', ips, kind, l3: false };
+    return {
+      key,
+      uid,
+      ifindex,
+      ifname: `if${ifindex}`,
+      id,
+      mac: '',
+      ips: boundIps(ips),
+      kind,
+      l3: false,
+      ...this.place(key),
+    };
   }
 
   #sender(key: string) {
@@ -204,7 +226,7 @@ export class ManyPackets {
   }
 
   #map(name: string): BpfMap {
-    const map = this.#programs.maps[name];
+    const map = this.#programs.maps[name] ?? this.#programs.beside[name as 'fragments'];
     if (!map) throw new Error(`no map ${name}`);
     return map;
   }

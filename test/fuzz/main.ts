@@ -1,16 +1,21 @@
 /**
  * npm run fuzz: random clusters, policies of every dialect, packets and updates through the three engines; or packets through the
- * strict parser; or sequences of packets through the flow table and its model. Its last line has the figures; 1 is its status where something was found.
+ * strict parser; or sequences of packets through all hooks, and through the flow table, and their models; or the flows of one pod from all
+ * CPUs at once. Its last line has the figures;
+ * 1 is its status where something was found.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { differential, noFigures } from './differential.js';
 import type { Batch, Disagreement } from './history.js';
-import { fuzzFlows, replayFlows, type Step } from './flow-run.js';
+import { fuzzFlows, replayFlows } from './flow-run.js';
+import type { Step } from './flow-types.js';
 import { ManyPackets } from './kernel.js';
-import { fuzzPackets } from './packet-run.js';
+import { fuzzPackets, replayPacket, type WrongPacket } from './packet-run.js';
+import { fuzzRace } from './race-run.js';
 import { replay } from './shrink.js';
+import { fuzzTable, replayTable, type TableStep } from './table-run.js';
 
 const PROGRESS_MS = 30_000;
 
@@ -21,6 +26,7 @@ const { values: options } = parseArgs({
     pairs: { type: 'string' },
     packets: { type: 'boolean', default: false },
     flows: { type: 'boolean', default: false },
+    race: { type: 'boolean', default: false },
     count: { type: 'string' },
     out: { type: 'string', default: 'dist/fuzz' },
     replay: { type: 'string' },
@@ -89,36 +95,72 @@ function runPackets(): boolean {
   return wrong === undefined;
 }
 
+/** What may leave, first, and then what is told of it, half of the time and of the steps each. */
 function runFlows(): boolean {
   const count = number(options.count, 'count') ?? (until === undefined ? 1_000_000 : Number.POSITIVE_INFINITY);
   let told = start;
-  const { steps, seen, wrong } = fuzzFlows(seed, { count, ...(until === undefined ? {} : { until }) }, (n) => {
+  const progress = (n: number) => {
     if (performance.now() - told < PROGRESS_MS) return;
     told = performance.now();
     console.error(`… ${many(n)} steps, seed ${seed}, ${seconds()} s`);
-  });
+  };
+  const half = until === undefined ? {} : { until: (start + until) / 2 };
+  const paths = fuzzFlows(seed, { count: count / 2, ...half }, progress);
+  const table = paths.wrong
+    ? undefined
+    : fuzzTable(seed, { count: count / 2, ...(until === undefined ? {} : { until }) }, progress);
+  const wrong = paths.wrong ?? table?.wrong;
   if (wrong) found(`${JSON.stringify(wrong, null, 1)}\n`, 'json');
-  console.log(JSON.stringify(seen));
+  console.log(JSON.stringify({ paths: paths.seen, ...(table ? { table: table.seen } : {}) }));
+  const steps = paths.steps + (table?.steps ?? 0);
   console.log(`fuzz: ${many(steps)} steps of flows, seed ${seed}, ${seconds()} s, ${wrong ? 1 : 0} disagreements`);
   return wrong === undefined;
 }
 
-/** A history that was found before: does it still end badly? */
+/** All CPUs at once, in the same flows. */
+async function runRace(): Promise<boolean> {
+  const count = number(options.count, 'count') ?? (until === undefined ? 100_000_000 : Number.POSITIVE_INFINITY);
+  let told = start;
+  const run = await fuzzRace(seed, { count, ...(until === undefined ? {} : { until }) }, (n) => {
+    if (performance.now() - told < PROGRESS_MS) return;
+    told = performance.now();
+    console.error(`… ${many(n)} packets, seed ${seed}, ${seconds()} s`);
+  });
+  if (run.wrong.length > 0) found(`${run.wrong.join('\n')}\n`, 'txt');
+  for (const line of run.wrong) console.log(line);
+  console.log(
+    `fuzz: ${many(run.packets)} packets on all CPUs at once, ${many(run.looked)} entries looked at, ${many(run.flips)} changes of policy, ${many(run.uncounted)} packets not counted, seed ${seed}, ${seconds()} s, ${run.wrong.length} wrong`,
+  );
+  return run.wrong.length === 0;
+}
+
+interface Found {
+  /** Of the differential fuzzer. */
+  readonly history: { changes: [string, Batch['changes'][number][1] | null][]; ownIps: string[] }[];
+  readonly found: Disagreement;
+  /** Of that of flows, or of the flow table: the first step tells. */
+  readonly steps?: readonly Step[] | readonly TableStep[];
+  /** Of that of packets. */
+  readonly frame?: string;
+}
+
+/** What was found before: does it still end badly? */
 function runReplay(file: string): boolean {
-  const {
-    history,
-    found: before,
-    steps,
-  } = JSON.parse(readFileSync(file, 'utf8')) as {
-    history: { changes: [string, Batch['changes'][number][1] | null][]; ownIps: string[] }[];
-    found: Disagreement;
-    steps?: Step[];
+  const read = JSON.parse(readFileSync(file, 'utf8')) as Found;
+  const { history, found: before, steps } = read;
+  const wrong = (now: object | undefined) => {
+    if (now) console.log(JSON.stringify(now));
+    console.log(`fuzz: ${file}: ${now ? 1 : 0} disagreements`);
+    return now === undefined;
   };
+  if (read.frame !== undefined) return wrong(replayPacket(read as unknown as WrongPacket));
+  if (steps?.[0]?.do === 'policy') {
+    const now = replayTable(steps as readonly TableStep[]);
+    return wrong(now && { kernel: now.kernel, expected: now.expected });
+  }
   if (steps) {
-    const wrong = replayFlows(steps);
-    if (wrong) console.log(JSON.stringify({ kernel: wrong.kernel, expected: wrong.expected }));
-    console.log(`fuzz: ${file}: ${wrong ? 1 : 0} disagreements`);
-    return wrong === undefined;
+    const [now] = replayFlows(steps as readonly Step[]);
+    return wrong(now && { walked: now.walked, final: now.final, expected: now.expected });
   }
   const kernel = new ManyPackets();
   // JSON has no undefined: an object that is gone is null, or nothing.
@@ -130,15 +172,14 @@ function runReplay(file: string): boolean {
   );
   const now = replay(batches, before, kernel);
   kernel.close();
-  if (now) console.log(JSON.stringify(now.answers));
-  console.log(`fuzz: ${file}: ${now ? 1 : 0} disagreements`);
-  return now === undefined;
+  return wrong(now?.answers);
 }
 
-function run(): boolean {
+async function run(): Promise<boolean> {
+  if (options.race) return runRace();
   if (options.replay !== undefined) return runReplay(options.replay);
   if (options.flows) return runFlows();
   return options.packets ? runPackets() : runDifferential();
 }
-const good = run();
+const good = await run();
 process.exit(good ? 0 : 1);

@@ -4,14 +4,40 @@ import { join } from 'node:path';
 import { parseAddr } from '../../src/net/addr.js';
 import { frame, type FrameOptions } from '../engines/packets.js';
 import { root } from '../netns/shell.js';
+import { homed, madeArp, madeNeighbour } from './mutate-link.js';
 import type { Random } from './random.js';
+import { GROUP_MACS, LINK_LOCAL, MACS, NEIGHBOURS, OTHER_NODE, OWN_NODE, TUNNELS } from './site.js';
 
-export const DESTINATIONS4 = ['10.1.2.3', '10.200.1.1', '172.16.5.5', '192.0.2.1', '10.255.255.255', '224.0.0.1'];
-export const DESTINATIONS6 = ['2001:db8::5', '2001:db8:8000::5', '2001:db8:c000::5', 'ff02::1', 'fe80::1'];
+const DESTINATIONS4 = [
+  ...['10.1.2.3', '10.1.2.3', '10.200.1.1', '172.16.5.5', '192.0.2.1', '10.255.255.255', '224.0.0.1', '239.1.1.1'],
+  ...[...OWN_NODE, ...OTHER_NODE, ...NEIGHBOURS.map((n) => n.ips[0])].filter((ip) => !ip.includes(':')),
+  ...['255.255.255.255', '127.0.0.1', '0.0.0.0'],
+];
+const DESTINATIONS6 = [
+  ...['2001:db8::5', '2001:db8::5', '2001:db8:8000::5', '2001:db8:c000::5', 'ff02::1', 'ff05::1', 'fe80::1'],
+  ...[...OWN_NODE, ...OTHER_NODE, ...NEIGHBOURS.map((n) => n.ips[1])].filter((ip) => ip.includes(':')),
+  ...[...LINK_LOCAL, '::ffff:10.1.2.3', '::ffff:0:1', '::1', '::', '64:ff9b::a01:203'],
+];
 const SOURCES4 = ['10.244.0.1', '10.244.0.1', '10.244.0.2', '0.0.0.0'];
-const SOURCES6 = ['fd00::1', 'fd00::1', 'fd00::2', '::', 'fe80::2'];
-const PORTS = [1, 80, 443, 8191, 8192, 16384, 20000, 32767, 32768, 65535];
-const PROTOCOLS = [0, 1, 2, 4, 6, 17, 33, 43, 44, 47, 50, 51, 58, 59, 60, 132, 135, 136, 255];
+const SOURCES6 = ['fd00::1', 'fd00::1', 'fd00::2', '::', 'fe80::2', '::ffff:10.244.0.1'];
+const PORTS = [1, 80, 443, 8191, 8192, 16384, 20000, 32767, 32768, 65535, ...TUNNELS];
+const WRAPPERS = [4, 41, 47, 94, 97, 98, 115, 137];
+const PROTOCOLS = [0, 1, 2, 6, 17, 33, 43, 44, 50, 51, 58, 59, 60, 132, 135, 136, 255, ...WRAPPERS];
+/** IPv4 options: source routes, as they should be and cut; record route, timestamp, stream, alert; the end; lengths of nothing. */
+const OPTIONS4 = [
+  '830b04c0000201c0000202',
+  '890704c0000201',
+  '830304',
+  '83',
+  '0704',
+  '44',
+  '8802',
+  '94040000',
+  '00',
+  '01',
+  '0700',
+  '8200',
+];
 const BYTES = [0, 1, 4, 5, 6, 17, 44, 0x45, 0x46, 0x4f, 0x60, 0x7f, 0x80, 0xff];
 
 /** Recorded frames. */
@@ -22,9 +48,14 @@ export function captures(): Buffer[] {
 
 /** A frame by hand: protocols and combinations of headers that no socket sends. */
 export function madeFrame(r: Random): Buffer {
+  if (r.chance(8)) return madeArp(r);
+  return r.chance(25) ? madeNeighbour(r) : homed(r, madePacket(r));
+}
+
+function madePacket(r: Random): Buffer {
   const v6 = r.chance(40);
   const to = r.pick(v6 ? DESTINATIONS6 : DESTINATIONS4);
-  const protocol = r.pick([6, 6, 17, 132, 132, 33, 136, v6 ? 58 : 1, 47, v6 ? 1 : 58, 50]);
+  const protocol = r.pick([6, 6, 17, 17, 132, 132, 33, 136, v6 ? 58 : 1, r.pick(WRAPPERS), v6 ? 1 : 58, 50]);
   const icmp = protocol === 1 || protocol === 58;
   const types = [8, 0, 3, 11, 5, 128, 129, 1, 133, 135, 143, 130];
   const options: FrameOptions = {
@@ -33,13 +64,23 @@ export function madeFrame(r: Random): Buffer {
     ttl: r.pick([64, 64, 255, 1]),
     tcpFlags: r.pick([2, 2, 16, 18, 4, 1, 0]),
     ...(r.chance(12) ? { vlan: r.some([1, 2, 3], 3) } : {}),
-    ...(r.chance(15) ? { options: Buffer.alloc(4 * (1 + r.below(10)), 1) } : {}),
+    ...(r.chance(15) ? { options: options4(r, 4 * (1 + r.below(10))) } : {}),
     ...(r.chance(25) ? { extensions: Array.from({ length: r.below(10) }, () => extension(r)) } : {}),
     ...(r.chance(15)
       ? { fragment: { offset: r.pick([0, 0, 8, 16, 24, 1480, 65528]), more: r.chance(60), id: r.below(1000) } }
       : {}),
   };
   return frame({ to, protocol, port: icmp ? r.pick(types) * 256 + r.below(3) : r.pick(PORTS) }, options);
+}
+
+/** IPv4 options of this length: known ones, one after the other, and no-operations. */
+function options4(r: Random, length: number): Buffer {
+  const parts = Array.from({ length: r.below(4) }, () => Buffer.from(r.pick(OPTIONS4), 'hex'));
+  return Buffer.concat([
+    Buffer.alloc(r.pick([0, 0, 1, 3]), 1),
+    ...parts,
+    Buffer.alloc(length, r.pick([0, 1])),
+  ]).subarray(0, length);
 }
 
 /** An IPv6 extension header, and the number that announces it. */
@@ -171,12 +212,14 @@ const MUTATIONS: readonly Mutation[] = [
     const more = 1 + r.below(15 - words);
     b[at] = 0x40 | (words + more);
     b.writeUInt16BE((b.readUInt16BE(at + 2) + more * 4) & 0xffff, at + 2);
-    return Buffer.concat([
-      b.subarray(0, at + 20),
-      Buffer.alloc(more * 4, r.pick([0, 1, 7, 0x44])),
-      b.subarray(at + 20),
-    ]);
+    const options = r.chance(60) ? options4(r, more * 4) : Buffer.alloc(more * 4, r.pick([0, 1, 7, 0x44]));
+    return Buffer.concat([b.subarray(0, at + 20), options, b.subarray(at + 20)]);
   },
+  // Whose frame, and for whom.
+  (r, b) => put(b, 0, Buffer.from(r.pick([...MACS, ...GROUP_MACS]).replaceAll(':', ''), 'hex')),
+  (r, b) => (r.chance(15) ? put(b, 6, Buffer.from(r.pick(MACS).replaceAll(':', ''), 'hex')) : b),
+  // What is behind the address.
+  (r, b) => addressed(b, r.pick(LINK_LOCAL), 12, 8),
   // A fragment: the bits of IPv4.
   (r, b) => {
     const at = networkAt(b);

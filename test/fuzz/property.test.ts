@@ -4,7 +4,7 @@
  * A disagreement is shrunk and printed; FUZZ_SEED repeats a run.
  */
 import t from 'tap';
-import type { Packet } from '../../src/image/types.js';
+import type { Packet } from '../../src/ir/packet.js';
 import type { Ir } from '../../src/ir/types.js';
 import { parseCase, printer } from '../engines/cases.js';
 import { comparable, type Engine, Evaluate, Simulate, type World } from '../engines/engine.js';

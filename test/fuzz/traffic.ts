@@ -1,6 +1,7 @@
 /** Random packets of a world: to everything that its objects name, and to the edges of every block. */
 import type { Snapshot } from '../../src/identity/snapshot.js';
-import type { Packet } from '../../src/image/types.js';
+import type { Packet } from '../../src/ir/packet.js';
+import { USUAL_TUNNELS } from '../../src/net/tunnels.js';
 import { NODE_SENDER, senderOf } from '../../src/ir/sender.js';
 import { EDGES, NODE_IPS, POD_IPS4, POD_IPS6, PORTS, VIPS4, VIPS6 } from './objects/names.js';
 import type { Random } from './random.js';
@@ -12,6 +13,19 @@ const NODE_ICMP = [0, 8 * 256, 8 * 256 + 1, 13 * 256];
 const NODE_ICMPV6 = [128 * 256, 129 * 256];
 const ICMPV6 = [128 * 256, 129 * 256, 128 * 256 + 1, 1 * 256 + 4, 3 * 256, 8 * 256];
 const FIXED: readonly string[] = [...EDGES, ...NODE_IPS, ...VIPS4, ...VIPS6, ...POD_IPS4, ...POD_IPS6];
+
+/** What is sent there whoever is on the link may take, and what is beside it. */
+const ON_LINK = [
+  '224.0.0.1',
+  '223.255.255.255',
+  '127.0.0.1',
+  '128.0.0.0',
+  'ff02::1',
+  'fe80::1',
+  'fe7f::1',
+  '::1',
+  '::2',
+];
 
 /** Packets of pods that have an interface, one pod's after the other's; none twice. */
 export function randomPackets(r: Random, snapshot: Snapshot, senders: readonly string[], count: number): Packet[] {
@@ -32,6 +46,7 @@ function randomPacket(r: Random, snapshot: Snapshot, from: string): Packet {
     if (nodePort !== undefined && r.chance(35)) return { from, to: r.pick(ownIps(snapshot)), protocol, port: nodePort };
     return { from, to: r.pick(service.vips), protocol, port };
   }
+  if (r.chance(6)) return wrapped(r, snapshot, from);
   const protocol = r.pick(PROTOCOLS);
   const icmp = protocol === 1 || protocol === 58;
   const to = destination(r, snapshot, from, protocol === 1 ? 4 : protocol === 58 ? 6 : undefined);
@@ -44,6 +59,16 @@ function randomPacket(r: Random, snapshot: Snapshot, from: string): Packet {
         ? 0
         : portFor(r, snapshot, to);
   return { from, to, protocol, port, ...(fragment ? { fragment } : {}) };
+}
+
+/** What nodes unwrap, and what is beside it, to nodes and to others. */
+function wrapped(r: Random, snapshot: Snapshot, from: string): Packet {
+  const nodes = [...snapshot.nodes.values()].flatMap((node) => node.ips);
+  const to = r.pick(r.chance(60) ? [...NODE_IPS, ...nodes, ...ownIps(snapshot)] : r.chance(30) ? ON_LINK : FIXED);
+  const tunnel = r.pick(USUAL_TUNNELS);
+  if (r.chance(10)) return { from, to, protocol: tunnel.protocol, port: 0, fragment: true };
+  if (tunnel.port === 0) return { from, to, protocol: tunnel.protocol, port: 0 };
+  return { from, to, protocol: r.pick([17, 17, 17, 17, 6, 132]), port: tunnel.port + r.pick([0, 0, 0, -1, 1]) };
 }
 
 function icmpTypes(protocol: number, from: string): readonly number[] {

@@ -1,11 +1,11 @@
 /** Random clusters, random policies of all that the IR can say, random packets that meet their edges. */
 import { toIr } from '../../src/dialects/index.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
-import type { Packet } from '../../src/image/types.js';
+import type { Packet } from '../../src/ir/packet.js';
 import type { LabelExpr, Peer } from '../../src/ir/peers.js';
 import type { Action, Ir, IrPolicy, PolicyRef, PortMatch, Rule, Tier } from '../../src/ir/types.js';
 import type { World } from '../engines/engine.js';
-import { namespace, pod, policy, snapshotOf } from '../policy/world.js';
+import { NODE_IP, namespace, pod, policy, snapshotOf } from '../policy/world.js';
 import type { Random } from './random.js';
 
 const CIDRS4 = [
@@ -121,7 +121,12 @@ function cluster(r: Random): string {
     const protocol = r.pick(['TCP', 'TCP', 'UDP', 'SCTP']);
     const clusterIPs = r.chance(40) ? [`10.96.0.${n}`, `fd00:96::${n}`] : [`10.96.0.${n}`];
     const ports = [{ port: 80, protocol, ...(r.chance(40) ? { nodePort: 30080 + r.below(2) } : {}) }];
-    docs.push(manifest('v1', 'Service', { namespace: 'default', name: `s${n}` }, { spec: { clusterIPs, ports } }));
+    // Also what another Service has, and what the node does.
+    const wanted = ['10.96.0.1', '10.96.0.2', '10.96.0.3', 'fd00:96::1', '192.0.2.130', NODE_IP];
+    const externalIPs = r.chance(40) ? r.some(wanted, 2) : [];
+    const made = r.chance(50) ? { creationTimestamp: `2026-01-0${r.below(3) + 1}T00:00:00Z` } : {};
+    const spec = { clusterIPs, externalIPs, ports: r.chance(20) ? ports.map((p) => ({ ...p, port: 30080 })) : ports };
+    docs.push(manifest('v1', 'Service', { namespace: 'default', name: `s${n}`, ...made }, { spec }));
     for (const [addressType, addresses] of [
       ['IPv4', ['10.244.0.1', '10.244.0.2', '10.244.0.3', '192.0.2.130', '10.244.1.9']],
       ['IPv6', ['fd00::1', 'fd00::2', '2001:db8:1::42', 'fe00::1']],

@@ -5,7 +5,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import t from 'tap';
-import { withGate, withoutGate } from '../../agent/gate/conflist.js';
+import { withGate, withoutGate } from '../../agent/gate/cni/conflist.js';
 import { formatAnswer, parseRequest } from '../../agent/gate/protocol.js';
 import { AgentError } from '../../src/errors.js';
 import { type Random, seeded } from '../fuzz/random.js';

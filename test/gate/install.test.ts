@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { GateInstaller, type GateOptions, uninstallGate } from '../../agent/gate/install.js';
+import { GateInstaller, type GateOptions, uninstallGate } from '../../agent/gate/cni/install.js';
 import { type Fields, type Logger, makeLogger } from '../../src/log.js';
 import { until } from '../netns/shell.js';
 import { PLUGIN, temporaryDirectory } from './plugin.js';

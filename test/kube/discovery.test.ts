@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { AgentError } from '../../src/errors.js';
-import { KubeClient, KubeError, loadKubeConfig } from '../../src/kube/client.js';
+import { KubeClient, KubeError, loadKubeConfig } from '../../src/kube/client/client.js';
 import { Discovery } from '../../src/kube/discovery.js';
 import { FakeServer } from './fake-server.js';
 

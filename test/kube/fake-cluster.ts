@@ -6,7 +6,7 @@ import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KubeConfig } from '@kubernetes/client-node';
-import { KubeClient, type KubeObject } from '../../src/kube/client.js';
+import { KubeClient, type KubeObject } from '../../src/kube/client/client.js';
 
 interface Served {
   readonly apiVersion: string;
@@ -50,10 +50,13 @@ export class FakeCluster {
     return this;
   }
 
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
   client(): KubeClient {
     const config = new KubeConfig();
-    const server = `http://127.0.0.1:${this.#port}`;
-    config.loadFromClusterAndUser({ name: 'fake', server, skipTLSVerify: false }, { name: 'nobody' });
+    config.loadFromClusterAndUser({ name: 'fake', server: this.url, skipTLSVerify: false }, { name: 'nobody' });
     const client = new KubeClient(config);
     this.#clients.push(client);
     return client;

@@ -6,7 +6,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KubeConfig } from '@kubernetes/client-node';
-import { KubeClient, type KubeObject } from '../../src/kube/client.js';
+import { KubeClient, type KubeObject } from '../../src/kube/client/client.js';
 
 /** What happens at once to every open watch, or to the server. */
 export const FAULTS_NOW = [

@@ -1,7 +1,7 @@
 /** Lines of JSON out of bytes that are cut anywhere. */
 import fc from 'fast-check';
 import t from 'tap';
-import { JsonLineError, JsonLines } from '../../src/kube/json-lines.js';
+import { JsonLineError, JsonLines } from '../../src/kube/client/json-lines.js';
 
 const seed = Number(process.env.FUZZ_SEED ?? Date.now() % 2 ** 31);
 

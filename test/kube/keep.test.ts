@@ -1,7 +1,7 @@
 /** Leaving out what nobody reads: what is kept is what parsing all of it and taking the same would give. */
 import fc from 'fast-check';
 import t from 'tap';
-import { type Keep, keeper, keepOf, ofEvents, ofList } from '../../src/kube/keep.js';
+import { type Keep, keeper, keepOf, ofEvents, ofList } from '../../src/kube/client/keep.js';
 
 /** What `keep` means, said with parsed values. */
 function kept(value: unknown, keep: Keep): unknown {

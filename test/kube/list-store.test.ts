@@ -4,10 +4,10 @@
  */
 import fc from 'fast-check';
 import t from 'tap';
-import type { KubeObject } from '../../src/kube/client.js';
-import { ListStore, type ListUnderWay } from '../../src/kube/list-store.js';
-import { compareVersions, newerVersion } from '../../src/kube/list-versions.js';
-import { identity, parseEvent } from '../../src/kube/watch-events.js';
+import type { KubeObject } from '../../src/kube/client/client.js';
+import { ListStore, type ListUnderWay } from '../../src/kube/reflector/list-store.js';
+import { compareVersions, newerVersion } from '../../src/kube/reflector/list-versions.js';
+import { identity, parseEvent } from '../../src/kube/reflector/watch-events.js';
 
 const SEED = Number(process.env.FUZZ_SEED ?? Date.now() % 2 ** 31);
 const KEYS = 4;

@@ -5,8 +5,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
-import type { KubeObject } from '../../src/kube/client.js';
-import { Reflector, type ReflectorOptions } from '../../src/kube/reflector.js';
+import type { KubeObject } from '../../src/kube/client/client.js';
+import { Reflector, type ReflectorOptions } from '../../src/kube/reflector/reflector.js';
 import { makeLogger } from '../../src/log.js';
 import { FAULTS_NEXT_EVENT, FAULTS_NEXT_REQUEST, FAULTS_NOW, FakeServer } from './fake-server.js';
 import { until, Viewer } from './viewer.js';

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { KubeObject } from '../../src/kube/client.js';
-import { compareVersions } from '../../src/kube/list-versions.js';
-import { Reflector, type ReflectorOptions } from '../../src/kube/reflector.js';
+import type { KubeObject } from '../../src/kube/client/client.js';
+import { compareVersions } from '../../src/kube/reflector/list-versions.js';
+import { Reflector, type ReflectorOptions } from '../../src/kube/reflector/reflector.js';
 import { makeLogger } from '../../src/log.js';
 import { type FakeServer, identityOf } from './fake-server.js';
 

@@ -12,6 +12,10 @@ export interface AgentOptions {
   /** Comes before `dist/agent/main.js`; node in the node's namespace if not given. */
   command?: readonly string[];
   args?: readonly string[];
+  /** Another version's `agent/main.js`. */
+  main?: string;
+  /** Where its policies come from; the world's manifests if not given. It is not waited then until they are in force. */
+  source?: readonly string[];
   /** Collect its flows; by default yes. For measurements a reader is one process too many. */
   follow?: boolean;
 }
@@ -23,6 +27,8 @@ export class Agent {
   log = '';
   /** Everything that it told since this test attached to it, oldest first. */
   readonly flows: Told[] = [];
+  /** What of it is not kept: a flood's. */
+  ignore: (flow: Told) => boolean = () => false;
   #exited: Promise<number>;
   #client: AgentClient;
 
@@ -46,8 +52,7 @@ export class Agent {
     mkdirSync(runDir, { recursive: true });
     const [command, ...before] = opts.command ?? ['nsenter', `--net=/run/netns/${world.node.netns}`, process.execPath];
     const args = [
-      '--manifests',
-      world.manifests,
+      ...(opts.source ?? ['--manifests', world.manifests]),
       '--node-name',
       nodes.a.name,
       '--uplink',
@@ -58,19 +63,48 @@ export class Agent {
     const mode = ['--attach-mode', opts.mode ?? 'auto', '--deny-response', opts.deny ?? 'drop'];
     const child = spawn(
       command as string,
-      [...before, MAIN, ...args, ...mode, '--run-dir', runDir, '--pin-dir', world.pinDir, ...(opts.args ?? [])],
+      [
+        ...before,
+        opts.main ?? MAIN,
+        ...args,
+        ...mode,
+        '--run-dir',
+        runDir,
+        '--pin-dir',
+        world.pinDir,
+        ...(opts.args ?? []),
+      ],
       { stdio: ['ignore', 'pipe', 'pipe'] },
     );
     const agent = new Agent(world, child, runDir);
     world.onClose(() => agent.#cleanUp());
     try {
-      await until('the agent answers', () => agent.#client.status(), 30000);
-      if (opts.follow !== false) agent.#client.follow((flow) => agent.flows.push(flow));
-      await agent.settled();
+      await until('the agent answers', () => agent.#client.status(), 120_000);
+      if (opts.follow !== false) agent.#follow();
+      if (!opts.source) await agent.settled();
     } catch (error) {
       throw new Error(`${String(error)}\n--- the agent's log\n${agent.log}`);
     }
     return agent;
+  }
+
+  #follow(): void {
+    this.#client.follow((flow) => this.ignore(flow) || this.flows.push(flow));
+  }
+
+  /** Nobody reads its flows while something goes on of which there are too many; what it still knows of them is collected afterwards. */
+  async unheard<T>(work: () => Promise<T>): Promise<T> {
+    const again = () => {
+      this.#client.close();
+      this.#client = new AgentClient(join(this.runDir, 'agent.sock'));
+    };
+    again();
+    try {
+      return await work();
+    } finally {
+      again();
+      this.#follow();
+    }
   }
 
   status(): Promise<Status> {
@@ -92,7 +126,12 @@ export class Agent {
     const spec = { podSelector: { matchLabels: { marker: 'no-pod-has-this' } }, policyTypes: ['Egress'] };
     const metadata = { name, namespace: 'default' };
     this.world.write('zz-marker.yaml', [{ apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', metadata, spec }]);
-    await until(`the agent enforces the manifests (${name})`, () => this.#client.enforces(name));
+    await until(`the agent enforces the manifests (${name})`, () => this.enforces(name));
+  }
+
+  /** Whether a policy of this name is in force. */
+  enforces(policy: string): Promise<boolean> {
+    return this.#client.enforces(policy);
   }
 
   /** Waits until a pod, `namespace/name`, is bound to its interface. */

@@ -1,8 +1,9 @@
 /** What the tests of attachment share: namespaces with veths, and programs of two instructions. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
-import { loadConstant } from '../../agent/bpf-call.js';
-import { withNetlink } from '../../agent/netlink.js';
+import { closeSync, existsSync, mkdirSync, openSync, rmSync } from 'node:fs';
+import { loadConstant } from '../../agent/kernel/calls.js';
+import { sys } from '../../agent/kernel/libbpf/sys.js';
+import { withNetlink } from '../../agent/netlink/netlink.js';
 import type { Pod, Snapshot } from '../../src/identity/snapshot.js';
 
 export const NEXT = -1;
@@ -27,6 +28,19 @@ export function succeeds(command: string): boolean {
 /** A tc program that returns one number. The caller closes it. */
 export function program(returns: number): { fd: number } {
   return { fd: loadConstant(returns) };
+}
+
+/** linux/sched.h */
+const CLONE_NEWNET = 0x40000000;
+
+/** Moves this process into a network namespace of its own, as a node has it. @returns what removes that */
+export function enterNode(): () => void {
+  const node = `eat-${process.pid}-node`;
+  sh(`ip netns add ${node} && ip -n ${node} link set lo up`);
+  const fd = openSync(`/run/netns/${node}`, 'r');
+  sys.setns(fd, CLONE_NEWNET);
+  closeSync(fd);
+  return () => void sh(`ip netns del ${node}`);
 }
 
 /** Namespaces `eat-<pid>-NAME` and a pin directory, all gone after close(). */

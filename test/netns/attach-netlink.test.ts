@@ -1,5 +1,5 @@
 import t from 'tap';
-import { parseAddress, parseDefaultRoute, parseLink } from '../../agent/netlink.js';
+import { parseAddress, parseDefaultRoute, parseLink } from '../../agent/netlink/netlink.js';
 import {
   attrNested,
   attrString,
@@ -10,7 +10,7 @@ import {
   parseMessages,
   stringOf,
   u32Of,
-} from '../../agent/nlmsg.js';
+} from '../../agent/netlink/nlmsg.js';
 import { AgentError } from '../../src/errors.js';
 
 t.test('written and read again', async (t) => {

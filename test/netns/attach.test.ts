@@ -1,9 +1,9 @@
 import { existsSync, readdirSync } from 'node:fs';
 import t from 'tap';
-import { Attacher } from '../../agent/attach.js';
-import { EndpointResolver } from '../../agent/endpoints.js';
-import { sys } from '../../agent/libbpf/sys.js';
-import * as tcx from '../../agent/tcx.js';
+import { Attacher } from '../../agent/hooks/attach.js';
+import { EndpointResolver } from '../../agent/endpoints/resolver.js';
+import { sys } from '../../agent/kernel/libbpf/sys.js';
+import * as tcx from '../../agent/hooks/tcx.js';
 import type { EndpointBinding } from '../../src/image/store.js';
 import { Bed, DROP, NEXT, OK, pod, program, sh, snapshot, succeeds } from './attach-bed.js';
 
@@ -205,22 +205,29 @@ t.test('pods: bound, attached, seeded in between, detached when they go', async 
   const a = new Attacher({ pinDir: bed.pinDir });
   const seeded: string[] = [];
   const seed = (p: EndpointBinding) => {
-    t.ok(a.has(p.ifindex, 'egress'), 'delivery is hooked before the connections are taken');
     if (seeded.length === 0) t.notOk(a.has(p.ifindex, 'ingress'), 'and nothing is judged yet');
     seeded.push(p.uid);
   };
+  const seeding = {
+    prepare: (all: readonly EndpointBinding[]) => {
+      for (const p of all) t.ok(a.has(p.ifindex, 'egress'), 'delivery is hooked before anything is looked at');
+      return seed;
+    },
+  };
   const bindings = resolver.resolve(snapshot(web('one')));
-  t.same(a.attachAll(bindings, programs, seed), []);
+  t.same(a.attachAll(bindings, programs, seeding), []);
   t.same(seeded, ['one']);
   t.ok(a.has(ifindex, 'ingress') && a.has(ifindex, 'egress'));
-  a.attachAll(bindings, programs, seed);
+  a.attachAll(bindings, programs, seeding);
   t.same(seeded, ['one'], 'once');
-  new Attacher({ pinDir: bed.pinDir }).attachAll(bindings, programs, seed);
+  new Attacher({ pinDir: bed.pinDir }).attachAll(bindings, programs, seeding);
   t.same(seeded, ['one'], 'the next agent finds the flows in the maps');
-  a.attachAll(resolver.resolve(snapshot(web('two'))), programs, seed);
+  a.attachAll(resolver.resolve(snapshot(web('two'))), programs, seeding);
   t.same(seeded, ['one', 'two'], 'a new pod on the same interface is another endpoint');
 
-  const lost = resolver.resolve(snapshot(pod('web', { uid: 'two', ips: ['10.99.1.99'] })));
+  const other = snapshot(pod('web', { uid: 'two', ips: ['10.99.1.99'] }));
+  t.same([...resolver.resolve(other).unbound], [], 'what is bound stays bound');
+  const lost = new EndpointResolver({ nodeName: 'node', uplinks: [] }).resolve(other);
   t.same([...lost.unbound], ['two']);
   t.same(a.detachStale(lost), [], 'a pod that cannot be found just now keeps its hooks');
   const b = new Attacher({ pinDir: bed.pinDir });
@@ -228,9 +235,6 @@ t.test('pods: bound, attached, seeded in between, detached when they go', async 
   t.same(b.detachStale(resolver.resolve(snapshot())), [ifindex]);
   t.notOk(a.has(ifindex, 'ingress') || a.has(ifindex, 'egress'));
   const gone = { ...bindings, pods: bindings.pods.map((p) => ({ ...p, ifindex: 999999 })) };
-  t.match(
-    b.attachAll(gone, programs, () => undefined),
-    [{ where: { object: 'Pod test/web' }, message: /device|ENODEV/i }],
-  );
+  t.match(b.attachAll(gone, programs, seeding), [{ where: { object: 'Pod test/web' }, message: /device|ENODEV/i }]);
   b.detachAll();
 });

@@ -1,6 +1,6 @@
 /** What the tests ask of an agent, over its socket, and how they see its flows: from the endpoint's side. */
-import { AgentClient as RpcClient } from '../../src/rpc/client.js';
-import type { FlowRecord, HubbleEndpoint } from '../../src/rpc/messages.js';
+import { AgentClient as RpcClient } from '../../src/rpc/transport/client.js';
+import type { FlowRecord, HubbleEndpoint } from '../../src/proto/messages.js';
 
 export interface Side {
   ip: string;
@@ -38,6 +38,9 @@ export interface Status {
   /** Events lost, in the ring and in queues. */
   lost: number;
   drops: Record<string, number>;
+  /** Entries of the flow table by pod, and what each may have in any case. */
+  held: Record<string, number>;
+  share: number;
 }
 
 export class AgentClient {
@@ -57,6 +60,8 @@ export class AgentClient {
         .map((e) => e.pod)
         .filter((p) => !p.startsWith('node/')),
       lost,
+      held: Object.fromEntries((s.endpoints ?? []).map((e) => [e.pod, e.flows ?? 0])),
+      share: s.flow_share ?? 0,
       drops: Object.fromEntries(Object.entries(s.drops ?? {}).map(([k, v]) => [k, Number(v)])),
     };
   }

@@ -2,33 +2,25 @@
  * Pods as CNIs wire them, bound as in a cluster: by their namespace's addresses or by the gate's word, never by an annotation. What
  * comes and goes leaves nothing behind.
  */
-import { closeSync, openSync, readdirSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { Attacher } from '../../agent/attach.js';
-import { EndpointResolver, NETNS_ANNOTATION, type PodBinding } from '../../agent/endpoints.js';
-import { sys } from '../../agent/libbpf/sys.js';
-import { withNetlink } from '../../agent/netlink.js';
-import { NetworkEvents } from '../../agent/network-events.js';
+import { Attacher } from '../../agent/hooks/attach.js';
+import { NETNS_ANNOTATION } from '../../agent/endpoints/binding/binder.js';
+import { EndpointResolver, type PodBinding } from '../../agent/endpoints/resolver.js';
+import { withNetlink } from '../../agent/netlink/netlink.js';
+import { NetworkEvents } from '../../agent/netlink/network-events.js';
 import { formatProblem } from '../../src/errors.js';
 import type { Pod } from '../../src/identity/snapshot.js';
-import { Bed, OK, pod, program, sh, snapshot, succeeds } from './attach-bed.js';
+import { Bed, enterNode, OK, pod, program, sh, snapshot, succeeds } from './attach-bed.js';
 import { until } from './shell.js';
 
-/** linux/sched.h */
-const CLONE_NEWNET = 0x40000000;
-
 /** A node of its own: other tests' interfaces are no strangers here, and its hooks are nobody else's. */
-const node = `eat-${process.pid}-node`;
-sh(`ip netns add ${node} && ip -n ${node} link set lo up`);
-const nodeFd = openSync(`/run/netns/${node}`, 'r');
-sys.setns(nodeFd, CLONE_NEWNET);
-closeSync(nodeFd);
-
+const leave = enterNode();
 const bed = new Bed();
 t.teardown(() => {
   bed.close();
-  sh(`ip netns del ${node}`);
+  leave();
 });
 const resolver = () =>
   new EndpointResolver({ nodeName: 'node', annotations: false, unassigned: false, starting: true, uplinks: [] });
@@ -68,7 +60,10 @@ t.test('ptp: a /32 on each side, a route through the gateway', async (t) => {
 
 t.test('bridge: the host side has no address of its own', async (t) => {
   const bridge = `eb${process.pid}`;
-  sh(`ip link add ${bridge} type bridge && ip addr add 10.98.42.1/24 dev ${bridge} && ip link set ${bridge} up`);
+  const gateway = '0a:58:0a:62:2a:01';
+  sh(
+    `ip link add ${bridge} address ${gateway} type bridge && ip addr add 10.98.42.1/24 dev ${bridge} && ip link set ${bridge} up`,
+  );
   t.teardown(() => void succeeds(`ip link del ${bridge}`));
   const veths = ['br1', 'br2'].map((ns, n) => {
     bed.addNs(ns);
@@ -81,8 +76,8 @@ t.test('bridge: the host side has no address of its own', async (t) => {
   const { pods, problems } = resolver().resolve(snapshot(...two));
   t.same(problems, []);
   t.match(pods, [
-    { ...veths[0], key: 'test/br1', mac: mac('br1') },
-    { ...veths[1], key: 'test/br2', mac: mac('br2') },
+    { ...veths[0], key: 'test/br1', mac: mac('br1'), gateway },
+    { ...veths[1], key: 'test/br2', mac: mac('br2'), gateway },
   ]);
 });
 
@@ -236,7 +231,7 @@ t.test('50 pods that come and go within some 100 ms leave nothing behind', async
     startings += bindings.starting.length;
     const all = [...bindings.all, ...bindings.starting];
     attacher.detachStale({ ...bindings, all });
-    attacher.attachAll(bindings, programs, () => undefined);
+    attacher.attachAll(bindings, programs, { prepare: () => () => undefined });
     for (const s of bindings.starting) {
       try {
         attacher.attachStarting(s, programs);

@@ -11,7 +11,7 @@ const policy = egressPolicy('web', 'web', [toServer('one')]);
 
 for (const mode of ['tcx', 'tc'] as const) {
   t.test(`attached by ${mode}`, async (t) => {
-    const world = await World.create();
+    const world = await World.create({ tracked: true });
     t.teardown(() => world.close());
     const pod = await world.pod('web');
     for (const which of ['one', 'two'] as const) await world.internet.listen(servers[which].ip4, 80, 'tcp', which);

@@ -53,6 +53,11 @@ t.test('packets by hand', async (t) => {
       const denied = await pod.host.request(addr, 54, { proto: 'udp', data: 'x'.repeat(5000), timeout: DROP_WAIT });
       t.equal(denied.result, 'timeout', `to another port: none does, ${addr}`);
     }
+    const { held, share } = await agent.status();
+    const { 'default/web': web, 'default/other': idle } = held;
+    t.ok(web && web >= 4, `what it sent is held for it: ${web}`);
+    t.ok(idle !== undefined && idle < (web ?? 0), `not for another pod: ${idle}`);
+    t.ok(share >= 64, `of a share of ${share}`);
   });
 
   await t.test('fragments by hand', async (t) => {

@@ -74,6 +74,8 @@ class Listener:
     def __init__(self, sock):
         self.sock = sock
         self.count = 0
+        # How to speak to each peer that has spoken, by its address.
+        self.peers = {}
 
     def close(self):
         self.sock.close()
@@ -87,12 +89,14 @@ def answer(name, peer, data):
 def serve_tcp(listener, name):
     def talk(conn, peer):
         with conn:
+            listener.peers[peer[:2]] = conn.sendall
             try:
                 while data := conn.recv(65536):
                     listener.count += 1
                     conn.sendall(answer(name, peer, data))
             except OSError:
                 pass  # the client went away, or was cut off: it is the client that reports
+            listener.peers.pop(peer[:2], None)
 
     while True:
         try:
@@ -107,6 +111,7 @@ def serve_udp(listener, name):
         try:
             data, peer = listener.sock.recvfrom(65536)
             listener.count += 1
+            listener.peers[peer[:2]] = lambda text, to=peer: listener.sock.sendto(text, to)
             listener.sock.sendto(answer(name, peer, data), peer)
         except OSError:
             if listener.sock.fileno() < 0:
@@ -159,6 +164,15 @@ def op_count(handle):
     return {"count": handles[handle].count}
 
 
+def op_push(handle, port, data):
+    """Speaks, unasked, to the peer that has spoken from this port."""
+    for peer, send in list(handles[handle].peers.items()):
+        if peer[1] == port:
+            send(data.encode())
+            return {}
+    return {"result": "nobody"}
+
+
 # --- clients
 
 
@@ -203,6 +217,13 @@ def op_open(dst, port, proto="tcp", timeout=5.0, sport=0):
 
 def op_say(handle, data="hello", timeout=5.0):
     return say(handles[handle], data, timeout)
+
+
+def op_hear(handle, timeout=5.0):
+    """What the other end says unasked."""
+    handles[handle].settimeout(timeout)
+    data = handles[handle].recv(65536)
+    return {"text": data.decode()} if data else {"result": "reset"}
 
 
 def op_close(handle, reset=False):
@@ -301,17 +322,20 @@ class Load:
 
     def __init__(self, pause, request):
         self.results = {}
+        self.slowest = 0.0
         self.running = True
         self.thread = threading.Thread(target=self.run, args=(pause, request), daemon=True)
         self.thread.start()
 
     def run(self, pause, request):
         while self.running:
+            began = time.monotonic()
             try:
-                result = op_request(**request).get("result", "ok")
+                result = request().get("result", "ok")
             except OSError as error:
                 result = failure(error)["result"]
             self.results[result] = self.results.get(result, 0) + 1
+            self.slowest = max(self.slowest, time.monotonic() - began)
             time.sleep(pause)
 
     def close(self):
@@ -320,11 +344,17 @@ class Load:
 
 
 def op_load(pause=0.005, **request):
-    return {"handle": keep(Load(pause, request))}
+    return {"handle": keep(Load(pause, lambda: op_request(**request)))}
+
+
+def op_chat(on, pause=0.05, timeout=1.0):
+    """The same on one connection that is open."""
+    return {"handle": keep(Load(pause, lambda: say(handles[on], "hello", timeout)))}
 
 
 def op_results(handle):
-    return {"results": dict(handles[handle].results)}
+    """By result; and how long the slowest took, in seconds."""
+    return {"results": dict(handles[handle].results), "slowest": handles[handle].slowest}
 
 
 def handle_line(line):

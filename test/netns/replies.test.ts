@@ -6,7 +6,7 @@ import { egressPolicy } from './policies.js';
 import { servers, World } from './world.js';
 
 t.test('a pod that may open nothing', async (t) => {
-  const world = await World.create();
+  const world = await World.create({ tracked: true });
   t.teardown(() => world.close());
   const pod = await world.pod('server');
   const bridged = await world.pod('bridged', { labels: { app: 'server' }, style: 'bridge' });

@@ -1,6 +1,6 @@
 /** Commands and conditions: what every test world needs from the machine it runs on. */
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -48,7 +48,7 @@ export function run(
 export async function until<T>(
   what: string,
   condition: () => Promise<T | undefined | false> | T | undefined | false,
-  timeoutMs = 15000,
+  timeoutMs = 60_000,
 ): Promise<T> {
   const end = Date.now() + timeoutMs;
   for (let pause = 2; ; pause = Math.min(pause * 1.5, 50)) {
@@ -74,3 +74,19 @@ export const root = ((): string => {
 
 /** Where the compiled agent lies: beside the compiled tests. */
 export const compiled = join(dirname(fileURLToPath(import.meta.url)), '../..');
+
+/** Builds a C program of the tests. @param source below the top of the tree, as `test/proof/hammer.c` @returns its path */
+export async function buildC(source: string): Promise<string> {
+  const path = join(
+    compiled,
+    source
+      .replace(/\.c$/, '')
+      .replace(/^test\//, '')
+      .replaceAll('/', '-'),
+  );
+  mkdirSync(compiled, { recursive: true });
+  const fresh = `${path}.${process.pid}`;
+  await run('gcc', ['-O2', '-Wall', '-Wextra', '-o', fresh, join(root, source)]);
+  renameSync(fresh, path);
+  return path;
+}

@@ -80,7 +80,7 @@ export class World {
     readonly nodeB: Host,
     readonly internet: Host,
     readonly namespaces: Record<string, Record<string, string>>,
-    readonly masquerade: boolean,
+    public masquerade: boolean,
   ) {
     this.dir = mkdtempSync(join(tmpdir(), `${prefix}-`));
     this.manifests = join(this.dir, 'manifests');
@@ -90,9 +90,10 @@ export class World {
   /**
    * @param namespaces Kubernetes namespaces with their labels; `default` is always there
    * @param masquerade whether pods reach the internet under the node's address, as most CNIs have it
+   * @param tracked whether the node tracks connections, as each does where kube-proxy or a masquerading CNI has its rules
    */
   static async create(
-    opts: { namespaces?: Record<string, Record<string, string>>; masquerade?: boolean } = {},
+    opts: { namespaces?: Record<string, Record<string, string>>; masquerade?: boolean; tracked?: boolean } = {},
   ): Promise<World> {
     await run('sh', ['-c', 'mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf']);
     await sweep();
@@ -105,7 +106,7 @@ export class World {
     await buildCore(node, nodeB, internet);
     const masquerade = opts.masquerade ?? false;
     const world = new World(prefix, node, nodeB, internet, { default: {}, ...opts.namespaces }, masquerade);
-    if (masquerade) await world.#translate();
+    if (masquerade || opts.tracked) await world.#translate();
     world.writeCluster();
     return world;
   }
@@ -168,6 +169,12 @@ export class World {
     else this.#services.push(spec);
     await this.#translate();
     this.writeCluster();
+  }
+
+  /** From now on pods reach the outside under the node's address, or under their own. */
+  async setMasquerade(masquerade: boolean): Promise<void> {
+    this.masquerade = masquerade;
+    await this.#translate();
   }
 
   async #translate(): Promise<void> {
@@ -302,7 +309,8 @@ async function wire(node: Host, pod: Pod, network: number): Promise<void> {
     `link add ${pod.device} type veth peer name eth0 netns ${pod.host.netns}`,
     ...(bridge && !made
       ? [
-          `link add ${bridge} type bridge`,
+          // With an address of its own, as CNI's plugin makes it: a bridge without one takes that of one of its ports.
+          `link add ${bridge} address 0a:58:0a:f4:0${network}:01 type bridge`,
           `addr add ${gateway.v4}/24 dev ${bridge}`,
           `addr add ${gateway.v6}/64 dev ${bridge} nodad`,
           `link set ${bridge} up`,

@@ -1,9 +1,9 @@
 /** Blocks patched atom by atom, and the same ones swept at once. */
 import t from 'tap';
-import { type Atom, peerAtoms } from '../../src/compile/atoms.js';
-import { BlockTable } from '../../src/compile/blocks.js';
-import { sweep } from '../../src/compile/sweep.js';
-import { sizeOf } from '../../src/image/edited.js';
+import { type Atom, peerAtoms } from '../../src/compile/atoms/atoms.js';
+import { BlockTable } from '../../src/compile/destinations/blocks.js';
+import { sweep } from '../../src/compile/destinations/sweep.js';
+import { ascending, sizeOf } from '../../src/image/edited.js';
 import type { Peer } from '../../src/ir/peers.js';
 import type { Rule } from '../../src/ir/types.js';
 import { Random, seeded } from '../fuzz/random.js';
@@ -14,19 +14,19 @@ const STEPS = 40;
 
 /** Of lists as rules have them. */
 function atomsOf(lists: readonly BlockList[]): Atom[] {
-  const all = new Map<number, Atom>();
+  const all = new Map<string, Atom>();
   for (const { blocks } of lists) {
     const peers = blocks.map(({ cidr, except = [] }): Peer => ({ kind: 'cidr', cidr, except }));
     for (const atom of peerAtoms({ peers } as unknown as Rule).atoms ?? []) all.set(atom.id, atom);
   }
-  return [...all.values()].sort((a, b) => a.id - b.id);
+  return [...all.values()].sort((a, b) => ascending(a.id, b.id));
 }
 
 function plain({ destinations4: d4, destinations6: d6 }: Pick<BlockTable, 'destinations4' | 'destinations6'>) {
   return [[...d4.keys], [...d4.classes], [...d6.keys], [...d6.classes]];
 }
 
-const byId = (classes: Iterable<readonly [number, readonly number[]]>) => [...classes].sort(([a], [b]) => a - b);
+const byId = (classes: Iterable<readonly [number, readonly string[]]>) => [...classes].sort(([a], [b]) => a - b);
 
 for (const sizes of [[1], [30, 30, 10], [700, 300], [4000, 1500, 20]]) {
   t.test(`lists of ${sizes.join(', ')}, FUZZ_SEED=${random.seed}`, async (t) => {

@@ -4,7 +4,7 @@
  */
 import { type Entry, readEntry } from '../../src/identity/entry.js';
 import type { Section } from '../../src/identity/kinds.js';
-import type { KubeObject } from '../../src/kube/client.js';
+import type { KubeObject } from '../../src/kube/client/client.js';
 import { EntryReader } from '../../src/kube/read.js';
 import type { Random } from '../fuzz/random.js';
 import { BlockList } from './churn-blocks.js';
@@ -218,10 +218,18 @@ export class Churn {
     const clusterIPs = r.chance(10) ? ['None'] : [...new Set([r.pick(VIPS), r.pick(VIPS)])];
     const protocol = r.pick(['TCP', 'TCP', 'UDP']);
     const ports = [
-      { name: 'one', port: r.pick([80, 81]), protocol, ...(r.chance(40) ? { nodePort: 30080 + r.below(2) } : {}) },
+      {
+        name: 'one',
+        port: r.pick([80, 81, 53, 30080]),
+        protocol,
+        ...(r.chance(40) ? { nodePort: 30080 + r.below(2) } : {}),
+      },
       ...(r.chance(30) ? [{ name: 'two', port: 443, protocol: 'TCP' }] : []),
     ];
-    return { metadata: { labels: r.chance(50) ? { kind: 'in' } : {} }, spec: { clusterIPs, ports } };
+    const externalIPs = r.chance(30) ? [r.pick([...VIPS, ...NODE_IPS])] : [];
+    const made = r.chance(50) ? { creationTimestamp: `2026-01-0${r.below(2) + 1}T00:00:00Z` } : {};
+    const metadata = { labels: r.chance(50) ? { kind: 'in' } : {}, ...made };
+    return { metadata, spec: { clusterIPs, externalIPs, ports } };
   }
 
   #slice() {

@@ -98,7 +98,7 @@ function selector(r: Random): object {
     { 'io.cilium.k8s.namespace.labels.env': r.pick(['prod', 'test']) },
     { [`reserved:${r.pick(['host', 'world', 'remote-node', 'kube-apiserver', 'all'])}`]: '' },
   ]);
-  const key = r.pick([...KEYS, 'io.kubernetes.pod.namespace', 'reserved:world']);
+  const key = r.pick([...KEYS, 'io.kubernetes.pod.namespace', 'io.cilium.k8s.policy.cluster', 'reserved:world']);
   const asks = key.startsWith('reserved')
     ? { operator: r.pick(['Exists', 'DoesNotExist']) }
     : r.chance(50)

@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { formatRule } from '../../src/ir/names.js';
 import { toIr } from '../../src/dialects/index.js';
-import { parseManifest } from '../../src/identity/yaml.js';
+import { parseManifest } from '../../src/identity/files/yaml.js';
 import { comparable, Evaluate, Simulate } from '../engines/engine.js';
 import { type Random, seeded } from '../fuzz/random.js';
 import { randomPacket, randomWorld } from '../fuzz/worlds.js';
@@ -240,12 +240,6 @@ t.test('warnings', async (t) => {
     web({ egress: [{ toPorts: [{ ports: [{ port: 'http', endPort: 5 }] }] }] }),
     'has no effect beside a port name',
   );
-  const only = { matchExpressions: [{ key: 'io.kubernetes.pod.namespace', operator: 'NotIn', values: ['data'] }] };
-  tells(t, web({ egress: [{ toEndpoints: [only] }] }), 'outside of the cluster too');
-  const judge = judgeOf(web({ egress: [{ toEndpoints: [only] }] }));
-  t.equal(judge('default/web', OUT), 'allow [cilium/default/p#0]', 'as it does for Cilium');
-  t.equal(judge('default/web', '10.1.0.2:1/tcp'), 'allow [cilium/default/p#0]');
-  t.equal(judge('default/web', '10.1.0.3:1/tcp'), 'deny [cilium/default/p#default]');
   const elsewhere = { endpointSelector: { matchLabels: { 'k8s:io.kubernetes.pod.namespace': 'data' } }, egress: [{}] };
   tells(t, WORLD + cilium('default/p', { spec: elsewhere }), "is not the policy's own namespace, default");
   t.equal(
@@ -263,6 +257,35 @@ t.test('warnings', async (t) => {
     WORLD + cilium('default/p', { spec: WEB }, 'CiliumNetworkPolicy', 'cilium.io/v3'),
     'it is read as cilium.io/v2',
   );
+});
+
+t.test('a selector that says only which namespace not to have means pods of the others', async (t) => {
+  const judge = judgeOf(
+    web({
+      egress: [
+        {
+          toEndpoints: [
+            { matchExpressions: [{ key: 'io.kubernetes.pod.namespace', operator: 'NotIn', values: ['data'] }] },
+          ],
+        },
+      ],
+    }),
+  );
+  t.equal(judge('default/web', OUT), 'deny [cilium/default/p#default]', 'cilium#46949');
+  t.equal(judge('default/web', '10.1.0.2:1/tcp'), 'allow [cilium/default/p#0]');
+  t.equal(judge('default/web', '10.1.0.3:1/tcp'), 'deny [cilium/default/p#default]');
+});
+
+t.test('the name of the cluster is not known, that there is one is', async (t) => {
+  const to = (operator: string, extra: object = {}) =>
+    web({
+      egress: [{ toEndpoints: [{ matchExpressions: [{ key: 'io.cilium.k8s.policy.cluster', operator, ...extra }] }] }],
+    });
+  t.same(told(to('Exists')), []);
+  tells(t, to('NotIn', { values: ['x'] }), 'error', 'clusters have no names here');
+  const key = 'k8s:io.cilium.k8s.policy.cluster';
+  const reserved = { matchLabels: { 'reserved:world': '' }, matchExpressions: [{ key, operator: 'Exists' }] };
+  tells(t, web({ egress: [{ toEndpoints: [reserved] }] }), 'error', 'is not known of what is reserved');
 });
 
 t.test('CiliumCIDRGroups', async (t) => {

@@ -8,7 +8,7 @@ import { Compiler } from '../../src/compile/index.js';
 import { DialectRegistry } from '../../src/dialects/index.js';
 import { LiveSnapshot } from '../../src/identity/live.js';
 import type { Pod, Snapshot } from '../../src/identity/snapshot.js';
-import { planDestinations } from '../../src/image/plan.js';
+import { planDestinations } from '../../src/image/plan/plan.js';
 import type { Image } from '../../src/image/types.js';
 import { NODE_SENDER } from '../../src/ir/sender.js';
 import type { Ir, IrPolicy, Tier } from '../../src/ir/types.js';
@@ -23,12 +23,14 @@ const random = seeded();
 
 /** The same as text wherever it was made: maps without an order. */
 function plain(image: Image): Record<string, unknown> {
-  const { sets, classes, rules, services, endpoints, refused, destinations4: d4, destinations6: d6 } = image;
+  const { sets, classes, rules, services, nodes, tunnels, endpoints, refused, refusedServices } = image;
+  const { destinations4: d4, destinations6: d6 } = image;
   const sorted = (map: ReadonlyMap<string | number, unknown>) =>
     Object.fromEntries([...map].sort(([a], [b]) => (a < b ? -1 : 1)));
   return {
     ...{ sets: sorted(sets), classes: sorted(classes), rules: sorted(rules), services: sorted(services) },
-    ...{ endpoints: sorted(endpoints), refused: sorted(refused) },
+    ...{ nodes: sorted(nodes), tunnels: sorted(tunnels), endpoints: sorted(endpoints), refused: sorted(refused) },
+    refusedServices: sorted(refusedServices),
     destinations4: [Array.from(d4.keys), Array.from(d4.classes)],
     destinations6: [d6.keys, Array.from(d6.classes)],
   };
@@ -49,6 +51,10 @@ function anew({ kinds }: Churn, ips: readonly string[]): Snapshot {
     live.apply(name, section, { all: new Map([...entries].reverse()) });
   }
   return live.snapshot(ips);
+}
+
+function withDns(snapshot: Snapshot, dns: readonly string[]): Snapshot {
+  return { ...snapshot, ownNode: { ...snapshot.ownNode, dns } };
 }
 
 function sameWorld(a: Snapshot, b: Snapshot): string {
@@ -82,6 +88,7 @@ function run(seed: number): { steps: number; states: number } {
   const registry = new DialectRegistry();
   const compiler = new Compiler();
   let ownIps = [NODE_IP];
+  let dnsIps: string[] = [];
   let closed: string[] = [];
   let local: string[] = [];
   let last = compiler.compile(registry.toIr(live.snapshot(ownIps)).ir, live.snapshot(ownIps), []);
@@ -96,10 +103,12 @@ function run(seed: number): { steps: number; states: number } {
       if (r.chance(3)) live.apply(kind.name, kind.section, { all: new Map(kind.entries) });
       else live.apply(kind.name, kind.section, { changed: new Map([[key, entry]]) });
     }
+    if (r.chance(5)) dnsIps = r.pick([[], ['10.96.0.1'], ['10.96.0.1', '10.96.0.2']]);
     if (r.chance(5)) ownIps = r.pick([[NODE_IP], [NODE_IP, 'fd00:1::1'], [NODE_IP, '10.244.0.4']]);
-    if (r.chance(8)) closed = r.pick([[], ['(starting)/veth1'], ['(starting)/veth1', '(starting)/veth2']]);
-    const snapshot = live.snapshot(ownIps);
-    const fresh = anew(churn, ownIps);
+    if (r.chance(8))
+      closed = r.pick([[], ['(starting)/veth1'], ['(starting)/veth1', '(conflict)/veth2'], ['(orphaned)/veth3']]);
+    const snapshot = withDns(live.snapshot(ownIps), dnsIps);
+    const fresh = withDns(anew(churn, ownIps), dnsIps);
     const world = sameWorld(snapshot, fresh);
     if (world !== '') fail(`the snapshot: ${world}`);
     if (r.chance(60) || !local.every((key) => snapshot.pods.has(key))) local = localOf(r, snapshot);

@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { Snapshot } from '../../src/identity/snapshot.js';
-import type { Packet } from '../../src/image/types.js';
+import type { Packet } from '../../src/ir/packet.js';
 import { evaluate } from '../../src/ir/evaluate.js';
 import { explain } from '../../src/ir/explain.js';
 import { ruleId, ruleKey } from '../../src/ir/names.js';
@@ -251,11 +251,11 @@ t.test('explain tells why', async (t) => {
           policy: 'np/default/p',
           selected: true,
           rules: [
-            { rule: 'np/default/p#0', result: 'no-match', why: '10.1.0.2 is not 9.0.0.0/8' },
+            { rule: 'np/default/p#0', result: 'no-match', why: '10.1.0.2 is not in 9.0.0.0/8' },
             {
               rule: 'np/default/p#1',
               result: 'decides',
-              why: '10.1.0.2 is pods with app=db in namespace default and TCP 5432 is TCP 5432',
+              why: '10.1.0.2 is a pod with app=db in namespace default and TCP 5432 is TCP 5432',
             },
           ],
         },

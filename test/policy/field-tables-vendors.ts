@@ -1,7 +1,7 @@
 /** Every field of the policies of Calico, Cilium and GKE, with a value, and what it does. */
 import * as calico from '../../src/dialects/calico/schema.js';
 import * as cilium from '../../src/dialects/cilium/schema.js';
-import { addOnSchema, gkeSchema } from '../../src/dialects/fqdn.schema.js';
+import { addOnSchema, gkeSchema } from '../../src/dialects/fqdn/schema.js';
 import { DB, NET, networkPolicy, type Outcome, type Row, type Table, WEB } from './field-tables.js';
 
 const entity = (path: string, outcome: Outcome): Row[] => [

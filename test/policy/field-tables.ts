@@ -4,9 +4,9 @@ import {
   articleClusterNetworkPolicySchema,
   awsClusterNetworkPolicySchema,
   baselineAdminNetworkPolicySchema,
-} from '../../src/dialects/adminnetworkpolicy.schema.js';
-import { clusterNetworkPolicySchema } from '../../src/dialects/clusternetworkpolicy.schema.js';
-import { networkPolicySchema } from '../../src/dialects/networkpolicy.schema.js';
+} from '../../src/dialects/clusternetworkpolicy/admin.schema.js';
+import { clusterNetworkPolicySchema } from '../../src/dialects/clusternetworkpolicy/schema.js';
+import { networkPolicySchema } from '../../src/dialects/networkpolicy/schema.js';
 
 /**
  * The policy means something else; a problem names the field; an error names it, and the policy is not for pods at all; or it says

@@ -4,8 +4,8 @@ import t from 'tap';
 import { DialectRegistry, toIr } from '../../src/dialects/index.js';
 import { buildSnapshot, SnapshotBuilder } from '../../src/identity/builder.js';
 import type { ParsedObject } from '../../src/identity/fields.js';
-import type { ManifestDocument } from '../../src/identity/yaml.js';
-import { parseManifest } from '../../src/identity/yaml.js';
+import type { ManifestDocument } from '../../src/identity/files/yaml.js';
+import { parseManifest } from '../../src/identity/files/yaml.js';
 import { namespace, pod, policy } from './world.js';
 
 /** A document, drawn from few names so that objects meet themselves again: changed, doubled, gone and back. */

@@ -104,6 +104,11 @@ t.test('what stands behind a Service, in any order', async (t) => {
   t.notOk(live.snapshot([]).services.has('a/other'), 'a name, no addresses');
   put(live, 'Service', 'a/other', service);
   t.same(backends(live, 'a/other'), ['10.0.0.1'], 'and back');
+  put(live, 'Service', 'a/other', {
+    metadata: { labels: { 'service.kubernetes.io/service-proxy-name': 'x' } },
+    ...service,
+  });
+  t.match(live.snapshot([]).services.get('a/other'), { vips: [], ports: [{ backends: [{ ip: '10.0.0.1' }] }] });
   put(live, 'Service', 'a/s');
   t.same([...live.snapshot([]).services.keys()], ['a/other']);
 });

@@ -16,8 +16,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { DialectRegistry } from '../../src/dialects/index.js';
 import { formatProblem } from '../../src/errors.js';
-import { ManifestSource } from '../../src/identity/manifests.js';
-import { parseManifest, splitDocuments } from '../../src/identity/yaml.js';
+import { ManifestSource } from '../../src/identity/files/manifests.js';
+import { parseManifest, splitDocuments } from '../../src/identity/files/yaml.js';
 import { pod, policy } from './world.js';
 
 function fixture(
@@ -47,19 +47,20 @@ t.test('which files are read', async (t) => {
     'b.yaml': pod('x/b1', '10.0.0.1') + pod('x/b2', '10.0.0.2'),
     'a.yml': pod('x/a', '10.0.0.3'),
     'sub/deep/c.YAML': pod('x/c', '10.0.0.4'),
+    'e.json': `{\n\t"apiVersion": "v1",\n\t"kind": "PodList",\n\t"items": [{"metadata": {"namespace": "x", "name": "e", "labels": {"a": "\\ud83d\\ude00\\/"}}, "status": {"podIP": "10.0.0.6"}}]\n}\n`,
     'note.txt': pod('x/no', '10.0.0.5'),
     '.hidden.yaml': pod('x/no', '10.0.0.5'),
     '.git/d.yaml': pod('x/no', '10.0.0.5'),
     'empty.yaml': '',
     'comments.yaml': '# nothing here\n---\n# nor here\n',
   });
-  t.equal(pods(), 'a b1 b2 c');
+  t.equal(pods(), 'a b1 b2 e c');
   t.same(problems(), []);
   execFileSync('mkfifo', [at('fifo.yaml')]);
   symlinkSync('nowhere', at('broken.yaml'));
   symlinkSync('..', at('sub/up'));
   symlinkSync('sub', at('sub-again'));
-  t.equal(pods(), 'a b1 b2 c', 'links that go round are not followed round');
+  t.equal(pods(), 'a b1 b2 e c', 'links that go round are not followed round');
   t.match(problems(), [/^broken.yaml: cannot be read: ENOENT/, /^fifo.yaml: is not a regular file/]);
 });
 
@@ -178,8 +179,21 @@ t.test('documents', async (t) => {
   t.same(split('a: ---\n---x: 1\n'), ['1:a: ---|---x: 1|']);
   t.same(split('a: 1\r\n---\r\nb: 2\r\n').length, 2);
   t.same(split('\ufeffa: 1\n'), ['1:a: 1|']);
+  t.same(
+    split('{"a": "}{"}\n{"b": [{}]}{"c": "\\"}{"}\n'),
+    ['1:{"a": "}{"}', '1:|{"b": [{}]}', '2:{"c": "\\"}{"}|'],
+    'JSON upon JSON',
+  );
+  t.same(split('{"a": 1}\n---\n{"b": 2} {"c": 3}\n---\nd: 4\n'), [
+    '1:{"a": 1}|',
+    '2:---|{"b": 2}',
+    '3: {"c": 3}|',
+    '4:---|d: 4|',
+  ]);
+  t.same(split("{a: '}'} # {\n{b: 1}\n").length, 1, 'what is not JSON is not taken apart');
   const line = (text: string) =>
     parseManifest('f', text).flatMap((d) => d.objects.map((o) => `${o.where.document}:${o.where.line}`));
+  t.same(line('# c\n{"a": 1}\n\n{"b": 2}\n{"a": 1'), ['0:2', '1:4'], 'with the line of each; the last is broken');
   t.same(line('# c\n\n---\n# d\na: 1\n---\n---\n\nb: 2\n'), ['0:5', '2:9']);
 });
 

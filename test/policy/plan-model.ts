@@ -1,7 +1,7 @@
 /** A plain table of prefixes, to which a plan is applied write by write. */
-import { atomPrefix } from '../../src/compile/atoms.js';
-import { key6 } from '../../src/compile/sweep.js';
-import type { DestinationPlan, Plan } from '../../src/image/plan.js';
+import { atomPrefix } from '../../src/image/prefix.js';
+import { key6 } from '../../src/compile/destinations/sweep.js';
+import type { DestinationPlan, Plan } from '../../src/image/plan/plan.js';
 import type { Image } from '../../src/image/types.js';
 import { ADDRESSES } from './churn.js';
 
@@ -40,13 +40,13 @@ function find(table: Table, keys: readonly (number | string)[]): number {
 }
 
 /** Atoms that some set asks for: others are seen by nobody. */
-function asked({ sets }: Image): Set<number> {
-  const out = new Set<number>();
+function asked({ sets }: Image): Set<string> {
+  const out = new Set<string>();
   for (const { rules } of sets.values()) for (const { atoms } of rules) for (const atom of atoms ?? []) out.add(atom);
   return out;
 }
 
-const within = (a: ReadonlySet<number>, b: ReadonlySet<number>) => [...a].every((x) => b.has(x));
+const within = (a: ReadonlySet<string>, b: ReadonlySet<string>) => [...a].every((x) => b.has(x));
 
 /**
  * Applies a plan, one write after the other. Whatever moment a packet chooses, it finds what it found before or will find after:
@@ -60,7 +60,7 @@ const within = (a: ReadonlySet<number>, b: ReadonlySet<number>) => [...a].every(
 export function walkPlan(old: Image, next: Image, plan: Plan, flips: boolean): { wrong?: string; states: number } {
   const table = tableOf(old);
   const target = tableOf(next);
-  const atoms = (id: number): Set<number> => {
+  const atoms = (id: number): Set<string> => {
     const found = id === 0 ? [] : (plan.transitional.get(id) ?? next.classes.get(id) ?? old.classes.get(id));
     if (!found) throw new Error(`class ${id} is none`);
     return new Set(found);

@@ -9,7 +9,7 @@ import { DialectRegistry, toIr } from '../../src/dialects/index.js';
 import { buildSnapshot, SnapshotBuilder } from '../../src/identity/builder.js';
 import type { ParsedObject } from '../../src/identity/fields.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
-import { type ManifestDocument, parseManifest } from '../../src/identity/yaml.js';
+import { type ManifestDocument, parseManifest } from '../../src/identity/files/yaml.js';
 
 const options = { nodeName: 'n', ownNodeIps: [] };
 type Spec = Record<string, unknown>;

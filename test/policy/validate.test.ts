@@ -3,11 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { formatProblem } from '../../src/errors.js';
-import { validateDir } from '../../src/validate.js';
+import { validatePath } from '../../src/tools/validate.js';
 
 const dir = mkdtempSync(join(tmpdir(), 'ea-validate-'));
 t.teardown(() => rmSync(dir, { recursive: true, force: true }));
-const problems = () => validateDir(dir).map((p) => `${p.severity} ${formatProblem(p).replaceAll(`${dir}/`, '')}`);
+const problems = () => validatePath(dir).map((p) => `${p.severity} ${formatProblem(p).replaceAll(`${dir}/`, '')}`);
 
 t.test('a directory without faults has no problems', async (t) => {
   writeFileSync(join(dir, 'good.yaml'), '# nothing yet\n');
@@ -84,7 +84,7 @@ metadata: {name: s}
 });
 
 t.test('a directory that is not there is a problem', async (t) => {
-  t.match(validateDir(join(dir, 'none')), [
+  t.match(validatePath(join(dir, 'none')), [
     { severity: 'error', where: { file: join(dir, 'none') }, message: /cannot be read/ },
   ]);
 });

@@ -1,8 +1,8 @@
 /** Subscribers as nobody wants them: one reads a byte a second, one leaves in the middle of a message, others come and go. */
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AgentClient } from '../../src/rpc/client.js';
-import { EGRESS } from '../../src/rpc/proto.js';
+import { AgentClient } from '../../src/rpc/transport/client.js';
+import { EGRESS } from '../../src/proto/load.js';
 import { callHeaders, END_HEADERS, END_STREAM, frame, GREETING, message, TYPE } from './h2.js';
 
 /** From the greeting to a GetFlows that follows, all of the past first. */

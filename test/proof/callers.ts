@@ -1,5 +1,5 @@
 /**
- * Bad callers: everything that attacks.ts has, on the agent's unix socket, on its TLS port and on the relay's, which asks nobody
+ * Bad callers: everything that callers-attacks.ts has, on the agent's unix socket, on its TLS port and on the relay's, which asks nobody
  * for a certificate; fuzzed requests; silent and slow callers of the HTTP port. Meanwhile others ask, each time on a new
  * connection: they are answered, the process lives, its memory and descriptors stay bounded.
  *
@@ -7,11 +7,11 @@
  */
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { RELAY_SERVER_NAME } from '../../src/relay/openssl.js';
-import type { Remote } from '../../src/rpc/client.js';
-import { AGENT_SERVER_NAME } from '../../src/rpc/tls.js';
+import { RELAY_SERVER_NAME } from '../../src/relay/certs/certificates.js';
+import type { Remote } from '../../src/rpc/transport/client.js';
+import { AGENT_SERVER_NAME } from '../../src/rpc/transport/tls.js';
 import { Random } from '../fuzz/random.js';
-import { ATTACKS } from './attacks.js';
+import { ATTACKS } from './callers-attacks.js';
 import { type Dial, plain, tls } from './dial.js';
 import { fuzzedCalls } from './fuzzed-calls.js';
 import { LoneAgent } from './lone-agent.js';

@@ -1,9 +1,9 @@
 /** Calls with bodies that no client sends: random bytes, mutated requests, requests with too much of everything. */
 import { type ClientHttp2Session, connect, constants } from 'node:http2';
 import { connect as dialUnix } from 'node:net';
-import { OBSERVER } from '../../src/rpc/proto.js';
+import { OBSERVER } from '../../src/proto/load.js';
 import type { Random } from '../fuzz/random.js';
-import { METHODS } from './attacks.js';
+import { METHODS } from './callers-attacks.js';
 import { message } from './h2.js';
 
 /** Calls under way at a time. */

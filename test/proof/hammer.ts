@@ -1,15 +1,13 @@
 /** Packets by the hundred thousand through a loaded program, from a process of its own (hammer.c). */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, renameSync } from 'node:fs';
-import { join } from 'node:path';
-import { mapInfo } from '../../agent/libbpf/map.js';
-import type { Programs } from '../../agent/loader.js';
+import { mapInfo } from '../../agent/kernel/libbpf/map.js';
+import type { Programs } from '../../agent/kernel/loader.js';
 import { ENUMS } from '../../src/image/layout.gen.js';
-import type { Packet, Verdict } from '../../src/image/types.js';
+import type { Packet, Verdict } from '../../src/ir/packet.js';
 import { parseAddr } from '../../src/net/addr.js';
 import { frame } from '../engines/packets.js';
-import { compiled, root, run } from '../netns/shell.js';
+import { buildC } from '../netns/shell.js';
 
 const ACK = 16;
 const ETHERNET = 14;
@@ -20,13 +18,8 @@ const VERDICTS: Readonly<Record<Verdict['verdict'], number>> = {
 };
 
 /** Builds a C program of this directory; returns its path. */
-export async function cProgram(name: string): Promise<string> {
-  const path = join(compiled, `proof-${name}`);
-  mkdirSync(compiled, { recursive: true });
-  const fresh = `${path}.${process.pid}`;
-  await run('gcc', ['-O2', '-Wall', '-Wextra', '-o', fresh, join(root, `test/proof/${name}.c`)]);
-  renameSync(fresh, path);
-  return path;
+export function cProgram(name: string): Promise<string> {
+  return buildC(`test/proof/${name}.c`);
 }
 
 /** A flow of its own each time, judged anew: it and its events must be one of these. Undefined where it cannot be told apart. */

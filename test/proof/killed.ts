@@ -1,8 +1,11 @@
 /**
- * Killed anywhere: the agent gets SIGKILL at random moments, start-up included, while policies change and pods talk.
+ * Killed anywhere: the agent gets SIGKILL at random moments, start-up included, while policies change and pods talk;
+ * now and then it comes back without its key.
  * What is always allowed is never dropped, what is always denied never passes, and after each start the maps are what
  * the manifests say, with nothing left over.
  */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Random } from '../fuzz/random.js';
 import { cidr } from '../bench/worlds.js';
@@ -17,6 +20,8 @@ const CIDRS = 10_000;
 /** Seconds. A busy machine may need them: that nothing was dropped is counted, not timed. */
 const PATIENCE = 10;
 const HURRY = 0.03;
+/** Percent of the kills after which the key is gone. */
+const LOST = 25;
 /** Percent of the kills that come before the agent says that it is ready. */
 const EARLY = 35;
 /** Milliseconds from being ready within which the others come. */
@@ -226,6 +231,8 @@ export async function killed({ count, seed }: KilledOptions): Promise<Report> {
       progress.tell(`${kills} kills of ${count}, ${violations.length} wrong`);
       await changer.stop();
       changes += changer.changes;
+      // What stands in the maps outlives the key that it was named with.
+      if (random.chance(LOST)) rmSync(join(world.dir, 'run/ids.key'), { force: true });
       agent = await AgentProcess.start(world);
       // Most starts are looked at in peace; some are killed on their way.
       if (kill % 3 === 0 && kill !== count) continue;

@@ -1,15 +1,26 @@
 /** The pinned maps of a test world's agent, read by another process and compared with what the manifests ask for. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { EndpointTable } from '../../agent/endpoint-table.js';
-import { Journal } from '../../agent/journal.js';
-import { BpfMap } from '../../agent/libbpf/map.js';
-import { sys } from '../../agent/libbpf/sys.js';
-import { recover } from '../../agent/map-recovery.js';
-import { verifyMaps } from '../../agent/map-verify.js';
+import { AddressBook } from '../../agent/maps/books/address-book.js';
+import { AddressMaps } from '../../agent/maps/address-maps.js';
+import { EndpointTable } from '../../agent/maps/tables/endpoint-table.js';
+import { Journal } from '../../agent/maps/books/journal.js';
+import { BpfMap } from '../../agent/kernel/libbpf/map.js';
+import { sys } from '../../agent/kernel/libbpf/sys.js';
+import { Leftovers } from '../../agent/maps/books/leftovers.js';
+import { idsInMaps } from '../../agent/maps/clash.js';
+import { recover } from '../../agent/maps/recovery.js';
+import { verifyMaps } from '../../agent/maps/verify.js';
+import { MapWriter } from '../../agent/maps/writer.js';
+import { nodeKey } from '../../agent/maps/books/node-key.js';
+import { broadcastAddresses } from '../../agent/endpoints/uplinks.js';
 import { Compiler } from '../../src/compile/index.js';
 import { toIr } from '../../src/dialects/index.js';
+import type { Snapshot } from '../../src/identity/snapshot.js';
 import { sizeOf } from '../../src/image/edited.js';
+import { keyedIds } from '../../src/ids.js';
+import type { EndpointBinding } from '../../src/image/store.js';
+import type { Image } from '../../src/image/types.js';
 import { NODE_SENDER } from '../../src/ir/sender.js';
 import type { World } from '../netns/world.js';
 import { snapshotOf } from '../policy/world.js';
@@ -32,6 +43,22 @@ export function pinnedMaps(world: World): Record<string, BpfMap> {
   return Object.fromEntries(names.map((name) => [name, pinned(join(shapes, shape, name))]));
 }
 
+/** Where pods are only the agent knows: that they are somewhere, and nobody else is. */
+function placesOf(
+  maps: Record<string, BpfMap>,
+  { nodes, tunnels }: Image,
+  local: readonly string[],
+  { pods }: Snapshot,
+) {
+  const held = new AddressMaps(maps, new MapWriter(maps), new Leftovers()).wanted.addresses;
+  const bindings = local.map((key, id): EndpointBinding => {
+    const ips = pods.get(key)?.ips ?? [];
+    const ifindex = ips.map((ip) => held.get(ip)?.ifindex).find((index) => index) ?? 0;
+    return { key, uid: key, ifindex, ifname: '', id, mac: '', ips, kind: 'pod', l3: false };
+  });
+  return { addresses: new AddressBook(new Map()).update(nodes, bindings), tunnels };
+}
+
 /** @returns what the maps hold too much or too little, and how much they hold */
 export async function leftOver(world: World): Promise<{ differences: string[]; size: string }> {
   const text = readdirSync(world.manifests)
@@ -39,18 +66,31 @@ export async function leftOver(world: World): Promise<{ differences: string[]; s
     .map((f) => readFileSync(join(world.manifests, f), 'utf8'))
     .join('\n---\n');
   const addresses = JSON.parse((await world.node.run('ip', ['-j', 'addr'])).stdout) as {
-    addr_info: { local: string }[];
+    addr_info: { family: string; local: string; prefixlen: number }[];
   }[];
+  const broadcasts = broadcastAddresses(
+    addresses.flatMap((a, ifindex) =>
+      a.addr_info.map((i) => ({
+        family: i.family === 'inet6' ? (6 as const) : (4 as const),
+        address: i.local,
+        prefix: i.prefixlen,
+        ifindex,
+        scope: 0,
+      })),
+    ),
+  );
   const own = addresses.flatMap((a) => a.addr_info.map((i) => i.local)).filter((ip) => !/^(127\.|::1$|fe80:)/.test(ip));
-  const snapshot = snapshotOf(text, own);
+  const plain = snapshotOf(text, own);
+  const snapshot = { ...plain, ownNode: { ...plain.ownNode, broadcasts } };
   const local = [...snapshot.pods].filter(([, p]) => p.nodeName === 'node-a').map(([key]) => key);
-  const image = new Compiler().compile(toIr(snapshot).ir, snapshot, [...local, NODE_SENDER]);
   const maps = pinnedMaps(world);
   try {
     const found = recover(maps, new Journal(join(world.dir, 'run/journal')));
+    const ids = idsInMaps(found, keyedIds(nodeKey(join(world.dir, 'run')).key));
+    const image = new Compiler(ids).compile(toIr(snapshot).ir, snapshot, [...local, NODE_SENDER]);
     const map = (name: string) => maps[name] as BpfMap;
     const table = new EndpointTable(map('endpoints'), map('endpoints_more'), map('sources'), false);
-    const differences = verifyMaps(maps, image, table, false);
+    const differences = verifyMaps(maps, image, table, placesOf(maps, image, local, snapshot), false);
     if (found.unknownClasses.size > 0)
       differences.push(`${found.unknownClasses.size} classes that the journal does not know`);
     const strangers = found.strangers.length;

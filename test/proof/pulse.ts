@@ -1,7 +1,7 @@
 /** Whether a server goes on answering others: on new connections, again and again, while something is done to it. */
 import { get } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AgentClient, type Remote } from '../../src/rpc/client.js';
+import { AgentClient, type Remote } from '../../src/rpc/transport/client.js';
 import { processValues } from './samples.js';
 
 export interface Beat {

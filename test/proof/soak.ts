@@ -10,8 +10,8 @@ import { appendFileSync, readFileSync, rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { makeCertificates } from '../../src/relay/openssl.js';
-import { AgentClient } from '../../src/rpc/client.js';
+import { makeCertificates } from '../../src/relay/certs/certificates.js';
+import { AgentClient } from '../../src/rpc/transport/client.js';
 import { Agent } from '../netns/agent.js';
 import { egressPolicy, ports, toApp, toServer } from '../netns/policies.js';
 import { compiled, until } from '../netns/shell.js';
@@ -49,7 +49,7 @@ const ALLOWED = {
 const ENTRIES = { absolute: 40, share: 0.1 };
 /** Connections come as fast as the machine makes them. */
 const CONNECTIONS = { absolute: 500, share: 0.25 };
-const OF_CONNECTIONS = ['flows', 'accepted', 'pending', 'fragments', 'drop_notes'];
+const OF_CONNECTIONS = ['flows', 'drop_notes'];
 
 /** Of a run that is too short for a warm-up: the heap is still finding its size. MiB. */
 const SHORT = { minutes: 15, growth: 200, heap: 40 };

@@ -3,8 +3,8 @@
  * are heard; at the end of its stdin it writes what they heard to OUT, as JSON, and ends.
  */
 import { writeFileSync } from 'node:fs';
-import { AgentClient, type Remote } from '../../src/rpc/client.js';
-import { readTls } from '../../src/rpc/tls.js';
+import { AgentClient, type Remote } from '../../src/rpc/transport/client.js';
+import { readTls } from '../../src/rpc/transport/tls.js';
 
 /** What one subscriber heard. */
 export interface Heard {

@@ -1,6 +1,6 @@
 /** Pairs of worlds between which a careless order of writes would show: each a trap that random worlds seldom set. */
 import { toIr } from '../../src/dialects/index.js';
-import type { Packet } from '../../src/image/types.js';
+import type { Packet } from '../../src/ir/packet.js';
 import type { World } from '../engines/engine.js';
 import { cidr } from '../bench/worlds.js';
 import { pod, policy, snapshotOf } from '../policy/world.js';

@@ -3,10 +3,11 @@
  * times. Each verdict, and the rule it names, must be one of the two that the sets give.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { KernelMapStore } from '../../agent/map-store.js';
+import { KernelMapStore } from '../../agent/maps/store.js';
 import { Compiler } from '../../src/compile/index.js';
 import { simulate } from '../../src/image/simulate.js';
-import type { Image, Packet, Verdict } from '../../src/image/types.js';
+import type { Image } from '../../src/image/types.js';
+import type { Packet, Verdict } from '../../src/ir/packet.js';
 import { senderOf } from '../../src/ir/sender.js';
 import { parseAddr } from '../../src/net/addr.js';
 import { loadForTest, localPods, type World } from '../engines/engine.js';
@@ -88,7 +89,7 @@ function lines(packets: readonly Packet[], images: readonly Image[], ips: readon
     if (src === undefined || seen.has(name)) continue;
     seen.add(name);
     const may = images.map((image): Verdict => simulate(image, packet, ips));
-    // A Service that comes or goes together with a change of policy is left to the second look for a moment.
+    // A Service that comes or goes together with a change of policy is left to the post-DNAT check for a moment.
     const entries = images.map((i) => i.services.get(`${packet.to}|${packet.port}|${packet.protocol}`));
     if (entries.some((e) => e === undefined) && entries.some((e) => e !== undefined))
       may.push({ verdict: 'partial', rule: 0, logged: [] });

@@ -1,7 +1,7 @@
 /** The merge by property: several nodes, each with delays of its own → time order, nothing lost, nothing doubled. */
 import fc from 'fast-check';
 import t from 'tap';
-import { Merge } from '../../src/relay/merge.js';
+import { Merge } from '../../src/relay/merge/merge.js';
 
 interface Item {
   node: string;
@@ -124,13 +124,13 @@ t.test('nodes that leave and come back', async (t) => {
   merge.join('b');
   merge.push('a', 10n, 'a10', 0);
   t.equal(merge.take(0), undefined, 'b may have something earlier');
-  t.same(merge.behind(), ['b']);
+  t.same(merge.awaited(), ['b']);
   merge.leave('a');
   t.equal(merge.take(0), undefined, 'a has left; b is still waited for');
   merge.join('a');
   merge.push('b', 20n, 'b20', 0);
   t.equal(merge.take(0), undefined, 'a is back, and nothing is known of it');
-  t.same(merge.behind(), ['a']);
+  t.same(merge.awaited(), ['a']);
   merge.push('a', 15n, 'a15', 0);
   t.equal(merge.take(0), 'a10');
   merge.leave('b');

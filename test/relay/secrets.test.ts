@@ -1,9 +1,9 @@
 /** Certificates as Secrets: made once, kept, made anew before they end. */
-import { X509Certificate } from 'node:crypto';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import t from 'tap';
-import { KubeClient } from '../../src/kube/client.js';
-import { makeCertificates } from '../../src/relay/openssl.js';
-import { ensureCertificates, readSecret, SECRETS } from '../../src/relay/secrets.js';
+import { KubeClient } from '../../src/kube/client/client.js';
+import { makeCertificates } from '../../src/relay/certs/certificates.js';
+import { ensureCertificates, readSecret, SECRETS } from '../../src/relay/certs/secrets.js';
 import { Api } from './api.js';
 import { quiet } from './world.js';
 
@@ -28,6 +28,30 @@ t.test('what is made', async (t) => {
   );
   t.match(read(made.agent.cert).subjectAltName, /DNS:localhost, IP Address:127\.0\.0\.1/);
   t.equal(new Set(Object.values(made).map((f) => f.key.toString())).size, 3, 'each has a key of its own');
+});
+
+t.test('what each certificate may be used for', async (t) => {
+  const made = await makeCertificates('elsewhere', 3);
+  const read = (pem: Buffer) => new X509Certificate(pem);
+  const ca = read(made.agent.ca);
+  const [server, client] = ['1.3.6.1.5.5.7.3.1', '1.3.6.1.5.5.7.3.2'];
+  t.same(read(made.agent.cert).keyUsage, [server], 'an agent opens no other agent');
+  t.same(read(made.relay.cert).keyUsage, [server, client]);
+  t.same(read(made.client.cert).keyUsage, [client], 'a reader serves nothing');
+  t.equal(read(made.client.cert).subjectAltName, undefined);
+  t.ok(ca.checkIssued(ca), 'the CA is its own issuer');
+  const all = [ca, ...Object.values(made).map((f) => read(f.cert))];
+  for (const cert of all) {
+    t.same(cert.publicKey.asymmetricKeyDetails, { namedCurve: 'prime256v1' });
+    // RFC 5280, 4.1.2.2: positive, 20 bytes at most.
+    t.match(cert.serialNumber, /^[4-7][0-9A-F]{31}$/);
+    t.ok(Date.parse(cert.validFrom) <= Date.now());
+  }
+  t.equal(new Set(all.map((cert) => cert.serialNumber)).size, 4);
+  for (const { cert, key } of Object.values(made)) {
+    t.ok(read(cert).checkPrivateKey(createPrivateKey(key)));
+    t.ok(read(cert).checkIssued(ca));
+  }
 });
 
 t.test('in a cluster', async (t) => {
@@ -69,7 +93,15 @@ t.test('in a cluster', async (t) => {
   api.objects.set(path(SECRETS.relay), { ...secret, data: { ...secret.data, 'tls.key': 'bm9uZQ==' } });
   t.equal(await ensure(), true, 'one is broken');
   const third = await agent();
+  api.seen.length = 0;
   t.equal(await ensure({ rotate: true }), true, 'rotated');
+  const names = Object.values(SECRETS).flatMap((name) => [`GET ${path(name)}`, `PUT ${path(name)}`]);
+  const asked = [...names, `POST /api/v1/namespaces/${namespace}/secrets`];
+  t.same(
+    api.seen.filter((line) => !asked.includes(line)),
+    [],
+    'what its Role allows: its own Secrets by name, and to create',
+  );
   t.not(await agent(), third);
 
   api.forbidden.add(path(SECRETS.agent));

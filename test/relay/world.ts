@@ -3,11 +3,11 @@ import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AgentError } from '../../src/errors.js';
-import { FlowHub } from '../../src/flow/hub.js';
+import { FlowHub } from '../../src/flow/hub/hub.js';
 import type { Logger } from '../../src/log.js';
 import { makeLogger } from '../../src/log.js';
 import { RpcServer } from '../../src/rpc/server.js';
-import type { TlsFiles } from '../../src/rpc/tls.js';
+import type { TlsFiles } from '../../src/rpc/transport/tls.js';
 import type { AgentStatus, AgentView } from '../../src/rpc/view.js';
 import { type event, flow, LEAD } from '../flow/flows.js';
 
@@ -59,12 +59,15 @@ function status(nodeName: string, pods: readonly string[]): AgentStatus {
       state: 'enforced',
       policies: 1,
       set: 1,
+      unproven: 0,
+      lostEvents: 0,
+      flows: 0,
     })),
     hooks: { attached: 1, expected: 1, problems: [] },
     policies: { inForce: 3, refused: 0, problems: [] },
     epoch: 4,
     maps: [],
-    flows: { perSecond: 1.5, seen: 10, inTable: 2 },
+    flows: { perSecond: 1.5, seen: 10, inTable: 2, share: 8192, notStored: 0, evicted: 0, busy: 0 },
     lost: { ring: [1, 2], queue: 3 },
     drops: {},
     staleness: { appliedAt: 1_700_000_001_000 },

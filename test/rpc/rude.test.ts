@@ -3,9 +3,9 @@ import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { connect as connectTls } from 'node:tls';
 import t from 'tap';
-import { makeCertificates } from '../../src/relay/openssl.js';
-import { AgentClient } from '../../src/rpc/client.js';
-import { AGENT_SERVER_NAME } from '../../src/rpc/tls.js';
+import { makeCertificates } from '../../src/relay/certs/certificates.js';
+import { AgentClient } from '../../src/rpc/transport/client.js';
+import { AGENT_SERVER_NAME } from '../../src/rpc/transport/tls.js';
 import { frame, GREETING, TYPE } from '../proof/h2.js';
 import { TestAgent, tempDir, until, writeTls } from '../relay/world.js';
 

@@ -6,11 +6,11 @@ import { join } from 'node:path';
 import { Client, credentials, status as grpcStatus, type ServiceError } from '@grpc/grpc-js';
 import t from 'tap';
 import { AgentError } from '../../src/errors.js';
-import { Enricher } from '../../src/flow/enrich.js';
-import { FlowHub } from '../../src/flow/hub.js';
+import { Enricher } from '../../src/flow/names/enrich.js';
+import { FlowHub } from '../../src/flow/hub/hub.js';
 import { makeLogger } from '../../src/log.js';
-import { AgentClient } from '../../src/rpc/client.js';
-import { HEALTH, OBSERVER } from '../../src/rpc/proto.js';
+import { AgentClient } from '../../src/rpc/transport/client.js';
+import { HEALTH, OBSERVER } from '../../src/proto/load.js';
 import { RpcServer } from '../../src/rpc/server.js';
 import type { AgentStatus, AgentView } from '../../src/rpc/view.js';
 import { event } from '../flow/flows.js';
@@ -39,6 +39,9 @@ const STATUS: AgentStatus = {
       state: 'enforced',
       policies: 2,
       set: 2 ** 52 + 1,
+      unproven: 0,
+      lostEvents: 0,
+      flows: 0,
     },
   ],
   hooks: { attached: 1, expected: 2, problems: ['veth1 egress: gone'] },
@@ -49,7 +52,7 @@ const STATUS: AgentStatus = {
   },
   epoch: 4,
   maps: [{ name: 'rules', entries: 10, max: 100 }],
-  flows: { perSecond: 1.5, seen: 2 ** 40, inTable: 12 },
+  flows: { perSecond: 1.5, seen: 2 ** 40, inTable: 12, share: 8192, notStored: 0, evicted: 0, busy: 0 },
   lost: { ring: [1, 2], queue: 3 },
   drops: { policy: 9 },
   staleness: { appliedAt: 1_700_000_001_000, failingSince: 1_700_000_002_000, lastError: 'no room' },
@@ -157,23 +160,27 @@ t.test('following', async (t) => {
   for (let port = 1; port <= 5; port++) publish(port);
   const stop = new AbortController();
   const got: number[] = [];
+  const whose: string[] = [];
   let lost = 0;
   const reading = (async () => {
     for await (const r of client.getRecords({ number: 2, follow: true }, stop.signal)) {
       if (r.record) got.push(r.record.flow.l4?.TCP?.destination_port ?? 0);
       if (r.lost_events) lost += Number(r.lost_events.num_events_lost);
+      if (r.lost_pod) whose.push(r.lost_pod);
     }
   })();
   const until = async (ready: () => boolean) => {
-    for (let i = 0; i < 200 && !ready(); i++) await new Promise((resolve) => setTimeout(resolve, 20));
+    for (let i = 0; i < 3000 && !ready(); i++) await new Promise((resolve) => setTimeout(resolve, 20));
   };
   await until(() => got.length === 2);
   publish(6);
   await until(() => got.length === 3);
   t.same(got, [4, 5, 6]);
-  hub.lostInRing(17, 1);
+  hub.lostInRing(10, 1);
+  hub.lostInRing(7, undefined, 'shop/web');
   await until(() => lost === 17);
   t.equal(lost, 17, 'losses in the kernel are told');
+  t.same(whose, ['shop/web'], 'and whose events they were');
   // More at once than the ring holds: whoever reads slower than this is overtaken, and told by how many.
   for (let port = 100; port < 400; port++) publish(port);
   await until(() => got.includes(399) && lost > 17);

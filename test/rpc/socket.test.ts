@@ -14,8 +14,8 @@ import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { AgentClient } from '../../src/rpc/client.js';
-import { BaseServer } from '../../src/rpc/base.js';
+import { AgentClient } from '../../src/rpc/transport/client.js';
+import { BaseServer } from '../../src/rpc/transport/base.js';
 import { TestAgent, until } from '../relay/world.js';
 
 const NOBODY = 65534;

@@ -2,9 +2,9 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { makeCertificates } from '../../src/relay/openssl.js';
-import { AgentClient } from '../../src/rpc/client.js';
-import { AGENT_SERVER_NAME, parseListen, readTls, type TlsFiles } from '../../src/rpc/tls.js';
+import { makeCertificates } from '../../src/relay/certs/certificates.js';
+import { AgentClient } from '../../src/rpc/transport/client.js';
+import { AGENT_SERVER_NAME, parseListen, readTls, type TlsFiles } from '../../src/rpc/transport/tls.js';
 import { TestAgent, tempDir, until, writeTls } from '../relay/world.js';
 
 t.setTimeout(120_000);

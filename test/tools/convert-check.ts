@@ -1,9 +1,9 @@
 /** What a conversion leaves in force, and whether a packet tells it from what was given: without the proof's own code. */
 import type { RawPolicy, Snapshot } from '../../src/identity/snapshot.js';
 import { toIr } from '../../src/dialects/index.js';
-import type { Packet } from '../../src/image/types.js';
+import type { Packet } from '../../src/ir/packet.js';
 import { evaluate, findService, ownNodeAddresses } from '../../src/ir/evaluate.js';
-import type { Target } from '../../src/convert/common.js';
+import type { Target } from '../../src/convert/terms/common.js';
 import { type Conversion, convert } from '../../src/convert/index.js';
 import { parseCidr } from '../../src/net/addr.js';
 import { show, snapshotOf } from '../policy/world.js';

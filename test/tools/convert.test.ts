@@ -3,12 +3,15 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { parseAllDocuments } from 'yaml';
-import { TARGETS, type Target } from '../../src/convert/common.js';
+import { TARGETS, type Target } from '../../src/convert/terms/common.js';
 import type { Conversion } from '../../src/convert/index.js';
+import { Grounds, placesOf } from '../../src/convert/proof/grounds.js';
 import { documentText, policiesIn } from '../../src/convert/text.js';
-import { prove } from '../../src/convert/proof.js';
-import { witnesses } from '../../src/convert/witness.js';
+import { prove } from '../../src/convert/proof/proof.js';
+import { witnesses } from '../../src/convert/proof/witness.js';
 import { toIr } from '../../src/dialects/index.js';
+import type { Peer } from '../../src/ir/peers.js';
+import type { Ir } from '../../src/ir/types.js';
 import { boundaryPackets } from '../../src/tools/packets.js';
 import { seeded } from '../fuzz/random.js';
 import { readCases } from '../engines/cases.js';
@@ -56,6 +59,63 @@ for (const { name, to, taken = {}, policies, makes, refuses = [] } of examples) 
     );
   });
 }
+
+t.test('a rule read as more than it says is found, though it is read alike on both sides', async (t) => {
+  const egress = [{ toEndpoints: [{ matchExpressions: [{ key: 'k', operator: 'NotIn', values: ['v'] }] }] }];
+  const metadata = { namespace: 'shop', name: 'web' };
+  const object = {
+    apiVersion: 'cilium.io/v2',
+    kind: 'CiliumNetworkPolicy',
+    metadata,
+    spec: { endpointSelector: {}, egress },
+  };
+  const { policies } = snapshotOf(JSON.stringify(object));
+  const { ir } = toIr(snapshotOf(JSON.stringify(object)));
+  const misread: Ir = {
+    tiers: ir.tiers.map((tier) => ({
+      ...tier,
+      policies: tier.policies.map((p) => ({
+        ...p,
+        rules: p.rules.map((rule) => ({
+          ...rule,
+          peers: (rule.peers ?? []).map((peer): Peer => {
+            if (peer.kind !== 'pods') return peer;
+            return { kind: 'not', of: { ...peer, pods: { op: 'not', of: peer.pods } } };
+          }),
+        })),
+      })),
+    })),
+  };
+  const faults = (read: Ir) =>
+    witnesses([read], undefined).map((one) => prove(read, read, one, false, new Grounds(policies)).counterexample);
+  for (const found of faults(ir)) t.equal(found, undefined);
+  for (const found of faults(misread)) {
+    t.match(found, { misread: { means: 'pods' } });
+    t.equal(found?.was.text, found?.is.text, 'both sides agree');
+  }
+});
+
+t.test('what the fields of a rule can mean at all', async (t) => {
+  const rows: [string, object, string[] | undefined][] = [
+    ['networkpolicy', { to: [{ podSelector: {} }, { namespaceSelector: {} }] }, ['pods']],
+    ['networkpolicy', { to: [{ podSelector: {} }, { ipBlock: {} }] }, undefined],
+    ['networkpolicy', { to: [] }, undefined],
+    ['networkpolicy', {}, undefined],
+    ['clusternetworkpolicy', { to: [{ namespaces: {} }, { nodes: {} }] }, ['pods', 'nodes']],
+    ['clusternetworkpolicy', { to: [{ networks: [] }] }, undefined],
+    ['cilium', { toEndpoints: [{}] }, ['pods']],
+    ['cilium', { toEndpoints: [{ matchLabels: { 'reserved:host': '' } }] }, undefined],
+    ['cilium', { toNodes: [{}] }, ['nodes']],
+    ['cilium', { toEntities: ['all'] }, undefined],
+    ['calico', { destination: { selector: '!has(k)' } }, ['pods']],
+    ['calico', { destination: { notSelector: 'has(k)' } }, undefined],
+    ['fqdn', { to: [{ podSelector: {} }] }, undefined],
+  ];
+  for (const [dialect, rule, places] of rows) {
+    const found = placesOf(rule, dialect);
+    t.same(found && [...found], places, `${dialect} ${JSON.stringify(rule)}`);
+  }
+});
 
 t.test('every pair of languages has an example of both', async (t) => {
   const language = (text: string): Target =>
@@ -126,7 +186,7 @@ t.test('the proof notices any one thing that is another', async (t) => {
   const equal = (a: string, b: string) => {
     const irs = [irOf(a), irOf(b)] as const;
     const clusters = [...witnesses(irs, undefined), ...witnesses(irs, [])];
-    return clusters.every((cluster) => prove(...irs, cluster, false).counterexample === undefined);
+    return clusters.every((cluster) => prove(...irs, cluster, false, new Grounds([])).counterexample === undefined);
   };
   t.ok(equal(text, text));
   for (const [from, to] of changes) {

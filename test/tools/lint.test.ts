@@ -4,8 +4,13 @@ import type { LabelExpr, Peer } from '../../src/ir/peers.js';
 import type { Action, Ir, IrPolicy, PolicyRef, PortMatch, Rule } from '../../src/ir/types.js';
 import { evaluate, tiersFor } from '../../src/ir/evaluate.js';
 import { ruleId } from '../../src/ir/names.js';
+import { staysInside, withoutAddresses } from '../../src/ir/outcome.js';
+import type { Snapshot } from '../../src/identity/snapshot.js';
+import type { Packet } from '../../src/ir/packet.js';
+import type { Problem } from '../../src/errors.js';
+import { byNode } from '../../src/tools/nodes.js';
 import { lint } from '../../src/tools/lint.js';
-import { boundaryPackets, type World } from '../../src/tools/packets.js';
+import { boundaryPackets, servicePlaces, type World } from '../../src/tools/packets.js';
 import { reach, reachKey } from '../../src/tools/reach.js';
 import { seeded } from '../fuzz/random.js';
 import { randomWorld } from '../fuzz/worlds.js';
@@ -15,7 +20,8 @@ const PODS = pod('shop/web', ['10.0.0.1'], { app: 'web' }) + pod('shop/db', ['10
 const DNS = pod('kube-system/dns', ['10.0.0.53'], { 'k8s-app': 'kube-dns' });
 const dns = { to: [{ namespaceSelector: {} }], ports: [{ port: 53, protocol: 'UDP' }] };
 
-const found = (world: World) => lint(world).map((f) => `${f.severity} ${f.check} ${f.where.field ?? ''}: ${f.message}`);
+const found = (world: World, problems: readonly Problem[] = []) =>
+  lint(world, problems).map((f) => `${f.severity} ${f.check} ${f.where.field ?? ''}: ${f.message}`);
 const objects = (text: string): World => {
   const snapshot = snapshotOf(text);
   return { snapshot, ir: toIr(snapshot).ir };
@@ -140,18 +146,102 @@ t.test('a block that means no pods', async (t) => {
   ]);
 });
 
+t.test('a rule that means a network set means something', async (t) => {
+  const calico = (kind: string, name: string, body: string) =>
+    `---\n{apiVersion: projectcalico.org/v3, kind: ${kind}, metadata: {name: ${name}${kind === 'GlobalNetworkSet' ? ', labels: {role: partner}' : ''}}, spec: ${body}}\n`;
+  const set = calico('GlobalNetworkSet', 'partners', '{nets: [198.51.100.0/24]}');
+  const to = (selector: string, field = 'selector') =>
+    calico(
+      'GlobalNetworkPolicy',
+      'p',
+      `{types: [Egress], egress: [{action: Allow, destination: {${field}: "${selector}"}}]}`,
+    );
+  const empty = (text: string) => found(objects(text)).filter((f) => f.includes('empty-selector'));
+  t.same(empty(PODS + set + to("role == 'partner'")), []);
+  t.same(empty(PODS + set + to("role == 'partner'", 'notSelector')), []);
+  t.match(empty(PODS + set + to("role == 'x'")), [/no pod and no network set matches role=x/]);
+  t.match(empty(PODS + to("role == 'partner'")), [/no pod matches role=partner/]);
+  t.match(empty(PODS + to("role == 'x'", 'notSelector')), [/no pod matches role=x/]);
+});
+
+t.test('an order is advised where there is one', async (t) => {
+  const hints = (text: string) =>
+    lint(objects(PODS + text))
+      .filter((f) => f.check === 'shadowed')
+      .map((f) => f.hint);
+  const cilium = (body: string) =>
+    `---\n{apiVersion: cilium.io/v2, kind: CiliumClusterwideNetworkPolicy, metadata: {name: c}, spec: {endpointSelector: {}, ${body}}}\n`;
+  const shadowed = 'egress: [{toCIDR: [192.0.2.0/25]}], egressDeny: [{toCIDR: [192.0.2.0/24]}]';
+  t.same(hints(cilium(shadowed)), ['narrow them, or remove it']);
+  const cnp = (rules: string) =>
+    `---\n{apiVersion: policy.networking.k8s.io/v1alpha2, kind: ClusterNetworkPolicy, metadata: {name: n}, spec: {tier: Admin, priority: 1, subject: {namespaces: {}}, egress: [${rules}]}}\n`;
+  const [deny, accept] = [
+    '{action: Deny, to: [{networks: [192.0.2.0/24]}]}',
+    '{action: Accept, to: [{networks: [192.0.2.0/25]}]}',
+  ];
+  t.same(hints(cnp(`${deny}, ${accept}`)), ['put it before them, narrow them, or remove it']);
+});
+
+t.test('a rule that was refused: why', async (t) => {
+  const all = (text: string) => {
+    const snapshot = snapshotOf(text);
+    const { ir, problems } = toIr(snapshot);
+    return found({ snapshot, ir }, problems).filter((f) => !f.includes('no-dns'));
+  };
+  const np = policy('shop/web', {
+    podSelector: {},
+    policyTypes: ['Egress'],
+    egress: [{ to: [{ podSelector: {} }] }, { to: [{ ipBlock: { cidr: '1.2.3.4' } }] }],
+  });
+  t.match(all(PODS + np), [
+    /^warning refused spec\.egress\[1\]: np\/shop\/web#1 matches nothing, it was refused: spec\.egress\[1\]\.to\[0\]\.ipBlock\.cidr: /,
+  ]);
+  const cilium = (egress: string) =>
+    `---\n{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {namespace: shop, name: c}, specs: [{endpointSelector: {}, egress: [{toEntities: [all]}]}, {endpointSelector: {}, egress: ${egress}}]}\n`;
+  t.match(all(PODS + cilium('[{toFQDNs: [{matchName: a.example}]}]')), [
+    /refused .*specs\[1\]\.egress\[0\]\.toFQDNs: names are not enforced yet/,
+  ]);
+  t.match(all(PODS + cilium('[{toEndpoints: []}]')), [/no-destination .* names no destination/]);
+});
+
+t.test('a block that is the address of a Service', async (t) => {
+  const service =
+    '---\n{apiVersion: v1, kind: Service, metadata: {namespace: kube-system, name: kube-dns}, spec: {clusterIP: 10.96.0.10, ports: [{port: 53, protocol: UDP}]}}\n';
+  const to = (cidr: string) =>
+    policy('shop/web', { podSelector: {}, policyTypes: ['Egress'], egress: [dns, { to: [{ ipBlock: { cidr } }] }] });
+  const of = (cidr: string) => found(objects(PODS + service + to(cidr))).filter((f) => f.includes('service-address'));
+  t.match(of('10.96.0.10/32'), [
+    /^info service-address spec\.egress\[1\]: .*10\.96\.0\.10 is the address of Service kube-system\/kube-dns, .*NodeLocal DNSCache/,
+  ]);
+  t.same(of('10.96.0.11/32'), []);
+  t.same(of('10.96.0.0/24'), []);
+});
+
 /** By the reference alone: every rule that is the first match of a packet at a boundary. */
-function reachedByReference({ ir, snapshot }: World): Set<string> {
+function reachedByReference(world: World): Set<string> {
   const out = new Set<string>();
-  for (const packet of boundaryPackets([{ ir, snapshot }])) {
-    const sender = snapshot.pods.get(packet.from);
-    if (!sender) continue;
-    const v = evaluate(ir, snapshot, packet);
-    const rules = tiersFor(ir, snapshot, sender).flatMap((view) => view.rules);
-    for (const id of [v.rule, ...v.logged]) {
-      const rule = rules.find((r) => ruleId(r.ref) === id);
-      if (rule && rule.ref.index >= 0) out.add(reachKey(rule.ref));
-    }
+  for (const { worlds, keys } of byNode([world] as const)) {
+    const [{ ir, snapshot }] = worlds;
+    const judge = (seen: Snapshot, packet: Packet) => {
+      const sender = snapshot.pods.get(packet.from);
+      if (!sender) return;
+      const v = evaluate(ir, seen, packet);
+      const rules = tiersFor(ir, snapshot, sender).flatMap((view) => view.rules);
+      for (const id of [v.rule, ...v.logged]) {
+        const rule = rules.find((r) => ruleId(r.ref) === id);
+        if (rule && rule.ref.index >= 0) out.add(reachKey(rule.ref));
+      }
+    };
+    // To the address of the pod that stands for its kind the others of the kind send.
+    for (const packet of boundaryPackets(worlds, new Set(keys)))
+      for (const from of staysInside(snapshot, packet) ? keys : [packet.from])
+        if (!staysInside(snapshot, { ...packet, from })) judge(snapshot, { ...packet, from });
+    // A pod behind a Service meets itself there.
+    const bare = { ...snapshot, services: withoutAddresses(snapshot) };
+    for (const from of keys)
+      for (const { protocol, backends } of servicePlaces(snapshot).values())
+        for (const { ip: to, port } of backends)
+          if (staysInside(snapshot, { from, to })) judge(bare, { from, to, protocol, port });
   }
   return out;
 }

@@ -1,6 +1,7 @@
 /**
- * Labels of service accounts. Felix gives each pod those of its account, under `pcsa.` (libcalico-go, conversion.go); here a
- * question about one becomes the accounts of which it is true, by namespace and name. An account that nobody has described has no labels.
+ * Labels of service accounts. Felix gives each pod the labels of its account with the prefix `pcsa.` (libcalico-go,
+ * conversion.go). Here, a requirement on such a label is replaced by the accounts that fulfil it, by namespace and
+ * name. An account without an object has no labels.
  */
 import { isRecord } from '../../identity/fields.js';
 import type { RawPolicy } from '../../identity/snapshot.js';
@@ -20,28 +21,28 @@ export function readAccount({ namespace, name, object }: RawPolicy): Account {
   return { namespace: namespace ?? 'default', name, labels: Object.fromEntries(texts) };
 }
 
-/** The same selector without a question about labels of accounts. @param asked is told of each label asked for */
+/** The same selector without requirements on labels of accounts. @param onLabel is called for each such label */
 export function resolveAccounts(
   selector: Selector,
   accounts: readonly Account[],
-  asked: (label: string) => void,
+  onLabel: (label: string) => void,
 ): Selector {
   switch (selector.op) {
     case 'all':
     case 'global':
       return selector;
     case 'not':
-      return noneOf(resolveAccounts(selector.of, accounts, asked));
+      return noneOf(resolveAccounts(selector.of, accounts, onLabel));
     case 'and':
     case 'or':
-      return { op: selector.op, of: selector.of.map((s) => resolveAccounts(s, accounts, asked)) };
+      return { op: selector.op, of: selector.of.map((s) => resolveAccounts(s, accounts, onLabel)) };
     default: {
       const { key } = selector;
       if (!key.startsWith(OF_ACCOUNT) || key === OF_ACCOUNT + NAME) return selector;
       const label = key.slice(OF_ACCOUNT.length);
-      asked(label);
+      onLabel(label);
       const says = ({ labels }: Account) => holds(selector, Object.hasOwn(labels, label) ? labels[label] : undefined);
-      // What is true without the label is true of every account but some.
+      // If the requirement holds without the label, it holds for every account except some.
       return holds(selector, undefined)
         ? noneOf(oneOf(accounts.filter((a) => !says(a))))
         : oneOf(accounts.filter(says));
@@ -49,7 +50,7 @@ export function resolveAccounts(
   }
 }
 
-/** The pods of these accounts: namespaces whose accounts have the same names stand together. */
+/** The pods of these accounts. Namespaces with the same account names are grouped. */
 function oneOf(accounts: readonly Account[]): Selector {
   const byNamespace = new Map<string, string[]>();
   for (const { namespace, name } of accounts) {

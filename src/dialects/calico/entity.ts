@@ -1,6 +1,6 @@
 /**
- * Source and destination of a rule. The destination becomes peers; the source can only restrict which of the policy's pods the rule
- * is for, since the sender of an egress rule is always one of them.
+ * Source and destination of a rule. The destination becomes peers. The source restricts to which of the policy's pods
+ * the rule applies, since the sender of an egress rule is always one of them.
  */
 import { isRecord } from '../../identity/fields.js';
 import type { LabelExpr, Peer } from '../../ir/peers.js';
@@ -23,8 +23,8 @@ import {
 } from './meaning.js';
 import { type Block, blocksOf, everywhere, intersect, toPeers, without } from './nets.js';
 import { isSelectorError, parseSelector, type Selector } from './selector.js';
-import { type Asked, namesFault, type NetworkSet, readNet } from './supporting.js';
-import type { Fault } from '../dialect.js';
+import { type Lookups, namesFault, type NetworkSet, readNet } from './supporting.js';
+import type { Fault } from '../base/dialect.js';
 
 export interface EntitySpec {
   readonly nets?: readonly string[];
@@ -39,24 +39,24 @@ export interface EntitySpec {
   readonly domains?: readonly string[];
 }
 
-/** What the reading of a selector needs to know. */
+/** The context for parsing a selector. */
 export interface Reading {
   readonly accounts: readonly Account[];
-  readonly asked: Asked;
-  /** An error closes the rule. */
+  readonly lookups: Lookups;
+  /** Reports a fault. An error closes the rule. */
   readonly report: (fault: Fault) => void;
 }
 
-/** What stands around an entity. */
+/** The context for parsing an entity. */
 export interface Context extends Reading {
-  /** Of the policy; undefined: a global one. */
+  /** Namespace of the policy; undefined for a global one. */
   readonly namespace: string | undefined;
   readonly action: Action;
   readonly ipVersion: 4 | 6 | undefined;
   readonly sets: readonly NetworkSet[];
 }
 
-/** A selector's text as a tree; undefined, with a fault, if it cannot be read or followed. */
+/** Parses a selector; undefined, with a fault, if it is invalid or cannot be resolved. */
 export function readSelector(text: string | undefined, field: string, reading: Reading): Selector | undefined {
   if (text === undefined) return ALL;
   const { report } = reading;
@@ -75,39 +75,39 @@ export function readSelector(text: string | undefined, field: string, reading: R
     return undefined;
   }
   if (saysGlobal(parsed) && parsed.op !== 'global') {
-    error('global() cannot be combined', 'write global() alone, or make two rules of it');
+    error('global() cannot be combined', 'write global() alone, or split it into two rules');
     return undefined;
   }
   return followAccounts(parsed, field, reading);
 }
 
-/** Over endpoints, from the text of a selector over their service accounts. */
+/** Parses a selector on service accounts into one on endpoints. */
 export function readAccountSelector(text: string | undefined, field: string, reading: Reading): Selector | undefined {
   const parsed = readSelector(text, field, reading);
   return parsed && followAccounts(ofAccounts(parsed), field, reading);
 }
 
-/** Labels of accounts can be asked for in any selector. */
-function followAccounts(selector: Selector, field: string, { accounts, asked, report }: Reading): Selector {
+/** Resolves requirements on labels of accounts, which any selector may contain. */
+function followAccounts(selector: Selector, field: string, { accounts, lookups, report }: Reading): Selector {
   return resolveAccounts(selector, accounts, (label) => {
-    asked.accounts = true;
+    lookups.accounts = true;
     if (accounts.length > 0) return;
     const message = `asks for label ${label} of service accounts, of which none is known`;
     report({ severity: 'warning', field, message, hint: 'add the ServiceAccounts to the manifests' });
   });
 }
 
-/** Endpoints that an entity means, or does not mean; both undefined: it says nothing of endpoints. */
+/** The endpoints that an entity includes or excludes. If both are undefined, it does not restrict endpoints. */
 interface Endpoints {
   readonly only?: Selector;
   readonly not?: Selector;
 }
 
-/** As libcalico-go's updateprocessors/rules.go combines them. undefined: cannot be read. */
+/** Combines the fields like libcalico-go's updateprocessors/rules.go. undefined: invalid. */
 function readEndpoints(spec: EntitySpec, path: string, context: Context): Endpoints | undefined {
   const { serviceAccounts } = spec;
   const { namespace, report } = context;
-  // Empty texts and lists are absent ones.
+  // Empty texts and lists count as absent.
   const text = (value: string | undefined) => (value === '' ? undefined : value);
   const own = readSelector(text(spec.selector), `${path}.selector`, context);
   const not = readSelector(text(spec.notSelector), `${path}.notSelector`, context);
@@ -119,22 +119,22 @@ function readEndpoints(spec: EntitySpec, path: string, context: Context): Endpoi
   const negative = text(spec.notSelector) !== undefined;
   const spaced = text(spec.namespaceSelector) !== undefined;
   if (serviceAccounts && names.length === 0 && !text(serviceAccounts.selector)) {
-    const message = 'is empty: it asks nothing of the service account';
+    const message = 'is empty: it does not restrict the service account';
     report({ severity: 'warning', field: `${path}.serviceAccounts`, message, hint: 'name an account, or remove it' });
   }
   let where = ALL;
   if (spaced) where = ofNamespaces(ofNamespace);
-  // As soon as any selector is there, a namespaced policy means its own namespace, notSelector included.
+  // With any selector, including notSelector, a namespaced policy means its own namespace.
   else if (namespace !== undefined && (positive !== undefined || negative)) where = inNamespace(namespace);
   if (where === ALL && positive === undefined) return negative ? { not } : {};
   const only = allOf(where, own, accounts, ...(names.length > 0 ? [withAccounts(names)] : []));
   return { only: negative ? allOf(only, noneOf(not)) : only };
 }
 
-/** Sets by what is known of them: those that match, and those of which it depends on labels of their namespace. */
-function matching(selector: Selector, { sets, asked }: Context): { sure: NetworkSet[]; maybe: NetworkSet[] } {
+/** The network sets that match, and those for which it depends on the labels of their namespace. */
+function matching(selector: Selector, { sets, lookups }: Context): { sure: NetworkSet[]; maybe: NetworkSet[] } {
   if (selector === NOTHING) return { sure: [], maybe: [] };
-  asked.sets.push(selector);
+  lookups.sets.push(selector);
   const found = sets.map((set) => [set, onSet(selector, set)] as const);
   return {
     sure: found.filter(([, m]) => m).map(([s]) => s),
@@ -143,13 +143,13 @@ function matching(selector: Selector, { sets, asked }: Context): { sure: Network
 }
 
 export interface Destination {
-  /** null: everywhere. */
+  /** null: every destination. */
   readonly peers: readonly Peer[] | null;
-  /** Of these peers only those behind this Service, on its backends' ports. */
+  /** Restricts the peers to the backends of this Service, on the backends' ports. */
   readonly service?: NonNullable<PortMatch['service']>;
 }
 
-/** @returns undefined: cannot be read */
+/** @returns undefined if it is invalid */
 export function readDestination(spec: EntitySpec, path: string, context: Context): Destination | undefined {
   const { report, ipVersion } = context;
   if (spec.domains?.length) report({ ...namesFault(`${path}.domains`), hint: 'list the addresses under nets' });
@@ -165,7 +165,7 @@ export function readDestination(spec: EntitySpec, path: string, context: Context
   return peers && { peers };
 }
 
-/** api/pkg/apis/projectcalico/v3/policy_common.go */
+/** Limit in api/pkg/apis/projectcalico/v3/policy_common.go. */
 const MAX_NETS = 256;
 
 function readNets(list: readonly string[] | undefined, field: string, report: (fault: Fault) => void): Cidr[] {
@@ -177,7 +177,7 @@ function readNets(list: readonly string[] | undefined, field: string, report: (f
       hint: 'list networks, or remove it',
     });
   }
-  // What older versions stored goes on.
+  // Longer lists that older versions stored stay valid.
   if (list && list.length > MAX_NETS) {
     const hint = 'put them in a network set';
     report({ severity: 'warning', field, message: `has more than the ${MAX_NETS} networks that Calico takes`, hint });
@@ -190,8 +190,8 @@ function readNets(list: readonly string[] | undefined, field: string, report: (f
 }
 
 /**
- * Addresses that nets, notNets and ipVersion leave; null: all. A rule that names networks, in nets or in notNets, is only for the
- * address families that it names (felix/rules/policy.go, FilterRuleToIPVersion).
+ * The addresses that nets, notNets and ipVersion leave; null: all. A rule that names networks, in nets or in notNets,
+ * applies only to the address families of these networks (felix/rules/policy.go, FilterRuleToIPVersion).
  */
 function readBase(nets: readonly Cidr[], notNets: readonly Cidr[], ipVersion: 4 | 6 | undefined): Block[] | null {
   if (nets.length === 0 && notNets.length === 0 && ipVersion === undefined) return null;
@@ -213,7 +213,7 @@ function pods(selector: Selector): Peer {
   return { kind: 'pods', ...workloads(selector) };
 }
 
-/** Pods of one namespace are found by its name. */
+/** The pods that match a selector. Pods of one namespace are selected by its name. */
 export function workloads(selector: Selector): {
   namespaces: { names: string[] } | { labels: LabelExpr };
   pods: LabelExpr;
@@ -251,7 +251,7 @@ function negativePeers(
   const { sure, maybe } = matching(selector, context);
   const counted = [...sure, ...decideMaybe(maybe, context.action !== 'deny', path, context)];
   if (!soundSets([...sure, ...maybe], path, context)) return undefined;
-  const left = without(
+  const remaining = without(
     base ?? everywhere(4, 6),
     counted.flatMap((s) => s.nets),
   );
@@ -259,14 +259,14 @@ function negativePeers(
     {
       kind: 'all',
       of: [
-        { kind: 'some', of: toPeers(left) },
+        { kind: 'some', of: toPeers(remaining) },
         { kind: 'not', of: pods(selector) },
       ],
     },
   ];
 }
 
-/** A set of which it is not known whether it matches counts where that closes. */
+/** Decides about network sets that may or may not match: they count where that closes. */
 function decideMaybe(
   maybe: readonly NetworkSet[],
   count: boolean,
@@ -277,7 +277,7 @@ function decideMaybe(
   if (!first) return [];
   const message = `whether it means NetworkSet ${first.namespace}/${first.name} depends on labels of its namespace, which are not enforced for network sets`;
   const hint = 'select the set by labels of its own, or its namespace by projectcalico.org/name';
-  // To pass less may open, and so may to pass more.
+  // For a pass rule, both more and fewer matches may open.
   if (context.action === 'pass') context.report({ severity: 'error', field: path, message, hint });
   else {
     const effect = `its nets count as ${context.action === 'deny' ? 'denied' : 'not meant'}`;
@@ -286,7 +286,7 @@ function decideMaybe(
   return count ? maybe : [];
 }
 
-/** A rule that means a set some of whose nets cannot be read. */
+/** Reports a rule that refers to a network set with invalid nets. @returns whether there is none */
 function soundSets(sets: readonly NetworkSet[], path: string, { report }: Context): boolean {
   const broken = sets.find((s) => s.broken);
   if (!broken) return true;
@@ -297,8 +297,8 @@ function soundSets(sets: readonly NetworkSet[], path: string, { report }: Contex
 }
 
 /**
- * The addresses and ports in the Service's EndpointSlices, and they alone: not the Service's own
- * (felix/rules/policy.go: DstIpPortSetIds; felix/serviceindex).
+ * The addresses and ports in the Service's EndpointSlices only, not the Service's own address (felix/rules/policy.go:
+ * DstIpPortSetIds; felix/serviceindex).
  */
 function readService(
   spec: EntitySpec,
@@ -310,7 +310,7 @@ function readService(
   const beside = (
     ['nets', 'notNets', 'selector', 'notSelector', 'namespaceSelector', 'serviceAccounts', 'ports', 'notPorts'] as const
   ).find((field) => isRecord(spec[field]) || (spec[field]?.length ?? 0) !== 0);
-  if (beside) error(`${path}.${beside}`, 'cannot stand beside services', 'make two rules of it');
+  if (beside) error(`${path}.${beside}`, 'cannot stand beside services', 'split it into two rules');
   const name = spec.services?.name ?? '';
   const inside = spec.services?.namespace || namespace;
   if (name === '') error(`${path}.services.name`, 'is missing', 'name the Service');
@@ -321,8 +321,8 @@ function readService(
 }
 
 /**
- * The pods among the policy's own that a rule's source means.
- * @returns undefined: cannot be read or said
+ * The policy's pods that a rule's source selects.
+ * @returns undefined if it is invalid or cannot be expressed
  */
 export function readSource(spec: EntitySpec, path: string, context: Context): Selector | undefined {
   const { report } = context;
@@ -354,7 +354,8 @@ export function readSource(spec: EntitySpec, path: string, context: Context): Se
   const { sure, maybe } = matching(endpoints.only ?? endpoints.not ?? NOTHING, context);
   const set = isTrue(onPods(selector)) ? undefined : [...sure, ...maybe].find((s) => s.nets.length > 0 || s.broken);
   if (!set) return selector;
-  // Felix compares addresses: a pod inside the set's nets would be meant too. Where it is not, an Allow stays closed.
+  // Felix compares addresses, so a pod inside the set's nets would match too. It does not match here, so an Allow stays
+  // closed.
   const message = `means ${set.kind} ${set.name} too: a sender's address is not enforced`;
   const severity = context.action === 'deny' || context.action === 'pass' ? 'error' : 'warning';
   report({ severity, field: path, message, hint: 'select the senders by labels that the set does not have' });

@@ -1,21 +1,22 @@
 /**
- * Calico's policies (projectcalico.org/v3, and as crd.projectcalico.org/v1 stores them), their egress half → IR.
+ * Translates Calico's policies (projectcalico.org/v3, and as crd.projectcalico.org/v1 stores them), their egress half,
+ * to IR.
  *
- * Tiers are the IR's own, and so are Allow, Deny, Log and Pass. A pod that a policy with egress selects gets the default of the
- * policy's tier, whatever rules the policy has. Nothing is always allowed: a pod does not reach its own
- * node unless a rule says so. Host endpoints are not judged, and no selector means them.
+ * Tiers and the actions Allow, Deny, Log and Pass are those of the IR. A pod that a policy with egress selects gets the
+ * default of the policy's tier, whatever rules the policy has. Nothing is always allowed: a pod does not reach its own
+ * node unless a rule allows it. Host endpoints are not judged, and no selector matches them.
  *
- * What is wrong with an object closes, never opens: an Allow that cannot be read allows nothing, a Deny or Pass denies everything. A
- * policy of which it is not sure for which pods or in which tier it stands isolates all that it could select, and only its Deny
- * and Pass rules go on, both as Deny.
+ * Faults of an object close, and never open: an invalid Allow allows nothing, an invalid Deny or Pass denies
+ * everything. If the pods or the tier of a policy are uncertain, it isolates all pods that it could select, and only
+ * its Deny and Pass rules apply, both as Deny.
  */
 import { isRecord } from '../../identity/fields.js';
 import { apiGroup } from '../../identity/kinds.js';
 import type { RawPolicy } from '../../identity/snapshot.js';
 import type { IrPolicy, PolicyRef, Rule } from '../../ir/types.js';
-import { type Dialect, type Fault, type Placed, type TierPlace, TIERS, type Understood } from '../dialect.js';
-import { networkPolicy } from '../networkpolicy.js';
-import { compileSchema, shapeFaults, withoutNulls } from '../schema.js';
+import { type Dialect, type Fault, type Placed, type TierPlace, TIERS, type Understood } from '../base/dialect.js';
+import { networkPolicy } from '../networkpolicy/index.js';
+import { compileSchema, shapeFaults, withoutNulls } from '../base/schema.js';
 import { type Reading, readAccountSelector, readSelector, workloads } from './entity.js';
 import { ALL, allOf, inNamespace, isFalse, ofNamespaces } from './meaning.js';
 import { type ReadRule, readRules } from './rules.js';
@@ -28,7 +29,7 @@ import {
   stagedNetworkPolicySchema,
 } from './schema.js';
 import type { Selector } from './selector.js';
-import { type Asked, checkSupporting, isSupporting, readSupporting, references, stringMap } from './supporting.js';
+import { type Lookups, checkSupporting, isSupporting, readSupporting, references, stringMap } from './supporting.js';
 
 const STORED = 'crd.projectcalico.org';
 const GROUPS = ['projectcalico.org', STORED];
@@ -71,11 +72,11 @@ function understand(raw: RawPolicy, objects: readonly RawPolicy[]): Understood {
   const concerns = concernsEgress(raw, spec, sound, faults);
   const before = faults.length;
   const { tiers, sets, accounts } = readSupporting(objects);
-  const asked: Asked = { sets: [], accounts: false };
-  const subject = readSubject(spec, namespace, sound, { accounts, asked, report: (f) => faults.push(f) });
+  const lookups: Lookups = { sets: [], accounts: false };
+  const subject = readSubject(spec, namespace, sound, { accounts, lookups, report: (f) => faults.push(f) });
   const tier = readTier(spec, tiers, sound, faults);
   const closed = !subject || !tier || !wellPlaced(faults, before);
-  const dependsOn = references(spec.tier, asked);
+  const dependsOn = references(spec.tier, lookups);
   if (!concerns) return { ...done([], faults), dependsOn };
 
   const policy: PolicyRef = {
@@ -92,7 +93,7 @@ function understand(raw: RawPolicy, objects: readonly RawPolicy[]): Understood {
     staged,
     sets,
     accounts,
-    asked,
+    lookups,
     closed,
     sound,
     report: (f) => faults.push(f),
@@ -119,17 +120,17 @@ function under(field: string, path: string): boolean {
   return field === path || (field.startsWith(path) && (field[path.length] === '.' || field[path.length] === '['));
 }
 
-/** Policies whose staged action says that they are not to be computed; Set and Learn are. */
+/** Staged policies whose action says that they are ignored; those with Set and Learn are computed. */
 function stagedAside(spec: Record<string, unknown>, faults: Fault[]): Understood | undefined {
   if (spec.stagedAction === 'Ignore') return done([], faults);
   if (spec.stagedAction !== 'Delete') return undefined;
-  const message = 'that a policy goes is not computed';
+  const message = 'the deletion of a policy is not computed';
   const hint = 'take the policy itself out of a copy of your manifests, and compare';
   const effect = 'nothing is audited for it; the policy that it names stays as it is';
   return done([], [...faults, { severity: 'error', field: 'spec.stagedAction', message, hint, effect }]);
 }
 
-/** Policies for host endpoints alone: they never judge a pod's packets. */
+/** Policies for host endpoints only, which never judge a pod's packets. */
 function hostAside(spec: Record<string, unknown>, faults: Fault[]): Understood | undefined {
   const field = (['doNotTrack', 'preDNAT'] as const).find((f) => spec[f] === true);
   if (field) {
@@ -140,12 +141,12 @@ function hostAside(spec: Record<string, unknown>, faults: Fault[]): Understood |
   }
   if (spec.applyOnForward === true) {
     const message = 'is not enforced: packets that host endpoints forward are not judged, those of pods are';
-    faults.push(warning('spec.applyOnForward', message, 'remove it if pods alone are meant'));
+    faults.push(warning('spec.applyOnForward', message, 'remove it to select pods only'));
   }
   return undefined;
 }
 
-/** `types`, or its default. */
+/** Evaluates `types`, or its default. */
 function concernsEgress(
   raw: RawPolicy,
   spec: Record<string, unknown>,
@@ -163,11 +164,11 @@ function concernsEgress(
     }
     return egress;
   }
-  // A misspelt field may have been `egress`.
+  // A misspelt field may be `egress`.
   if (spec.egress !== undefined && (!Array.isArray(spec.egress) || spec.egress.length > 0)) return true;
   if (unknownFields(spec)) return true;
-  // The API's default looks at the rules (defaultPolicyTypesField in libcalico-go/lib/clientv3); without one, as it was stored, Felix takes a policy for both directions
-  // (felix/calc/policy_sorter.go, ExtractPolicyMetadata).
+  // The API's default depends on the rules (defaultPolicyTypesField in libcalico-go/lib/clientv3). For a stored policy
+  // without types, Felix assumes both directions (felix/calc/policy_sorter.go, ExtractPolicyMetadata).
   if (apiGroup(raw.apiVersion) === STORED) {
     faults.push(warning('spec.types', 'is missing: stored like this the policy is for egress too', 'add types'));
     return true;
@@ -193,7 +194,7 @@ function unknownFields(spec: Record<string, unknown>): boolean {
   return Object.keys(spec).some((key) => !KNOWN.includes(key));
 }
 
-/** undefined: it cannot be said which pods are meant. */
+/** undefined: it is uncertain which pods the policy selects. */
 function readSubject(
   spec: Record<string, unknown>,
   namespace: string | undefined,
@@ -212,7 +213,7 @@ function readSubject(
   return allOf(where, own, accounts);
 }
 
-/** undefined: not known where it stands. */
+/** undefined: the tier or the order is uncertain. */
 function readTier(
   spec: Record<string, unknown>,
   tiers: ReadonlyMap<string, TierPlace | null>,
@@ -233,15 +234,18 @@ function readTier(
   return undefined;
 }
 
-/** Fields outside of the rules that say for whom the policy is and where it stands; a field that nobody knows may be one of them. */
+/**
+ * Whether the fields outside of the rules, which determine the pods and the position of the policy, are valid. An
+ * unknown field may be one of them.
+ */
 function wellPlaced(faults: readonly Fault[], after: number): boolean {
   const elsewhere = (f: Fault) => ['spec.egress', 'spec.ingress', 'spec.types'].some((path) => under(f.field, path));
   return !faults.some((f, i) => f.severity === 'error' && (i >= after || (under(f.field, 'spec') && !elsewhere(f))));
 }
 
 /**
- * Policies of one order: by name, then namespace, then kind (felix/calc/policy_sorter.go, PolKVLess). Stored objects have their
- * tier's name before their own.
+ * Sort keys of policies of the same order: by name, then namespace, then kind (felix/calc/policy_sorter.go, PolKVLess).
+ * Stored objects have the name of the tier as a prefix of their own.
  */
 function nameOrder({ name, namespace, kind }: RawPolicy, tier: string): number[] {
   const own = name.startsWith(`${tier}.`) ? name.slice(tier.length + 1) : name;
@@ -249,8 +253,8 @@ function nameOrder({ name, namespace, kind }: RawPolicy, tier: string): number[]
 }
 
 /**
- * Rules whose source is restricted are for some of the policy's pods: the policy becomes several, one after the other. Those for all
- * of its pods isolate.
+ * Splits a policy. Rules with a restricted source apply to some of the policy's pods only, so the policy becomes
+ * several, in order. Those for all of its pods isolate.
  */
 function split(rules: readonly ReadRule[], subject: Selector, ref: PolicyRef, staged: boolean): IrPolicy[] {
   const pieces: { senders: Selector; rules: Rule[] }[] = [];
@@ -269,7 +273,7 @@ function split(rules: readonly ReadRule[], subject: Selector, ref: PolicyRef, st
   });
 }
 
-/** What the fault means while it stands, where the reader of that part has not said it. */
+/** Adds to a fault what it means for enforcement, if the reader of that part has not. */
 function withEffect(fault: Fault, namespace: string | undefined): Fault {
   if (fault.severity !== 'error' || fault.effect !== undefined) return fault;
   const rule = /^spec\.egress\[\d+\]/.exec(fault.field);
@@ -283,7 +287,7 @@ function withEffect(fault: Fault, namespace: string | undefined): Fault {
 
 const isStagedAction = compileSchema(stagedActionSchema);
 
-/** A Kubernetes NetworkPolicy, staged. */
+/** Translates a staged Kubernetes NetworkPolicy. */
 function understandKubernetes(raw: RawPolicy): Understood {
   const object = withoutNulls(raw.object) as Record<string, unknown>;
   const shape = shapeFaults(isStagedAction, object).filter((f) => f.field === 'spec.stagedAction');

@@ -1,21 +1,28 @@
 /**
- * What a selector means. On a pod it is a LabelExpr; on a network set, whose labels are known here and now, it is an answer.
+ * The meaning of selectors. On pods, a selector becomes a LabelExpr. On a network set, whose labels are known, it
+ * becomes an answer.
  *
- * Felix sees a pod's own labels, those of its namespace under `pcns.`, those of its service account under `pcsa.`, and a few that
- * Calico adds (libcalico-go/lib/backend/k8s/conversion). A namespaceSelector is a selector over the `pcns.` labels, a
- * serviceAccountSelector one over the `pcsa.` labels (updateprocessors/rules.go).
+ * Felix sees a pod's own labels, those of its namespace with the prefix `pcns.`, those of its service account with
+ * `pcsa.`, and a few that Calico adds (libcalico-go/lib/backend/k8s/conversion). A namespaceSelector is a selector on
+ * the `pcns.` labels, a serviceAccountSelector one on the `pcsa.` labels (updateprocessors/rules.go).
  */
 import { type LabelExpr, VIRTUAL } from '../../ir/peers.js';
-import type { NetworkSet } from './supporting.js';
 import type { Selector } from './selector.js';
 
 export const NAMESPACE = 'projectcalico.org/namespace';
 export const ACCOUNT = 'projectcalico.org/serviceaccount';
 const ORCHESTRATOR = 'projectcalico.org/orchestrator';
-/** A label that Calico adds to each namespace and each service account: its name. */
+/** The label with the name that Calico adds to each namespace and each service account. */
 export const NAME = 'projectcalico.org/name';
 const OF_NAMESPACE = 'pcns.';
 export const OF_ACCOUNT = 'pcsa.';
+
+/** An object whose labels are known. */
+export interface Labelled {
+  /** undefined: it has no namespace. */
+  readonly namespace: string | undefined;
+  readonly labels: Readonly<Record<string, string>>;
+}
 
 const TRUE: LabelExpr = { op: 'true' };
 const FALSE: LabelExpr = { op: 'not', of: TRUE };
@@ -23,7 +30,7 @@ const FALSE: LabelExpr = { op: 'not', of: TRUE };
 export const ALL: Selector = { op: 'all' };
 export const NOTHING: Selector = { op: 'not', of: ALL };
 
-/** The endpoints of one namespace. */
+/** A selector for the endpoints of one namespace. */
 export function inNamespace(name: string): Selector {
   return { op: 'eq', key: NAMESPACE, value: name };
 }
@@ -32,13 +39,16 @@ export function withAccounts(names: readonly string[]): Selector {
   return { op: 'in', key: ACCOUNT, values: names };
 }
 
-/** Over endpoints, from a selector over their namespaces: all() are those that have one, global() those that have none. */
+/**
+ * Turns a selector on namespaces into one on their endpoints: all() matches endpoints with a namespace, global() those
+ * without.
+ */
 export function ofNamespaces(selector: Selector): Selector {
   const has: Selector = { op: 'has', key: NAMESPACE };
   return rewrite(selector, OF_NAMESPACE, (op) => (op === 'all' ? has : { op: 'not', of: has }));
 }
 
-/** Over endpoints, from a selector over their service accounts. */
+/** Turns a selector on service accounts into one on their endpoints. */
 export function ofAccounts(selector: Selector): Selector {
   return rewrite(selector, OF_ACCOUNT, (op) => ({ op }));
 }
@@ -72,7 +82,7 @@ export function saysGlobal(selector: Selector): boolean {
   return selector.op === 'not' ? saysGlobal(selector.of) : selector.op === 'global';
 }
 
-/** The pods that a selector over endpoints means. */
+/** The pods that match a selector on endpoints. */
 export function onPods(selector: Selector): LabelExpr {
   switch (selector.op) {
     case 'all':
@@ -92,7 +102,7 @@ export function onPods(selector: Selector): LabelExpr {
 type Leaf = Extract<Selector, { key: string }>;
 
 function onLabel(leaf: Leaf): LabelExpr {
-  // Every pod has these: `has` asks nothing.
+  // Every pod has this label, so `has` matches all.
   if (leaf.key === ORCHESTRATOR) return holds(leaf, 'k8s') ? TRUE : FALSE;
   if (leaf.key === NAMESPACE && leaf.op === 'has') return TRUE;
   const key = podKey(leaf.key);
@@ -128,9 +138,9 @@ function negated(expr: LabelExpr): LabelExpr {
 function joined(op: 'and' | 'or', of: readonly LabelExpr[]): LabelExpr {
   const decides = op === 'and' ? isFalse : isTrue;
   if (of.some(decides)) return op === 'and' ? FALSE : TRUE;
-  const left = of.filter((e) => !isTrue(e) && !isFalse(e));
-  if (left.length === 0) return op === 'and' ? TRUE : FALSE;
-  return left.length === 1 ? (left[0] as LabelExpr) : { op, of: left };
+  const undecided = of.filter((e) => !isTrue(e) && !isFalse(e));
+  if (undecided.length === 0) return op === 'and' ? TRUE : FALSE;
+  return undecided.length === 1 ? (undecided[0] as LabelExpr) : { op, of: undecided };
 }
 
 export function isTrue(expr: LabelExpr): boolean {
@@ -141,8 +151,11 @@ export function isFalse(expr: LabelExpr): boolean {
   return expr.op === 'not' && expr.of.op === 'true';
 }
 
-/** Does a selector over endpoints match a network set? undefined: that depends on its namespace's labels, which are not known here. */
-export function onSet(selector: Selector, set: NetworkSet): boolean | undefined {
+/**
+ * Whether a selector on endpoints matches a network set. undefined: that depends on the labels of its namespace, which
+ * are unknown here.
+ */
+export function onSet(selector: Selector, set: Labelled): boolean | undefined {
   switch (selector.op) {
     case 'all':
       return true;
@@ -165,8 +178,8 @@ export function onSet(selector: Selector, set: NetworkSet): boolean | undefined 
   }
 }
 
-/** null: not known. A set in a namespace has its labels too (networksetprocessor.go). */
-function setValue(key: string, { namespace, labels }: NetworkSet): string | undefined | null {
+/** null: unknown. A set in a namespace has the namespace's labels too (networksetprocessor.go). */
+function setValue(key: string, { namespace, labels }: Labelled): string | undefined | null {
   if (key === NAMESPACE) return namespace;
   if (!key.startsWith(OF_NAMESPACE)) return Object.hasOwn(labels, key) ? labels[key] : undefined;
   const label = key.slice(OF_NAMESPACE.length);
@@ -174,7 +187,10 @@ function setValue(key: string, { namespace, labels }: NetworkSet): string | unde
   return null;
 }
 
-/** As libcalico-go/lib/selector/parser/ast.go has it: `!=` and `not in` match where the label is missing. */
+/**
+ * Evaluates a requirement like libcalico-go/lib/selector/parser/ast.go: `!=` and `not in` match if the label is
+ * missing.
+ */
 export function holds(leaf: Leaf, value: string | undefined): boolean {
   switch (leaf.op) {
     case 'has':

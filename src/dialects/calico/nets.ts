@@ -1,11 +1,11 @@
-/** Sets of addresses as CIDR blocks with exceptions: cut and restricted while they are still few. */
+/** Sets of addresses as CIDR blocks with exceptions, for intersections and differences of short lists. */
 import { type Cidr, cidrCovers, parseCidr } from '../../net/addr.js';
 import type { Peer } from '../../ir/peers.js';
 
-/** Addresses of `cidr` that are in none of `except`. */
+/** The addresses of `cidr` that are in none of `except`. */
 export interface Block {
   readonly cidr: Cidr;
-  /** All smaller than `cidr`, and inside it. */
+  /** Each is smaller than `cidr` and inside of it. */
   readonly except: readonly Cidr[];
 }
 
@@ -14,16 +14,17 @@ const ALL: Readonly<Record<4 | 6, Block>> = {
   6: { cidr: parseCidr('::/0'), except: [] },
 };
 
-/** Every address of these families. */
+/** All addresses of some families. */
 export function everywhere(...families: (4 | 6)[]): Block[] {
   return families.map((family) => ALL[family]);
 }
 
+/** CIDRs as blocks without exceptions. */
 export function blocksOf(cidrs: readonly Cidr[]): Block[] {
   return cidrs.map((cidr) => ({ cidr, except: [] }));
 }
 
-/** What is in both. Two blocks have nothing in common, or one is inside the other. */
+/** The intersection. Two blocks are either disjoint or nested. */
 export function intersect(a: readonly Block[], b: readonly Block[]): Block[] {
   return a.flatMap((x) =>
     b.flatMap((y) => {
@@ -33,7 +34,7 @@ export function intersect(a: readonly Block[], b: readonly Block[]): Block[] {
   );
 }
 
-/** What is in none of these. */
+/** The blocks without some networks. */
 export function without(blocks: readonly Block[], except: readonly Cidr[]): Block[] {
   if (except.length === 0) return [...blocks];
   return blocks.flatMap((block) => {
@@ -43,6 +44,7 @@ export function without(blocks: readonly Block[], except: readonly Cidr[]): Bloc
   });
 }
 
+/** Blocks as peers of the IR. */
 export function toPeers(blocks: readonly Block[]): Peer[] {
   return blocks.map(({ cidr, except }) => ({ kind: 'cidr', cidr: cidr.text, except: except.map((e) => e.text) }));
 }

@@ -1,4 +1,4 @@
-/** Protocol, ICMP and port fields of a rule → what the IR says of ports. */
+/** Translates the fields for protocol, ICMP and ports of a rule to port matches of the IR. */
 import type { PortMatch } from '../../ir/types.js';
 import { hasPorts, parseProtocol } from '../../net/protocol.js';
 
@@ -24,7 +24,7 @@ type Range = readonly [number, number];
 const ICMP = 1;
 const ICMPV6 = 58;
 
-/** api/pkg/lib/numorstring/protocol.go; others have numbers only. */
+/** Names in api/pkg/lib/numorstring/protocol.go. Other protocols have numbers only. */
 const NAMES: ReadonlyMap<string, number> = new Map([
   ['tcp', 6],
   ['udp', 17],
@@ -34,7 +34,7 @@ const NAMES: ReadonlyMap<string, number> = new Map([
   ['udplite', 136],
 ]);
 
-/** @returns null: every protocol and port */
+/** @returns null for every protocol and port */
 export function readPorts(spec: PortFields, path: string, report: Report): PortMatch[] | null {
   const protocol = readProtocol(spec.protocol, `${path}.protocol`, report);
   const notProtocol = readProtocol(spec.notProtocol, `${path}.notProtocol`, report);
@@ -83,14 +83,14 @@ function readProtocol(value: number | string | undefined, field: string, report:
   return undefined;
 }
 
-/** libcalico-go/lib/validator/v3: refused by Calico too. */
+/** Combinations that Calico refuses too (libcalico-go/lib/validator/v3). */
 function checkFamily({ ipVersion }: PortFields, protocol: number | undefined, field: string, report: Report): void {
   const wanted = protocol === ICMP ? 4 : protocol === ICMPV6 ? 6 : undefined;
   if (wanted === undefined || ipVersion === undefined || ipVersion === wanted) return;
   report(field, `does not go with ipVersion ${ipVersion}`, `set ipVersion to ${wanted}, or leave it out`);
 }
 
-/** As a range of type × 256 + code; no type: every message. */
+/** ICMP as a range of type × 256 + code. Without a type: every message. */
 function readIcmp(
   spec: IcmpSpec | undefined,
   protocol: number | undefined,
@@ -106,7 +106,7 @@ function readIcmp(
   if (type !== undefined && (type < 0 || type > 254)) report(`${field}.type`, `${type} is not a type`, 'use 0 to 254');
   if (code !== undefined && (code < 0 || code > 255)) report(`${field}.code`, `${code} is not a code`, 'use 0 to 255');
   if (type === undefined) {
-    if (code !== undefined) report(`${field}.code`, 'stands without a type', 'add the type');
+    if (code !== undefined) report(`${field}.code`, 'is set without a type', 'add the type');
     return [0, 65535];
   }
   return code === undefined ? [type * 256, type * 256 + 255] : [type * 256 + code, type * 256 + code];
@@ -140,7 +140,7 @@ function readList(list: readonly (number | string)[], protocol: number | undefin
   return { ranges, names };
 }
 
-/** All numbers that are in none of these, in order. */
+/** All ports that are in none of the ranges, in ascending order. */
 function complement(ranges: readonly Range[]): Range[] {
   const out: Range[] = [];
   let next = 0;

@@ -1,17 +1,17 @@
-/** Egress rules of a policy → rules of the IR, each with the pods that it is for. */
+/** Translates the egress rules of a policy to IR rules, each with the pods to which it applies. */
 import { isRecord } from '../../identity/fields.js';
 import type { Action, PolicyRef, PortMatch, Rule } from '../../ir/types.js';
 import { hasPorts } from '../../net/protocol.js';
-import type { Fault } from '../dialect.js';
+import type { Fault } from '../base/dialect.js';
 import type { Account } from './accounts.js';
 import { type Context, type EntitySpec, readDestination, readSource } from './entity.js';
 import { ALL } from './meaning.js';
 import { type PortFields, readPorts } from './ports.js';
 import type { Selector } from './selector.js';
-import type { Asked, NetworkSet } from './supporting.js';
+import type { Lookups, NetworkSet } from './supporting.js';
 
 export interface ReadRule {
-  /** Of the policy's pods, those that the rule is for. */
+  /** The policy's pods to which the rule applies. */
   readonly senders: Selector;
   readonly rule: Rule;
 }
@@ -22,10 +22,10 @@ export interface RuleContext {
   readonly staged: boolean;
   readonly sets: readonly NetworkSet[];
   readonly accounts: readonly Account[];
-  readonly asked: Asked;
-  /** The policy as a whole cannot be read: it may deny, and does nothing else. */
+  readonly lookups: Lookups;
+  /** Whether the policy as a whole is invalid: it may deny, and does nothing else. */
   readonly closed: boolean;
-  /** Is the part at this path free of faults of shape? */
+  /** Whether the part at this path has no faults of shape. */
   readonly sound: (path: string) => boolean;
   readonly report: (fault: Fault) => void;
 }
@@ -37,7 +37,7 @@ const ACTIONS: ReadonlyMap<unknown, Action> = new Map([
   ['Pass', 'pass'],
 ]);
 
-/** What is no list has no rules: the policy isolates, and allows nothing. */
+/** A value that is not a list has no rules: the policy isolates and allows nothing. */
 export function readRules(egress: unknown, context: RuleContext): ReadRule[] {
   if (!Array.isArray(egress)) return [];
   return egress.map((entry: unknown, index) => {
@@ -47,7 +47,7 @@ export function readRules(egress: unknown, context: RuleContext): ReadRule[] {
     };
     const path = `spec.egress[${index}]`;
     const raw = isRecord(entry) ? entry.action : undefined;
-    // `allow` is a mistake too, but what it asks for is plain.
+    // `allow` in lower case is a mistake, but its meaning is clear.
     const meant = typeof raw === 'string' ? raw.charAt(0).toUpperCase() + raw.slice(1).toLowerCase() : undefined;
     const action = ACTIONS.get(meant);
     const read =
@@ -74,10 +74,10 @@ function readRule(
 ): ReadRule | undefined {
   const path = `spec.egress[${index}]`;
   const { source = {}, destination = {}, ipVersion } = spec;
-  const { policy, sets, accounts, asked } = context;
+  const { policy, sets, accounts, lookups } = context;
   const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
   if (spec.http) error(`${path}.http`, 'HTTP is not enforced in egress rules', 'remove it, or match ports alone');
-  const around: Context = { namespace: policy.namespace, action, ipVersion, sets, accounts, asked, report };
+  const around: Context = { namespace: policy.namespace, action, ipVersion, sets, accounts, lookups, report };
   const senders = readSource(source, `${path}.source`, around);
   const to = readDestination(destination, `${path}.destination`, around);
   const { ports = [], notPorts = [] } = destination;
@@ -87,7 +87,7 @@ function readRule(
   return { senders, rule: makeRule(index, action, context, to.peers, atService ?? matches) };
 }
 
-/** A Service's backends, in the protocols that the rule leaves. */
+/** The backends of a Service, in the protocols of the rule. */
 function withService(matches: Rule['ports'], service: NonNullable<PortMatch['service']>): PortMatch[] {
   if (!matches) return [{ protocol: null, service }];
   return matches.filter((m) => hasPorts(m.protocol ?? 0)).map(({ protocol }) => ({ protocol, service }));
@@ -104,14 +104,14 @@ function makeRule(
   return Object.freeze({ ref: { policy, index, tier, staged, action }, action, peers, ports });
 }
 
-/** What may have denied denies, what may have allowed does not. */
+/** An invalid rule: one that may deny denies everything, one that may allow allows nothing. */
 function closedRule(index: number, action: Action | undefined, context: RuleContext): ReadRule {
   const opens = action === 'allow' || action === 'log';
   const nothing = opens ? [] : null;
   return { senders: ALL, rule: makeRule(index, opens ? action : 'deny', context, nothing, nothing) };
 }
 
-/** A rule of a policy that is not sure which pods it is for, or where it stands. */
+/** The closed form of a rule whose policy is uncertain about its pods or its position. */
 function overruled({ senders, rule }: ReadRule, context: RuleContext): ReadRule {
   const { index } = rule.ref;
   if (!context.closed || rule.action === 'deny') return { senders, rule };

@@ -1,4 +1,7 @@
-/** The shapes of Calico's objects (projectcalico.org/v3 and crd.projectcalico.org/v1), as JSON schema. Meaning is checked elsewhere. */
+/**
+ * JSON schemas of Calico's objects (projectcalico.org/v3 and crd.projectcalico.org/v1). The meaning is checked
+ * elsewhere.
+ */
 
 const string = { type: 'string' };
 const strings = { type: 'array', items: string };
@@ -48,7 +51,7 @@ function object(spec: object): object {
 
 const boolean = { type: 'boolean' };
 
-/** Fields of every policy kind. */
+/** The fields that every kind of policy has. */
 export const policySpec = {
   tier: string,
   order: { type: 'number' },
@@ -56,9 +59,9 @@ export const policySpec = {
   serviceAccountSelector: string,
   types: { type: 'array', items: { enum: ['Ingress', 'Egress'] } },
   egress: { type: 'array', items: rule },
-  // The other half: another's concern.
+  // Ingress is not enforced by the agent.
   ingress: { type: 'array' },
-  /** A hint to Felix which policies to prepare; it changes no verdict. */
+  /** A hint to Felix about which policies to prepare. It changes no verdict. */
   performanceHints: strings,
 };
 
@@ -78,7 +81,7 @@ export const networkPolicySchema = spec(policySpec);
 export const globalNetworkPolicySchema = spec(globalSpec);
 export const stagedNetworkPolicySchema = spec({ ...policySpec, stagedAction });
 export const stagedGlobalNetworkPolicySchema = spec({ ...globalSpec, stagedAction });
-/** The rest of its spec is a NetworkPolicy's, and checked as one. */
+/** The rest of the spec is that of a NetworkPolicy, and checked as such. */
 export const stagedActionSchema = object({ type: 'object', properties: { stagedAction } });
 
 export const tierSchema = spec({ order: { type: 'number' }, defaultAction: { enum: ['Deny', 'Pass'] } });

@@ -1,14 +1,15 @@
 /**
- * Calico's selector language → a tree. The grammar is that of libcalico-go/lib/selector (tokenizer and parser):
+ * Parses Calico's selector language to a tree. The grammar is that of libcalico-go/lib/selector (tokenizer and parser):
  *
  *   or   = and { "||" and }                    lowest precedence
  *   and  = not { "&&" not }
  *   not  = { "!" } term
  *   term = "(" or ")" | "all()" | "global()" | "has(" label ")" | label operator
- *   operator = ("==" | "!=" | "contains" | "starts with" | "ends with") string | ["not"] "in" "{" [string {"," string} [","]] "}"
+ *   operator = ("==" | "!=" | "contains" | "starts with" | "ends with") string
+ *            | ["not"] "in" "{" [string {"," string} [","]] "}"
  *
- * Strings stand in ' or " and know no escapes. Blanks are spaces and tabs: a line break is an error there, and here. An empty
- * selector is everything.
+ * Strings are quoted with ' or " and have no escapes. Blanks are spaces and tabs: a line break is an error in Calico, and
+ * here. An empty selector matches everything.
  */
 
 export type Selector =
@@ -21,15 +22,16 @@ export type Selector =
 
 export interface SelectorError {
   readonly message: string;
-  /** Of the character that it is about, from 0. */
+  /** Index of the character at which the error is, from 0. */
   readonly position: number;
 }
 
-/** Calico's newer CRDs take 1,024 characters, its older ones any number. */
+/** Maximum length. Calico's newer CRDs accept 1,024 characters, the older ones any number. */
 const MAX_LENGTH = 8192;
-/** Parentheses inside one another: far more than anyone writes, far less than a stack holds. */
+/** Maximum depth of nested parentheses: far more than anyone writes, far less than the stack holds. */
 const MAX_DEPTH = 100;
 
+/** Parses a selector. Returns the error instead of throwing it. */
 export function parseSelector(text: string): Selector | SelectorError {
   if (text.length > MAX_LENGTH) return { message: `is longer than ${MAX_LENGTH} characters`, position: MAX_LENGTH };
   try {
@@ -56,132 +58,135 @@ class Unexpected extends Error {
 const LABEL = /[a-zA-Z0-9_./-]{1,512}/y;
 
 class Parser {
-  private at = 0;
-  private depth = 0;
+  readonly #text: string;
+  #at = 0;
+  #depth = 0;
 
-  constructor(private readonly text: string) {}
+  constructor(text: string) {
+    this.#text = text;
+  }
 
   parse(): Selector {
-    this.blanks();
-    if (this.at === this.text.length) return { op: 'all' };
-    const selector = this.or();
-    if (this.at < this.text.length) this.fail(`unexpected ${this.here()}`);
+    this.#blanks();
+    if (this.#at === this.#text.length) return { op: 'all' };
+    const selector = this.#or();
+    if (this.#at < this.#text.length) this.#fail(`unexpected ${this.#here()}`);
     return selector;
   }
 
-  private or(): Selector {
-    return this.list('or', '||', () => this.list('and', '&&', () => this.not()));
+  #or(): Selector {
+    return this.#list('or', '||', () => this.#list('and', '&&', () => this.#not()));
   }
 
-  private list(op: 'and' | 'or', between: string, one: () => Selector): Selector {
+  #list(op: 'and' | 'or', between: string, one: () => Selector): Selector {
     const of = [one()];
-    while (this.take(between)) of.push(one());
+    while (this.#take(between)) of.push(one());
     return of.length === 1 ? (of[0] as Selector) : { op, of };
   }
 
-  private not(): Selector {
+  #not(): Selector {
     let negated = false;
-    while (this.take('!')) negated = !negated;
-    const of = this.term();
+    while (this.#take('!')) negated = !negated;
+    const of = this.#term();
     return negated ? { op: 'not', of } : of;
   }
 
-  private term(): Selector {
-    if (this.take('(')) {
-      if (++this.depth > MAX_DEPTH) this.fail(`more than ${MAX_DEPTH} parentheses inside one another`);
-      const inner = this.or();
-      this.expect(')');
-      this.depth--;
+  #term(): Selector {
+    if (this.#take('(')) {
+      if (++this.#depth > MAX_DEPTH) this.#fail(`more than ${MAX_DEPTH} parentheses inside one another`);
+      const inner = this.#or();
+      this.#expect(')');
+      this.#depth--;
       return inner;
     }
-    if (this.take('has(')) {
-      const key = this.label();
-      this.expect(')');
+    if (this.#take('has(')) {
+      const key = this.#label();
+      this.#expect(')');
       return { op: 'has', key };
     }
     for (const op of ['all', 'global'] as const) {
-      if (!this.take(`${op}(`)) continue;
-      this.expect(')');
+      if (!this.#take(`${op}(`)) continue;
+      this.#expect(')');
       return { op };
     }
-    return this.comparison(this.label());
+    return this.#comparison(this.#label());
   }
 
-  /** Words need no blank after them, nor between them: `a startswith'b'`. */
-  private comparison(key: string): Selector {
-    if (this.take('==')) return { op: 'eq', key, value: this.string() };
-    if (this.take('!=')) return { op: 'ne', key, value: this.string() };
-    if (this.take('contains')) return { op: 'contains', key, value: this.string() };
+  /** Operators need no blanks around them: `a startswith'b'`. */
+  #comparison(key: string): Selector {
+    if (this.#take('==')) return { op: 'eq', key, value: this.#string() };
+    if (this.#take('!=')) return { op: 'ne', key, value: this.#string() };
+    if (this.#take('contains')) return { op: 'contains', key, value: this.#string() };
     for (const [word, op] of [
       ['starts', 'starts'],
       ['ends', 'ends'],
     ] as const) {
-      if (!this.take(word)) continue;
-      this.expect('with');
-      return { op, key, value: this.string() };
+      if (!this.#take(word)) continue;
+      this.#expect('with');
+      return { op, key, value: this.#string() };
     }
-    if (this.take('not')) {
-      this.expect('in');
-      return { op: 'notin', key, values: this.set() };
+    if (this.#take('not')) {
+      this.#expect('in');
+      return { op: 'notin', key, values: this.#set() };
     }
-    if (this.take('in')) return { op: 'in', key, values: this.set() };
-    return this.fail(`expected an operator after label ${key}, found ${this.here()}`);
+    if (this.#take('in')) return { op: 'in', key, values: this.#set() };
+    return this.#fail(`expected an operator after label ${key}, found ${this.#here()}`);
   }
 
-  private set(): string[] {
-    this.expect('{');
+  #set(): string[] {
+    this.#expect('{');
     const values: string[] = [];
-    while (this.text[this.at] === '"' || this.text[this.at] === "'") {
-      values.push(this.string());
-      if (!this.take(',')) break;
+    while (this.#text[this.#at] === '"' || this.#text[this.#at] === "'") {
+      values.push(this.#string());
+      if (!this.#take(',')) break;
     }
-    this.expect('}');
+    this.#expect('}');
     return values;
   }
 
-  private string(): string {
-    const quote = this.text[this.at];
-    if (quote !== '"' && quote !== "'") this.fail(`expected a string in quotes, found ${this.here()}`);
-    const end = this.text.indexOf(quote as string, this.at + 1);
-    if (end < 0) this.fail('a string without its closing quote');
-    const value = this.text.slice(this.at + 1, end);
-    this.at = end + 1;
-    this.blanks();
+  #string(): string {
+    const quote = this.#text[this.#at];
+    if (quote !== '"' && quote !== "'") this.#fail(`expected a string in quotes, found ${this.#here()}`);
+    const end = this.#text.indexOf(quote as string, this.#at + 1);
+    if (end < 0) this.#fail('a string without its closing quote');
+    const value = this.#text.slice(this.#at + 1, end);
+    this.#at = end + 1;
+    this.#blanks();
     return value;
   }
 
-  private label(): string {
-    LABEL.lastIndex = this.at;
-    const found = LABEL.exec(this.text)?.[0];
-    if (found === undefined) return this.fail(`expected a label, found ${this.here()}`);
-    this.at += found.length;
-    this.blanks();
+  #label(): string {
+    LABEL.lastIndex = this.#at;
+    const found = LABEL.exec(this.#text)?.[0];
+    if (found === undefined) return this.#fail(`expected a label, found ${this.#here()}`);
+    this.#at += found.length;
+    this.#blanks();
     return found;
   }
 
-  /** Goes past the text and the blanks behind it, if it stands here. */
-  private take(text: string): boolean {
-    if (!this.text.startsWith(text, this.at)) return false;
-    this.at += text.length;
-    this.blanks();
+  /** If the text is at the current position, skips it and the blanks behind it. */
+  #take(text: string): boolean {
+    if (!this.#text.startsWith(text, this.#at)) return false;
+    this.#at += text.length;
+    this.#blanks();
     return true;
   }
 
-  private expect(text: string): void {
-    if (!this.take(text)) this.fail(`expected ${text}, found ${this.here()}`);
+  #expect(text: string): void {
+    if (!this.#take(text)) this.#fail(`expected ${text}, found ${this.#here()}`);
   }
 
-  private blanks(): void {
-    while (this.text[this.at] === ' ' || this.text[this.at] === '\t') this.at++;
+  #blanks(): void {
+    while (this.#text[this.#at] === ' ' || this.#text[this.#at] === '\t') this.#at++;
   }
 
-  private here(): string {
-    return this.at < this.text.length
-      ? JSON.stringify(this.text.slice(this.at, this.at + 1))
+  #here(): string {
+    return this.#at < this.#text.length
+      ? JSON.stringify(this.#text.slice(this.#at, this.#at + 1))
       : 'the end of the selector';
   }
 
-  private fail(message: string): never {
-    throw new Unexpected(message, this.at);
+  #fail(message: string): never {
+    throw new Unexpected(message, this.#at);
   }
 }

@@ -1,33 +1,31 @@
-/** What Calico's policies refer to: tiers and network sets. */
+/** The objects to which Calico's policies refer: tiers and network sets. */
 import { isRecord } from '../../identity/fields.js';
 import type { RawPolicy } from '../../identity/snapshot.js';
 import { type Cidr, tryParseCidr } from '../../net/addr.js';
-import { type Fault, type TierPlace, TIERS, type Understood } from '../dialect.js';
+import { type Fault, type TierPlace, TIERS, type Understood } from '../base/dialect.js';
 import { type Account, readAccount } from './accounts.js';
-import { onSet } from './meaning.js';
+import { type Labelled, onSet } from './meaning.js';
 import type { Selector } from './selector.js';
-import { compileSchema, shapeFaults, withoutNulls } from '../schema.js';
+import { compileSchema, shapeFaults, withoutNulls } from '../base/schema.js';
 import { networkSetSchema, tierSchema } from './schema.js';
 
-export interface NetworkSet {
+/** A network set. Without a namespace, it is a GlobalNetworkSet. */
+export interface NetworkSet extends Labelled {
   readonly kind: string;
-  /** undefined: a GlobalNetworkSet. */
-  readonly namespace: string | undefined;
   readonly name: string;
-  readonly labels: Readonly<Record<string, string>>;
   readonly nets: readonly Cidr[];
-  /** Some of its nets cannot be read. */
+  /** Whether some of its nets are invalid. */
   readonly broken: boolean;
 }
 
 export interface Supporting {
-  /** By name; null: there is such a Tier, but it cannot be read. */
+  /** Tiers by name; null for an invalid Tier. */
   readonly tiers: ReadonlyMap<string, TierPlace | null>;
   readonly sets: readonly NetworkSet[];
   readonly accounts: readonly Account[];
 }
 
-/** Where Kubernetes' own policies stand. The last two: what Calico called them while they held AdminNetworkPolicies. */
+/** Tiers of Kubernetes' own policies. The last two are those that Calico used for AdminNetworkPolicies. */
 const BUILT_IN: ReadonlyMap<string, TierPlace> = new Map(
   [
     TIERS.admin,
@@ -40,14 +38,14 @@ const BUILT_IN: ReadonlyMap<string, TierPlace> = new Map(
 
 const KINDS = ['Tier', 'NetworkSet', 'GlobalNetworkSet'];
 
-/** @param ours of one of Calico's API groups */
+/** @param ours whether the object is of one of Calico's API groups */
 export function isSupporting({ apiVersion, kind }: RawPolicy, ours: boolean): boolean {
   return ours ? KINDS.includes(kind) : kind === 'ServiceAccount' && apiVersion === 'v1';
 }
 
 const read = new WeakMap<readonly RawPolicy[], Supporting>();
 
-/** The same value for the same list. */
+/** Parses the supporting objects. The same list gives the same result object. */
 export function readSupporting(objects: readonly RawPolicy[]): Supporting {
   const known = read.get(objects);
   if (known) return known;
@@ -64,25 +62,26 @@ export function readSupporting(objects: readonly RawPolicy[]): Supporting {
   return found;
 }
 
-/** What a policy asked for, beside its tier, while it was read. */
-export interface Asked {
-  /** Which sets do these mean? */
+/** The supporting objects, apart from the tier, that a policy looked for while it was parsed. */
+export interface Lookups {
+  /** The selectors of network sets. */
   readonly sets: Selector[];
-  /** Which service accounts have some label? */
+  /** Whether a selector has a requirement on labels of service accounts. */
   accounts: boolean;
 }
 
-/** Whether a policy of this tier that asked for these refers to one of some objects. */
-export function references(tier: unknown, asked: Asked): Understood['dependsOn'] {
+/** Makes the function that says whether a policy of this tier refers to one of some objects. */
+export function references(tier: unknown, lookups: Lookups): Understood['dependsOn'] {
   const refersTo = (raw: RawPolicy): boolean => {
     if (raw.kind === 'Tier') return raw.name === tier;
-    if (raw.kind === 'ServiceAccount') return asked.accounts;
+    if (raw.kind === 'ServiceAccount') return lookups.accounts;
     const { set } = readSet(raw);
-    return asked.sets.some((selector) => onSet(selector, set) !== false);
+    return lookups.sets.some((selector) => onSet(selector, set) !== false);
   };
   return (changed) => changed.some(refersTo);
 }
 
+/** The faults of a supporting object. */
 export function checkSupporting(raw: RawPolicy): readonly Fault[] {
   if (raw.kind === 'ServiceAccount') return [];
   return raw.kind === 'Tier' ? readTier(raw).faults : readSet(raw).faults;
@@ -95,12 +94,12 @@ function readTier(raw: RawPolicy): { place: TierPlace | null; faults: Fault[] } 
   const effect = 'policies in this tier allow nothing';
   const faults: Fault[] = shapeFaults(isTier, object).map((f) => ({ ...f, effect }));
   if (faults.length > 0) return { place: BUILT_IN.get(raw.name) ?? null, faults };
-  // No order: after all the others (api/pkg/apis/projectcalico/v3/tier.go).
+  // Without an order, the tier is judged after all others (api/pkg/apis/projectcalico/v3/tier.go).
   const { order = Number.POSITIVE_INFINITY, defaultAction = 'Deny' } = object.spec ?? {};
   const place: TierPlace = { name: raw.name, order, defaultAction: defaultAction === 'Pass' ? 'pass' : 'deny' };
   const fixed = BUILT_IN.get(raw.name);
   if (!fixed) return { place, faults };
-  // They cannot be moved in Calico either (libcalico-go/lib/validator/v3); older versions do not write them out.
+  // In Calico they cannot be moved either (libcalico-go/lib/validator/v3). Older versions do not store their order.
   const { spec } = object;
   if (spec?.order !== undefined && spec.order !== fixed.order)
     faults.push(moved('spec.order', `${fixed.order}`, raw.name));
@@ -148,7 +147,7 @@ function readSet(raw: RawPolicy): { set: NetworkSet; faults: Fault[] } {
   }
   const metadata = isRecord(object.metadata) ? object.metadata : {};
   const labels = stringMap(metadata.labels);
-  // A set in a namespace may stand in a manifest that does not name it.
+  // A NetworkSet in a manifest need not name its namespace.
   const namespace = raw.kind === 'NetworkSet' ? (raw.namespace ?? 'default') : undefined;
   const result = { raw, set: { kind: raw.kind, namespace, name: raw.name, labels, nets, broken }, faults };
   sets.set(raw.object, result);
@@ -165,7 +164,7 @@ export function namesFault(field: string): Fault {
   return { severity: 'error', field, message: 'names are not enforced yet', hint };
 }
 
-/** A CIDR, or an address by itself. */
+/** Parses a CIDR block or a single address. */
 export function readNet(text: string, field: string): { cidr?: Cidr; fault?: Fault } {
   const cidr = tryParseCidr(text);
   if (!cidr) {

@@ -1,13 +1,14 @@
-/** toCIDR, toCIDRSet and CiliumCIDRGroup. */
+/** Translates toCIDR, toCIDRSet and CiliumCIDRGroup. */
 import { isRecord } from '../../identity/fields.js';
 import type { RawPolicy } from '../../identity/snapshot.js';
 import { matchLabels } from '../../ir/match.js';
-import type { LabelExpr, Peer } from '../../ir/peers.js';
+import type { Peer } from '../../ir/peers.js';
 import { type Cidr, cidrContains, cidrCovers, tryParseCidr } from '../../net/addr.js';
-import type { Fault, Understood } from '../dialect.js';
-import { compileSchema, shapeFaults, withoutNulls } from '../schema.js';
-import type { LabelSelector } from '../selectors.js';
-import { type Context, OUTSIDE } from './entities.js';
+import type { Fault, Understood } from '../base/dialect.js';
+import { compileSchema, shapeFaults, withoutNulls } from '../base/schema.js';
+import type { LabelSelector } from '../base/selectors.js';
+import type { GroupLookups, Context } from './context.js';
+import { OUTSIDE } from './entities.js';
 import { plainExpr } from './labels.js';
 import { cidrGroupSchema } from './schema.js';
 
@@ -20,12 +21,12 @@ export interface CidrRule {
 
 const NONE: readonly string[] = [];
 
-/** Addresses outside of the cluster in one of these. */
+/** Addresses that match one of these peers and are outside of the cluster. */
 function outside(of: readonly Peer[]): Peer[] {
   return of.length === 0 ? [] : [{ kind: 'all', of: [{ kind: 'some', of }, OUTSIDE] }];
 }
 
-/** toCIDR: blocks, or single addresses. */
+/** Translates toCIDR: blocks, or single addresses. */
 export function cidrPeers(texts: readonly string[], path: string, { report }: Context): Peer[] {
   return outside(
     texts.flatMap((text, i): Peer[] => {
@@ -35,6 +36,7 @@ export function cidrPeers(texts: readonly string[], path: string, { report }: Co
   );
 }
 
+/** Translates toCIDRSet: blocks with exceptions, and groups. */
 export function cidrSetPeers(rules: readonly CidrRule[], path: string, context: Context): Peer[] {
   return outside(rules.flatMap((rule, i) => cidrRulePeer(rule, `${path}[${i}]`, context)));
 }
@@ -80,7 +82,7 @@ function blockPeer(text: string, except: readonly Except[], path: string, report
   const cidr = read(text, `${path}.cidr`, false, report);
   if (!cidr) return [];
   for (const { cidr: inner, field } of except) {
-    // CIDRRule.sanitize: its first address must lie in the block.
+    // An exception must be inside the block: CIDRRule.sanitize checks its first address.
     if (cidrContains(cidr, inner)) continue;
     const message = `${inner.text} is not a part of ${cidr.text}`;
     report({ severity: 'error', field, message, hint: 'an exception must lie inside the block' });
@@ -89,21 +91,15 @@ function blockPeer(text: string, except: readonly Except[], path: string, report
   return [{ kind: 'cidr', cidr: cidr.text, except: except.map((e) => e.cidr.text) }];
 }
 
-/** What a policy asked for among the groups. */
-export interface AskedGroups {
-  readonly names: Set<string>;
-  readonly labels: LabelExpr[];
-}
-
-/** Whether a policy that asked for these refers to one of some groups. */
-export function references({ names, labels }: AskedGroups): Understood['dependsOn'] {
+/** Makes the function that says whether a policy that looked for these groups refers to one of some groups. */
+export function references({ names, labels }: GroupLookups): Understood['dependsOn'] {
   const refersTo = (group: RawPolicy) =>
     names.has(group.name) || labels.some((expr) => matchLabels(expr, labelsOf(group)));
   return (changed) => changed.some(refersTo);
 }
 
-/** The groups that a rule means. One that is not there (yet) has no addresses, as for Cilium. */
-function groupsOf(rule: CidrRule, path: string, { groups, asked, report }: Context): RawPolicy[] {
+/** The groups to which a rule refers. As in Cilium, a group that does not exist (yet) has no addresses. */
+function groupsOf(rule: CidrRule, path: string, { groups, lookups, report }: Context): RawPolicy[] {
   const broken = (group: RawPolicy, field: string) => {
     if (groupFaults(group).every((f) => f.severity !== 'error')) return;
     const message = `CiliumCIDRGroup ${group.name} cannot be read`;
@@ -111,7 +107,7 @@ function groupsOf(rule: CidrRule, path: string, { groups, asked, report }: Conte
   };
   if (rule.cidrGroupRef !== undefined) {
     const field = `${path}.cidrGroupRef`;
-    asked.names.add(rule.cidrGroupRef);
+    lookups.names.add(rule.cidrGroupRef);
     const found = groups.find((group) => group.name === rule.cidrGroupRef);
     if (!found) {
       const message = `there is no CiliumCIDRGroup ${rule.cidrGroupRef}: it matches nothing`;
@@ -123,7 +119,7 @@ function groupsOf(rule: CidrRule, path: string, { groups, asked, report }: Conte
   }
   const field = `${path}.cidrGroupSelector`;
   const expr = plainExpr(rule.cidrGroupSelector as LabelSelector, field, report);
-  asked.labels.push(expr);
+  lookups.labels.push(expr);
   const found = groups.filter((group) => matchLabels(expr, labelsOf(group)));
   for (const group of found) broken(group, field);
   return found;
@@ -137,7 +133,7 @@ function labelsOf({ object }: RawPolicy): Record<string, string> {
 
 const validateGroup = compileSchema(cidrGroupSchema);
 
-/** Read once for each object: groups may be long, and many policies may name one. */
+/** Cache by object: groups may be long, and many policies may refer to the same one. */
 const groupCache = new WeakMap<object, { readonly peer: Peer; readonly faults: readonly Fault[] }>();
 
 function readGroup({ object }: RawPolicy) {
@@ -157,11 +153,12 @@ function readGroup({ object }: RawPolicy) {
   return made;
 }
 
+/** The faults of a CiliumCIDRGroup. */
 export function groupFaults(group: RawPolicy): readonly Fault[] {
   return readGroup(group).faults;
 }
 
-/** @param bare an address without a prefix length is one too */
+/** @param bare whether an address without a prefix length is valid */
 function read(text: string, field: string, bare: boolean, report: Context['report']): Cidr | undefined {
   const cidr = bare || text.includes('/') ? tryParseCidr(text) : undefined;
   if (!cidr) {

@@ -1,29 +1,28 @@
-/** Entities: what has no labels of its own (pkg/policy/api/entity.go). */
-import type { Peer } from '../../ir/peers.js';
-import type { RawPolicy } from '../../identity/snapshot.js';
-import type { Fault } from '../dialect.js';
-import type { AskedGroups } from './cidrs.js';
-
-/** What the reading of a rule needs to know. */
-export interface Context {
-  /** Of the policy; undefined: clusterwide. */
-  readonly namespace: string | undefined;
-  /** A rule of egressDeny. */
-  readonly deny: boolean;
-  /** CiliumCIDRGroups. */
-  readonly groups: readonly RawPolicy[];
-  /** Takes what was asked for among them. */
-  readonly asked: AskedGroups;
-  readonly report: (fault: Fault) => void;
-}
+/** Entities: destinations without labels of their own (pkg/policy/api/entity.go). */
+import type { LabelExpr, Peer } from '../../ir/peers.js';
+import type { Context } from './context.js';
 
 const EVERY_POD: Peer = { kind: 'pods', namespaces: { labels: { op: 'true' } }, pods: { op: 'true' } };
 const NODES: Peer = { kind: 'nodes', labels: { op: 'true' } };
 const OWN_NODE: Peer = { kind: 'own-node' };
 const NOTHING: Peer = { kind: 'some', of: [] };
 
-/** Identities of the cluster are never `world`, whatever their address: hence toCIDR does not match them either. */
+/** Identities of the cluster are never `world`, whatever their address. Therefore toCIDR does not match them either. */
 export const OUTSIDE: Peer = { kind: 'not', of: { kind: 'some', of: [EVERY_POD, NODES, OWN_NODE] } };
+
+/**
+ * getNodeSelector (pkg/k8s/apis/cilium.io/utils) adds `reserved:remote-node` to each selector of nodes, so the own node
+ * never matches.
+ */
+export function remoteNodes(labels: LabelExpr): Peer {
+  return {
+    kind: 'all',
+    of: [
+      { kind: 'nodes', labels },
+      { kind: 'not', of: OWN_NODE },
+    ],
+  };
+}
 
 const block = (cidr: string): Peer => ({ kind: 'cidr', cidr, except: [] });
 
@@ -40,22 +39,23 @@ const ENTITIES: ReadonlyMap<string, Peer> = new Map<string, Peer>([
   ['world', OUTSIDE],
   ['world-ipv4', { kind: 'all', of: [block('0.0.0.0/0'), OUTSIDE] }],
   ['world-ipv6', { kind: 'all', of: [block('::/0'), OUTSIDE] }],
-  // Pods of the host's network have its identity, as they have its address.
+  // Pods with hostNetwork have the host's identity, as they have its address.
   ['host', OWN_NODE],
-  ['remote-node', { kind: 'all', of: [NODES, { kind: 'not', of: OWN_NODE }] }],
+  ['remote-node', remoteNodes({ op: 'true' })],
   ['kube-apiserver', API_SERVER],
-  // InitEntities: the API server belongs to the cluster wherever it is.
+  // InitEntities: the API server belongs to the cluster wherever it runs.
   ['cluster', { kind: 'some', of: [EVERY_POD, NODES, OWN_NODE, API_SERVER] }],
 ]);
 
-/** Parts of Cilium itself, and states in which its endpoints can be: without it there are none. */
+/** Components of Cilium itself, and states of its endpoints. Without Cilium they do not exist. */
 const CILIUMS_OWN: ReadonlySet<string> = new Set(['init', 'ingress', 'health', 'unmanaged']);
 
+/** Translates an entity to a peer. */
 export function entityPeer(name: string, field: string, { deny, report }: Context): Peer {
   const peer = ENTITIES.get(name);
   if (peer) return peer;
   if (CILIUMS_OWN.has(name)) {
-    // Where Cilium runs they have addresses that are not known here: an allow may be too narrow, a deny may not.
+    // Where Cilium runs, they have addresses that are unknown here. An allow may match too little, a deny may not.
     const message = `${name} is known to Cilium alone: no address is known to be one`;
     if (deny) report({ severity: 'error', field, message, hint: 'name their addresses, by toCIDR' });
     else report({ severity: 'warning', field, message: `${message}; it matches nothing`, hint: 'remove it' });

@@ -1,28 +1,36 @@
 /**
- * CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy (cilium.io/v2), their egress half → IR.
+ * Translates CiliumNetworkPolicies and CiliumClusterwideNetworkPolicies (cilium.io/v2), their egress half, to IR.
  *
- * What egress allows stands in the tier `default`, beside NetworkPolicies: they unite. What egressDeny says stands in a tier before it, since
- * it wins over every allow, in whichever language. Both isolate, unless enableDefaultDeny says otherwise.
+ * Rules of egress are in the tier `default`, together with NetworkPolicies. Rules of egressDeny are in an earlier tier,
+ * since they have precedence over every allow in any language. Both isolate, unless enableDefaultDeny is false.
  *
- * What is wrong with an object closes, never opens: an allow rule that cannot be read allows nothing, a deny rule that cannot be
- * read denies everything, a policy whose selector cannot be read isolates all that it could select and allows nothing.
+ * Faults of an object close, and never open: an invalid allow rule allows nothing, an invalid deny rule denies
+ * everything, and a policy with an invalid selector isolates all pods that it could select and allows nothing.
  */
 import { isRecord } from '../../identity/fields.js';
 import { apiGroup } from '../../identity/kinds.js';
 import type { RawPolicy } from '../../identity/snapshot.js';
 import type { LabelExpr } from '../../ir/peers.js';
 import { IMPLICIT_RULE, type PolicyRef, type Rule } from '../../ir/types.js';
-import { type Dialect, type Fault, NETWORK_POLICY_ORDER, type Placed, TIERS, type Understood } from '../dialect.js';
-import { compileSchema, shapeFaults, withoutNulls } from '../schema.js';
-import type { LabelSelector } from '../selectors.js';
-import { type AskedGroups, groupFaults, references } from './cidrs.js';
+import {
+  type Dialect,
+  type Fault,
+  NETWORK_POLICY_ORDER,
+  type Placed,
+  TIERS,
+  type Understood,
+} from '../base/dialect.js';
+import { compileSchema, shapeFaults, withoutNulls } from '../base/schema.js';
+import type { LabelSelector } from '../base/selectors.js';
+import { groupFaults, references } from './cidrs.js';
+import type { GroupLookups } from './context.js';
 import { plainExpr, subjectExpr } from './labels.js';
 import { type EgressRule, readRule } from './rules.js';
 import { policySchema, ruleSpec } from './schema.js';
 
 /**
- * A pod that comes back to itself through a Service is not judged by Cilium (`loopback` in bpf/bpf_lxc.c). Its own node, unlike with
- * NetworkPolicy, is: that is the entity `host`.
+ * A pod that reaches itself through a Service is not judged by Cilium (`loopback` in bpf/bpf_lxc.c). Unlike with
+ * NetworkPolicy, its own node is judged: that is the entity `host`.
  */
 function toItself(tier: string, action: 'allow' | 'pass'): Rule {
   const policy = { dialect: 'cilium', kind: 'CiliumNetworkPolicy', name: '*' };
@@ -45,20 +53,20 @@ export const cilium: Dialect = {
   understand,
 };
 
-/** The object that specs are read from. */
+/** The object whose specs are parsed. */
 interface Source {
   readonly ref: PolicyRef;
   /** undefined: clusterwide. */
   readonly namespace: string | undefined;
   readonly groups: readonly RawPolicy[];
-  /** Takes what was asked for among them. */
-  readonly asked: AskedGroups;
-  /** Are there several specs? Then rules are named by their path. */
+  /** Collects the groups that the policy looked for. */
+  readonly lookups: GroupLookups;
+  /** Whether there are several specs. Rules are then named by their path. */
   readonly several: boolean;
   readonly faults: Fault[];
-  /** Is the part at this path free of errors of shape? */
+  /** Whether the part at this path has no errors of shape. */
   readonly sound: (path: string) => boolean;
-  /** Rules so far, in all specs: each has a number of its own. */
+  /** Number of rules so far in all specs: each rule has its own number. */
   readonly counted: { egress: number; egressDeny: number };
 }
 
@@ -88,7 +96,7 @@ function understand(raw: RawPolicy, groups: readonly RawPolicy[]): Understood {
     ref,
     namespace,
     groups,
-    asked: { names: new Set(), labels: [] },
+    lookups: { names: new Set(), labels: [] },
     several: specs.length > 1,
     faults,
     sound: (path) => !broken.some((field) => within(field, path)),
@@ -100,11 +108,11 @@ function understand(raw: RawPolicy, groups: readonly RawPolicy[]): Understood {
     policies: placed,
     faults: faults.map((f) => withEffect(f, concerns, namespace)),
     good: !faults.some((f) => f.severity === 'error'),
-    dependsOn: references(source.asked),
+    dependsOn: references(source.lookups),
   };
 }
 
-/** `spec`, then `specs`: both count (CiliumNetworkPolicy.Parse). */
+/** `spec`, then `specs`: both apply (CiliumNetworkPolicy.Parse). */
 function specsOf(object: Record<string, unknown>): { path: string; spec: unknown }[] {
   const { spec, specs } = object;
   const several: { path: string; spec: unknown }[] = Array.isArray(specs)
@@ -136,10 +144,10 @@ function readSpec(given: unknown, path: string, source: Source): Placed[] {
     const policy = Object.freeze({ ...common, rules: nodes ? deny : [BEFORE_DENY, ...deny], isolates: false });
     placed.push({ tier: TIERS.deny, order: [0], policy });
   }
-  // What was meant for some pods must not open those that another policy isolates.
+  // Rules for unknown pods must not open pods that another policy isolates.
   const rules = broken ? [] : allow;
   if (isolates || rules.length > 0) {
-    // What a node sends to itself does not leave it.
+    // Traffic of a node to itself does not leave the node.
     const policy = Object.freeze({ ...common, rules, isolates, implicit: nodes ? [] : IMPLICIT });
     placed.push({ tier: TIERS.default, order: [NETWORK_POLICY_ORDER], policy });
   }
@@ -148,13 +156,16 @@ function readSpec(given: unknown, path: string, source: Source): Placed[] {
 
 interface Subject {
   readonly pods: LabelExpr;
-  /** It is about nodes, and about no pods. */
+  /** If present, the policy selects nodes and no pods. */
   readonly nodes?: LabelExpr;
-  /** It is not sure which pods are meant. */
+  /** Whether it is uncertain which pods the policy selects. */
   readonly broken: boolean;
 }
 
-/** @returns undefined: nodes, but which ones cannot be read. To close a node altogether could not be mended from anywhere */
+/**
+ * @returns undefined if it selects nodes but is invalid. A node that is closed completely could not be repaired
+ * remotely
+ */
 function readSubject(
   spec: Record<string, unknown>,
   readable: boolean,
@@ -169,9 +180,9 @@ function readSubject(
   const { endpointSelector, nodeSelector } = spec;
   if (nodeSelector !== undefined) {
     if (endpointSelector === undefined) return readNodes(nodeSelector, `${path}.nodeSelector`, source);
-    error(`${path}.nodeSelector`, 'cannot stand beside endpointSelector', 'make two policies of it');
+    error(`${path}.nodeSelector`, 'cannot be combined with endpointSelector', 'split it into two policies');
   } else if (endpointSelector === undefined) {
-    error(`${path}.endpointSelector`, 'is missing', 'say which pods are meant; {} is every pod');
+    error(`${path}.endpointSelector`, 'is missing', 'select the pods; {} selects every pod');
   }
   const field = `${path}.endpointSelector`;
   if (!isRecord(endpointSelector) || !sound(field)) return all;
@@ -180,15 +191,18 @@ function readSubject(
     broken ||= f.severity === 'error';
     faults.push(f);
   });
-  // Of several requirements those that could be read still say which pods were meant, but less may be said than was.
+  // The valid requirements still select a superset of the intended pods.
   return broken && nodeSelector === undefined ? all : { pods, broken };
 }
 
-/** Rule.Sanitize and CiliumNetworkPolicy.Parse (pkg/policy/api, pkg/k8s/apis/cilium.io/v2): only of cluster-wide policies. */
+/**
+ * Only cluster-wide policies may select nodes: Rule.Sanitize and CiliumNetworkPolicy.Parse (pkg/policy/api,
+ * pkg/k8s/apis/cilium.io/v2).
+ */
 function readNodes(selector: unknown, field: string, { namespace, faults, sound }: Source): Subject | undefined {
   let broken = !isRecord(selector) || !sound(field);
   if (namespace !== undefined) {
-    const message = 'cannot stand in a policy of a namespace';
+    const message = 'is not allowed in a namespaced policy';
     faults.push({ severity: 'error', field, message, hint: 'write a CiliumClusterwideNetworkPolicy' });
     broken = true;
   }
@@ -200,7 +214,7 @@ function readNodes(selector: unknown, field: string, { namespace, faults, sound 
   return broken || !nodes ? undefined : { pods: { op: 'true' }, nodes, broken: false };
 }
 
-/** Are there rules of egress, or what may be some: unknown fields, a default that was asked for? */
+/** Whether there are egress rules, or something that may be some: unknown fields, or an explicit default. */
 function concernsEgress(spec: Record<string, unknown>, readable: boolean, path: string, { sound }: Source): boolean {
   if (!readable || spec.egress !== undefined || spec.egressDeny !== undefined) return true;
   if (!sound(`${path}.enableDefaultDeny`)) return true;
@@ -226,7 +240,7 @@ function isolatesEgress(
         faults.push({ severity: 'warning', field, message, hint: 'write egress: [{}] to close' });
         return false;
       }
-      // Rule.Sanitize looks at the lengths of the lists; who writes an empty one means to close.
+      // Rule.Sanitize depends on the lengths of the lists, but an author who writes an empty list means to deny.
       const message = 'is empty: Cilium would not isolate the pods, here they are isolated';
       faults.push({ severity: 'warning', field, message, hint: 'write egress: [{}] to close, or remove the list' });
     }
@@ -240,11 +254,11 @@ function readRules(
   path: string,
   source: Source,
 ): Rule[] {
-  const { ref: policy, namespace, groups, asked, several, faults, sound, counted } = source;
+  const { ref: policy, namespace, groups, lookups, several, faults, sound, counted } = source;
   const deny = section === 'egressDeny';
   const action = deny ? 'deny' : 'allow';
   const tier = deny ? TIERS.deny.name : TIERS.default.name;
-  /** Of what cannot be read as a whole. */
+  /** Used for a rule that is invalid as a whole. */
   const closed = deny ? { peers: null, ports: null } : { peers: [], ports: [] };
   const label = isRecord(spec.log) && typeof spec.log.value === 'string' ? spec.log.value : '';
   const list = spec[section];
@@ -261,17 +275,17 @@ function readRules(
       errors ||= fault.severity === 'error';
       faults.push(fault);
     };
-    const meaning = readRule(entry as EgressRule, at, { namespace, deny, groups, asked, report });
+    const meaning = readRule(entry as EgressRule, at, { namespace, deny, groups, lookups, report });
     return Object.freeze({ ref, action, ...(errors ? closed : meaning) });
   });
 }
 
-/** Does a field path lie at or below another? */
+/** Whether a field path is equal to another or below it. */
 function within(field: string, path: string): boolean {
   return field === path || (field.startsWith(path) && (field[path.length] === '.' || field[path.length] === '['));
 }
 
-/** What the fault means while it stands: said in its Problem. */
+/** Adds to a fault what it means for enforcement. */
 function withEffect(f: Fault, concerns: boolean, namespace: string | undefined): Fault {
   if (f.severity !== 'error') return f;
   if (/^specs?(\[\d+\])?\.nodeSelector/.test(f.field)) {

@@ -1,13 +1,14 @@
 /**
- * Cilium's label selectors. A key may name its source: `k8s:app`, `any:app` (the same as `app`), `reserved:host`. Next to the pod's own
- * labels there are those that Cilium makes: its namespace, the namespace's labels, its service account
- * (pkg/k8s/apis/cilium.io/const.go). `reserved:` stands for what has no labels of its own: entities.
+ * Cilium's label selectors. A key may name its source: `k8s:app`, `any:app` (the same as `app`), `reserved:host`.
+ * Besides the pod's own labels there are those that Cilium adds: its namespace, the namespace's labels, its service
+ * account (pkg/k8s/apis/cilium.io/const.go). `reserved:` selects entities, which have no labels of their own.
  */
 import type { LabelExpr, Peer } from '../../ir/peers.js';
 import { VIRTUAL } from '../../ir/peers.js';
-import type { Fault } from '../dialect.js';
-import { type LabelSelector, labelSelector } from '../selectors.js';
-import { type Context, entityPeer } from './entities.js';
+import type { Fault } from '../base/dialect.js';
+import { type LabelSelector, labelSelector } from '../base/selectors.js';
+import type { Context } from './context.js';
+import { entityPeer } from './entities.js';
 
 const NAMESPACE = 'io.kubernetes.pod.namespace';
 const OF_NAMESPACE = 'io.cilium.k8s.namespace.labels.';
@@ -19,13 +20,13 @@ const TRUE: LabelExpr = { op: 'true' };
 
 type Report = (fault: Fault) => void;
 
-/** One requirement: a predicate on a label of pods, or on what an endpoint is. */
+/** One requirement: on a label of pods, or on the kind of an endpoint. */
 type Requirement =
   | { readonly of: 'pods'; readonly key: string; readonly expr: LabelExpr; readonly field: string }
   | { readonly of: 'reserved'; readonly entity: string; readonly is: boolean; readonly field: string };
 
 /**
- * Pods that a policy governs.
+ * The pods that a policy governs.
  * @param namespace of the policy; undefined: clusterwide
  */
 export function subjectExpr(
@@ -37,7 +38,7 @@ export function subjectExpr(
   const of: LabelExpr[] = [];
   for (const r of requirements(selector, path, report)) {
     if (r.of === 'reserved') {
-      // Pods are none of the reserved things, but all are `all` (EndpointSelector.Matches).
+      // Pods are no reserved entities, but all pods match `all` (EndpointSelector.Matches).
       if (r.entity === 'all' ? r.is : !r.is) continue;
       of.push(NOTHING);
       const message = `no pod is reserved:${r.entity}: the policy selects none`;
@@ -68,35 +69,50 @@ function matchesOnly(expr: Extract<LabelExpr, { op: 'in' }>, value: string): boo
   return expr.values.length === 1 && expr.values[0] === value;
 }
 
-/** Destinations of one item of toEndpoints. */
+/**
+ * The destinations of one item of toEndpoints: pods, unless it names reserved entities. A selector with negative
+ * requirements only would match the internet too. Therefore each selector also requires a namespace, which only
+ * endpoints of the cluster have (getEndpointSelector in pkg/k8s/apis/cilium.io/utils; cilium#46949, where the selectors
+ * on namespaces lacked it).
+ */
 export function endpointPeer(selector: LabelSelector, path: string, context: Context): Peer {
   const all = requirements(selector, path, context.report);
   const pods = all.filter((r) => r.of === 'pods');
   const reserved = all.filter((r) => r.of === 'reserved');
-  const scoped = pods.some((r) => r.key === VIRTUAL.namespace);
-  const scopedByLabels = pods.some((r) => r.key.startsWith(VIRTUAL.ofNamespace));
+  const exprs = pods.map((r) => r.expr);
   const podsWhere = (expr: LabelExpr, names?: readonly string[]): Peer => ({
     kind: 'pods',
     namespaces: names ? { names } : { labels: TRUE },
     pods: expr,
   });
-  const exprs = pods.map((r) => r.expr);
   if (reserved.length === 0) {
-    // getEndpointSelector (pkg/k8s/apis/cilium.io/utils): without a namespace the policy's own, or for clusterwide policies any.
-    if (!scoped && context.namespace === undefined) return podsWhere(and(exprs));
-    if (!scoped && !scopedByLabels) return podsWhere(and(exprs), [context.namespace as string]);
+    const scoped = pods.some((r) => r.key === VIRTUAL.namespace || r.key.startsWith(VIRTUAL.ofNamespace));
+    // Without a namespace, it means the policy's own, or any for clusterwide policies.
+    const own = scoped || context.namespace === undefined ? undefined : [context.namespace];
+    return podsWhere(and(exprs), own);
   }
-  // Entities have no labels of pods: what says only which labels not to have is true of them.
+  return reservedPeer(reserved, pods, podsWhere, context);
+}
+
+/** A selector that names reserved entities gets no namespace. Its other requirements apply to everything. */
+function reservedPeer(
+  reserved: readonly Extract<Requirement, { of: 'reserved' }>[],
+  pods: readonly Extract<Requirement, { of: 'pods' }>[],
+  podsWhere: (expr: LabelExpr) => Peer,
+  context: Context,
+): Peer {
+  for (const { key, field } of pods) {
+    if (key !== CLUSTER) continue;
+    const hint = 'remove it: what is known here is of this cluster';
+    context.report({ severity: 'error', field, message: 'is not known of what is reserved', hint });
+  }
+  const exprs = pods.map((r) => r.expr);
+  // Entities have none of a pod's labels, so they match negative requirements.
   const asks = exprs.some((e) => e.op === 'in' || e.op === 'exists');
   const positive: Peer[] =
     exprs.length === 0
       ? []
       : [asks ? podsWhere(and(exprs)) : { kind: 'not', of: podsWhere({ op: 'not', of: and(exprs) }) }];
-  if (reserved.length === 0 && !asks) {
-    const message = 'says only which labels not to have: that is true of all that is outside of the cluster too';
-    const hint = `add a requirement such as ${NAMESPACE} with the operator Exists`;
-    context.report({ severity: 'warning', field: path, message, hint });
-  }
   const entities = reserved.map((r): Peer => {
     const peer = entityPeer(r.entity, r.field, context);
     return r.is ? peer : { kind: 'not', of: peer };
@@ -105,10 +121,14 @@ export function endpointPeer(selector: LabelSelector, path: string, context: Con
   return parts.length === 1 ? (parts[0] as Peer) : { kind: 'all', of: parts };
 }
 
-/** A selector of things that have plain labels: nodes, Services, CIDR groups. */
+/** Translates a selector of objects with plain labels: nodes, Services, CIDR groups. */
 export function plainExpr(selector: LabelSelector, path: string, report: Report): LabelExpr {
+  return plainExprOf(split(selector, path), path, report);
+}
+
+function plainExprOf(parts: readonly Part[], path: string, report: Report): LabelExpr {
   return and(
-    split(selector, path).map(({ key, field, one }) => {
+    parts.map(({ key, field, one }) => {
       const { source, name } = parseKey(key);
       if (source === undefined || SOURCES.has(source) || source === 'node' || source === 'cidrgroup') {
         return labelSelector(one(name), path, (f) => report({ ...f, field }));
@@ -119,7 +139,22 @@ export function plainExpr(selector: LabelSelector, path: string, report: Report)
   );
 }
 
-/** Sources of labels that pods have. */
+/** Translates a selector of other nodes, which also have the label of the cluster (addClusterFilterByDefault). */
+export function nodeExpr(selector: LabelSelector, path: string, report: Report): LabelExpr {
+  const isCluster = ({ key }: Part) => parseKey(key).name === CLUSTER;
+  const parts = split(selector, path);
+  const ofCluster = parts.filter(isCluster).map(({ operator, field }) => clusterExpr(operator, field, report));
+  return and([
+    ...ofCluster,
+    plainExprOf(
+      parts.filter((p) => !isCluster(p)),
+      path,
+      report,
+    ),
+  ]);
+}
+
+/** Sources of pods' labels. */
 const SOURCES: ReadonlySet<string> = new Set(['k8s', 'any']);
 
 function requirements(selector: LabelSelector, path: string, report: Report): Requirement[] {
@@ -135,10 +170,7 @@ function requirements(selector: LabelSelector, path: string, report: Report): Re
       return { of: 'reserved', entity: name, is, field };
     }
     if (source !== undefined && !SOURCES.has(source)) unknownSource(source, field, report);
-    if (name === CLUSTER) {
-      const message = 'is not known: clusters have no names here';
-      report({ severity: 'error', field, message, hint: 'remove it: every pod that is known is of this cluster' });
-    }
+    if (name === CLUSTER) return { of: 'pods', key: CLUSTER, expr: clusterExpr(operator, field, report), field };
     const virtual =
       name === NAMESPACE
         ? VIRTUAL.namespace
@@ -148,11 +180,20 @@ function requirements(selector: LabelSelector, path: string, report: Report): Re
             ? `${VIRTUAL.ofNamespace}${name.slice(OF_NAMESPACE.length)}`
             : undefined;
     const plain = virtual?.startsWith(VIRTUAL.ofNamespace) ? virtual.slice(VIRTUAL.ofNamespace.length) : name;
-    // Names of service accounts may be longer than values of labels, and have dots: nothing to check.
+    // Names of service accounts may be longer than label values and contain dots, so they are not checked.
     const check = virtual === VIRTUAL.account ? () => {} : (f: Fault) => report({ ...f, field });
     const expr = labelSelector(one(plain), path, check);
     return { of: 'pods', key: virtual ?? name, expr: virtual ? rename(expr, virtual) : expr, field };
   });
+}
+
+/** Every known pod belongs to this cluster, whose name is unknown. */
+function clusterExpr(operator: Part['operator'], field: string, report: Report): LabelExpr {
+  if (operator === 'Exists') return TRUE;
+  if (operator === 'DoesNotExist') return NOTHING;
+  const hint = 'remove it, or use Exists: every pod that is known is of this cluster';
+  report({ severity: 'error', field, message: 'is not known: clusters have no names here', hint });
+  return NOTHING;
 }
 
 interface Part {
@@ -160,7 +201,7 @@ interface Part {
   readonly field: string;
   readonly operator: 'In' | 'NotIn' | 'Exists' | 'DoesNotExist';
   readonly values: readonly string[];
-  /** The requirement alone, with its key written thus. */
+  /** The requirement as a selector of its own, with the key written as given. */
   readonly one: (key: string) => LabelSelector;
 }
 
@@ -188,11 +229,12 @@ function unknownSource(source: string, field: string, report: Report): void {
   report({ severity: 'error', field, message, hint: 'use k8s:, any: or reserved:, or no source' });
 }
 
-/** A requirement on a label, of something else. */
+/** The same requirement on another key. */
 function rename(expr: LabelExpr, key: string): LabelExpr {
   return 'key' in expr ? { ...expr, key } : expr;
 }
 
-function and(of: readonly LabelExpr[]): LabelExpr {
+function and(all: readonly LabelExpr[]): LabelExpr {
+  const of = all.filter((e) => e.op !== 'true');
   return of.length === 0 ? TRUE : of.length === 1 ? (of[0] as LabelExpr) : { op: 'and', of };
 }

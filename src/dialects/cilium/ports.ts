@@ -1,7 +1,7 @@
-/** toPorts and icmps: which protocols and ports (pkg/policy/api/l4.go, icmp.go, rule_validation.go). */
+/** Translates toPorts and icmps to protocols and ports (pkg/policy/api/l4.go, icmp.go, rule_validation.go). */
 import type { PortMatch } from '../../ir/types.js';
 import { SCTP, TCP, UDP } from '../../net/protocol.js';
-import type { Context } from './entities.js';
+import type { Context } from './context.js';
 
 export interface PortSpec {
   readonly port?: string;
@@ -24,7 +24,7 @@ const MAX = 40;
 const ICMP = 1;
 const ICMPV6 = 58;
 
-/** ANY, and no protocol, mean those with ports: mergeEgress in pkg/policy/rule.go adds one entry for each. */
+/** ANY, or no protocol, means all protocols with ports: mergeEgress in pkg/policy/rule.go adds one entry for each. */
 const WITH_PORTS = [TCP, UDP, SCTP] as const;
 
 const PROTOCOLS: ReadonlyMap<string, readonly number[]> = new Map<string, readonly number[]>([
@@ -41,6 +41,7 @@ const PROTOCOLS: ReadonlyMap<string, readonly number[]> = new Map<string, readon
 
 const NAMES = 'names are not enforced yet';
 
+/** Translates toPorts. */
 export function portMatches(rules: readonly PortRule[], path: string, context: Context): PortMatch[] {
   return rules.flatMap((rule, i) => {
     const at = `${path}[${i}]`;
@@ -48,14 +49,14 @@ export function portMatches(rules: readonly PortRule[], path: string, context: C
     const { ports = [] } = rule;
     tooMany(ports.length, `${at}.ports`, context);
     if (ports.length === 0) {
-      const hint = 'list the ports that are meant; for every port leave toPorts out';
+      const hint = 'list the ports; omit toPorts for every port';
       context.report({ severity: 'error', field: `${at}.ports`, message: 'names no port', hint });
     }
     return ports.flatMap((port, j) => readPort(port, `${at}.ports[${j}]`, context));
   });
 }
 
-/** What is decided above the transport layer. */
+/** Refuses rules above the transport layer. */
 function refuse(rule: PortRule, path: string, { report }: Context): void {
   const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
   if (rule.serverNames !== undefined) {
@@ -74,7 +75,7 @@ function refuse(rule: PortRule, path: string, { report }: Context): void {
   }
   for (const key of ['terminatingTLS', 'originatingTLS', 'listener'] as const) {
     if (rule[key] === undefined) continue;
-    error(`${path}.${key}`, 'there is no proxy that connections could be sent through', 'remove it');
+    error(`${path}.${key}`, 'there is no proxy for the connections', 'remove it');
   }
 }
 
@@ -102,7 +103,7 @@ function readPort(spec: PortSpec, path: string, { report }: Context): PortMatch[
     }
     return protocols.map((protocol) => ({ protocol, named: port.toLowerCase() }));
   }
-  // Go would read 010 as 8.
+  // Go would parse 010 as 8.
   if (!/^(0|[1-9]\d{0,4})$/.test(port) || Number(port) > 65535) {
     return error(`${path}.port`, `${JSON.stringify(port)} is not a port`, 'use "0" for every port, or "1" to "65535"');
   }
@@ -114,19 +115,20 @@ function readPort(spec: PortSpec, path: string, { report }: Context): PortMatch[
   }
   if (first === 0) return protocols.map((protocol) => ({ protocol }));
   if (ported) return protocols.map((protocol) => ({ protocol, ports: [[first, last]] }));
-  // Where ICMP stands beside ports, the port is the type.
+  // If ICMP is listed together with ports, the port is the type.
   if (protocols[0] !== ICMP && protocols[0] !== ICMPV6)
     return error(`${path}.port`, `${spec.protocol} has no ports`, 'use "0"');
   if (last > 255) return error(`${path}.port`, `${last} is not a type of ICMP`, 'use 1 to 255, or "0" for every type');
   return protocols.map((protocol) => ({ protocol, ports: [[first * 256, last * 256 + 255]] }));
 }
 
+/** Translates icmps. */
 export function icmpMatches(rules: readonly IcmpRule[], path: string, context: Context): PortMatch[] {
   return rules.flatMap(({ fields = [] }, i) => {
     const at = `${path}[${i}].fields`;
     tooMany(fields.length, at, context);
     if (fields.length === 0)
-      context.report({ severity: 'error', field: at, message: 'names no type', hint: 'list the types that are meant' });
+      context.report({ severity: 'error', field: at, message: 'names no type', hint: 'list the types' });
     return fields.flatMap(({ family, type }, j): PortMatch[] => {
       const number = icmpType(family ?? 'IPv4', type);
       if (number !== undefined) {
@@ -150,10 +152,10 @@ function icmpType(family: 'IPv4' | 'IPv6', type: number | string): number | unde
 
 function tooMany(count: number, field: string, { report }: Context): void {
   if (count <= MAX) return;
-  report({ severity: 'error', field, message: `has ${count} items; Cilium takes ${MAX}`, hint: 'make several of it' });
+  report({ severity: 'error', field, message: `has ${count} items; Cilium takes ${MAX}`, hint: 'split it' });
 }
 
-/** Names as Cilium has them; numbers are IANA's. */
+/** Cilium's names of ICMP types, with IANA's numbers. */
 const TYPES4: ReadonlyMap<string, number> = new Map([
   ['EchoReply', 0],
   ['DestinationUnreachable', 3],

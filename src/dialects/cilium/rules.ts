@@ -1,11 +1,12 @@
-/** One rule of egress or egressDeny → its peers and ports. */
+/** Translates one rule of egress or egressDeny to peers and ports. */
 import type { Peer } from '../../ir/peers.js';
 import type { PortMatch } from '../../ir/types.js';
-import type { Fault } from '../dialect.js';
-import type { LabelSelector } from '../selectors.js';
+import type { Fault } from '../base/dialect.js';
+import type { LabelSelector } from '../base/selectors.js';
 import { type CidrRule, cidrPeers, cidrSetPeers } from './cidrs.js';
-import { type Context, entityPeer } from './entities.js';
-import { endpointPeer, plainExpr } from './labels.js';
+import type { Context } from './context.js';
+import { entityPeer, remoteNodes } from './entities.js';
+import { endpointPeer, nodeExpr, plainExpr } from './labels.js';
 import { type IcmpRule, icmpMatches, type PortRule, portMatches } from './ports.js';
 
 interface ServiceSpec {
@@ -13,7 +14,7 @@ interface ServiceSpec {
   readonly k8sServiceSelector?: { readonly selector: LabelSelector; readonly namespace?: string };
 }
 
-/** EgressRule and EgressDenyRule (pkg/policy/api/egress.go); its shape already checked. */
+/** EgressRule and EgressDenyRule (pkg/policy/api/egress.go) with a valid shape. */
 export interface EgressRule {
   readonly toEndpoints?: readonly LabelSelector[];
   readonly toRequires?: readonly LabelSelector[];
@@ -29,7 +30,7 @@ export interface EgressRule {
   readonly authentication?: { readonly mode: string };
 }
 
-/** The fields of layer 3: a rule has one of them at most. */
+/** The fields of layer 3. A rule has at most one of them. */
 const PLACES = [
   'toEndpoints',
   'toCIDR',
@@ -46,13 +47,13 @@ export interface Meaning {
   readonly ports: readonly PortMatch[] | null;
 }
 
-/** Faults go to the context's report: with an error among them, the meaning does not count. */
+/** Translates a rule. Faults go to the context's report; if one is an error, the caller must ignore the result. */
 export function readRule(rule: EgressRule, path: string, context: Context): Meaning {
   const { report } = context;
   const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
   const { toPorts = [], icmps = [] } = rule;
   if (toPorts.length > 0 && icmps.length > 0) {
-    error(`${path}.icmps`, 'cannot stand beside toPorts', 'make two rules of it');
+    error(`${path}.icmps`, 'cannot stand beside toPorts', 'split it into two rules');
   }
   if ((rule.toRequires ?? []).length > 0) {
     const hint = 'add the labels to each selector of toEndpoints';
@@ -61,13 +62,14 @@ export function readRule(rule: EgressRule, path: string, context: Context): Mean
   const { authentication } = rule;
   if (authentication !== undefined && authentication.mode !== 'disabled') {
     const hint = 'remove it to allow connections that are not authenticated';
-    error(`${path}.authentication`, 'is not enforced: who answers is not asked for a certificate', hint);
+    error(`${path}.authentication`, 'is not enforced: peers are not authenticated by certificates', hint);
   }
   const ports = [...portMatches(toPorts, `${path}.toPorts`, context), ...icmpMatches(icmps, `${path}.icmps`, context)];
   const anyPort = toPorts.length === 0 && icmps.length === 0;
   const peers = readPlaces(rule, path, context);
   if (peers === null && anyPort) {
-    // mergeEgress (pkg/policy/rule.go): without layer 3 and 4 nothing is added; `egress: [{}]` is how Cilium's guide denies all.
+    // Without layer 3 and 4, mergeEgress (pkg/policy/rule.go) adds nothing; Cilium's guide uses `egress: [{}]` to deny
+    // all.
     if (context.deny) {
       const hint = 'to deny everything write toEntities: [all]';
       report({
@@ -82,7 +84,7 @@ export function readRule(rule: EgressRule, path: string, context: Context): Mean
   return { peers, ports: anyPort ? null : ports };
 }
 
-/** null: no field of layer 3. An empty list of one selects nothing. */
+/** null: no field of layer 3. An empty list in such a field selects nothing. */
 function readPlaces(rule: EgressRule, path: string, context: Context): Peer[] | null {
   const { report } = context;
   const present = PLACES.filter((key) => rule[key] !== undefined);
@@ -99,9 +101,7 @@ function readPlaces(rule: EgressRule, path: string, context: Context): Peer[] | 
     ...cidrSetPeers(rule.toCIDRSet ?? [], `${path}.toCIDRSet`, context),
     ...(rule.toEntities ?? []).map((e, i) => entityPeer(e, `${path}.toEntities[${i}]`, context)),
     ...(rule.toServices ?? []).map((s, i) => servicePeer(s, `${path}.toServices[${i}]`, report)),
-    ...(rule.toNodes ?? []).map((s, i): Peer => {
-      return { kind: 'nodes', labels: plainExpr(s, `${path}.toNodes[${i}]`, report) };
-    }),
+    ...(rule.toNodes ?? []).map((s, i): Peer => remoteNodes(nodeExpr(s, `${path}.toNodes[${i}]`, report))),
     ...refused(rule, path, report),
   ];
 }
@@ -113,7 +113,7 @@ function refused({ toFQDNs = [], toGroups = [] }: EgressRule, path: string, repo
     if (matchName === undefined && matchPattern === undefined) {
       error(field, 'names nothing', 'give it a matchName or a matchPattern');
     }
-    // FQDNSelector.sanitize (pkg/policy/api/fqdn.go).
+    // The check of FQDNSelector.sanitize (pkg/policy/api/fqdn.go).
     if (matchName !== undefined && !/^[-\w.]+$/.test(matchName)) {
       error(
         `${field}.matchName`,
@@ -130,12 +130,15 @@ function refused({ toFQDNs = [], toGroups = [] }: EgressRule, path: string, repo
     error(`${path}.toFQDNs`, 'names are not enforced yet', 'allow the addresses, by toCIDR or toEntities');
   }
   if (toGroups.length > 0) {
-    error(`${path}.toGroups`, 'groups of cloud providers are not asked for', 'name their addresses, by toCIDR');
+    error(`${path}.toGroups`, 'groups of cloud providers are not resolved', 'name their addresses, by toCIDR');
   }
   return [];
 }
 
-/** pkg/policy/k8s/service.go: without a namespace, Services of any. A selector goes before a name. */
+/**
+ * pkg/policy/k8s/service.go: without a namespace, Services of any namespace match. A selector has precedence over a
+ * name.
+ */
 function servicePeer(spec: ServiceSpec, path: string, report: (fault: Fault) => void): Peer {
   const { k8sService, k8sServiceSelector } = spec;
   const namespaces = (name: string | undefined) =>

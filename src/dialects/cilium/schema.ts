@@ -1,13 +1,13 @@
 /**
- * The shapes of CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy and CiliumCIDRGroup (cilium.io/v2), as JSON schema.
- * Meaning is checked in the files beside.
+ * JSON schemas of CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy and CiliumCIDRGroup (cilium.io/v2). The meaning
+ * is checked in the other files.
  */
 
 const string = { type: 'string' };
 const strings = { type: 'array', items: string };
 const anything = { type: 'object' };
 
-/** Items of a list, all of whose fields are known. */
+/** A list of objects without unknown fields. */
 const list = (properties: object, required: readonly string[] = []) => ({
   type: 'array',
   items: { type: 'object', additionalProperties: false, required, properties },
@@ -26,7 +26,7 @@ const labelSelector = {
 };
 const selectors = { type: 'array', items: labelSelector };
 
-/** pkg/policy/api/l4.go; VRRP and IGMP came with `enable-extended-ip-protocols`. */
+/** From pkg/policy/api/l4.go. VRRP and IGMP came with `enable-extended-ip-protocols`. */
 const ports = list({
   port: string,
   endPort: { type: 'integer' },
@@ -82,7 +82,7 @@ const allowRules = list({
 
 const denyRules = list({ ...common, toPorts: list({ ports }) });
 
-/** Each of `spec` and `specs[]`. */
+/** Schema of `spec` and of each of `specs[]`. */
 export const ruleSpec = {
   type: 'object',
   additionalProperties: false,

@@ -1,5 +1,5 @@
 /** What one changed rule takes in the agent itself: object → maps written. What a watch or a file adds stands elsewhere. */
-import { KernelMapStore } from '../../../agent/map-store.js';
+import { KernelMapStore } from '../../../agent/maps/store.js';
 import { loadForTest } from '../../engines/engine.js';
 import { Pipeline } from '../pipeline.js';
 import { median, percentile, progress } from '../result.js';

@@ -15,6 +15,8 @@ export const LOAD = join(compiled, 'bench-load');
 export const PORT = 9000;
 /** Hardly anybody reads what comes here. */
 const SINK = 9001;
+/** Streams end here. */
+const DISCARD = 9002;
 /** Always on the list. */
 export const ALLOWED = servers.one.ip4;
 /** Never on it. */
@@ -31,14 +33,16 @@ const PODS_COUNT = 4;
 export const PINNED = ['taskset', '-c', String(availableParallelism() - 1)];
 /** How long one of a pair goes on before it is the other's turn: some hundred connects; shorter than what else runs on the machine. */
 const SLICE_MS = 10;
+/** Of streams, whose windows have to fill first. */
+const STREAM_SLICE_MS = 20;
 /** Conntrack forgets a flow after so many seconds: a port that comes again is a new flow. */
 const UDP_TIMEOUT = 1;
 
-/** Connects a second in two beds, one right after the other. */
+/** What of a kind a second in two beds, one right after the other: connects, bytes, datagrams. */
 export interface Pair {
   readonly here: number;
   readonly there: number;
-  /** How many the first of them has had. */
+  /** How many connects the first of them has had. */
   readonly made: number;
 }
 
@@ -61,7 +65,8 @@ export class Bed {
     for (let i = 0; i < PODS_COUNT; i++) pods.push(await world.pod(`web-${i}`, { labels: { app: 'web' } }));
     const serve = [ALLOWED, DENIED, SWITCHED].map((ip) => [LOAD, 'serve', ip, String(PORT)]);
     const sink = [LOAD, 'sink', ALLOWED, String(SINK)];
-    const children = [...serve, sink, ['iperf3', '-s', '-B', ALLOWED]].map((command) =>
+    const discard = [LOAD, 'discard', ALLOWED, String(DISCARD)];
+    const children = [...serve, sink, discard, ['iperf3', '-s', '-B', ALLOWED]].map((command) =>
       spawn('nsenter', [`--net=/run/netns/${internet.netns}`, ...PINNED, ...command], { stdio: 'ignore' }),
     );
     const bed = new Bed(world, pods, children);
@@ -89,14 +94,34 @@ export class Bed {
    * slower by the minute, and by the tenth of a second: what is divided was measured side by side.
    */
   async beside(other: Bed, seconds: number): Promise<Pair[]> {
+    return this.byTurns(other, (namespaces, pods) => [
+      ...['pair', ALLOWED, String(PORT), String(seconds / pods)],
+      ...[...namespaces, String(SLICE_MS)],
+    ]);
+  }
+
+  /** The same of a TCP stream (bytes a second), or of datagrams of so many bytes (datagrams a second). */
+  async streamsBeside(other: Bed, what: 'tcp' | 'udp', seconds: number, bytes = 0): Promise<Pair[]> {
+    const port = what === 'tcp' ? DISCARD : SINK;
+    return this.byTurns(other, (namespaces, pods) => [
+      ...['turns', what, ALLOWED, String(port), String(seconds / pods)],
+      ...[...namespaces, String(STREAM_SLICE_MS), String(bytes)],
+    ]);
+  }
+
+  /** One pod after the other. */
+  private async byTurns(
+    other: Bed,
+    args: (namespaces: readonly string[], pods: number) => readonly string[],
+  ): Promise<Pair[]> {
     const pairs: Pair[] = [];
     const pods = this.pods.map((pod, i) => [pod, other.pods[i] as Pod] as const);
     for (const [mine, theirs] of pods) {
       const namespaces = [mine, theirs].map((pod) => `/run/netns/${pod.host.netns}`);
-      const args = ['pair', ALLOWED, String(PORT), String(seconds / pods.length), ...namespaces, String(SLICE_MS)];
-      const { stdout } = await mine.host.run('timeout', ['60', ...PINNED, LOAD, ...args]);
+      const command = [...PINNED, LOAD, ...args(namespaces, pods.length)];
+      const { stdout } = await mine.host.run('timeout', ['60', ...command]);
       for (const line of stdout.trim().split('\n')) {
-        const [here = Number.NaN, there = Number.NaN, made = Number.NaN] = line.split(' ').map(Number);
+        const [here = Number.NaN, there = Number.NaN, made = 0] = line.split(' ').map(Number);
         pairs.push({ here, there, made });
       }
     }

@@ -2,10 +2,10 @@
 import { execFileSync } from 'node:child_process';
 import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadConstant } from '../../../agent/bpf-call.js';
-import { sys } from '../../../agent/libbpf/sys.js';
-import { inNetns } from '../../../agent/netlink.js';
-import { createLink, probeTcx } from '../../../agent/tcx.js';
+import { loadConstant } from '../../../agent/kernel/calls.js';
+import { sys } from '../../../agent/kernel/libbpf/sys.js';
+import { inNetns } from '../../../agent/netlink/netlink.js';
+import { createLink, probeTcx } from '../../../agent/hooks/tcx.js';
 import { ALLOWED, type Bed, DENIED, PODS, SWITCHED } from './bed.js';
 
 export interface Competitor {
@@ -23,6 +23,8 @@ export interface Competitor {
   resident?(): number;
   /** CPU time of its process so far, milliseconds. */
   busy?(): number;
+  /** Its process. */
+  pid?(): number | undefined;
 }
 
 export const none: Competitor = {

@@ -65,4 +65,5 @@ export const ours: Competitor = {
       .map(Number);
     return (utime + stime) * 10;
   },
+  pid: () => agent?.child.pid,
 };

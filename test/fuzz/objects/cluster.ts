@@ -74,7 +74,7 @@ export function service(r: Random, key: string): Manifest {
   const [space, name] = key.split('/') as [string, string];
   const v4 = r.pick(VIPS4);
   const clusterIPs = r.pick([[v4], [v4], [v4, r.pick(VIPS6)], ['None']]);
-  const protocol = r.pick(['TCP', 'TCP', 'UDP', 'SCTP']);
+  const protocol = r.pick(['TCP', 'TCP', 'UDP', 'UDP', 'SCTP']);
   const ports = [
     { name: 'one', port: r.pick([80, 81, 443]), protocol, ...(r.chance(35) ? { nodePort: 30080 + r.below(2) } : {}) },
     ...(r.chance(30) ? [{ name: 'two', port: 8443, protocol: 'TCP' }] : []),
@@ -104,7 +104,7 @@ export function slice(r: Random, key: string): Manifest {
     metadata: { name, namespace: space, labels: { 'kubernetes.io/service-name': name.split('-')[0] as string } },
     addressType: v6 ? 'IPv6' : 'IPv4',
     ports: [
-      { name: 'one', port: r.pick([80, 80, 8080, 443]), protocol: r.pick(['TCP', 'TCP', 'UDP', 'SCTP']) },
+      { name: 'one', port: r.pick([80, 80, 8080, 443, 8472]), protocol: r.pick(['TCP', 'TCP', 'UDP', 'UDP', 'SCTP']) },
       ...(r.chance(50) ? [{ name: 'two', port: 8443, protocol: 'TCP' }] : []),
     ],
     endpoints,

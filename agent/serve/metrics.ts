@@ -1,0 +1,93 @@
+/** The agent's status as Prometheus metrics, computed from the status at each scrape. */
+import { Counter, Gauge, Registry } from 'prom-client';
+import type { AgentStatus } from '../../src/rpc/view.js';
+
+const PREFIX = 'egress_agent_';
+
+/** @param status called once for each scrape */
+export function makeMetrics(status: () => AgentStatus): () => Promise<{ type: string; text: string }> {
+  const registry = new Registry();
+  const registers = [registry];
+  const gauge = <L extends string>(name: string, help: string, ...labelNames: L[]) =>
+    new Gauge({ name: PREFIX + name, help, labelNames, registers });
+  const counter = <L extends string>(name: string, help: string, ...labelNames: L[]) =>
+    new Counter({ name: PREFIX + name, help, labelNames, registers });
+
+  const info = gauge('info', 'Always 1; the version is a label.', 'version', 'node', 'mode');
+  const endpoints = gauge('endpoints', 'Interfaces with hooks, by state.', 'state');
+  const policies = gauge('policies', 'Policy objects, by state.', 'state');
+  const problems = gauge('problems', 'Problems that status reports, by severity.', 'severity');
+  const entries = gauge('map_entries', 'Entries of a BPF map.', 'map');
+  const room = gauge('map_max_entries', 'Entries that a BPF map can hold.', 'map');
+  const applied = gauge('policies_applied_timestamp_seconds', 'Time when policies were applied last.');
+  const failing = gauge('policies_failing_seconds', 'Since when policies cannot be applied; 0: they can.');
+  const stale = gauge('api_stale_seconds', 'Since when the API server cannot be followed; 0: it is followed.');
+  const synced = gauge('api_synced', 'Whether every kind has been listed: 1 or 0.');
+  const objects = gauge('api_objects', 'Objects that are followed, by kind.', 'kind');
+  const memory = gauge('memory_resident_bytes', 'Memory of the agent.');
+  const waiting = gauge('gate_waiting', 'Pods that the CNI gate is holding.');
+  const flows = counter('flows_total', 'Flow records reported.');
+  const share = gauge('flow_share_entries', 'Entries of the flow table that are guaranteed to each endpoint.');
+  const over = gauge(
+    'endpoints_over_flow_share',
+    'Endpoints that have more entries in the flow table than their share.',
+  );
+  const notStored = counter(
+    'flows_not_stored_total',
+    'Flows that found no room in the table, including denied ones beyond a quarter of a share: each packet is judged again.',
+  );
+  const evicted = counter('flows_evicted_total', 'Flows that were replaced in the table by others.');
+  const busy = counter(
+    'flows_busy_total',
+    'Changes of a flow that were lost because other CPUs held its entry for too long.',
+  );
+  const lost = counter('lost_events_total', 'Events lost, by where.', 'where');
+  const drops = counter('dropped_packets_total', 'Packets dropped, by reason.', 'reason');
+  const gate = counter('gate_pods_total', 'Pods that the CNI gate held, by result.', 'result');
+
+  return async () => {
+    const s = status();
+    registry.resetMetrics();
+    const since = (ms: number | undefined) => (ms === undefined ? 0 : Math.max(0, (Date.now() - ms) / 1000));
+    info.set({ version: s.version, node: s.nodeName, mode: s.mode }, 1);
+    for (const state of ['enforced', 'observed', 'missing']) {
+      endpoints.set({ state }, s.endpoints.filter((e) => e.state === state).length);
+    }
+    policies.set({ state: 'in-force' }, s.policies.inForce);
+    policies.set({ state: 'refused' }, s.policies.refused);
+    for (const severity of ['error', 'warning']) {
+      problems.set({ severity }, s.policies.problems.filter((p) => p.severity === severity).length);
+    }
+    for (const m of s.maps) {
+      entries.set({ map: m.name }, m.entries);
+      room.set({ map: m.name }, m.max);
+    }
+    applied.set(s.staleness.appliedAt / 1000);
+    failing.set(since(s.staleness.failingSince));
+    if (s.cluster) {
+      stale.set(since(s.cluster.staleSince));
+      synced.set(s.cluster.synced ? 1 : 0);
+      for (const k of s.cluster.kinds) objects.set({ kind: k.kind }, k.objects);
+    }
+    memory.set(process.memoryUsage.rss());
+    flows.inc(s.flows.seen);
+    share.set(s.flows.share);
+    over.set(s.endpoints.filter((e) => e.flows > s.flows.share).length);
+    notStored.inc(s.flows.notStored);
+    evicted.inc(s.flows.evicted);
+    busy.inc(s.flows.busy);
+    lost.inc(
+      { where: 'ring' },
+      s.lost.ring.reduce((a, b) => a + b, 0),
+    );
+    lost.inc({ where: 'reader' }, s.lost.queue);
+    for (const [reason, n] of Object.entries(s.drops)) drops.inc({ reason }, n);
+    if (s.gate) {
+      waiting.set(s.gate.pending);
+      gate.inc({ result: 'passed' }, s.gate.passed);
+      gate.inc({ result: 'refused' }, s.gate.refused);
+      gate.inc({ result: 'timed-out' }, s.gate.timedOut);
+    }
+    return { type: registry.contentType, text: await registry.metrics() };
+  };
+}

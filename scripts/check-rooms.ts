@@ -1,0 +1,127 @@
+/**
+ * npm run check: the direction of imports. Directories of src/ and agent/ are rooms; a file may import (types too) from
+ * its own room and from rooms above it in the list below. Reports each other import, each cycle, and rooms and files
+ * that are too large.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** All rooms, the lowest layer first. */
+const ROOMS = [
+  // Rooms that need neither root nor a kernel.
+  'src',
+  'src/net',
+  'src/proto',
+  'src/identity',
+  'src/identity/files',
+  'src/ir',
+  'src/image',
+  'src/image/plan',
+  'src/compile/atoms',
+  'src/compile/destinations',
+  'src/compile',
+  'src/dialects/base',
+  'src/dialects/networkpolicy',
+  'src/dialects/clusternetworkpolicy',
+  'src/dialects/fqdn',
+  'src/dialects/cilium',
+  'src/dialects/calico',
+  'src/dialects',
+  'src/kube/client',
+  'src/kube/reflector',
+  'src/kube',
+  'src/flow/event',
+  'src/flow/names',
+  'src/flow/filter',
+  'src/flow/hub',
+  'src/flow',
+  'src/rpc/transport',
+  'src/rpc',
+  'src/tools',
+  'src/convert/terms',
+  'src/convert/targets',
+  'src/convert/proof',
+  'src/convert',
+  'src/relay/nodes',
+  'src/relay/merge',
+  'src/relay/certs',
+  'src/relay',
+  'src/cli/common',
+  'src/cli/flows',
+  'src/cli/cluster',
+  'src/cli/commands',
+  'src/cli',
+  // The agent. The loader creates the reader of the flow table: so agent/events is below agent/kernel.
+  'agent/kernel/libbpf',
+  'agent/events',
+  'agent/kernel',
+  'agent/netlink',
+  'agent/maps/books',
+  'agent/maps/tables',
+  'agent/maps',
+  'agent/gate/cni',
+  'agent/endpoints/evidence',
+  'agent/endpoints/binding',
+  'agent/endpoints',
+  'agent/hooks',
+  'agent/gate',
+  'agent/serve',
+  'agent',
+];
+
+const MAX_FILES = 12;
+const MAX_LINES = 400;
+const IMPORT = /(?:\bfrom|\bimport)\s*\(?\s*'(\.[^']+)\.js'/g;
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const layers = new Map(ROOMS.map((room, n) => [room, n]));
+const faults: string[] = [];
+
+/** File → the files that it imports, by their paths from the root. */
+const imports = new Map<string, string[]>();
+for (const top of ['src', 'agent']) {
+  for (const entry of readdirSync(join(root, top), { recursive: true, encoding: 'utf8' })) {
+    const file = join(top, entry);
+    if (!file.endsWith('.ts')) continue;
+    const text = readFileSync(join(root, file), 'utf8');
+    const targets = [...text.matchAll(IMPORT)].map(([, to]) => normalize(join(dirname(file), `${to}.ts`)));
+    imports.set(file, targets);
+    const lines = text.split('\n').length - 1;
+    if (lines > MAX_LINES && !file.endsWith('.gen.ts')) faults.push(`${file} has ${lines} lines: ${MAX_LINES} at most`);
+  }
+}
+
+const sizes = new Map<string, number>();
+for (const file of imports.keys()) sizes.set(dirname(file), (sizes.get(dirname(file)) ?? 0) + 1);
+for (const [room, files] of sizes) {
+  if (!layers.has(room)) faults.push(`${room} has no place in the list of scripts/check-rooms.ts`);
+  if (files > MAX_FILES) faults.push(`${room} has ${files} files: ${MAX_FILES} at most`);
+}
+for (const room of ROOMS)
+  if (!sizes.has(room)) faults.push(`${room} is in the list of scripts/check-rooms.ts, and empty`);
+
+const level = (file: string) => layers.get(dirname(file)) ?? -1;
+for (const [file, targets] of imports) {
+  for (const target of targets) {
+    if (!imports.has(target)) faults.push(`${file} imports ${target}, which is outside of src/ and agent/`);
+    else if (level(target) > level(file)) faults.push(`${file} imports ${target}, which is above it`);
+  }
+}
+
+/** Files that are completely visited, and the path from the start of the walk to the current file. */
+const visited = new Set<string>();
+const path: string[] = [];
+function walk(file: string): void {
+  const at = path.indexOf(file);
+  if (at >= 0) faults.push(`${[...path.slice(at), file].join(' → ')} is a circle`);
+  if (at >= 0 || visited.has(file)) return;
+  path.push(file);
+  for (const target of imports.get(file) ?? []) walk(target);
+  path.pop();
+  visited.add(file);
+}
+for (const file of imports.keys()) walk(file);
+
+for (const fault of faults) console.error(fault);
+if (faults.length > 0) process.exitCode = 1;

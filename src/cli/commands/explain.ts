@@ -1,0 +1,223 @@
+/** egressctl explain: why a packet would be allowed or denied. */
+import { counted } from '../../counted.js';
+import { type Command, Option } from 'commander';
+import { AgentError } from '../../errors.js';
+import { type ExplainedRule, type ExplainedTarget, type Explanation, explain } from '../../ir/explain.js';
+import { podAddresses } from '../../ir/places.js';
+import { NODE_SENDER, onNode, parseSender, senderOf, viewOf } from '../../ir/sender.js';
+import { tryCanonicalAddr } from '../../net/addr.js';
+import { hasPorts, parseProtocol, protocolName } from '../../net/protocol.js';
+import { afterSlash } from '../../tools/target.js';
+import { EXIT } from '../../exit.js';
+import { fit, line, type Paint, painter, safe, toJson } from '../common/output.js';
+import { type Globals, isCluster } from '../common/globals.js';
+
+interface ExplainFlags extends Globals {
+  from: string;
+  to: string;
+  manifests?: string;
+  all?: boolean;
+  nodeName?: string;
+  output: 'text' | 'json';
+}
+
+export interface Target {
+  /** Address, or `namespace/name` of a pod. */
+  to: string;
+  port: number;
+  protocol: number;
+}
+
+export function explainCommand(program: Command): void {
+  const command = program
+    .command('explain')
+    .description('Explain why a packet is allowed or denied: the tiers, policies and rules that apply.')
+    .requiredOption('--from <ns/pod>', 'sender: a pod, or @node or @node/NAME for a node itself')
+    .requiredOption(
+      '--to <destination>',
+      'IP, [IPv6] or ns/pod, with optional :port and /protocol; for ICMP the port is the type (1.2.3.4:8/icmp)',
+    )
+    .option('--manifests <path>', 'read policies from this directory or file; needs neither an agent nor root')
+    .option('--all', 'list all policies and destinations, without a limit')
+    .option('--node-name <name>', 'with --manifests: assume that the pod runs on this node')
+    .addOption(new Option('-o, --output <format>', 'output format').choices(['text', 'json']).default('text'))
+    .addHelpText(
+      'after',
+      `
+Exit code: 0 allowed, 3 denied.
+
+Examples:
+  egressctl explain --from shop/web --to 203.0.113.10:443
+  egressctl explain --from shop/web --to shop/api:8080/tcp --manifests ./policies`,
+    );
+  command.action(async () => {
+    const flags = command.optsWithGlobals<ExplainFlags>();
+    const target = parseTarget(flags.to);
+    const explanation =
+      flags.manifests === undefined ? await ask(flags, target) : await read(flags, flags.manifests, target);
+    await line(
+      flags.output === 'json'
+        ? toJson(explanation, 2)
+        : text(explanation, target, painter(flags.color), flags.all ? Number.POSITIVE_INFINITY : MOST),
+    );
+    if (explanation.verdict.verdict === 'deny') process.exitCode = EXIT.denied;
+  });
+}
+
+/**
+ * An address or a pod, then `:port`, then `/protocol`. A protocol without a port is possible only after an address,
+ * since a pod's name contains a slash.
+ */
+const TARGET = /^(?:\[([^\]]+)\]|([^:[\]]+?))(?::(\d+))?(?:\/([A-Za-z0-9]+))?$/;
+/** Protocol numbers of ICMP and ICMPv6. Their type (8 bits) is the upper byte of the field `port`. */
+const ICMP: readonly number[] = [1, 58];
+
+/** `1.2.3.4:443/tcp`, `1.2.3.4/gre`, `[fd00::1]:53/udp`, `fd00::1`, `ns/pod:8080`. @throws AgentError USAGE */
+export function parseTarget(value: string): Target {
+  const fail = (why: string) =>
+    new AgentError('USAGE', `--to ${value}: ${why}`, {
+      hint: 'for example 203.0.113.10:443/tcp, [2001:db8::1]:53/udp, shop/api:8080',
+    });
+  const bare = tryCanonicalAddr(value);
+  if (bare !== undefined) return { to: bare, port: 0, protocol: 6 };
+  const [, bracketed, plain, number, name] = TARGET.exec(value) ?? [];
+  const address = tryCanonicalAddr(bracketed ?? plain ?? '');
+  // Without a port, the text behind the slash is the name of the pod, not a protocol.
+  const isPod = address === undefined && number === undefined;
+  const pod = isPod && name !== undefined ? value : plain;
+  if (address === undefined && (pod === undefined || !/^[^/\s]+\/[^/\s]+$/.test(pod)))
+    throw fail('neither an address nor namespace/name of a pod');
+  if (address !== undefined && number === undefined && /^\d+$/.test(name ?? ''))
+    throw fail(afterSlash(address, name as string));
+  const protocol = isPod || name === undefined ? 6 : parseProtocol(name);
+  if (protocol === undefined) throw fail(`${name} is not a protocol`);
+  const icmp = ICMP.includes(protocol);
+  const port = Number(number ?? 0);
+  if (port > (icmp ? 255 : 65535)) throw fail(`${number} is no ${icmp ? 'ICMP type' : 'port'}`);
+  if (port > 0 && !icmp && !hasPorts(protocol)) throw fail(`${protocolName(protocol)} has no ports`);
+  return { to: address ?? (pod as string), port: icmp ? port * 256 : port, protocol };
+}
+
+async function ask(flags: ExplainFlags, target: Target): Promise<Explanation> {
+  if (await isCluster(flags)) return askCluster(flags, target);
+  const { AgentClient } = await import('../../rpc/transport/client.js');
+  const client = new AgentClient(flags.socket);
+  try {
+    return JSON.parse((await client.explain({ from: parseSender(flags.from).from, ...target })).json) as Explanation;
+  } finally {
+    client.close();
+  }
+}
+
+/** Asks the agent of the node on which the pod runs, since that agent judges the pod's packets. */
+async function askCluster(flags: ExplainFlags, target: Target): Promise<Explanation> {
+  const { Cluster } = await import('../cluster/cluster.js');
+  const cluster = await Cluster.open(flags);
+  try {
+    const { from, node } = parseSender(flags.from);
+    if (from === NODE_SENDER && node === undefined) {
+      throw new AgentError('USAGE', `--from ${from}: which node?`, { hint: `write ${NODE_SENDER}/NAME` });
+    }
+    const agent = await (node === undefined ? cluster.agentOf(from) : cluster.agentOn(node));
+    const { json } = await agent.ask((client) => client.explain({ from, ...target }));
+    return JSON.parse(json) as Explanation;
+  } finally {
+    cluster.close();
+  }
+}
+
+async function read(flags: ExplainFlags, path: string, target: Target): Promise<Explanation> {
+  const { loadWorld } = await import('../../tools/world.js');
+  const { from, node = flags.nodeName } = parseSender(flags.from);
+  const { ir, snapshot, problems } = loadWorld([path]);
+  if (problems.length > 0)
+    process.stderr.write(
+      `egressctl: ${counted(problems.length, 'problem')} in ${path}; egressctl validate ${path} lists them\n`,
+    );
+  if (!senderOf(snapshot, from)) throw new AgentError('USAGE', `there is no pod ${from} in ${path}`);
+  if (node !== undefined && from === NODE_SENDER && !snapshot.nodes.has(node))
+    throw new AgentError('USAGE', `there is no node ${node} in ${path}`);
+  const view = node === undefined ? viewOf(snapshot, from) : onNode(snapshot, node);
+  const to = tryCanonicalAddr(target.to) ?? podAddresses(snapshot, target.to)[0];
+  return explain(ir, view, { from, to, port: target.port, protocol: target.protocol });
+}
+
+/** Maximum number of backends, and of policies that do not select the sender, that are listed without --all. */
+const MOST = 20;
+/** Maximum length of one description without --all, in characters. */
+const LONGEST = 240;
+
+const MARKS: Readonly<Record<ExplainedRule['result'], string>> = {
+  decides: '●',
+  passes: '↓',
+  logs: '✎',
+  staged: '○',
+  'no-match': '·',
+  'not-reached': ' ',
+};
+
+function text(e: Explanation, target: Target, paint: Paint, most: number): string {
+  const { packet, verdict } = e;
+  const style = verdict.verdict === 'deny' ? 'red' : verdict.verdict === 'allow' ? 'green' : 'yellow';
+  const word = { allow: 'ALLOWED', deny: 'DENIED', partial: 'DEPENDS ON THE BACKEND' }[verdict.verdict];
+  const port = hasPorts(packet.protocol)
+    ? target.port === 0
+      ? ' (no port given: rules for single ports cannot match)'
+      : ` port ${packet.port}`
+    : packet.port
+      ? ` type ${packet.port >> 8}`
+      : '';
+  const out = [
+    `${paint('bold', safe(packet.from))} → ${paint('bold', packet.to)} ${protocolName(packet.protocol)}${port}`,
+    `${paint(style, word)}: ${safe(e.summary)}`,
+  ];
+  if (!e.sender.selectable) out.push(`  ${safe(e.sender.why)}`);
+  if (e.service)
+    out.push(
+      `  ${packet.to} is Service ${safe(`${e.service.namespace}/${e.service.name}`)}: ${backendsText(e.service.backends)} judged`,
+    );
+  for (const t of e.targets.slice(0, most)) out.push('', ...targetText(t, e.targets.length > 1, paint, most));
+  if (e.targets.length > most) out.push('', `and ${counted(e.targets.length - most, 'more backend')} (--all)`);
+  return out.join('\n');
+}
+
+function backendsText(count: number): string {
+  return count === 1 ? 'its only backend is' : `each of its ${count} backends is`;
+}
+
+function targetText(t: ExplainedTarget, several: boolean, paint: Paint, most: number): string[] {
+  const what = t.is.length === 0 ? 'outside of the cluster' : t.is.map(safe).join(', ');
+  const verdict = several ? `: ${t.verdict.verdict}` : '';
+  const out = [`${paint('bold', `${t.ip}${t.port > 0 && several ? `:${t.port}` : ''}`)} is ${what}${verdict}`];
+  if (t.before !== undefined) out.push(`  ${paint('red', '●')} denied before any rule: ${safe(t.before)}`);
+  for (const tier of t.tiers) {
+    out.push(
+      `  ${paint('bold', `tier ${safe(tier.tier)}`)}: ${tier.applies ? tier.outcome : 'no policy of it selects the sender'}`,
+    );
+    let others = 0;
+    for (const policy of tier.policies) {
+      if (!policy.selected) {
+        if (others++ < most)
+          out.push(paint('dim', `    ${safe(policy.policy)}: not considered: ${cut(policy.why, most)}`));
+        continue;
+      }
+      out.push(`    ${safe(policy.policy)}${policy.staged ? ' (staged)' : ''}: ${cut(policy.why, most)}`);
+      for (const rule of policy.rules) out.push(ruleText(rule, paint, most));
+    }
+    if (others > most) out.push(paint('dim', `    and ${others - most} more that do not select the sender (--all)`));
+    if (tier.applies) for (const rule of tier.always) out.push(ruleText(rule, paint, most));
+  }
+  return out;
+}
+
+function ruleText(r: ExplainedRule, paint: Paint, most: number): string {
+  const body = `      ${MARKS[r.result]} ${safe(r.rule)} ${cut(r.text, most)}: ${cut(r.why, most)}`;
+  if (r.result === 'decides') return paint(r.action === 'deny' ? 'red' : 'green', body);
+  return r.result === 'no-match' || r.result === 'not-reached' ? paint('dim', body) : body;
+}
+
+/** Shortens a description unless --all is given: a rule may list thousands of destinations. */
+function cut(text: string, most: number): string {
+  const printable = safe(text);
+  return printable.length > LONGEST && Number.isFinite(most) ? fit(printable, LONGEST) : printable;
+}

@@ -1,0 +1,89 @@
+/** egressctl test */
+import { counted } from '../../counted.js';
+import { type Command, Option } from 'commander';
+import { formatProblem } from '../../errors.js';
+import type { FileResult } from '../../tools/expect.js';
+import { EXIT } from '../../exit.js';
+import { line, type Paint, painter, safe, toJson } from '../common/output.js';
+import type { Globals } from '../common/globals.js';
+
+interface TestFlags extends Globals {
+  output: 'text' | 'json';
+  all?: boolean;
+}
+
+export function testCommand(program: Command): void {
+  const command = program
+    .command('test')
+    .argument('<file...>', 'YAML files with tables of expected verdicts')
+    .description('Test policies against a table of expected verdicts. Needs neither an agent nor root.')
+    .option('--all', 'also list the rows that hold')
+    .addOption(new Option('-o, --output <format>', 'output format').choices(['text', 'json']).default('text'))
+    .addHelpText(
+      'after',
+      `
+Exit code: 0 every row holds, 3 one does not, 1 a file or a row cannot be read.
+
+Example of a table:
+  manifests: policies        # a directory or file, or a list of them, relative to this file
+  tests:
+  - shop/web → 203.0.113.10:443/tcp: allow [np/shop/web#0]
+  - shop/web → [2001:db8::1]/icmpv6 128/0: deny
+  - {from: shop/web, to: shop/db, port: 5432, expect: deny, rule: 'np/shop/web#default', name: db}
+  - {from: shop/web, to: svc/shop/api, port: 80/tcp, expect: allow}
+
+Fields of a row:
+  from    a pod of the manifests, as namespace/name
+  to      an address, a pod (namespace/name) or a Service (svc/namespace/name);
+          a pod or Service with several addresses is tested at each address
+  port    443, 443/tcp, 53/udp, icmp 8/0, gre
+  expect  allow, deny, or partial (some backends of the Service are allowed)
+  rule    the rule that must decide
+  audit   the expected verdict if staged policies were enforced
+  name    a name for the report`,
+    );
+  command.action(async (files: string[]) => {
+    const flags = command.optsWithGlobals<TestFlags>();
+    const { runFile } = await import('../../tools/expect.js');
+    const results = files.map(runFile);
+    const unreadable = results.some((r) => r.problems.length > 0);
+    const failed = results.some((r) => r.rows.some((row) => !row.ok));
+    if (unreadable) process.exitCode = EXIT.failed;
+    else if (failed) process.exitCode = EXIT.denied;
+    if (flags.output === 'json') {
+      await line(toJson({ files: results.map(toObject) }, 2));
+      return;
+    }
+    const paint = painter(flags.color);
+    for (const result of results) for (const text of describe(result, paint, flags.all ?? false)) await line(text);
+  });
+}
+
+function toObject({ file, rows, problems, manifests }: FileResult) {
+  const failed = rows.filter((row) => !row.ok).length;
+  return { file, passed: rows.length - failed, failed, rows, problems, manifests };
+}
+
+function* describe({ file, rows, problems, manifests }: FileResult, paint: Paint, all: boolean): Generator<string> {
+  for (const p of problems) yield `${paint('red', 'error')} ${safe(formatProblem(p))}`;
+  for (const row of rows) {
+    if (row.ok) {
+      if (all) yield `${paint('green', '✓')} ${safe(row.name)}: ${safe(row.actual)}`;
+      continue;
+    }
+    yield `${paint('red', '✗')} ${safe(`${file}:${row.line ?? 1}`)} ${paint('bold', safe(row.name))}`;
+    const at = row.name.includes(row.packet.to) ? '' : ` (at ${row.packet.to})`;
+    yield `    expected ${safe(row.expected)}, is ${safe(row.actual)}${at}`;
+    for (const why of row.why) yield paint('dim', `    ${safe(why)}`);
+  }
+  if (manifests.length > 0)
+    yield paint(
+      'yellow',
+      `${safe(file)}: ${counted(manifests.length, 'problem')} in its manifests; egressctl validate lists them`,
+    );
+  const failed = rows.filter((row) => !row.ok).length;
+  const passed = rows.length - failed;
+  const read = problems.length > 0 ? `, ${counted(problems.length, 'problem')}` : '';
+  const sum = `${safe(file)}: ${passed} ${passed === 1 ? 'holds' : 'hold'}, ${failed} ${failed === 1 ? 'does' : 'do'} not${read}`;
+  yield paint(failed > 0 || problems.length > 0 ? 'red' : 'green', sum);
+}

@@ -1,0 +1,95 @@
+/** Types of flows on their way up: bytes → FlowEvent → Flow. */
+import type { RuleRef } from '../../ir/types.js';
+
+export type EventType = 'verdict' | 'changed' | 'drop' | 'end' | 'log';
+export type FlowVerdict = 'none' | 'allow' | 'deny' | 'partial';
+export type Hook = 'from-pod' | 'to-pod' | 'uplink';
+
+/** A decoded struct ea_event: plain values, without names. The fields are named as in bpf/types.h. */
+export interface FlowEvent {
+  /** Nanoseconds of CLOCK_MONOTONIC. */
+  timeNs: number;
+  type: EventType;
+  verdict: FlowVerdict;
+  auditVerdict: FlowVerdict;
+  /** enum ea_reason in lower case with dashes: `rule`, `no-policy`, `spoofed-address` … */
+  reason: string;
+  hook: Hook;
+  rule: number;
+  auditRule: number;
+  set: number;
+  endpoint: number;
+  ifindex: number;
+  family: 0 | 4 | 6;
+  /** The endpoint's own address, canonical text; empty if family is 0. */
+  local: string;
+  remote: string;
+  localPort: number;
+  /** ICMP: type × 256 + code of the request. */
+  remotePort: number;
+  protocol: number;
+  /** Whether the flow was opened to the endpoint. */
+  inbound: boolean;
+  postDnat: boolean;
+  /** Whether the packet travels towards the side that opened the flow. */
+  isReply: boolean;
+  /** Service address before the translation, from the post-DNAT check; or empty. */
+  service: string;
+  servicePort: number;
+  tcpFlags: number;
+  packetsOut: number;
+  bytesOut: number;
+  packetsIn: number;
+  bytesIn: number;
+  /** Number of dropped packets that this event reports. */
+  drops: number;
+  createdNs: number;
+  length: number;
+  ethertype: number;
+  macSource: string;
+  macDestination: string;
+}
+
+/** One side of a flow, as far as the snapshot knows it. */
+export interface Party {
+  ip: string;
+  /** 0 if the protocol has no ports. */
+  port: number;
+  kind: 'pod' | 'node' | 'service' | 'world';
+  namespace: string;
+  pod: string;
+  labels: Readonly<Record<string, string>>;
+  workload?: { kind: string; name: string };
+  node?: string;
+}
+
+export interface ServiceRef {
+  namespace: string;
+  name: string;
+}
+
+/** A flow as users see it, with names and wall-clock time. Immutable; shared by all subscribers. */
+export interface Flow {
+  uuid: string;
+  /** Wall clock, nanoseconds since 1970. */
+  timeNs: bigint;
+  event: FlowEvent;
+  /** The sender of the packet that caused the event; for end events, the side that opened the flow. */
+  source: Party;
+  destination: Party;
+  /** The Service of the destination address, or of the address before the translation. */
+  service?: ServiceRef;
+  /** The deciding rule; absent if no rule decided, or if its policy is deleted and unknown. */
+  rule?: RuleRef;
+  auditRule?: RuleRef;
+  nodeName: string;
+}
+
+/** The second kernel crossing: the source of events. */
+export interface EventSource {
+  /** Hands over all available events and returns their number. Never blocks. */
+  drain(deliver: (e: FlowEvent) => void, max?: number): number;
+  /** Lost events by CPU since the programs were loaded. */
+  lost(): number[];
+  close(): void;
+}

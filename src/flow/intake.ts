@@ -1,0 +1,67 @@
+/**
+ * Takes events from the kernel, together with the names known when they arrive, and hands them to the hub. Both are
+ * needed to make flows later.
+ */
+import { EVENT_SIZE, eventTime, parties } from './event/decode.js';
+import { Enricher, type EnricherOptions, type Known } from './names/enrich.js';
+import { writeFlowEnd } from './event/flow-end.js';
+import { FlowHub } from './hub/hub.js';
+import { eventKind } from './event/kind.js';
+
+/** The entry of events into the hub. */
+export class Intake {
+  readonly hub: FlowHub;
+  readonly #enricher: Enricher;
+  readonly #end = Buffer.from(new ArrayBuffer(EVENT_SIZE));
+
+  /** @param stride bytes from one event to the next in the buffers that add() gets */
+  constructor(opts: EnricherOptions & { stride: number }) {
+    const enricher = new Enricher(opts);
+    this.#enricher = enricher;
+    this.hub = new FlowHub({
+      nodeName: opts.nodeName,
+      records: {
+        size: EVENT_SIZE,
+        stride: opts.stride,
+        timeNs: eventTime,
+        flow: (buf, at, n) => enricher.enrichRaw({ buf, at }, n + 1),
+        kept: true,
+        kind: eventKind,
+        parties,
+        lead: () => enricher.lead,
+      },
+    });
+  }
+
+  /**
+   * Sets what is known from now on. Events that arrived before keep the names of their time, whenever they are read.
+   */
+  learn(known: Known): void {
+    const now = this.#enricher.now();
+    this.hub.turn(() => this.#enricher.update(known, now));
+  }
+
+  /** Copies `count` events (struct ea_event), the first at offset `at`. */
+  add(buf: Buffer, at: number, count: number): void {
+    this.hub.note(buf, at, count);
+  }
+
+  /**
+   * Records the end of a silent flow. @param key, value of its entry in the flow table; not kept @param nowNs
+   * CLOCK_MONOTONIC
+   */
+  ended(key: Buffer, value: Buffer, nowNs: number): void {
+    writeFlowEnd(this.#end, key, value, nowNs);
+    this.hub.note(this.#end, 0);
+  }
+
+  /**
+   * Does the periodic work; to be called about once a second. It checks whether the wall clock was set, and extracts
+   * what must be known of events that nobody reads.
+   */
+  tick(): void {
+    const set = this.#enricher.measure();
+    if (set) this.hub.turn(set);
+    this.hub.examinePending();
+  }
+}

@@ -1,0 +1,26 @@
+/** The input and the output of the three engines: evaluate(IR), simulate(Image) and the kernel. */
+
+/** A packet as the engines judge it: the first packet of a flow from a local pod. */
+export interface Packet {
+  /** The sending pod, as `namespace/name`. */
+  readonly from: string;
+  /** Destination address, canonical text. */
+  readonly to: string;
+  /** IANA protocol number. */
+  readonly protocol: number;
+  /** Destination port; type × 256 + code for ICMP; 0 if the protocol has no ports. */
+  readonly port: number;
+  /** A later fragment without a known first fragment: its ports are unknown. */
+  readonly fragment?: boolean;
+}
+
+/** The answer of all three engines. */
+export interface Verdict {
+  readonly verdict: 'allow' | 'deny' | 'partial';
+  /** Id of the deciding rule; 0 if no rule decided. */
+  readonly rule: number;
+  /** The verdict if staged rules were enforced; absent if the set has none. */
+  readonly audit?: { readonly verdict: 'allow' | 'deny'; readonly rule: number };
+  /** Ids of the Log rules that matched before the verdict, in order. */
+  readonly logged: readonly number[];
+}

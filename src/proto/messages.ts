@@ -1,0 +1,335 @@
+/**
+ * The types of the messages in proto/, as @grpc/proto-loader reads and writes them with the options in load.ts: field
+ * names as in the files, 64-bit integers as decimal text, enums by name, absent fields absent.
+ */
+
+/** Input type of a 64-bit integer. In decoded messages it is text. */
+export type Uint64 = string | number;
+
+export interface Timestamp {
+  seconds: Uint64;
+  nanos: number;
+}
+
+export type VerdictName =
+  | 'VERDICT_UNKNOWN'
+  | 'FORWARDED'
+  | 'DROPPED'
+  | 'ERROR'
+  | 'AUDIT'
+  | 'REDIRECTED'
+  | 'TRACED'
+  | 'TRANSLATED';
+
+export type DirectionName = 'TRAFFIC_DIRECTION_UNKNOWN' | 'INGRESS' | 'EGRESS';
+
+export interface TcpFlags {
+  FIN?: boolean;
+  SYN?: boolean;
+  RST?: boolean;
+  PSH?: boolean;
+  ACK?: boolean;
+  URG?: boolean;
+  ECE?: boolean;
+  CWR?: boolean;
+  NS?: boolean;
+}
+
+export interface Layer4 {
+  TCP?: { source_port?: number; destination_port?: number; flags?: TcpFlags };
+  UDP?: { source_port?: number; destination_port?: number };
+  SCTP?: { source_port?: number; destination_port?: number };
+  ICMPv4?: { type?: number; code?: number };
+  ICMPv6?: { type?: number; code?: number };
+}
+
+export interface HubbleEndpoint {
+  ID?: number;
+  identity?: number;
+  namespace?: string;
+  labels?: string[];
+  pod_name?: string;
+  workloads?: { name: string; kind: string }[];
+  cluster_name?: string;
+}
+
+export interface HubblePolicy {
+  name: string;
+  namespace?: string;
+  labels?: string[];
+  revision?: Uint64;
+  kind?: string;
+}
+
+export interface HubbleFlow {
+  time?: Timestamp;
+  verdict?: VerdictName;
+  ethernet?: { source?: string; destination?: string };
+  IP?: { source?: string; destination?: string; ipVersion?: 'IP_NOT_USED' | 'IPv4' | 'IPv6' };
+  l4?: Layer4;
+  source?: HubbleEndpoint;
+  destination?: HubbleEndpoint;
+  Type?: 'UNKNOWN_TYPE' | 'L3_L4' | 'L7';
+  node_name?: string;
+  source_names?: string[];
+  destination_names?: string[];
+  event_type?: { type?: number; sub_type?: number };
+  source_service?: { name: string; namespace: string };
+  destination_service?: { name: string; namespace: string };
+  traffic_direction?: DirectionName;
+  policy_match_type?: number;
+  drop_reason_desc?: string;
+  is_reply?: { value: boolean };
+  interface?: { index: number; name?: string };
+  uuid?: string;
+  egress_allowed_by?: HubblePolicy[];
+  ingress_allowed_by?: HubblePolicy[];
+  egress_denied_by?: HubblePolicy[];
+  ingress_denied_by?: HubblePolicy[];
+  policy_log?: string[];
+  Summary?: string;
+}
+
+export interface FlowFilter {
+  source_ip?: string[];
+  source_pod?: string[];
+  destination_ip?: string[];
+  destination_pod?: string[];
+  verdict?: VerdictName[];
+  event_type?: { type?: number; match_sub_type?: boolean; sub_type?: number }[];
+  source_fqdn?: string[];
+  destination_fqdn?: string[];
+  http_status_code?: string[];
+  source_label?: string[];
+  destination_label?: string[];
+  protocol?: string[];
+  source_port?: string[];
+  destination_port?: string[];
+  reply?: boolean[];
+  source_service?: string[];
+  destination_service?: string[];
+  dns_query?: string[];
+  source_identity?: number[];
+  destination_identity?: number[];
+  http_method?: string[];
+  http_path?: string[];
+  tcp_flags?: TcpFlags[];
+  node_name?: string[];
+  ip_version?: ('IP_NOT_USED' | 'IPv4' | 'IPv6')[];
+  source_workload?: { name?: string; kind?: string }[];
+  destination_workload?: { name?: string; kind?: string }[];
+  uuid?: string[];
+  traffic_direction?: DirectionName[];
+  drop_reason_desc?: string[];
+  node_labels?: string[];
+}
+
+export interface GetFlowsRequest {
+  number?: Uint64;
+  follow?: boolean;
+  blacklist?: FlowFilter[];
+  whitelist?: FlowFilter[];
+  since?: Timestamp;
+  until?: Timestamp;
+  first?: boolean;
+  field_mask?: { paths?: string[] };
+}
+
+export interface LostEvent {
+  source: 'UNKNOWN_LOST_EVENT_SOURCE' | 'PERF_EVENT_RING_BUFFER' | 'OBSERVER_EVENTS_QUEUE' | 'HUBBLE_RING_BUFFER';
+  num_events_lost: Uint64;
+  cpu?: { value: number };
+  first?: Timestamp;
+  last?: Timestamp;
+}
+
+export interface NodeStatusEvent {
+  state_change: string;
+  node_names: string[];
+  message?: string;
+}
+
+export interface GetFlowsResponse {
+  flow?: HubbleFlow;
+  node_status?: NodeStatusEvent;
+  lost_events?: LostEvent;
+  node_name?: string;
+  time?: Timestamp;
+}
+
+export interface RuleMessage {
+  text: string;
+  kind: string;
+  namespace: string;
+  name: string;
+  index: number;
+  staged: boolean;
+  rule_name?: string;
+}
+
+export interface FlowRecord {
+  flow: HubbleFlow;
+  event: string;
+  rule?: RuleMessage;
+  audit_rule?: RuleMessage;
+  audit_verdict?: string;
+  reason: string;
+  packets_out?: Uint64;
+  bytes_out?: Uint64;
+  packets_in?: Uint64;
+  bytes_in?: Uint64;
+  drops?: Uint64;
+  duration_ns?: Uint64;
+  hook: string;
+  inbound?: boolean;
+  service_ip?: string;
+  service_port?: number;
+  endpoint?: number;
+  verdict: string;
+}
+
+/** The response of egress.v1. */
+export interface GetRecordsResponse {
+  record?: FlowRecord;
+  node_status?: NodeStatusEvent;
+  lost_events?: LostEvent;
+  lost_pod?: string;
+  node_name?: string;
+  time?: Timestamp;
+}
+
+export interface ProblemMessage {
+  severity: string;
+  file?: string;
+  object?: string;
+  field?: string;
+  message: string;
+  hint?: string;
+  text: string;
+}
+
+export interface ApiStatusMessage {
+  synced?: boolean;
+  stale_since?: Timestamp;
+  error?: string;
+  kinds?: { kind: string; objects?: number | string; synced?: boolean; stale_since?: Timestamp; error?: string }[];
+}
+
+export interface GateStatusMessage {
+  installed?: boolean;
+  file?: string;
+  error?: string;
+  pending?: number;
+  passed?: number | string;
+  refused?: number | string;
+  timed_out?: number | string;
+}
+
+export interface StatusResponse {
+  version: string;
+  node_name: string;
+  mode: string;
+  source: string;
+  pid: number;
+  started_at: Timestamp;
+  uptime_ns: Uint64;
+  attach_mode: string;
+  deny_response: string;
+  endpoints?: {
+    pod: string;
+    uid: string;
+    interface: string;
+    ifindex: number;
+    hooks?: string[];
+    state: string;
+    policies?: number;
+    set?: string;
+    unproven?: number;
+    lost_events?: Uint64;
+    flows?: number;
+  }[];
+  hooks_attached?: number;
+  hooks_expected?: number;
+  hook_problems?: string[];
+  policies_in_force?: number;
+  policies_refused?: number;
+  problems?: ProblemMessage[];
+  epoch?: number;
+  maps?: { name: string; entries?: Uint64; max: Uint64 }[];
+  flows_per_second?: number;
+  flows_seen?: Uint64;
+  flows_in_table?: Uint64;
+  flow_share?: number;
+  flows_not_stored?: Uint64;
+  flows_evicted?: Uint64;
+  flows_busy?: Uint64;
+  lost_in_ring?: Uint64[];
+  lost_in_queues?: Uint64;
+  drops?: Record<string, Uint64>;
+  applied_at?: Timestamp;
+  failing_since?: Timestamp;
+  last_error?: string;
+  namespaces?: number;
+  api?: ApiStatusMessage;
+  gate?: GateStatusMessage;
+}
+
+/** One node of several, with the status that its agent sent, if it answered. */
+export interface ClusterNode {
+  name: string;
+  address?: string;
+  /** A NodeState of proto/observer. */
+  state: string;
+  message?: string;
+  status?: StatusResponse;
+}
+
+export interface ClusterStatusResponse {
+  nodes?: ClusterNode[];
+}
+
+export interface ExplainRequest {
+  from: string;
+  to: string;
+  port?: number;
+  protocol?: number;
+}
+
+export interface ExplainResponse {
+  json: string;
+  verdict: string;
+}
+
+export interface PoliciesResponse {
+  policies?: { kind: string; namespace?: string; name: string; state: string; problems?: ProblemMessage[] }[];
+}
+
+export interface ServerStatusResponse {
+  num_flows?: Uint64;
+  max_flows?: Uint64;
+  seen_flows?: Uint64;
+  uptime_ns?: Uint64;
+  num_connected_nodes?: { value: number };
+  num_unavailable_nodes?: { value: number };
+  unavailable_nodes?: string[];
+  version?: string;
+  flows_rate?: number;
+}
+
+export interface GetNodesResponse {
+  nodes?: {
+    name: string;
+    version?: string;
+    address?: string;
+    state?: string;
+    tls?: { enabled?: boolean; server_name?: string };
+    uptime_ns?: Uint64;
+    num_flows?: Uint64;
+    max_flows?: Uint64;
+    seen_flows?: Uint64;
+  }[];
+}
+
+export interface GetNamespacesResponse {
+  namespaces?: { cluster?: string; namespace: string }[];
+}

@@ -1,0 +1,2 @@
+/** The holders of certificates. */
+export type Holder = 'agent' | 'relay' | 'client';

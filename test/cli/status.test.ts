@@ -1,0 +1,64 @@
+/** egressctl status of the flow table. */
+import t from 'tap';
+import { statusText } from '../../src/cli/commands/status.js';
+import type { Paint } from '../../src/cli/common/output.js';
+import type { StatusResponse } from '../../src/proto/messages.js';
+
+type Endpoint = NonNullable<StatusResponse['endpoints']>[number];
+
+function endpoint(pod: string, flows?: number): Endpoint {
+  const held = flows === undefined ? {} : { flows };
+  return { pod, uid: 'u', interface: 'veth', ifindex: 1, state: 'enforced', ...held };
+}
+
+function text(over: Partial<StatusResponse>, paint: Paint = (_, s) => s): string {
+  const status: StatusResponse = {
+    version: '1',
+    node_name: 'n',
+    mode: 'cluster',
+    source: 's',
+    pid: 1,
+    started_at: { seconds: 0, nanos: 0 },
+    uptime_ns: 0,
+    attach_mode: 'tcx',
+    deny_response: 'drop',
+    maps: [{ name: 'flows', entries: '100', max: '1024' }],
+    flows_in_table: '100',
+    flow_share: 64,
+    ...over,
+  };
+  return statusText(status, paint);
+}
+
+t.test('how full it is', async (t) => {
+  t.match(
+    text({ flows_evicted: '5', flows_busy: '2' }),
+    /^Flow table: +9\.8% of 1024 entries, 64 for each endpoint in any case; 5 made room for others, 2 changes lost$/m,
+  );
+  t.match(text({ flows_in_table: '1000' }), /^Flow table: +98% of 1024 .*; 0 made room for others, 0 changes lost$/m);
+  t.notMatch(text({}), /Not stored|Over share/, 'nothing to tell of');
+  t.notMatch(text({ flow_share: undefined }), /Flow table/, 'an older agent does not say');
+  t.notMatch(text({ maps: [] }), /Flow table/);
+});
+
+t.test('flows that found no room, and what to do', async (t) => {
+  t.match(
+    text({ flows_not_stored: '12' }),
+    /^Not stored: +12 flows found no room .*: each packet is judged anew \(denied ones .* --map-size flows=2048\)$/m,
+  );
+  t.match(text({ flows_not_stored: 1 }), /^Not stored: +1 flow found no room/m);
+  const style = (over: Partial<StatusResponse>) =>
+    /^.*Not stored.*?<(\w+)>/m.exec(
+      text({ flows_not_stored: 1, ...over }, (s, x) => (s === 'bold' ? x : `<${s}>${x}`)),
+    )?.[1];
+  t.equal(style({}), 'yellow', 'a pod that is denied much');
+  t.equal(style({ flows_in_table: 1000 }), 'red', 'the table is short of room');
+  t.equal(style({ endpoints: [endpoint('a/b', 65)] }), 'red');
+});
+
+t.test('the five that hold most beyond their share', async (t) => {
+  const endpoints = [64, 70, undefined, 65, 900, 66, 80, 67].map((n, i) => endpoint(`a/p${i}`, n));
+  t.match(text({ endpoints }), /^Over share: *a\/p4 900, a\/p6 80, a\/p1 70, a\/p7 67, a\/p5 66, 1 more$/m);
+  t.match(text({ endpoints: endpoints.slice(0, 2) }), /^Over share: *a\/p1 70$/m);
+  t.notMatch(text({ endpoints: endpoints.slice(0, 1) }), /Over share/, 'all of a share is none too many');
+});
