@@ -219,6 +219,95 @@ struct {
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } flow_holdings SEC(".maps");
 
+/* What endpoints learned of names (names.h). Hooks insert and read; the agent reads, renews and frees what has
+ * expired, through its mapping. Full: as the flow table, an endpoint within its share takes room from one that
+ * holds more; otherwise the name is not learned and counted in `name_holdings`. The loader sets the sizes:
+ * EA_WAYS entries for each bucket. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 16384);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct ea_name);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} names SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 2048);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct ea_bucket);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} name_buckets SEC(".maps");
+
+/* (endpoint, address) → the names of it. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 32768);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct ea_name_page);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} name_pages SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 4096);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct ea_bucket);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} page_buckets SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, EA_OWN_SLOTS + EA_MORE_SLOTS);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct ea_name_holding);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} name_holdings SEC(".maps");
+
+/* Agent writes, hooks read. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct ea_name_state_words);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} name_state SEC(".maps");
+
+struct name_cell_chunk {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1 << EA_CELL_CHUNK_BITS);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(key_size, sizeof(__u32));
+  __uint(value_size, sizeof(struct ea_cell));
+};
+
+/* The cells of the matchers. The agent writes a new matcher into chunks that no packet reads, then the word
+ * ea_name_state_words.matcher, and frees the old chunks after a grace period. Full: as destinations4. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+  __uint(max_entries, EA_CELL_CHUNKS);
+  __type(key, __u32);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+  __array(values, struct name_cell_chunk);
+} name_cells SEC(".maps");
+
+/* Trusted resolvers: address, port (protocol 0) → enum ea_dns_server_flags. The agent writes, hooks read. Each
+ * has bits in `service_filter` too, for UDP and TCP. Full: the agent reports it. */
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 1024);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, struct ea_service_key);
+  __type(value, __u32);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} dns_servers SEC(".maps");
+
 /* When drops without a flow were last reported. Full: the least recently used entry is replaced, and its
  * drops are reported once more. */
 struct {

@@ -33,6 +33,19 @@ enum ea_tcp_state {
   EA_TCP_FIN_OUT = 4, /* bits from here on */
   EA_TCP_FIN_IN = 8,
   EA_TCP_CLOSED = 16,
+  EA_TCP_INSPECT = 32, /* of any protocol: each packet is read (DNS), so none takes the fast path */
+};
+
+/* The name under which a flow's address was judged. */
+struct ea_flow_name {
+  __u32 name;        /* slot in `names` */
+  __u32 incarnation; /* 0: there is none */
+  __u32 learned;     /* ea_name_holding.learned when the flow was judged */
+  __u32 pad[5];
+};
+union ea_flow_extra {
+  struct ea_flow_name name;
+  struct ea_dns_stream streams[2]; /* EA_TCP_INSPECT, TCP: what the endpoint sends, and what it receives */
 };
 
 /* The value of an entry: a flow, or a side record (enum ea_kind). It stands behind its key in struct
@@ -40,7 +53,7 @@ enum ea_tcp_state {
  *   1  with the key: what the verdict on a known packet depends on
  *   2  what a known packet writes. The counters belong to the CPU that had the direction's first packet: it
  *      alone adds to them, without a locked instruction. The other CPUs add to `shared_*`
- *   3  the shared counters, and room for later use: a layer-7 state, a class of names, a gateway
+ *   3  the shared counters, and a name or the state of DNS over TCP
  *   4  what is read when an event is written
  * `owner`: with EA_FLOW_POST_DNAT, the endpoint id of the client; of a flow that the endpoint opened, ~epoch
  * in which a reply to it was last checked. */
@@ -71,7 +84,7 @@ struct ea_flow {
   __u64 shared_bytes_out;
   __u64 shared_packets_in;
   __u64 shared_bytes_in;
-  __u8 room[32];
+  union ea_flow_extra extra;
 
   __u64 rule;        /* id of the deciding rule, 0 if none */
   __u64 audit_rule;  /* the same with the staged rules in force */
@@ -87,7 +100,7 @@ enum ea_cpu { EA_NO_CPU = 0xffff };
 enum ea_direction { EA_DIRECTION_OUT = 0, EA_DIRECTION_IN = 1, EA_DIRECTION_FORWARDED = 2 };
 
 /* Kinds of entries. All but FLOW are side records. */
-enum ea_kind { EA_KIND_FLOW = 0, EA_KIND_PENDING = 1, EA_KIND_FRAGMENT = 2 };
+enum ea_kind { EA_KIND_FLOW = 0, EA_KIND_PENDING = 1, EA_KIND_FRAGMENT = 2, EA_KIND_QUERY = 3 };
 
 /* One entry of the flow table: four cache lines (table.h). */
 struct ea_entry {

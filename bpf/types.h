@@ -20,7 +20,9 @@
  * needs before it looks the set up. 0: no policy. */
 #define EA_SET_LARGE (1ULL << 63)
 #define EA_SET_STAGED (1ULL << 62)
-#define EA_SET_LOGS (1ULL << 61) /* it has Log rules */
+#define EA_SET_LOGS (1ULL << 61)    /* it has Log rules */
+#define EA_SET_NAMES (1ULL << 60)   /* it has rules that only match learned names */
+#define EA_SET_QUERIES (1ULL << 59) /* it has rules that only match names in DNS queries */
 
 /* Destination classes with a meaning of their own; every other id is a hash
  * of the selectors that the class stands for. */
@@ -28,6 +30,8 @@ enum ea_class {
   EA_CLASS_NONE = 0,   /* addresses that match no selector; also the fallback of a set */
   EA_CLASS_STAGED = 1, /* not an address class: the row is the mask of the set's staged rules */
   EA_CLASS_SELF = 2,   /* row ORed in when the destination is the endpoint itself */
+  EA_CLASS_UNNAMED = 3, /* the rules that do not ask for a learned name: an address without a name */
+  EA_CLASS_UNASKED = 4, /* the rules that do not ask for the name in a query: no query */
 };
 
 enum ea_action { EA_ACTION_ALLOW = 1, EA_ACTION_DENY = 2, EA_ACTION_PASS = 3, EA_ACTION_LOG = 4 };
@@ -209,6 +213,7 @@ struct ea_service {
   struct ea_backend backends[EA_MAX_BACKENDS];
 };
 
+#include "name_types.h"
 #include "table_types.h"
 
 /* Drops that belong to no flow: reported at most once a second for each endpoint and reason. */
@@ -266,6 +271,8 @@ struct ea_event {
   __u16 ethertype; /* host order */
   __u8 is_reply;   /* the packet travels towards the side that opened the flow */
   __u8 pad[1];
+  __u32 name; /* as struct ea_flow_name */
+  __u32 name_incarnation;
 };
 
 /* Indices of `counters` (per CPU). Drops by reason stand at DROPS + reason. */

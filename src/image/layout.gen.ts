@@ -179,13 +179,34 @@ export const STRUCTS = {
       shared_bytes_out: { offset: 88, size: 8 },
       shared_packets_in: { offset: 96, size: 8 },
       shared_bytes_in: { offset: 104, size: 8 },
-      room: { offset: 112, size: 32 },
+      extra: { offset: 112, size: 32 },
       rule: { offset: 144, size: 8 },
       audit_rule: { offset: 152, size: 8 },
       drops: { offset: 160, size: 8 },
       reported_ns: { offset: 168, size: 8 },
       drops_reported: { offset: 176, size: 8 },
       side_record: { offset: 184, size: 24 },
+    },
+  },
+  ea_flow_name: {
+    size: 32,
+    fields: {
+      name: { offset: 0, size: 4 },
+      incarnation: { offset: 4, size: 4 },
+      learned: { offset: 8, size: 4 },
+      pad: { offset: 12, size: 20 },
+    },
+  },
+  ea_dns_stream: {
+    size: 16,
+    fields: {
+      next_seq: { offset: 0, size: 4 },
+      buffer: { offset: 4, size: 2 },
+      have: { offset: 6, size: 2 },
+      flags: { offset: 8, size: 1 },
+      first: { offset: 9, size: 1 },
+      pad: { offset: 10, size: 2 },
+      stamp: { offset: 12, size: 4 },
     },
   },
   ea_entry: {
@@ -233,6 +254,88 @@ export const STRUCTS = {
       pad: { offset: 11, size: 13 },
     },
   },
+  ea_name: {
+    size: 336,
+    fields: {
+      state: { offset: 0, size: 4 },
+      endpoint: { offset: 4, size: 4 },
+      hash: { offset: 8, size: 8 },
+      class_id: { offset: 16, size: 8 },
+      alias_class: { offset: 24, size: 8 },
+      generation: { offset: 32, size: 4 },
+      payer: { offset: 36, size: 4 },
+      learned_s: { offset: 40, size: 4 },
+      answered_s: { offset: 44, size: 4 },
+      expires_s: { offset: 48, size: 4 },
+      length: { offset: 52, size: 2 },
+      flags: { offset: 54, size: 1 },
+      pad: { offset: 55, size: 1 },
+      resolver: { offset: 56, size: 16 },
+      resolver_port: { offset: 72, size: 2 },
+      pad2: { offset: 74, size: 6 },
+      text: { offset: 80, size: 256 },
+    },
+  },
+  ea_name_link: {
+    size: 16,
+    fields: {
+      life: { offset: 0, size: 8 },
+      name: { offset: 8, size: 4 },
+      ttl_s: { offset: 12, size: 4 },
+    },
+  },
+  ea_name_page: {
+    size: 128,
+    fields: {
+      state: { offset: 0, size: 4 },
+      endpoint: { offset: 4, size: 4 },
+      payer: { offset: 8, size: 4 },
+      page: { offset: 12, size: 4 },
+      addr: { offset: 16, size: 16 },
+      links: { offset: 32, size: 96 },
+    },
+  },
+  ea_name_holding: {
+    size: 32,
+    fields: {
+      names: { offset: 0, size: 4 },
+      pages: { offset: 4, size: 4 },
+      learned: { offset: 8, size: 4 },
+      refused: { offset: 12, size: 4 },
+      overflow: { offset: 16, size: 4 },
+      untrusted: { offset: 20, size: 4 },
+      pad: { offset: 24, size: 8 },
+    },
+  },
+  ea_name_state_words: {
+    size: 136,
+    fields: {
+      matcher: { offset: 0, size: 8 },
+      ttl_min_s: { offset: 8, size: 4 },
+      ttl_extra_s: { offset: 12, size: 4 },
+      last_name_bucket: { offset: 16, size: 4 },
+      last_page_bucket: { offset: 20, size: 4 },
+      name_share: { offset: 24, size: 4 },
+      page_share: { offset: 28, size: 4 },
+      flags: { offset: 32, size: 4 },
+      cpus: { offset: 36, size: 4 },
+      secret: { offset: 40, size: 96 },
+    },
+  },
+  ea_cell: {
+    size: 8,
+    fields: {
+      owner: { offset: 0, size: 4 },
+      next: { offset: 4, size: 4 },
+    },
+  },
+  ea_query: {
+    size: 24,
+    fields: {
+      asked_ns: { offset: 0, size: 8 },
+      pad: { offset: 8, size: 16 },
+    },
+  },
   ea_note_key: {
     size: 8,
     fields: {
@@ -258,7 +361,7 @@ export const STRUCTS = {
     },
   },
   ea_event: {
-    size: 184,
+    size: 192,
     fields: {
       time_ns: { offset: 0, size: 8 },
       rule: { offset: 8, size: 8 },
@@ -290,6 +393,8 @@ export const STRUCTS = {
       ethertype: { offset: 180, size: 2 },
       is_reply: { offset: 182, size: 1 },
       pad: { offset: 183, size: 1 },
+      name: { offset: 184, size: 4 },
+      name_incarnation: { offset: 188, size: 4 },
     },
   },
   ea_state: {
@@ -325,6 +430,8 @@ export const ENUMS = {
     EA_CLASS_NONE: 0,
     EA_CLASS_STAGED: 1,
     EA_CLASS_SELF: 2,
+    EA_CLASS_UNNAMED: 3,
+    EA_CLASS_UNASKED: 4,
   },
   ea_action: {
     EA_ACTION_ALLOW: 1,
@@ -402,11 +509,13 @@ export const ENUMS = {
     EA_TCP_FIN_OUT: 4,
     EA_TCP_FIN_IN: 8,
     EA_TCP_CLOSED: 16,
+    EA_TCP_INSPECT: 32,
   },
   ea_kind: {
     EA_KIND_FLOW: 0,
     EA_KIND_PENDING: 1,
     EA_KIND_FRAGMENT: 2,
+    EA_KIND_QUERY: 3,
   },
   ea_cpu: {
     EA_NO_CPU: 65535,
@@ -455,5 +564,43 @@ export const ENUMS = {
     EA_DIRECTION_OUT: 0,
     EA_DIRECTION_IN: 1,
     EA_DIRECTION_FORWARDED: 2,
+  },
+  ea_name_sizes: {
+    EA_NAME_TEXT: 256,
+    EA_NAME_LINKS: 6,
+    EA_NAME_PAGES: 16,
+    EA_NAME_SECRETS: 12,
+  },
+  ea_name_state: {
+    EA_NAME_VALID: 1,
+    EA_NAME_LEAVING: 2,
+    EA_NAME_NEXT: 4,
+  },
+  ea_name_flags: {
+    EA_NAME_ASKED: 1,
+    EA_NAME_SEEDED: 2,
+  },
+  ea_name_options: {
+    EA_DNS_REFUSE_NXDOMAIN: 1,
+    EA_DNS_REFUSE_NODATA: 2,
+    EA_DNS_STRIP_HTTPS: 4,
+    EA_DNS_DENY_HTTPS: 8,
+    EA_DNS_EVENTS_DENIED: 16,
+    EA_DNS_EVENTS_ALL: 32,
+  },
+  ea_cells: {
+    EA_CELL_CHUNK_BITS: 17,
+    EA_CELL_CHUNKS: 256,
+    EA_CELL_CLASS: 40,
+    EA_CELL_ALIAS: 41,
+    EA_CELL_QUERY: 42,
+    EA_CELL_SPAN: 43,
+  },
+  ea_dns_server_flags: {
+    EA_DNS_TRUSTED: 1,
+  },
+  ea_stream_flags: {
+    EA_STREAM_SYNCED: 1,
+    EA_STREAM_LOST: 2,
   },
 } as const;

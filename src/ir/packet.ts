@@ -12,7 +12,20 @@ export interface Packet {
   readonly port: number;
   /** A later fragment without a known first fragment: its ports are unknown. */
   readonly fragment?: boolean;
+  /** The packet is a DNS query for this name (lower case, without the final dot). */
+  readonly query?: string;
 }
+
+/** A name under which an endpoint learned an address. */
+export interface LearnedName {
+  /** Lower case, without the final dot. */
+  readonly name: string;
+  /** The endpoint asked for another name; this one is the target of a CNAME in the answer. */
+  readonly alias?: true;
+}
+
+/** What endpoints learned from DNS answers: endpoint (`namespace/name`) → address (canonical text) → its names. */
+export type Learned = ReadonlyMap<string, ReadonlyMap<string, readonly LearnedName[]>>;
 
 /** The answer of all three engines. */
 export interface Verdict {

@@ -57,4 +57,10 @@ export type Peer =
   /** Every address of the endpoint's own node. */
   | { readonly kind: 'own-node' }
   /** Nodes by label. */
-  | { readonly kind: 'nodes'; readonly labels: LabelExpr };
+  | { readonly kind: 'nodes'; readonly labels: LabelExpr }
+  /**
+   * The addresses that the endpoint learned, from DNS answers, for a name that matches any of these patterns
+   * (canonical text, see src/names/pattern.ts). `aliases`: also as the target of a CNAME, not only as the name that it
+   * asked for. May stand alone or in `all`; cannot be nested deeper, or negated.
+   */
+  | { readonly kind: 'names'; readonly patterns: readonly string[]; readonly aliases?: true };

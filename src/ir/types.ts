@@ -62,6 +62,11 @@ export interface Rule {
   readonly peers: readonly Peer[] | null;
   /** Any of these port matches; null: every protocol and port. An empty list matches nothing. */
   readonly ports: readonly PortMatch[] | null;
+  /**
+   * If present, the rule matches only DNS queries, each for itself, whose name matches any of these patterns
+   * (canonical text, see src/names/pattern.ts). What is no query on such a connection (a handshake) passes.
+   */
+  readonly queries?: readonly string[];
   /** Log the packet even if the rule also decides. */
   readonly log?: boolean;
 }
