@@ -16,7 +16,8 @@
 
 #include "config.h"
 
-enum { TARGET_FRAGMENT = 1, TARGET_SELF = 2, TARGET_LOG = 4 };
+/* MET: it is not known which name is asked for; rules that ask for one match. */
+enum { TARGET_FRAGMENT = 1, TARGET_SELF = 2, TARGET_LOG = 4, TARGET_MET = 8 };
 
 struct target {
   __u64 set; /* reference, with its flags */
@@ -24,7 +25,10 @@ struct target {
   __be16 port;
   __u8 protocol;
   __u8 flags;
-  __u32 epoch; /* as the packet read it before `set` */
+  __u32 epoch;    /* as the packet read it before `set` */
+  __u32 endpoint; /* id of the sender, whose names count; 0: nobody's */
+  __u32 pad;
+  __u64 query; /* the class of the name in a DNS query; 0: there is none, or no pattern matches it */
 };
 
 struct decision {
@@ -55,8 +59,8 @@ struct class_entry {
 
 /* One cache line. */
 struct decision_entry {
-  __u64 set; /* 0: nothing yet */
-  __u64 class_id;
+  __u64 set;       /* 0: nothing yet */
+  __u64 class_key; /* the class of the address, and what the names add to it */
   __u32 epoch;
   __u32 tick;
   __be16 port;
@@ -107,18 +111,18 @@ static __always_inline void remember_class(struct class_entry *r, const struct t
   r->tick = current_tick();
 }
 
-static __always_inline struct decision_entry *decision_slot(const struct target *t, __u64 class_id) {
+static __always_inline struct decision_entry *decision_slot(const struct target *t, __u64 class_key) {
   /* The ids of sets and classes are hashes already. */
   const __u64 mixed =
-      (class_id ^ t->set * 3 ^ ((__u64)t->port << 8 | t->protocol) * 5) * 0x9e3779b97f4a7c15ULL;
+      (class_key ^ t->set * 3 ^ ((__u64)t->port << 8 | t->protocol) * 5) * 0x9e3779b97f4a7c15ULL;
   __u32 slot = mixed >> (64 - DECISION_SLOT_BITS);
   return bpf_map_lookup_elem(&decisions, &slot);
 }
 
 static __always_inline int has_decision(const struct decision_entry *r, const struct target *t,
-                                        __u64 class_id) {
+                                        __u64 class_key) {
   const struct ea_state *st = current_state();
-  return st && r->set == t->set && r->class_id == class_id && r->epoch == t->epoch && r->port == t->port &&
+  return st && r->set == t->set && r->class_key == class_key && r->epoch == t->epoch && r->port == t->port &&
          r->protocol == t->protocol && r->self == (t->flags & TARGET_SELF) && r->tick == current_tick() &&
          !(t->flags & TARGET_FRAGMENT) && !(st->flags & EA_STATE_NO_CACHE);
 }
@@ -126,10 +130,10 @@ static __always_inline int has_decision(const struct decision_entry *r, const st
 /* Not remembered: decisions with a Log rule, which is reported for each flow; a missing row; fragments, which
  * have no port. */
 static __always_inline void remember_decision(struct decision_entry *r, const struct target *t,
-                                              __u64 class_id, const struct decision *d) {
+                                              __u64 class_key, const struct decision *d) {
   if (d->logged || d->reason == EA_REASON_NO_SET || (t->flags & TARGET_FRAGMENT)) return;
   r->set = t->set;
-  r->class_id = class_id;
+  r->class_key = class_key;
   r->epoch = t->epoch;
   r->tick = current_tick();
   r->port = t->port;

@@ -89,8 +89,11 @@ GLOBAL_FUNCTION int follow_first(struct __sk_buff *skb, struct packet *p, const 
   struct decision *d = &p->decision;
   *d = (struct decision){};
   struct target *t = &p->target;
-  *t = (struct target){
-      .set = p->set, .protocol = p->key.protocol, .flags = TARGET_FRAGMENT, .epoch = p->epoch};
+  *t = (struct target){.set = p->set,
+                       .protocol = p->key.protocol,
+                       .flags = TARGET_FRAGMENT,
+                       .epoch = p->epoch,
+                       .endpoint = ep->id};
   __builtin_memcpy(t->addr, p->key.remote, 16);
   mark_self(ep, t);
   if (ep->flags & EA_EP_NODE)

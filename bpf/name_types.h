@@ -15,7 +15,8 @@ enum ea_name_sizes {
 enum ea_name_state {
   EA_NAME_VALID = 1 << 0,
   EA_NAME_LEAVING = 1 << 1, /* the agent is about to free it; whoever renews it clears this flag */
-  EA_NAME_NEXT = 1 << 2,    /* one incarnation */
+  EA_NAME_BUSY = 1 << 2,    /* a program is filling it; not VALID then */
+  EA_NAME_NEXT = 1 << 3,    /* one incarnation */
 };
 
 enum ea_name_flags {
@@ -34,9 +35,9 @@ struct ea_name {
   __u32 payer;       /* slot in `endpoints` of the endpoint that pays for it */
   __u32 learned_s;   /* CLOCK_BOOTTIME, seconds: first and last answer */
   __u32 answered_s;
-  __u32 expires_s;   /* when the last of its addresses expires */
-  __u16 length;      /* of the text */
-  __u8 flags;        /* enum ea_name_flags */
+  __u32 expires_s; /* when the last of its addresses expires */
+  __u16 length;    /* of the text */
+  __u8 flags;      /* enum ea_name_flags */
   __u8 pad;
   __u8 resolver[16]; /* who gave the last answer */
   __be16 resolver_port;
@@ -46,9 +47,9 @@ struct ea_name {
 
 /* A name of an address. */
 struct ea_name_link {
-  __u64 life; /* incarnation of the name (state / EA_NAME_NEXT) in the high half, and when the link expires
+  __u64 life;  /* incarnation of the name (state / EA_NAME_NEXT) in the high half, and when the link expires
                * (CLOCK_BOOTTIME, seconds) in the low one; 0: free. Changed by one atomic store */
-  __u32 name; /* slot in `names`; EA_LINK_ALIAS: the endpoint asked for another name */
+  __u32 name;  /* slot in `names`; EA_LINK_ALIAS: the endpoint asked for another name */
   __u32 ttl_s; /* as answered */
 };
 #define EA_LINK_ALIAS (1u << 31)
@@ -67,9 +68,9 @@ struct ea_name_page {
 struct ea_name_holding {
   __u32 names;
   __u32 pages;
-  __u32 learned;  /* grows with each address that is learned: denied flows are then judged again */
-  __u32 refused;  /* names and addresses that found no room */
-  __u32 overflow; /* addresses with more names than EA_NAME_PAGES hold */
+  __u32 learned;   /* grows with each address that is learned: denied flows are then judged again */
+  __u32 refused;   /* names and addresses that found no room */
+  __u32 overflow;  /* addresses with more names than EA_NAME_PAGES hold */
   __u32 untrusted; /* answers of others than the trusted resolvers, and answers that nobody asked for */
   __u32 pad[2];
 };
@@ -77,15 +78,15 @@ struct ea_name_holding {
 /* The state of names: one entry. The agent writes all of it before it attaches the hooks; `matcher` by one
  * aligned store at any time. */
 struct ea_name_state_words {
-  __u64 matcher;      /* generation in the high half; the root of the matcher in force in the low one (0: none) */
-  __u32 ttl_min_s;    /* --name-ttl-min */
-  __u32 ttl_extra_s;  /* --name-ttl-extra */
+  __u64 matcher; /* generation in the high half; the root of the matcher in force in the low one (0: none) */
+  __u32 ttl_min_s;        /* --name-ttl-min */
+  __u32 ttl_extra_s;      /* --name-ttl-extra */
   __u32 last_name_bucket; /* number of buckets - 1 */
   __u32 last_page_bucket;
   __u32 name_share; /* names, and pages, that each endpoint is guaranteed */
   __u32 page_share;
-  __u32 flags; /* enum ea_name_options */
-  __u32 cpus;  /* buffers of `dns_memory` that belong to a CPU; streams have the others */
+  __u32 flags;                   /* enum ea_name_options */
+  __u32 cpus;                    /* buffers of `dns_memory` that belong to a CPU; streams have the others */
   __u64 secret[EA_NAME_SECRETS]; /* random, made with the tables */
 };
 enum ea_name_options {

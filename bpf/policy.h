@@ -13,7 +13,7 @@
 #ifndef EA_POLICY_H
 #define EA_POLICY_H
 
-#include "decided.h"
+#include "names.h"
 #include "share.h"
 #include "trie.h"
 
@@ -50,8 +50,8 @@ static __always_inline __u64 is_nonzero(__u64 x) {
 enum { LOG_REPORT = 1, LOG_MATCHED = 2 }; /* LOG_REPORT: write events; LOG_MATCHED: result */
 
 struct scan {
-  /* Rows of the set, of one size; NULL: there is none. */
-  const void *peers, *ports, *self, *staged;
+  /* Rows of one size; NULL: there is none. */
+  const void *peers, *ports, *staged;
   struct scratch *s;
   __u64 set;  /* id */
   __u64 any;  /* words that may be non-zero */
@@ -94,6 +94,11 @@ static __always_inline long apply_rule(struct scan *c, __u32 bit) {
 }
 
 /* Functions for the two sizes of sets:
+ *   row    a row of the set
+ *   merge  ORs the row of one class of an address's names into work memory
+ *   names  ANDs the rules that match by an address's names
+ *   amend  the row of the address, ORed with that of the endpoint itself, ANDed with those of names and
+ *          queries, in work memory. NULL: a row is missing
  *   find   finds the rows, and from their summaries which words may be non-zero. -1: a row is missing
  *   word   the matching rules of one word: peers AND ports
  *   next   applies the next rule that matches; 1: done
@@ -101,42 +106,95 @@ static __always_inline long apply_rule(struct scan *c, __u32 bit) {
  *   scan   applies all rules in order. Nearly always the first word decides, and only that is read. Otherwise
  *          all words are read once: two rows may both be non-zero in a word and have no bit in common */
 #define DEFINE_SIZE(size, peer_map, port_map, WORDS)                                                         \
+  static __always_inline const struct ea_row_##size *row_##size(struct ea_class_key *key, __u64 class_id) {  \
+    key->class_id = class_id;                                                                                \
+    return bpf_map_lookup_elem(&peer_map, key);                                                              \
+  }                                                                                                          \
+                                                                                                             \
+  static long merge_##size(__u32 i, __u32 *unused) {                                                         \
+    struct name_work *w = name_work();                                                                       \
+    struct scratch *s = scratch();                                                                           \
+    (void)unused;                                                                                            \
+    if (!w || !s || i >= w->count) return 1;                                                                 \
+    const struct ea_row_##size *row = row_##size(&s->class_key, w->classes[class_index(i)]);                 \
+    if (!row) return 0;                                                                                      \
+    w->names_row.filled |= row->filled;                                                                      \
+    _Pragma("clang loop unroll(disable)") for (int n = 0; n < WORDS; n++) w->names_row.words[n] |=           \
+        row->words[n];                                                                                       \
+    return 0;                                                                                                \
+  }                                                                                                          \
+                                                                                                             \
+  static __always_inline void and_##size(struct name_work *w, const struct ea_row_##size *row) {             \
+    w->peers_row.filled &= row->filled;                                                                      \
+    _Pragma("clang loop unroll(disable)") for (int n = 0; n < WORDS; n++) w->peers_row.words[n] &=           \
+        row->words[n];                                                                                       \
+  }                                                                                                          \
+                                                                                                             \
+  static __always_inline int names_##size(struct name_work *w, struct ea_class_key *key) {                   \
+    const struct ea_row_##size *row = row_##size(key, EA_CLASS_UNNAMED), *named;                             \
+    if (!row) return -1;                                                                                     \
+    if (likely(w->count < 2)) {                                                                              \
+      named = w->count ? row_##size(key, w->classes[0]) : NULL;                                              \
+      and_##size(w, named ? named : row);                                                                    \
+      return 0;                                                                                              \
+    }                                                                                                        \
+    __u32 unused = 0;                                                                                        \
+    __builtin_memcpy(&w->names_row, row, sizeof(*row));                                                      \
+    bpf_loop(MAX_NAME_CLASSES, merge_##size, &unused, 0);                                                    \
+    and_##size(w, (const struct ea_row_##size *)&w->names_row);                                              \
+    return 0;                                                                                                \
+  }                                                                                                          \
+                                                                                                             \
+  static __always_inline const struct ea_row_##size *amend_##size(                                           \
+      const struct target *t, const struct ea_row_##size *peers, struct ea_class_key *key) {                 \
+    struct name_work *w = name_work();                                                                       \
+    if (!w) return NULL;                                                                                     \
+    __builtin_memcpy(&w->peers_row, peers, sizeof(*peers));                                                  \
+    if (t->flags & TARGET_SELF) {                                                                            \
+      const struct ea_row_##size *self = row_##size(key, EA_CLASS_SELF);                                     \
+      if (self) {                                                                                            \
+        w->peers_row.filled |= self->filled;                                                                 \
+        _Pragma("clang loop unroll(disable)") for (int n = 0; n < WORDS; n++) w->peers_row.words[n] |=       \
+            self->words[n];                                                                                  \
+      }                                                                                                      \
+    }                                                                                                        \
+    if ((t->set & EA_SET_NAMES) && names_##size(w, key)) return NULL;                                        \
+    if ((t->set & EA_SET_QUERIES) && !(t->flags & TARGET_MET)) {                                             \
+      const struct ea_row_##size *asked = t->query ? row_##size(key, t->query) : NULL;                       \
+      if (!asked) asked = row_##size(key, EA_CLASS_UNASKED);                                                 \
+      if (!asked) return NULL;                                                                               \
+      and_##size(w, asked);                                                                                  \
+    }                                                                                                        \
+    return (const struct ea_row_##size *)&w->peers_row;                                                      \
+  }                                                                                                          \
+                                                                                                             \
   static __always_inline int find_##size(struct scan *c, const struct target *t, __u64 class_id,             \
                                          const struct ea_port_key *port_key) {                               \
     struct ea_class_key *key = &c->s->class_key;                                                             \
     *key = (struct ea_class_key){.set = SET_ID(t->set), .class_id = class_id};                               \
-    const struct ea_row_##size *peers = bpf_map_lookup_elem(&peer_map, key), *self = NULL;                   \
-    if (!peers && class_id) {                                                                                \
-      key->class_id = EA_CLASS_NONE;                                                                         \
-      peers = bpf_map_lookup_elem(&peer_map, key);                                                           \
-    }                                                                                                        \
+    const struct ea_row_##size *peers = bpf_map_lookup_elem(&peer_map, key);                                 \
+    if (!peers && class_id) peers = row_##size(key, EA_CLASS_NONE);                                          \
     if (!peers) return -1;                                                                                   \
+    if (unlikely((t->flags & TARGET_SELF) || (t->set & (EA_SET_NAMES | EA_SET_QUERIES)))) {                  \
+      peers = amend_##size(t, peers, key);                                                                   \
+      if (!peers) return -1;                                                                                 \
+    }                                                                                                        \
     const struct ea_row_##size *ports = bpf_map_lookup_elem(&port_map, port_key);                            \
     if (!ports) return -1;                                                                                   \
-    c->any = peers->filled;                                                                                  \
-    if (t->flags & TARGET_SELF) {                                                                            \
-      key->class_id = EA_CLASS_SELF;                                                                         \
-      self = bpf_map_lookup_elem(&peer_map, key);                                                            \
-      if (self) c->any |= self->filled;                                                                      \
-    }                                                                                                        \
-    c->any &= ports->filled;                                                                                 \
+    c->any = peers->filled & ports->filled;                                                                  \
     if (t->set & EA_SET_STAGED) {                                                                            \
-      key->class_id = EA_CLASS_STAGED;                                                                       \
-      c->staged = bpf_map_lookup_elem(&peer_map, key);                                                       \
+      c->staged = row_##size(key, EA_CLASS_STAGED);                                                          \
       if (!c->staged) return -1;                                                                             \
     }                                                                                                        \
     c->peers = peers;                                                                                        \
     c->ports = ports;                                                                                        \
-    c->self = self;                                                                                          \
     return 0;                                                                                                \
   }                                                                                                          \
                                                                                                              \
   static __always_inline __u64 word_##size(const struct scan *c, __u32 w) {                                  \
-    const struct ea_row_##size *peers = c->peers, *ports = c->ports, *self = c->self, *staged = c->staged;   \
+    const struct ea_row_##size *peers = c->peers, *ports = c->ports, *staged = c->staged;                    \
     if (!peers || !ports) return 0; /* for the verifier */                                                   \
-    __u64 word = peers->words[w];                                                                            \
-    if (self) word |= self->words[w];                                                                        \
-    word &= ports->words[w];                                                                                 \
+    __u64 word = peers->words[w] & ports->words[w];                                                          \
     if (staged) word &= ~staged->words[w];                                                                   \
     return word;                                                                                             \
   }                                                                                                          \
@@ -170,9 +228,9 @@ static __always_inline long apply_rule(struct scan *c, __u32 bit) {
 DEFINE_SIZE(small, class_rules, port_rules, EA_SMALL_WORDS)
 DEFINE_SIZE(large, class_rules_large, port_rules_large, EA_LARGE_WORDS)
 
-/* Decides about a target. t->set is not 0. With TARGET_LOG, scratch()->event describes the packet, and Log
+/* Decides about a target whose names were collected. t->set is not 0. With TARGET_LOG, scratch()->event describes the packet, and Log
  * rules send copies of it. */
-GLOBAL_FUNCTION int classify(const struct target *t, struct decision *d) {
+GLOBAL_FUNCTION int classify_collected(const struct target *t, struct decision *d) {
   if (!t || !d) return 0;
   d->rule = d->audit_rule = 0;
   d->verdict = EA_VERDICT_DENY;
@@ -188,9 +246,17 @@ GLOBAL_FUNCTION int classify(const struct target *t, struct decision *d) {
     if (class_id == CLASS_BROKEN) return 0;
     remember_class(remembered, t, class_id);
   }
-  struct decision_entry *decision = decision_slot(t, class_id);
+  /* What the names of the address, and the name in a query, add to its class. */
+  __u64 class_key = class_id;
+  if (unlikely(t->set & EA_SET_NAMES)) {
+    const struct name_work *w = name_work();
+    if (!w) return 0;
+    class_key += w->key;
+  }
+  if (unlikely(t->set & EA_SET_QUERIES)) class_key += mixed(t->flags & TARGET_MET ? 3 : t->query ^ 5);
+  struct decision_entry *decision = decision_slot(t, class_key);
   if (!decision) return 0;
-  if (has_decision(decision, t, class_id)) {
+  if (has_decision(decision, t, class_key)) {
     *d = decision->decision;
     return 0;
   }
@@ -235,8 +301,15 @@ GLOBAL_FUNCTION int classify(const struct target *t, struct decision *d) {
     d->audit_rule = scan.rule;
     d->audit_verdict = scan.verdict;
   }
-  remember_decision(decision, t, class_id, d);
+  remember_decision(decision, t, class_key, d);
   return 0;
+}
+
+/* Decides about a target. Names are collected by a call of their own: the stack of one call less is all that
+ * is left for them. */
+static __always_inline void classify(const struct target *t, struct decision *d) {
+  if (unlikely(t->set & EA_SET_NAMES)) collect_names(t->endpoint, t);
+  classify_collected(t, d);
 }
 
 #endif

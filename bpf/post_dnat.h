@@ -211,7 +211,8 @@ GLOBAL_FUNCTION int post_dnat_check(struct __sk_buff *skb, struct packet *p, str
   count(EA_COUNT_POST_DNAT_CHECKS);
   struct decision d = {};
   struct target *t = &p->target;
-  *t = (struct target){.set = set, .port = p->port, .protocol = p->key.protocol, .epoch = p->epoch};
+  *t = (struct target){
+      .set = set, .port = p->port, .protocol = p->key.protocol, .epoch = p->epoch, .endpoint = ep->id};
   __builtin_memcpy(t->addr, key.remote, 16);
   mark_self(ep, t);
   judge_target(t, &d);
@@ -272,8 +273,11 @@ GLOBAL_FUNCTION int check_later_fragment(struct __sk_buff *skb, struct packet *p
   struct ea_flow_key key;
   owner_key(&key, p, &o, ep->id);
   struct target *t = &p->target;
-  *t = (struct target){
-      .set = READ_ONCE(ep->set), .protocol = p->key.protocol, .flags = TARGET_FRAGMENT, .epoch = p->epoch};
+  *t = (struct target){.set = READ_ONCE(ep->set),
+                       .protocol = p->key.protocol,
+                       .flags = TARGET_FRAGMENT,
+                       .epoch = p->epoch,
+                       .endpoint = ep->id};
   __builtin_memcpy(t->addr, key.remote, 16);
   mark_self(ep, t);
   judge_target(t, &d);

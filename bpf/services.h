@@ -127,7 +127,8 @@ GLOBAL_FUNCTION int try_decide(const struct ea_endpoint *ep, struct packet *p, s
     return 0;
   }
   struct target *t = &p->target;
-  *t = (struct target){.set = p->set, .port = p->port, .protocol = p->key.protocol, .epoch = p->epoch};
+  *t = (struct target){
+      .set = p->set, .port = p->port, .protocol = p->key.protocol, .epoch = p->epoch, .endpoint = ep->id};
   __builtin_memcpy(t->addr, p->key.remote, 16);
   if (p->key.protocol != IPPROTO_TCP && !(ep->flags & EA_EP_NODE) && is_tunnel_to_node(t)) {
     judge_target(t, d);
@@ -191,7 +192,8 @@ static __always_inline void decide(const struct ea_endpoint *ep, struct packet *
   const struct ea_state *st = current_state();
   if (likely(st && is_plain(ep, p))) {
     struct target *t = &p->target;
-    *t = (struct target){.set = p->set, .port = p->port, .protocol = p->key.protocol, .epoch = p->epoch};
+    *t = (struct target){
+        .set = p->set, .port = p->port, .protocol = p->key.protocol, .epoch = p->epoch, .endpoint = ep->id};
     __builtin_memcpy(t->addr, p->key.remote, 16);
     t->flags = (p->set & EA_SET_LOGS) && !(st->flags & EA_STATE_QUIET) ? TARGET_LOG : 0;
     if (owns_inline(ep, t->addr)) mark_self(ep, t);

@@ -27,9 +27,9 @@
 /* Destination classes with a meaning of their own; every other id is a hash
  * of the selectors that the class stands for. */
 enum ea_class {
-  EA_CLASS_NONE = 0,   /* addresses that match no selector; also the fallback of a set */
-  EA_CLASS_STAGED = 1, /* not an address class: the row is the mask of the set's staged rules */
-  EA_CLASS_SELF = 2,   /* row ORed in when the destination is the endpoint itself */
+  EA_CLASS_NONE = 0,    /* addresses that match no selector; also the fallback of a set */
+  EA_CLASS_STAGED = 1,  /* not an address class: the row is the mask of the set's staged rules */
+  EA_CLASS_SELF = 2,    /* row ORed in when the destination is the endpoint itself */
   EA_CLASS_UNNAMED = 3, /* the rules that do not ask for a learned name: an address without a name */
   EA_CLASS_UNASKED = 4, /* the rules that do not ask for the name in a query: no query */
 };

@@ -574,7 +574,8 @@ export const ENUMS = {
   ea_name_state: {
     EA_NAME_VALID: 1,
     EA_NAME_LEAVING: 2,
-    EA_NAME_NEXT: 4,
+    EA_NAME_BUSY: 4,
+    EA_NAME_NEXT: 8,
   },
   ea_name_flags: {
     EA_NAME_ASKED: 1,

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* The text of a name, as it is read from DNS messages, and the memory in which names are worked on. */
+#ifndef EA_NAME_TEXT_H
+#define EA_NAME_TEXT_H
+
+#include "config.h"
+
+/* A name: lower case, without the final dot. Behind the text, zeros up to a multiple of eight bytes. */
+struct name_text {
+  __u64 hash; /* hash_text() */
+  __u16 length;
+  __u16 pad[3];
+  __u8 bytes[EA_NAME_TEXT + 8];
+};
+
+/* Texts of a message: the question, the targets of its CNAMEs, and one to compare with. */
+enum { TEXT_QUESTION = 0, TEXT_TARGETS = 16, TEXT_SCRATCH = 17, TEXTS = 18 };
+
+/* An address that is about to be learned, and under which name. */
+struct learning {
+  __u32 endpoint; /* id */
+  __u32 payer;    /* its slot in `endpoints` */
+  __u32 text;     /* which of the texts */
+  __u32 alias;    /* not 0: the endpoint asked for another name */
+  __u32 ttl_s;
+  __u32 flags; /* enum ea_name_flags to add */
+  __u8 addr[16];
+  __u8 resolver[16];
+  __be16 resolver_port;
+  __u16 pad[3];
+};
+
+/* A power of two, so that an index can be masked for the verifier; more than links of an address. */
+enum { MAX_NAME_CLASSES = 128 };
+_Static_assert(EA_NAME_PAGES *EA_NAME_LINKS < MAX_NAME_CLASSES, "a class for each link");
+
+struct name_work {
+  struct learning learning;
+  __u32 names[TEXTS];        /* slots in `names` of the texts; valid with `incarnations` */
+  __u32 incarnations[TEXTS]; /* 0: not stored yet */
+  struct name_text texts[TEXTS];
+  /* Of an address that is judged: the classes of its names, and their sum, which stands for all of them. */
+  __u64 classes[MAX_NAME_CLASSES];
+  __u64 key;
+  __u32 count;
+  __u32 name; /* one of its names: slot and incarnation (0: none); if possible, one that a pattern matches */
+  __u32 incarnation;
+  __u32 endpoint;
+  __u8 addr[16];
+  /* Rows under construction; a small row is the beginning of one. */
+  struct ea_row_large names_row; /* of these classes, ORed */
+  struct ea_row_large peers_row; /* of the address, with what the endpoint itself, names and queries change */
+};
+
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct name_work);
+} name_works SEC(".maps");
+
+/* An index into `classes`, in a form in which the verifier sees the bound. */
+static __always_inline __u32 class_index(__u32 i) {
+  asm volatile("%0 &= 127" : "+r"(i));
+  return i;
+}
+
+static __always_inline struct name_work *name_work(void) {
+  __u32 zero = 0;
+  return bpf_map_lookup_elem(&name_works, &zero);
+}
+
+static __always_inline const struct ea_name_state_words *name_words(void) {
+  __u32 zero = 0;
+  return bpf_map_lookup_elem(&name_state, &zero);
+}
+
+/* The keyed hash of a text: multilinear over its halves of words, as the flow table's. Its result decides
+ * only where a name is looked for; the texts are compared. */
+static __always_inline __u64 hash_text(const struct name_text *t, const struct ea_name_state_words *st) {
+  const __u32 *w = (const __u32 *)t->bytes;
+  __u64 h = st->secret[0] + t->length;
+#pragma clang loop unroll(disable)
+  for (__u32 i = 0; i < EA_NAME_TEXT / 8; i++) {
+    if (i * 8 >= t->length) break;
+    h = (h ^ (st->secret[1] + w[2 * i]) * (st->secret[2] + w[2 * i + 1])) * (st->secret[3] | 1);
+    h ^= h >> 29;
+  }
+  return h;
+}
+
+#endif
