@@ -52,9 +52,10 @@ const ROOMS = [
   'src/cli/cluster',
   'src/cli/commands',
   'src/cli',
-  // The agent. The loader creates the reader of the flow table: so agent/events is below agent/kernel.
+  // The agent. The loader creates the readers of the tables: so agent/events and agent/names are below agent/kernel.
   'agent/kernel/libbpf',
   'agent/events',
+  'agent/names',
   'agent/kernel',
   'agent/netlink',
   'agent/maps/books',

@@ -15,9 +15,14 @@ import { BpfObject, type MapDeclaration } from './libbpf/object.js';
 import { BpfProgram } from './libbpf/program.js';
 import { kernelError, sys } from './libbpf/sys.js';
 import { OlderFlows } from '../events/older-flows.js';
+import { NameMemory } from '../names/memory.js';
 
-/** Largest size of the flow table, entries: 3 GiB of memory. */
-const MAX_FLOWS = 2 ** 24;
+/** Arrays of entries in buckets: the map of their buckets, and the largest size, entries (their memory: 4 GiB, 336 MiB, 128 MiB). */
+const BUCKETED: Readonly<Record<string, { readonly buckets: string; readonly max: number }>> = {
+  flows: { buckets: 'flow_buckets', max: 2 ** 24 },
+  names: { buckets: 'name_buckets', max: 2 ** 20 },
+  name_pages: { buckets: 'page_buckets', max: 2 ** 20 },
+};
 
 /** linux/magic.h */
 const BPF_FS_MAGIC = 0xcafe4a11;
@@ -39,6 +44,8 @@ export interface Programs {
   /** By the name in the object; `flows` iterates over the flow table's flows. */
   readonly maps: Readonly<Record<string, BpfMap>>;
   readonly table: FlowMemory;
+  /** What endpoints learned of names. */
+  readonly names: NameMemory;
   /** The flow table's other entries, by kind. */
   readonly beside: Readonly<Record<'fragments' | 'pending', FlowTable>>;
   readonly programs: {
@@ -161,6 +168,14 @@ function handles(object: BpfObject, path: string): Omit<Programs, 'fresh' | 'old
     holdings: map('flow_holdings'),
     state: map('state'),
   });
+  const names = new NameMemory({
+    names: map('names'),
+    nameBuckets: map('name_buckets'),
+    pages: map('name_pages'),
+    pageBuckets: map('page_buckets'),
+    holdings: map('name_holdings'),
+    state: map('name_state'),
+  });
   const { EA_KIND_FLOW, EA_KIND_FRAGMENT, EA_KIND_PENDING } = ENUMS.ea_kind;
   const maps = { ...raw, flows: new FlowTable(map('flows'), 'flows', table, EA_KIND_FLOW) };
   const beside = {
@@ -178,6 +193,7 @@ function handles(object: BpfObject, path: string): Omit<Programs, 'fresh' | 'old
   return {
     maps,
     table,
+    names,
     beside,
     programs: {
       fromPod: program('from_pod'),
@@ -201,8 +217,9 @@ function setSizes(object: BpfObject, sizes: Readonly<Record<string, number>>): v
     if (size === maxEntries) continue;
     const usageError = (why: string) => new AgentError('USAGE', `size ${size} of map ${name}: ${why}`);
     if (!Number.isInteger(size) || size < 1 || size > 0xffff_ffff) throw usageError('not a number of entries');
-    if (name === 'flows') {
-      setFlows(object, size, usageError);
+    const bucketed = BUCKETED[name];
+    if (bucketed) {
+      setBucketed(object, name, size, bucketed, usageError);
       continue;
     }
     // The sizes of arrays are compiled into the programs.
@@ -214,13 +231,19 @@ function setSizes(object: BpfObject, sizes: Readonly<Record<string, number>>): v
   }
 }
 
-/** Sets the size of the flow table, rounded up to a power of two of buckets with EA_WAYS entries each. */
-function setFlows(object: BpfObject, size: number, usageError: (why: string) => AgentError): void {
+/** Sets the size of a table in buckets, rounded up to a power of two of buckets with EA_WAYS entries each. */
+function setBucketed(
+  object: BpfObject,
+  name: string,
+  size: number,
+  { buckets, max }: { buckets: string; max: number },
+  usageError: (why: string) => AgentError,
+): void {
   const { EA_WAYS } = ENUMS.ea_table;
-  if (size > MAX_FLOWS) throw usageError(`${MAX_FLOWS} at most`);
-  const buckets = 2 ** Math.ceil(Math.log2(Math.max(1, size / EA_WAYS)));
-  object.setMaxEntries('flow_buckets', buckets);
-  object.setMaxEntries('flows', buckets * EA_WAYS);
+  if (size > max) throw usageError(`${max} at most`);
+  const count = 2 ** Math.ceil(Math.log2(Math.max(1, size / EA_WAYS)));
+  object.setMaxEntries(buckets, count);
+  object.setMaxEntries(name, count * EA_WAYS);
 }
 
 function setPins(object: BpfObject, dir: string | undefined): void {
