@@ -38,6 +38,7 @@ GLOBAL_FUNCTION int judge_again(struct __sk_buff *skb, struct packet *p, struct 
   flow->audit_verdict = d->audit_verdict;
   flow->reason = d->reason;
   flow->verdict = d->verdict;
+  if ((p->set & EA_SET_NAMES) && !(flow->tcp_state & EA_TCP_INSPECT)) name_flow(flow);
   /* Written last: a reader that sees these sees the verdict, too. */
   WRITE_ONCE(flow->set, p->set);
   WRITE_ONCE(flow->epoch, p->epoch);
@@ -69,6 +70,7 @@ static __always_inline int judge(struct __sk_buff *skb, struct packet *p, const 
   struct decision *d = &p->decision;
   *d = (struct decision){};
   if (p->set & EA_SET_LOGS) describe(skb, p);
+  if (unlikely(p->set & EA_SET_NAMES)) note_learned(slot_of(p->payer));
   decide(ep, p, d);
 
   if (old && !(old->flags & EA_FLOW_INBOUND) && !(is_syn(p) && (old->tcp_state & EA_TCP_CLOSED)))
@@ -86,6 +88,7 @@ static __always_inline int judge(struct __sk_buff *skb, struct packet *p, const 
   flow->verdict = d->verdict;
   flow->audit_verdict = d->audit_verdict;
   flow->reason = d->reason;
+  if (unlikely(p->set & EA_SET_NAMES)) name_flow(flow);
   if (d->verdict == EA_VERDICT_DENY) {
     flow->drops = 1;
     flow->reported_ns = flow->created_ns;
@@ -114,6 +117,14 @@ static __always_inline int pass_known(struct __sk_buff *skb, struct packet *p, c
   return PASS;
 }
 
+/* Whether a denied flow begins anew, and its endpoint has learned names since it was denied: the address may
+ * have a name by now. */
+static __noinline int may_have_name_now(const struct ea_flow *flow, const struct packet *p) {
+  __u32 payer = slot_of(p->payer);
+  const struct ea_name_holding *h = bpf_map_lookup_elem(&name_holdings, &payer);
+  return p->opens && h && READ_ONCE(h->learned) != flow->extra.name.learned;
+}
+
 /* A result of is_current(): the flow is current if conntrack knows its connection. */
 enum { HOLDS_WHILE_TRACKED = 2 };
 
@@ -124,6 +135,8 @@ static __always_inline int is_current(const struct ea_flow *flow, const struct p
     return flow->flags & EA_FLOW_MASQUERADED ? HOLDS_WHILE_TRACKED : 1;
   }
   if (is_syn(p) && (flow->tcp_state & EA_TCP_CLOSED)) return 0;
+  if (unlikely(flow->verdict == EA_VERDICT_DENY && (p->set & EA_SET_NAMES)) && may_have_name_now(flow, p))
+    return 0;
   return READ_ONCE(flow->epoch) == p->epoch && READ_ONCE(flow->set) == p->set;
 }
 
@@ -374,6 +387,38 @@ int seed(struct __sk_buff *skb) {
   flow->payer = slot_of(skb->cb[1]);
   flow->cpu_out = flow->cpu_in = EA_NO_CPU;
   if (put_side_record(&key, flow, s)) skb->cb[2] = EA_SEED_ENTERED;
+  return PASS;
+}
+
+/* Not a hook; the agent runs it by hand. Learns an address for an endpoint, as if an answer had been
+ * delivered. The "packet" is a meaningless Ethernet header, a struct ea_learn, and the text. Result in cb[2]:
+ * 0, or why it was not learned (names.h). */
+SEC("tc")
+int learn(struct __sk_buff *skb) {
+  struct name_work *w = name_work();
+  const struct ea_name_state_words *st = name_words();
+  struct ea_learn in;
+  skb->cb[2] = NAME_NO_ROOM;
+  if (!w || !st || bpf_skb_load_bytes(skb, sizeof(struct ethhdr), &in, sizeof(in))) return PASS;
+  struct name_text *t = &w->texts[TEXT_QUESTION];
+  __u32 length = in.length;
+  asm volatile("%0 &= 0xff" : "+r"(length));
+  if (length < 1 || length > EA_NAME_TEXT - 3) return PASS;
+  __builtin_memset(t, 0, sizeof(*t));
+  if (bpf_skb_load_bytes(skb, sizeof(struct ethhdr) + sizeof(in), t->bytes, length)) return PASS;
+  t->length = length;
+  t->hash = hash_text(t, st);
+  w->incarnations[TEXT_QUESTION] = 0;
+  w->learning = (struct learning){.endpoint = in.endpoint,
+                                  .payer = slot_of(in.ifindex),
+                                  .text = TEXT_QUESTION,
+                                  .alias = in.alias,
+                                  .ttl_s = in.ttl_s,
+                                  .flags = in.flags,
+                                  .resolver_port = in.resolver_port};
+  __builtin_memcpy(w->learning.addr, in.addr, 16);
+  __builtin_memcpy(w->learning.resolver, in.resolver, 16);
+  skb->cb[2] = learn_address();
   return PASS;
 }
 

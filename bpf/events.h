@@ -84,6 +84,9 @@ GLOBAL_FUNCTION int report(struct __sk_buff *skb, const struct packet *p, struct
   e->flow_flags = flow->flags;
   e->is_reply = !!inbound == p->out;
   e->pad[0] = 0;
+  const int named = !inbound && !(flow->tcp_state & EA_TCP_INSPECT);
+  e->name = named ? flow->extra.name.name : 0;
+  e->name_incarnation = named ? flow->extra.name.incarnation : 0;
   bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
   count(EA_COUNT_EVENTS);
   return 0;

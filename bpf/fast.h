@@ -173,7 +173,7 @@ static __always_inline int try_known_flow(struct __sk_buff *skb, const struct qu
   const __u64 flow_set = READ_ONCE(flow->set); /* before the label, which is written before it */
   const union label l = {.all = READ_ONCE(*(const __u64 *)flow)};
   const int inbound = l.flags & EA_FLOW_INBOUND;
-  if (l.verdict != EA_VERDICT_ALLOW || (flow->tcp_state & EA_TCP_CLOSED)) return SLOW_PATH;
+  if (l.verdict != EA_VERDICT_ALLOW || (flow->tcp_state & (EA_TCP_CLOSED | EA_TCP_INSPECT))) return SLOW_PATH;
   if (inbound && !(l.flags & EA_FLOW_CONFIRMED)) return SLOW_PATH;
   if (out) {
     if (inbound ? l.flags & EA_FLOW_MASQUERADED : l.epoch != epoch || flow_set != set) return SLOW_PATH;

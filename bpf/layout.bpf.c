@@ -37,6 +37,7 @@ KEEP(struct, ea_name_link);
 KEEP(struct, ea_name_page);
 KEEP(struct, ea_name_holding);
 KEEP(struct, ea_name_state_words);
+KEEP(struct, ea_learn);
 KEEP(struct, ea_cell);
 KEEP(struct, ea_query);
 KEEP(struct, ea_dns_stream);

@@ -46,7 +46,7 @@ struct name_work {
   __u32 name; /* one of its names: slot and incarnation (0: none); if possible, one that a pattern matches */
   __u32 incarnation;
   __u32 endpoint;
-  __u8 addr[16];
+  __u32 learned; /* what the endpoint had learned before its packet was judged: ea_name_holding.learned */
   /* Rows under construction; a small row is the beginning of one. */
   struct ea_row_large names_row; /* of these classes, ORed */
   struct ea_row_large peers_row; /* of the address, with what the endpoint itself, names and queries change */

@@ -75,6 +75,20 @@ struct ea_name_holding {
   __u32 pad[2];
 };
 
+/* What the program `learn` reads behind an Ethernet header: an address to learn, and its name behind this. */
+struct ea_learn {
+  __u32 endpoint;
+  __u32 ifindex; /* of the endpoint's host-side interface: it pays */
+  __u32 ttl_s;
+  __u32 alias; /* not 0: an alias */
+  __u8 addr[16];
+  __u8 resolver[16];
+  __be16 resolver_port;
+  __u8 flags;  /* enum ea_name_flags */
+  __u8 length; /* of the text: lower case, without the final dot */
+  __u8 pad[4];
+};
+
 /* The state of names: one entry. The agent writes all of it before it attaches the hooks; `matcher` by one
  * aligned store at any time. */
 struct ea_name_state_words {

@@ -412,6 +412,23 @@ GLOBAL_FUNCTION int collect_names(__u32 endpoint, const struct target *t) {
   return 0;
 }
 
+/* Reads how much an endpoint has learned, before its packet is judged. */
+GLOBAL_FUNCTION int note_learned(__u32 payer) {
+  struct name_work *w = name_work();
+  const struct ea_name_holding *h = bpf_map_lookup_elem(&name_holdings, &payer);
+  if (w) w->learned = h ? READ_ONCE(h->learned) : 0;
+  return 0;
+}
+
+/* Writes into a flow under which name its address was judged. */
+static __always_inline void name_flow(struct ea_flow *flow) {
+  const struct name_work *w = name_work();
+  if (!w) return;
+  flow->extra.name.name = w->name;
+  flow->extra.name.incarnation = w->incarnation;
+  flow->extra.name.learned = w->learned;
+}
+
 /* LEARNING. */
 
 /* What could not be done. BUSY: others held a lock for too long; the caller drops the answer, and it comes

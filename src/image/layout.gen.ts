@@ -322,6 +322,21 @@ export const STRUCTS = {
       secret: { offset: 40, size: 96 },
     },
   },
+  ea_learn: {
+    size: 56,
+    fields: {
+      endpoint: { offset: 0, size: 4 },
+      ifindex: { offset: 4, size: 4 },
+      ttl_s: { offset: 8, size: 4 },
+      alias: { offset: 12, size: 4 },
+      addr: { offset: 16, size: 16 },
+      resolver: { offset: 32, size: 16 },
+      resolver_port: { offset: 48, size: 2 },
+      flags: { offset: 50, size: 1 },
+      length: { offset: 51, size: 1 },
+      pad: { offset: 52, size: 4 },
+    },
+  },
   ea_cell: {
     size: 8,
     fields: {
