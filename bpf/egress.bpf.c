@@ -4,6 +4,7 @@
 #include "fast.h"
 #include "inbound.h"
 #include "neighbour.h"
+#include "queries.h"
 
 /* The kernel's name for code that is dual-licensed with the GPL: some helpers are for such programs only. */
 char _license[] SEC("license") = "GPL";
@@ -68,10 +69,10 @@ static __always_inline int judge(struct __sk_buff *skb, struct packet *p, const 
     return drop(skb, p, EA_REASON_SPOOFED_ADDRESS);
 
   struct decision *d = &p->decision;
-  *d = (struct decision){};
+  if (likely(!p->decided)) *d = (struct decision){};
   if (p->set & EA_SET_LOGS) describe(skb, p);
   if (unlikely(p->set & EA_SET_NAMES)) note_learned(slot_of(p->payer));
-  decide(ep, p, d);
+  if (likely(!p->decided)) decide(ep, p, d);
 
   if (old && !(old->flags & EA_FLOW_INBOUND) && !(is_syn(p) && (old->tcp_state & EA_TCP_CLOSED)))
     return judge_again(skb, p, old, d, ep->flags);
@@ -198,6 +199,11 @@ static __noinline int pod_sends(struct __sk_buff *skb) {
 static __always_inline int slow_path(struct __sk_buff *skb, const int short_way) {
   if (short_way != PACKET_FILLED) {
     const int verdict = read_sent(skb);
+    if (verdict != FOLLOW_FLOW) return verdict;
+  }
+  const struct packet *p = this_packet();
+  if (unlikely(p && (p->set & EA_SET_QUERIES))) {
+    const int verdict = pod_asks(skb);
     if (verdict != FOLLOW_FLOW) return verdict;
   }
   return pod_sends(skb);

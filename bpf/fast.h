@@ -231,6 +231,8 @@ static __always_inline int fill_packet(struct __sk_buff *skb, const struct quick
   p->seq = tcp[1];
   p->ack = tcp[2];
   p->payer = skb->ifindex;
+  p->query = 0;
+  p->query_mode = p->decided = p->inspected = 0;
   return PACKET_FILLED;
 }
 

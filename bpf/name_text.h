@@ -3,7 +3,7 @@
 #ifndef EA_NAME_TEXT_H
 #define EA_NAME_TEXT_H
 
-#include "config.h"
+#include "decided.h"
 
 /* A name: lower case, without the final dot. Behind the text, zeros up to a multiple of eight bytes. */
 struct name_text {
@@ -47,6 +47,8 @@ struct name_work {
   __u32 incarnation;
   __u32 endpoint;
   __u32 learned; /* what the endpoint had learned before its packet was judged: ea_name_holding.learned */
+  struct decision met; /* queries.h */
+  __u8 known[24];      /* the same: struct peeked */
   /* Rows under construction; a small row is the beginning of one. */
   struct ea_row_large names_row; /* of these classes, ORed */
   struct ea_row_large peers_row; /* of the address, with what the endpoint itself, names and queries change */

@@ -51,6 +51,10 @@ struct packet {
   __be32 ack;
   struct place at;
   __u32 payer; /* interface of the endpoint that pays for stored entries */
+  __u64 query; /* class of the name that is asked for, with query_mode (queries.h) */
+  __u8 query_mode;
+  __u8 decided;   /* `decision` is about this packet already */
+  __u8 inspected; /* its flow is to be inspected */
   /* Not cleared by fresh_packet(): the judging function fills them in. They are here because the stack is
    * short. */
   struct target target;

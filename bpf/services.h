@@ -114,6 +114,17 @@ static __always_inline void judge_target(const struct target *t, struct decision
   if (t->set & EA_SET_STAGED) d->audit_verdict = EA_VERDICT_DENY;
 }
 
+/* What a decision about a packet has to do and to take as given. */
+static __always_inline __u8 flags_of(const struct packet *p, const struct ea_state *st) {
+  return ((p->set & EA_SET_LOGS) && !(st->flags & EA_STATE_QUIET) ? TARGET_LOG : 0) |
+         (p->query_mode == 1 ? TARGET_MET : 0);
+}
+
+/* Decisions about Services that depend on more than the Service are not remembered for it. */
+static __always_inline int depends_on_more(const struct packet *p) {
+  return !!(p->set & (EA_SET_NAMES | EA_SET_QUERIES));
+}
+
 /* The verdict on the first packet of a flow that the endpoint opens. Call describe() first: Log rules send
  * events. 1: the result is not reliable. The agent replaces Services' entries while they are read, and the
  * memory of an old entry may hold another Service's at once. What was read counts only if the entry is still
@@ -127,8 +138,12 @@ GLOBAL_FUNCTION int try_decide(const struct ea_endpoint *ep, struct packet *p, s
     return 0;
   }
   struct target *t = &p->target;
-  *t = (struct target){
-      .set = p->set, .port = p->port, .protocol = p->key.protocol, .epoch = p->epoch, .endpoint = ep->id};
+  *t = (struct target){.set = p->set,
+                       .port = p->port,
+                       .protocol = p->key.protocol,
+                       .epoch = p->epoch,
+                       .endpoint = ep->id,
+                       .query = p->query};
   __builtin_memcpy(t->addr, p->key.remote, 16);
   if (p->key.protocol != IPPROTO_TCP && !(ep->flags & EA_EP_NODE) && is_tunnel_to_node(t)) {
     judge_target(t, d);
@@ -139,12 +154,12 @@ GLOBAL_FUNCTION int try_decide(const struct ea_endpoint *ep, struct packet *p, s
   struct recall_entry *r = NULL;
   if (unlikely(!(ep->flags & EA_EP_NODE) && may_be_service(p))) {
     r = recall_slot(p);
-    if (recall(r, p, d)) return 0;
+    if (!depends_on_more(p) && recall(r, p, d)) return 0;
     p->service_epoch = READ_ONCE(st->epoch);
     service = service_of(p);
   }
   if (likely(!service || (!service->many && !service->count))) {
-    t->flags = (p->set & EA_SET_LOGS) && !(st->flags & EA_STATE_QUIET) ? TARGET_LOG : 0;
+    t->flags = flags_of(p, st);
     mark_self(ep, t);
     classify(t, d);
     if (p->kind == PACKET_ERROR && d->verdict == EA_VERDICT_DENY && d->reason == EA_REASON_RULE)
@@ -157,7 +172,7 @@ GLOBAL_FUNCTION int try_decide(const struct ea_endpoint *ep, struct packet *p, s
     if (i >= service->count) break;
     __builtin_memcpy(t->addr, service->backends[i].addr, 16);
     t->port = service->backends[i].port;
-    t->flags = 0;
+    t->flags = flags_of(p, st) & TARGET_MET;
     mark_self(ep, t);
     judge_target(t, backend);
     judged++;
@@ -175,7 +190,7 @@ GLOBAL_FUNCTION int try_decide(const struct ea_endpoint *ep, struct packet *p, s
   }
   d->service = 1;
   if (service_of(p) != service || READ_ONCE(st->epoch) != p->service_epoch) return 1;
-  remember(r, p, d);
+  if (!depends_on_more(p)) remember(r, p, d);
   return 0;
 }
 
@@ -192,10 +207,14 @@ static __always_inline void decide(const struct ea_endpoint *ep, struct packet *
   const struct ea_state *st = current_state();
   if (likely(st && is_plain(ep, p))) {
     struct target *t = &p->target;
-    *t = (struct target){
-        .set = p->set, .port = p->port, .protocol = p->key.protocol, .epoch = p->epoch, .endpoint = ep->id};
+    *t = (struct target){.set = p->set,
+                         .port = p->port,
+                         .protocol = p->key.protocol,
+                         .epoch = p->epoch,
+                         .endpoint = ep->id,
+                         .query = p->query};
     __builtin_memcpy(t->addr, p->key.remote, 16);
-    t->flags = (p->set & EA_SET_LOGS) && !(st->flags & EA_STATE_QUIET) ? TARGET_LOG : 0;
+    t->flags = flags_of(p, st);
     if (owns_inline(ep, t->addr)) mark_self(ep, t);
     classify(t, d);
     return;

@@ -68,7 +68,8 @@ enum ea_reason {
   EA_REASON_ENCAPSULATION = 27,     /* tunnelled to a node, which would unwrap it */
   EA_REASON_SPOOFED_NEIGHBOUR = 28, /* ARP or neighbour discovery for another's address */
   EA_REASON_NEXT_HOP = 29,          /* the frame's MAC address is not the packet's next hop */
-  EA_REASON_CHECKSUM_OFFLOAD = 30   /* the kernel would write a checksum over judged bytes */
+  EA_REASON_CHECKSUM_OFFLOAD = 30,  /* the kernel would write a checksum over judged bytes */
+  EA_REASON_UNREADABLE_QUERY = 31   /* the name that is asked for decides, and it cannot be read */
 };
 
 enum ea_hook { EA_HOOK_FROM_POD = 1, EA_HOOK_TO_POD = 2, EA_HOOK_UPLINK = 3 };
