@@ -13,6 +13,7 @@ const ROOMS = [
   'src',
   'src/net',
   'src/proto',
+  'src/names',
   'src/identity',
   'src/identity/files',
   'src/ir',
