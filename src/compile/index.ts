@@ -256,7 +256,7 @@ export class Compiler {
       const { used, ...choice } = this.#draft(selected, closed, build);
       const sum = sameList(used, this.#sum.built) ? this.#sum : summed(used, this.#sum);
       if ('clash' in sum) {
-        this.#fault(sum.clash as Keyed, sum.why);
+        for (const one of sum.clash) this.#fault(one as Keyed, sum.why);
         continue;
       }
       this.#sum = sum;

@@ -14,6 +14,7 @@ import {
 } from '../ir/types.js';
 import { type Atom, namedPortAtom, peerAtoms, peersExpr, servicePortAtom } from './atoms/atoms.js';
 import type { World } from './atoms/world.js';
+import { type Part, partsOf, queryAtoms } from './parts.js';
 
 /** Maximum number of rules of a small and of a large set (EA_SMALL_WORDS, EA_LARGE_WORDS × 64). */
 export const SMALL_RULES = 512;
@@ -125,6 +126,8 @@ export class SetBuilder {
       rules,
       large: rules.length > SMALL_RULES,
       staged,
+      names: rules.some((rule) => rule.names),
+      queries: rules.some((rule) => rule.queries),
     };
     return { set, atoms: [...atoms.values()], refs: [...refs], portNames: [...portNames] };
   }
@@ -134,99 +137,119 @@ export class SetBuilder {
     if (cached) return cached;
     const text = ruleText(ref);
     const id = this.#ids.of(text);
-    const common = { id, action: rule.action, staged, log: rule.log ?? false };
-    const { atoms, exprs, named, self } = peerAtoms(rule);
-    const used: Atom[] = [];
-    const bits: Bit[] = [];
-    const plain = rule.ports?.filter((p) => !p.named && !p.service && !p.notNamed);
-    const ports = plain?.flatMap(portRanges) ?? null;
-    const names = (rule.ports ?? []).filter((p) => p.named !== undefined);
-    const matchesSomewhere = atoms === null || atoms.length > 0 || exprs.length > 0 || self;
-    if ((ports === null || ports.length > 0) && matchesSomewhere) {
-      used.push(...(atoms ?? []), ...named);
-      bits.push(
-        makeBit(text, {
-          ...common,
-          atoms: atoms?.map((a) => a.id).sort() ?? null,
-          ...(exprs.length > 0 ? { exprs } : {}),
-          self: self && atoms !== null,
-          ports,
-        }),
-      );
-    }
-    // A port name stands for the numbers that pods give it; each number matches only the pods that do.
-    const portNames: string[] = [];
-    const byNumber = new Map<string, { range: PortRange; atoms: Atom[] }>();
-    for (const match of names) {
-      const name = match.named as string;
-      for (const protocol of match.protocol === null ? PORT_PROTOCOLS : [match.protocol]) {
-        portNames.push(`${name}|${protocol}`);
-        for (const number of world.portNumbers(name, protocol)) {
-          if (ports?.some((r) => (r.protocol === null || r.protocol === protocol) && r.lo <= number && number <= r.hi))
-            continue;
-          const key = `${protocol}/${number}`;
-          let slot = byNumber.get(key);
-          if (!slot) byNumber.set(key, (slot = { range: { protocol, lo: number, hi: number }, atoms: [] }));
-          slot.atoms.push(namedPortAtom(rule, name, protocol, number));
-        }
-      }
-    }
-    for (const { range, atoms: some } of [...byNumber.values()].sort(byRange)) {
-      used.push(...some);
-      bits.push(makeBit(text, { ...common, atoms: some.map((a) => a.id).sort(), self: false, ports: [range] }));
-    }
-    // "All but a port name" stands for all other numbers, and for the named numbers at destinations whose pods do not
-    // give them that name.
-    for (const { protocol, ports: ranges = EVERY_PORT, notNamed } of rule.ports ?? []) {
-      if (!notNamed || protocol === null) continue;
-      const numbers = new Map<number, Atom[]>();
-      for (const name of notNamed) {
-        portNames.push(`${name}|${protocol}`);
-        for (const number of world.portNumbers(name, protocol)) {
-          const called = namedPortAtom({ ...rule, peers: null }, name, protocol, number);
-          numbers.set(number, [...(numbers.get(number) ?? []), called]);
-        }
-      }
-      const others = rangesWithout(ranges, [...numbers.keys()]).map(([lo, hi]) => ({ protocol, lo, hi }));
-      const where = peersExpr(rule);
-      if (others.length > 0) {
-        used.push(...where.named);
-        bits.push(makeBit(text, { ...common, ...asAtoms(where.expr), self: false, ports: others }));
-      }
-      for (const [number, called] of numbers) {
-        if (!ranges.some(([lo, hi]) => lo <= number && number <= hi)) continue;
-        used.push(...called, ...where.named);
-        const but = { not: { some: called.map((a) => a.id) } };
-        const expr = where.expr === undefined ? but : { all: [where.expr, but] };
-        bits.push(
-          makeBit(text, { ...common, ...asAtoms(expr), self: false, ports: [{ protocol, lo: number, hi: number }] }),
-        );
-      }
-    }
-    // A Service stands for the ports of its backends; each port matches only the backends that have it.
-    for (const { service, protocol: only } of rule.ports ?? []) {
-      if (!service) continue;
-      const key = `${service.namespace}/${service.name}`;
-      portNames.push(`@${key}`);
-      for (const { protocol, port } of world.servicePorts(key)) {
-        if (only !== null && only !== protocol) continue;
-        const atom = servicePortAtom(key, protocol, port);
-        const where = peersExpr(rule);
-        used.push(atom, ...where.named);
-        const expr = where.expr === undefined ? { some: [atom.id] } : { all: [atom.id, where.expr] };
-        bits.push(
-          makeBit(text, { ...common, ...asAtoms(expr), self: false, ports: [{ protocol, lo: port, hi: port }] }),
-        );
-      }
-    }
-    const built: RuleBits = { id, bits, atoms: used, portNames };
+    const built = partsOf(rule).map((part) => partBits(part, text, { id, staged }, world));
+    const portNames = built.flatMap((part) => part.portNames);
+    const whole = {
+      id,
+      bits: built.flatMap((part) => part.bits),
+      atoms: built.flatMap((part) => part.atoms),
+      portNames,
+    };
     if (portNames.length === 0) {
       let slot = this.#known.get(rule);
       if (!slot) this.#known.set(rule, (slot = new Map()));
-      slot.set(staged, built);
+      slot.set(staged, whole);
     }
-    return built;
+    return whole;
   }
+}
+
+/** @param text the content that identifies the rule */
+function partBits(
+  { rule, names }: Part,
+  text: string,
+  { id, staged }: { id: number; staged: boolean },
+  world: World,
+): Omit<RuleBits, 'id'> {
+  const queries = queryAtoms(rule);
+  // No query matches none of the patterns.
+  if (queries?.length === 0) return { bits: [], atoms: [], portNames: [] };
+  const asks = { ...(names ? { names } : {}), ...(queries ? { queries } : {}) };
+  const common = { id, action: rule.action, staged, log: rule.log ?? false, ...asks };
+  const { atoms, exprs, named, self } = peerAtoms(rule);
+  const used: Atom[] = [];
+  const bits: Bit[] = [];
+  const plain = rule.ports?.filter((p) => !p.named && !p.service && !p.notNamed);
+  const ports = plain?.flatMap(portRanges) ?? null;
+  // The pods that give a port its name are no matter of learned names.
+  const byName = names ? [] : (rule.ports ?? []).filter((p) => p.named !== undefined);
+  const matchesSomewhere = atoms === null || atoms.length > 0 || exprs.length > 0 || self;
+  if ((ports === null || ports.length > 0) && matchesSomewhere) {
+    used.push(...(atoms ?? []), ...named);
+    bits.push(
+      makeBit(text, {
+        ...common,
+        atoms: atoms?.map((a) => a.id).sort() ?? null,
+        ...(exprs.length > 0 ? { exprs } : {}),
+        self: self && atoms !== null,
+        ports,
+      }),
+    );
+  }
+  // A port name stands for the numbers that pods give it; each number matches only the pods that do.
+  const portNames: string[] = [];
+  const byNumber = new Map<string, { range: PortRange; atoms: Atom[] }>();
+  for (const match of byName) {
+    const name = match.named as string;
+    for (const protocol of match.protocol === null ? PORT_PROTOCOLS : [match.protocol]) {
+      portNames.push(`${name}|${protocol}`);
+      for (const number of world.portNumbers(name, protocol)) {
+        if (ports?.some((r) => (r.protocol === null || r.protocol === protocol) && r.lo <= number && number <= r.hi))
+          continue;
+        const key = `${protocol}/${number}`;
+        let slot = byNumber.get(key);
+        if (!slot) byNumber.set(key, (slot = { range: { protocol, lo: number, hi: number }, atoms: [] }));
+        slot.atoms.push(namedPortAtom(rule, name, protocol, number));
+      }
+    }
+  }
+  for (const { range, atoms: some } of [...byNumber.values()].sort(byRange)) {
+    used.push(...some);
+    bits.push(makeBit(text, { ...common, atoms: some.map((a) => a.id).sort(), self: false, ports: [range] }));
+  }
+  // "All but a port name" stands for all other numbers, and for the named numbers at destinations whose pods do not
+  // give them that name.
+  for (const { protocol, ports: ranges = EVERY_PORT, notNamed } of rule.ports ?? []) {
+    if (!notNamed || protocol === null) continue;
+    const numbers = new Map<number, Atom[]>();
+    for (const name of notNamed) {
+      portNames.push(`${name}|${protocol}`);
+      for (const number of world.portNumbers(name, protocol)) {
+        const called = namedPortAtom({ ...rule, peers: null }, name, protocol, number);
+        numbers.set(number, [...(numbers.get(number) ?? []), called]);
+      }
+    }
+    const others = rangesWithout(ranges, [...numbers.keys()]).map(([lo, hi]) => ({ protocol, lo, hi }));
+    const where = peersExpr(rule);
+    if (others.length > 0) {
+      used.push(...where.named);
+      bits.push(makeBit(text, { ...common, ...asAtoms(where.expr), self: false, ports: others }));
+    }
+    for (const [number, called] of numbers) {
+      if (!ranges.some(([lo, hi]) => lo <= number && number <= hi)) continue;
+      used.push(...called, ...where.named);
+      const but = { not: { some: called.map((a) => a.id) } };
+      const expr = where.expr === undefined ? but : { all: [where.expr, but] };
+      bits.push(
+        makeBit(text, { ...common, ...asAtoms(expr), self: false, ports: [{ protocol, lo: number, hi: number }] }),
+      );
+    }
+  }
+  // A Service stands for the ports of its backends; each port matches only the backends that have it.
+  for (const { service, protocol: only } of rule.ports ?? []) {
+    if (!service) continue;
+    const key = `${service.namespace}/${service.name}`;
+    portNames.push(`@${key}`);
+    for (const { protocol, port } of world.servicePorts(key)) {
+      if (only !== null && only !== protocol) continue;
+      const atom = servicePortAtom(key, protocol, port);
+      const where = peersExpr(rule);
+      used.push(atom, ...where.named);
+      const expr = where.expr === undefined ? { some: [atom.id] } : { all: [atom.id, where.expr] };
+      bits.push(makeBit(text, { ...common, ...asAtoms(expr), self: false, ports: [{ protocol, lo: port, hi: port }] }));
+    }
+  }
+  return { bits, atoms: used, portNames };
 }
 
 /** The default rule at the end of a tier, named after the first enforced policy that selects the pod. */
@@ -268,11 +291,10 @@ function byRange(a: { range: PortRange }, b: { range: PortRange }): number {
 
 /** @param called the content that identifies the rule, since its id differs between nodes */
 function makeBit(called: string, rule: Omit<SetRule, 'tierEnd'>): Bit {
-  const { action, staged, log, atoms, self, ports, exprs } = rule;
-  return {
-    ...rule,
-    name: contentName(`bit|${JSON.stringify([called, action, staged, log, atoms, self, ports, exprs])}`),
-  };
+  const { action, staged, log, atoms, self, ports, exprs, names, queries } = rule;
+  const asks = names || queries ? [names ?? null, queries ?? null] : [];
+  const content = [called, action, staged, log, atoms, self, ports, exprs, ...asks];
+  return { ...rule, name: contentName(`bit|${JSON.stringify(content)}`) };
 }
 
 /** Whether two rules have the same text. */

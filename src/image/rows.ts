@@ -2,6 +2,7 @@
  * Computes the bitmaps of a set: the rules that a destination class, or a protocol and port, may match. These are the
  * rows of the maps; simulate() reads the same rows.
  */
+import { NAMES_MARK, QUERIES_MARK } from '../names/pattern.js';
 import type { AtomExpr, PolicySet } from './types.js';
 
 /** Rule n is bit n % 32 of word n / 32, little endian: the same bytes as the kernel's __u64 words. */
@@ -11,6 +12,8 @@ export type Row = Uint32Array;
 export const CLASS_NONE = 0;
 export const CLASS_STAGED = 1;
 export const CLASS_SELF = 2;
+export const CLASS_UNNAMED = 3;
+export const CLASS_UNASKED = 4;
 
 const SMALL_WORDS32 = 16;
 const LARGE_WORDS32 = 128;
@@ -44,6 +47,15 @@ interface SetIndex {
   readonly byAtom: ReadonlyMap<string, readonly number[]>;
   /** Rules whose expressions must be evaluated for each class. */
   readonly exprRules: readonly { readonly bit: number; readonly exprs: readonly AtomExpr[] }[];
+  readonly names: PatternIndex | undefined;
+  readonly queries: PatternIndex | undefined;
+}
+
+/** Index of the rules that ask for names, or for names in queries, by the atoms of patterns. */
+interface PatternIndex {
+  /** The rules that do not ask. */
+  readonly others: Row;
+  readonly byAtom: ReadonlyMap<string, readonly number[]>;
 }
 
 const indices = new WeakMap<PolicySet, SetIndex>();
@@ -79,17 +91,39 @@ export function setIndex(set: PolicySet): SetIndex {
     staged: set.staged ? staged : undefined,
     byAtom,
     exprRules,
+    names: set.names ? patternIndex(set, 'names') : undefined,
+    queries: set.queries ? patternIndex(set, 'queries') : undefined,
   };
   indices.set(set, index);
   return index;
 }
 
-/** The rows that a set has independently of the destinations: no class, the endpoint itself, and its staged rules. */
+function patternIndex(set: PolicySet, of: 'names' | 'queries'): PatternIndex {
+  const others = emptyRow(set);
+  const byAtom = new Map<string, number[]>();
+  set.rules.forEach((rule, bit) => {
+    const atoms = rule[of];
+    if (atoms === undefined) setBit(others, bit);
+    for (const atom of atoms ?? []) {
+      const bits = byAtom.get(atom);
+      if (bits) bits.push(bit);
+      else byAtom.set(atom, [bit]);
+    }
+  });
+  return { others, byAtom };
+}
+
+/**
+ * The rows that a set has independently of classes: no class, the endpoint itself, its staged rules, addresses without
+ * a name, and packets that are no query.
+ */
 export function fixedRows(set: PolicySet): (readonly [number, Row])[] {
-  const { any, self, staged } = setIndex(set);
+  const { any, self, staged, names, queries } = setIndex(set);
   const rows: (readonly [number, Row])[] = [[CLASS_NONE, any]];
   if (staged) rows.push([CLASS_STAGED, staged]);
   if (self) rows.push([CLASS_SELF, self]);
+  if (names) rows.push([CLASS_UNNAMED, names.others]);
+  if (queries) rows.push([CLASS_UNASKED, queries.others]);
   return rows;
 }
 
@@ -102,9 +136,15 @@ function holds(expr: AtomExpr, atoms: ReadonlySet<string>): boolean {
   return !holds(expr.not, atoms);
 }
 
-/** The row of a class; undefined if it equals the row of CLASS_NONE, to which the kernel falls back. */
+/**
+ * The row of a class of destinations, names or queries; undefined if it equals the row to which the kernel falls back,
+ * which is that of CLASS_NONE, CLASS_UNNAMED or CLASS_UNASKED.
+ * @param atoms ascending, so that the mark of a class of names or queries comes first
+ */
 export function classRow(set: PolicySet, atoms: readonly string[]): Row | undefined {
-  const { any, byAtom, exprRules } = setIndex(set);
+  const { any, byAtom, exprRules, names, queries } = setIndex(set);
+  if (atoms[0] === NAMES_MARK) return names && patternRow(names, atoms);
+  if (atoms[0] === QUERIES_MARK) return queries && patternRow(queries, atoms);
   let row: Row | undefined;
   const has = exprRules.length > 0 ? new Set(atoms) : NO_ATOMS;
   for (const { bit, exprs } of exprRules) {
@@ -117,6 +157,17 @@ export function classRow(set: PolicySet, atoms: readonly string[]): Row | undefi
   for (const atom of atoms) {
     for (const bit of byAtom.get(atom) ?? []) {
       row ??= any.slice();
+      setBit(row, bit);
+    }
+  }
+  return row;
+}
+
+function patternRow({ others, byAtom }: PatternIndex, atoms: readonly string[]): Row | undefined {
+  let row: Row | undefined;
+  for (const atom of atoms) {
+    for (const bit of byAtom.get(atom) ?? []) {
+      row ??= others.slice();
       setBit(row, bit);
     }
   }

@@ -5,14 +5,21 @@
 import { NODE_SENDER } from '../ir/sender.js';
 import { isOnLink, isTunnelled } from '../net/tunnels.js';
 import { classLookup } from './lookup.js';
-import { CLASS_SELF, classRow, fixedRows, portRow, type Row, testBit } from './rows.js';
-import type { Packet, Verdict } from '../ir/packet.js';
+import { acceptsOf, type Matcher, matcherOf, patternAtoms } from './names.js';
+import { CLASS_SELF, CLASS_UNASKED, CLASS_UNNAMED, classRow, fixedRows, portRow, type Row, testBit } from './rows.js';
+import type { Learned, LearnedName, Packet, Verdict } from '../ir/packet.js';
 import type { Image, PolicySet } from './types.js';
 
 const lookups = new WeakMap<Image, (ip: string) => number>();
 
-/** Judges one packet. @param ownIps addresses of the sender, canonical text */
-export function simulate(image: Image, packet: Packet, ownIps: readonly string[]): Verdict {
+const matchers = new WeakMap<Image, Matcher>();
+
+/**
+ * Judges one packet.
+ * @param ownIps addresses of the sender, canonical text
+ * @param learned what endpoints learned from DNS answers
+ */
+export function simulate(image: Image, packet: Packet, ownIps: readonly string[], learned?: Learned): Verdict {
   const set = image.sets.get(image.endpoints.get(packet.from) ?? 0);
   if (!set) return { verdict: 'allow', rule: 0, logged: [] };
   const fragment = packet.fragment ?? false;
@@ -20,8 +27,11 @@ export function simulate(image: Image, packet: Packet, ownIps: readonly string[]
     packet.from !== NODE_SENDER &&
     isTunnelled(image.tunnels, packet.protocol, port, fragment) &&
     (image.nodes.has(ip) || isOnLink(ip));
+  const names = learned?.get(packet.from);
   const judge = (ip: string, port: number) =>
-    unwrapped(ip, port) ? denied(set) : classify(image, set, ip, packet.protocol, port, fragment, ownIps);
+    unwrapped(ip, port)
+      ? denied(set)
+      : classify(image, set, { ...packet, to: ip, port }, fragment, ownIps, names?.get(ip) ?? []);
   if (unwrapped(packet.to, packet.port)) return denied(set);
   const translated = packet.fragment || packet.from === NODE_SENDER;
   const service = translated ? undefined : image.services.get(`${packet.to}|${packet.port}|${packet.protocol}`);
@@ -46,12 +56,12 @@ function denied(set: PolicySet): Verdict {
 function classify(
   image: Image,
   set: PolicySet,
-  ip: string,
-  protocol: number,
-  port: number,
+  packet: Packet,
   fragment: boolean,
   ownIps: readonly string[],
+  names: readonly LearnedName[],
 ): Verdict {
+  const { to: ip, protocol, port } = packet;
   let lookup = lookups.get(image);
   if (!lookup) lookups.set(image, (lookup = classLookup(image)));
   const fixed = new Map(fixedRows(set));
@@ -60,11 +70,49 @@ function classify(
   if (self && ownIps.includes(ip))
     for (let i = 0; i < peers.length; i++) peers[i] = (peers[i] as number) | (self[i] as number);
   const ports = portRow(set, protocol, port, fragment);
-  const hits = peers.map((word, i) => word & (ports[i] as number));
-  const real = scan(set, hits, false);
+  let hits: Row = both(peers, ports);
+  if (set.names) hits = both(hits, namesRow(image, set, names, fixed.get(CLASS_UNNAMED) as Row));
+  const asked = set.queries ? both(hits, queryRow(image, set, packet, fixed.get(CLASS_UNASKED) as Row)) : hits;
+  // A handshake: the query that decides comes later.
+  const mayAsk = packet.query === undefined && protocol === TCP && !fragment;
+  const decide = (withStaged: boolean): Verdict => {
+    const verdict = scan(set, asked, withStaged);
+    if (verdict.verdict === 'allow' || !mayAsk) return verdict;
+    const met = scan(set, hits, withStaged);
+    return met.verdict === 'allow' ? met : verdict;
+  };
+  const real = decide(false);
   if (!set.staged) return real;
-  const audit = scan(set, hits, true);
+  const audit = decide(true);
   return { ...real, audit: { verdict: audit.verdict as 'allow' | 'deny', rule: audit.rule } };
+}
+
+const TCP = 6;
+
+function both(one: Row, other: Row): Row {
+  return one.map((word, i) => word & (other[i] as number));
+}
+
+/** The rules that match an address with these names: any of the rows of the names' classes. */
+function namesRow(image: Image, set: PolicySet, names: readonly LearnedName[], unnamed: Row): Row {
+  const row = unnamed.slice();
+  for (const { name, alias } of names) {
+    const accepts = acceptsOf(matcherFor(image), name);
+    const own = classRow(set, (alias ? accepts?.aliases : accepts?.names) ?? []) ?? unnamed;
+    for (let i = 0; i < row.length; i++) row[i] = (row[i] as number) | (own[i] as number);
+  }
+  return row;
+}
+
+function queryRow(image: Image, set: PolicySet, { query, fragment }: Packet, unasked: Row): Row {
+  if (query === undefined || fragment) return unasked;
+  return classRow(set, acceptsOf(matcherFor(image), query)?.queries ?? []) ?? unasked;
+}
+
+function matcherFor(image: Image): Matcher {
+  let matcher = matchers.get(image);
+  if (!matcher) matchers.set(image, (matcher = matcherOf(patternAtoms(image.sets.values()))));
+  return matcher;
 }
 
 /** The first set bit decides. Pass continues with the next tier, Log with the next bit. */

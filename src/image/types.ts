@@ -25,6 +25,13 @@ export interface SetRule {
   readonly self: boolean;
   /** null: every protocol and port. `lo`..`hi` are inclusive; protocol null: any. */
   readonly ports: readonly PortRange[] | null;
+  /**
+   * Atoms of patterns (src/names/pattern.ts), ascending; absent: it does not ask for a name. It matches an address that
+   * the endpoint learned for a name with any of them, if everything else matches too.
+   */
+  readonly names?: readonly string[];
+  /** The same for the name in a DNS query; absent: it does not ask what the packet is. */
+  readonly queries?: readonly string[];
 }
 
 /** A predicate on a destination class: it has an atom, or all, any or none of some expressions hold. */
@@ -50,6 +57,10 @@ export interface PolicySet {
   readonly large: boolean;
   /** Whether it has staged rules, including rules that match nothing. Verdicts then carry an audit verdict. */
   readonly staged: boolean;
+  /** Whether any rule asks for learned names (EA_SET_NAMES). */
+  readonly names: boolean;
+  /** Whether any rule asks for the names in DNS queries (EA_SET_QUERIES). */
+  readonly queries: boolean;
 }
 
 /** LPM content for IPv4. Parallel arrays, sorted by key. */

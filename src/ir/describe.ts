@@ -1,13 +1,38 @@
 /** Describes rules, peers and selectors in plain English. */
 import { protocolName } from '../net/protocol.js';
-import { type LabelExpr, type NamespaceMatch, type Peer, VIRTUAL, type WorkloadMatch } from './peers.js';
+import { EVERY_NAME } from '../names/pattern.js';
+import {
+  type LabelExpr,
+  type NamespaceMatch,
+  type NamesPeer,
+  type Peer,
+  VIRTUAL,
+  type WorkloadMatch,
+} from './peers.js';
 import type { PortMatch, Rule } from './types.js';
 
 /** Describes a rule: `allow to 10.0.0.0/8 except 10.1.0.0/16 on TCP 443`. */
 export function describeRule(rule: Rule): string {
   const to = rule.peers === null ? 'anywhere' : rule.peers.map((p) => describePeer(p)).join(' or ') || 'nothing';
   const on = rule.ports === null ? 'every port' : rule.ports.map(describePort).join(' or ') || 'no port';
-  return `${rule.action} to ${to} on ${on}`;
+  const asking = rule.queries === undefined ? '' : `, DNS queries for ${describePatterns(rule.queries)}`;
+  return `${rule.action} to ${to} on ${on}${asking}`;
+}
+
+/** Patterns that a description lists. */
+const LISTED = 12;
+
+/** Describes patterns of names: `api.example.com, *.example.org`. */
+export function describePatterns(patterns: readonly string[]): string {
+  if (patterns.includes(EVERY_NAME)) return 'any name';
+  const more = patterns.length > LISTED ? ` and ${patterns.length - LISTED} more` : '';
+  return `${patterns.slice(0, LISTED).join(', ') || 'no name'}${more}`;
+}
+
+function describeNames({ patterns, aliases }: NamesPeer, one: boolean): string {
+  const what = describePatterns(patterns);
+  const names = what.endsWith(' name') ? what : `${one ? 'name' : 'names'} ${what}`;
+  return `${one ? 'learned for ' : ''}${names}${aliases ? ', or an alias of it' : ''}`;
 }
 
 /**
@@ -65,6 +90,8 @@ function describePeer(peer: Peer, one = false): string {
       return `${one ? 'in ' : ''}${[peer.cidr, ...(peer.except.length > 0 ? [peer.except.join(', ')] : [])].join(' except ')}`;
     case 'pods':
       return one ? describeOne(peer) : describeWorkload(peer);
+    case 'names':
+      return describeNames(peer, one);
     case 'self':
       return 'the pod itself';
     case 'own-node':

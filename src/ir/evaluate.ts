@@ -15,16 +15,21 @@
  * 6. The first matching rule that allows or denies decides. A pass rule continues with the next tier, a log rule with
  *   the next rule.
  * 7. If no tier decides, the packet is allowed, by no rule.
+ *
+ * A rule for DNS queries matches a packet that is a query, by its name. A TCP packet that is none and that would be
+ * denied is judged once more as the handshake of a connection whose queries come later: as if the rules for queries
+ * matched. It passes if they allow it then.
  */
 import type { Pod, Service, ServicePort, Snapshot } from '../identity/snapshot.js';
-import type { Packet, Verdict } from './packet.js';
+import type { Learned, LearnedName, Packet, Verdict } from './packet.js';
 import { type Addr, type Cidr, cidrContains, parseAddr, parseCidr } from '../net/addr.js';
 import { hasPorts } from '../net/protocol.js';
 import { isOnLink, isTunnelled, tunnelTable } from '../net/tunnels.js';
 import { isBeside } from './beside.js';
-import { matchLabels, matchService, matchWorkload } from './match.js';
+import { matchLabels, matchNames, matchService, matchWorkload } from './match.js';
 import { governs, isNode, senderOf } from './sender.js';
 import { ruleId } from './names.js';
+import { matchesName } from '../names/pattern.js';
 import type { Peer } from './peers.js';
 import { DEFAULT_RULE, implicitRules, type Ir, type IrPolicy, type PortMatch, type Rule, type Tier } from './types.js';
 
@@ -46,24 +51,39 @@ export interface Judged {
   readonly port: number;
   /** True if the packet is a later fragment, whose ports are unknown. */
   readonly fragment: boolean;
+  /** The names under which the sender learned the destination's address. */
+  readonly names: readonly LearnedName[];
+  /** The name that the packet asks a DNS server for. */
+  readonly query?: string;
+  /** Whether it is judged as a handshake: rules for queries match. */
+  readonly handshake?: true;
 }
 
-/** The verdict on a packet by the rules of precedence above. */
-export function evaluate(ir: Ir, snapshot: Snapshot, packet: Packet): Verdict {
+/** A packet as it is judged at one address and port: its own, or those of a backend. */
+export function judgedAt(
+  sender: Pod,
+  packet: Packet,
+  learned: Learned | undefined,
+  { ip, port } = { ip: packet.to, port: packet.port },
+): Judged {
+  const { protocol, fragment = false, query, from } = packet;
+  const names = learned?.get(from)?.get(ip) ?? [];
+  return { sender, to: ip, protocol, port, fragment, names, ...(query === undefined ? {} : { query }) };
+}
+
+/**
+ * The verdict on a packet by the rules of precedence above.
+ * @param learned what endpoints learned from DNS answers
+ */
+export function evaluate(ir: Ir, snapshot: Snapshot, packet: Packet, learned?: Learned): Verdict {
   const sender = senderOf(snapshot, packet.from);
   if (!sender) return { verdict: 'allow', rule: 0, logged: [] };
   const tiers = tiersFor(ir, snapshot, sender);
-  const judged: Judged = {
-    sender,
-    to: packet.to,
-    protocol: packet.protocol,
-    port: packet.port,
-    fragment: packet.fragment ?? false,
-  };
+  const judged = judgedAt(sender, packet, learned);
   const service = isNode(sender) ? undefined : findService(snapshot, packet);
   if (!service || tiers.length === 0 || isEncapsulation(tiers, snapshot, judged)) return judge(tiers, snapshot, judged);
 
-  const verdicts = service.backends.map((b) => judge(tiers, snapshot, { ...judged, to: b.ip, port: b.port }));
+  const verdicts = service.backends.map((b) => judge(tiers, snapshot, judgedAt(sender, packet, learned, b)));
   const allowed = verdicts.filter((v) => v.verdict === 'allow').length;
   // A packet that is translated to this node's own address never leaves it, so no post-DNAT check would see it.
   const own = new Set(ownNodeAddresses(snapshot));
@@ -110,11 +130,31 @@ function tierDefault(tier: Tier, isolating: readonly IrPolicy[], staged: boolean
 
 function judge(tiers: readonly TierView[], snapshot: Snapshot, judged: Judged): Verdict {
   const before = isEncapsulation(tiers, snapshot, judged) ? ENCAPSULATION : undefined;
-  const real = before ?? walk(tiers, snapshot, judged, false);
+  const real = before ?? decide(tiers, snapshot, judged, false);
   const anyStaged = tiers.some((view) => view.rules.some((rule) => rule.ref.staged));
   if (!anyStaged) return real;
-  const audit = before ?? walk(tiers, snapshot, judged, true);
+  const audit = before ?? decide(tiers, snapshot, judged, true);
   return { ...real, audit: { verdict: audit.verdict, rule: audit.rule } };
+}
+
+const TCP = 6;
+
+/** The packet as its verdict is found: as a handshake, if it passes only so. */
+export function asHandshake(
+  tiers: readonly TierView[],
+  snapshot: Snapshot,
+  judged: Judged,
+  withStaged = false,
+): Judged {
+  if (judged.protocol !== TCP || judged.fragment || judged.query !== undefined) return judged;
+  if (!tiers.some(({ rules }) => rules.some((rule) => rule.queries))) return judged;
+  if (walk(tiers, snapshot, judged, withStaged).verdict === 'allow') return judged;
+  const handshake: Judged = { ...judged, handshake: true };
+  return walk(tiers, snapshot, handshake, withStaged).verdict === 'allow' ? handshake : judged;
+}
+
+function decide(tiers: readonly TierView[], snapshot: Snapshot, judged: Judged, withStaged: boolean) {
+  return walk(tiers, snapshot, asHandshake(tiers, snapshot, judged, withStaged), withStaged);
 }
 
 const ENCAPSULATION = { verdict: 'deny', rule: 0, logged: [] } as const;
@@ -146,8 +186,9 @@ function walk(tiers: readonly TierView[], snapshot: Snapshot, judged: Judged, wi
   return { verdict: 'allow' as const, rule: 0, logged };
 }
 
-/** Whether a rule matches the packet, by peers and ports. */
+/** Whether a rule matches the packet, by peers, ports and the name in a query. */
 export function ruleMatches(rule: Rule, snapshot: Snapshot, judged: Judged): boolean {
+  if (rule.queries && !queryMatches(rule.queries, judged)) return false;
   const toPeer = (at?: readonly Pod[]) =>
     rule.peers === null || rule.peers.some((peer) => peerMatches(peer, snapshot, judged, at));
   if (rule.ports === null) return toPeer();
@@ -156,6 +197,13 @@ export function ruleMatches(rule: Rule, snapshot: Snapshot, judged: Judged): boo
     // While several pods share an address, the peers must select the same pod that has the named port.
     return podsAt(snapshot, judged.to).some((pod) => portMatches(port, snapshot, judged, [pod]) && toPeer([pod]));
   });
+}
+
+/** Whether a rule for queries of these patterns matches the packet. */
+export function queryMatches(queries: readonly string[], { query, handshake, fragment }: Judged): boolean {
+  if (fragment) return false;
+  if (query === undefined) return handshake === true && queries.length > 0;
+  return queries.some((pattern) => matchesName(pattern, query));
 }
 
 /** Whether a peer matches the destination. @param at the pods at the address; by default all that have it */
@@ -182,6 +230,9 @@ export function peerMatches(peer: Peer, snapshot: Snapshot, judged: Judged, at?:
     }
     case 'pods':
       return (at ?? podsAt(snapshot, to)).some((pod) => matchWorkload(peer, pod, snapshot));
+    case 'names':
+      // A port name asks for the pod that gives it. That is never told by a name.
+      return at === undefined && matchNames(peer, judged.names);
     case 'self':
       return sender.ips.includes(to);
     case 'own-node':

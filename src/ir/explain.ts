@@ -3,27 +3,30 @@
  * written as JSON.
  */
 import type { Pod, Snapshot } from '../identity/snapshot.js';
-import type { Packet, Verdict } from './packet.js';
+import type { Learned, LearnedName, Packet, Verdict } from './packet.js';
 import { hasPorts, protocolName } from '../net/protocol.js';
 import {
+  asHandshake,
   evaluate,
   findService,
   isEncapsulation,
   type Judged,
+  judgedAt,
   ownNodeAddresses,
   peerMatches,
   podsAt,
   portMatches,
+  queryMatches,
   ruleMatches,
   type TierView,
   tiersFor,
 } from './evaluate.js';
-import { describeNodes, describePort, describeRule, describeWorkload, saysOf } from './describe.js';
-import { matchWorkload } from './match.js';
+import { describeNodes, describePatterns, describePort, describeRule, describeWorkload, saysOf } from './describe.js';
+import { matchName, matchWorkload } from './match.js';
 import { byId, formatPolicy, formatRule } from './names.js';
 import { allowingItself, outcomeOf, staysInside, withoutAddresses } from './outcome.js';
 import { isNode, NODE_SENDER, senderOf } from './sender.js';
-import type { WorkloadMatch } from './peers.js';
+import { asksForName, type Peer, type WorkloadMatch } from './peers.js';
 import type { Action, Ir, IrPolicy, PolicyRef, Rule, RuleRef } from './types.js';
 
 export interface ExplainedRule {
@@ -63,6 +66,8 @@ export interface ExplainedTarget {
   port: number;
   /** The objects of the snapshot that have the address: `pod default/web`, `node a`. */
   is: string[];
+  /** The names under which the sender learned the address. */
+  names?: readonly LearnedName[];
   verdict: Verdict;
   /** Why it is denied before any rule is evaluated. */
   before?: string;
@@ -82,16 +87,20 @@ export interface Explanation {
   summary: string;
 }
 
-/** Explains the verdict on a packet. @param all the IR of all policies */
-export function explain(all: Ir, snapshot: Snapshot, packet: Packet): Explanation {
+/**
+ * Explains the verdict on a packet.
+ * @param all the IR of all policies
+ * @param learned what endpoints learned from DNS answers
+ */
+export function explain(all: Ir, snapshot: Snapshot, packet: Packet, learned?: Learned): Explanation {
   const stays = staysInside(snapshot, packet);
   const ir = stays ? allowingItself(all) : all;
-  const verdict = outcomeOf(all, snapshot, packet);
+  const verdict = outcomeOf(all, snapshot, packet, learned);
   const pod = senderOf(snapshot, packet.from);
   const sender = explainSender(packet.from, pod);
   const views = pod ? tiersFor(ir, snapshot, pod) : [];
   const judgedAs = (ip: string, port: number): Judged | undefined =>
-    pod && { sender: pod, to: ip, protocol: packet.protocol, port, fragment: packet.fragment ?? false };
+    pod && asHandshake(views, snapshot, judgedAt(pod, packet, learned, { ip, port }));
   const itself = judgedAs(packet.to, packet.port);
   // An encapsulated packet is judged at the address to which it was sent, without looking for a Service.
   const direct = stays || packet.from === NODE_SENDER || (itself && isEncapsulation(views, snapshot, itself));
@@ -105,7 +114,8 @@ export function explain(all: Ir, snapshot: Snapshot, packet: Packet): Explanatio
       ip,
       port,
       is: describeAddress(snapshot, ip),
-      verdict: stays ? verdict : evaluate(ir, alone, { ...packet, to: ip, port }),
+      ...(judged && judged.names.length > 0 ? { names: judged.names } : {}),
+      verdict: stays ? verdict : evaluate(ir, alone, { ...packet, to: ip, port }, learned),
       ...(!stays && judged && isEncapsulation(views, snapshot, judged) ? { before: whyEncapsulation(judged) } : {}),
       tiers: judged ? explainTiers(ir, views, snapshot, judged) : [],
     };
@@ -222,18 +232,41 @@ function whySelected(policy: IrPolicy, selected: boolean, sender: Pod, snapshot:
 }
 
 function whyMatches(rule: Rule, snapshot: Snapshot, judged: Judged): string {
-  const { to, protocol, port, fragment } = judged;
+  const { to, protocol, port, fragment, query } = judged;
   const target = fragment ? `a fragment of ${protocolName(protocol)}` : `${protocolName(protocol)} ${port}`;
   if (rule.peers?.length === 0 || rule.ports?.length === 0)
     return 'it names no destination, or was refused (egressctl validate says why): it cannot match';
   const peer = rule.peers?.find((p) => peerMatches(p, snapshot, judged));
-  if (rule.peers !== null && !peer) return `${to} ${saysOf(rule.peers, false)}`;
-  const where = peer ? `${to} ${saysOf([peer], true)}` : 'every destination is meant';
+  if (rule.peers !== null && !peer) return `${to} ${saysOf(rule.peers, false)}${knownAs(rule.peers, judged)}`;
+  const where = peer ? `${to} ${saysOf([peer], true)}${byName(peer, judged)}` : 'every destination is meant';
   const match = rule.ports?.find((p) => portMatches(p, snapshot, judged));
   if (rule.ports !== null && !match)
     return `${where}, but ${target} is not ${rule.ports.map(describePort).join(' or ')}`;
-  return match ? `${where} and ${target} is ${describePort(match)}` : `${where}, on every port`;
+  const what = match ? `${where} and ${target} is ${describePort(match)}` : `${where}, on every port`;
+  if (rule.queries === undefined) return what;
+  const met = queryMatches(rule.queries, judged);
+  const asked = query === undefined ? 'it is no DNS query' : `it asks for ${query || 'the root'}`;
+  if (met && query === undefined) return `${what}; its DNS queries come later, and each is judged by its name`;
+  return `${what}${met ? ' and' : ', but'} ${asked}${met ? '' : `, not for ${describePatterns(rule.queries)}`}`;
 }
+
+/** The learned name by which a peer matches. */
+function byName(peer: Peer, { names }: Judged): string {
+  const own = (peer.kind === 'all' ? peer.of : [peer]).find((part) => part.kind === 'names');
+  const found = own && names.find((name) => matchName(own, name));
+  return found ? ` (${found.name || 'the root'})` : '';
+}
+
+/** Of peers that ask for names and do not match: what is known of the address. */
+function knownAs(peers: readonly Peer[], { names }: Judged): string {
+  if (!peers.some(asksForName)) return '';
+  if (names.length === 0) return ': the sender learned no name for it';
+  const texts = names.map(({ name, alias }) => `${name}${alias ? ' (an alias)' : ''}`);
+  return `: the sender learned it for ${texts.slice(0, KNOWN).join(', ')}${texts.length > KNOWN ? ', …' : ''}`;
+}
+
+/** Learned names that an explanation lists. */
+const KNOWN = 5;
 
 function summarize(
   packet: Packet,

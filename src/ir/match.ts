@@ -1,6 +1,15 @@
 /** Matches selectors against labels, pods, namespaces and Services. evaluate() and compile() share these functions. */
 import type { Namespace, Pod, Service, Snapshot } from '../identity/snapshot.js';
-import { type LabelExpr, type NamespaceMatch, type ServiceMatch, VIRTUAL, type WorkloadMatch } from './peers.js';
+import { matchesName } from '../names/pattern.js';
+import type { LearnedName } from './packet.js';
+import {
+  type LabelExpr,
+  type NamespaceMatch,
+  type NamesPeer,
+  type ServiceMatch,
+  VIRTUAL,
+  type WorkloadMatch,
+} from './peers.js';
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -87,4 +96,14 @@ export function matchService(match: ServiceMatch, service: Service, snapshot: Pi
     (match.name === undefined || match.name === service.name) &&
     matchLabels(match.labels, service.labels)
   );
+}
+
+/** Whether an address that was learned for these names matches: by a name that was asked for, or by an alias. */
+export function matchNames(peer: NamesPeer, names: readonly LearnedName[]): boolean {
+  return names.some((name) => matchName(peer, name));
+}
+
+/** Whether one learned name matches. */
+export function matchName({ patterns, aliases }: NamesPeer, { name, alias }: LearnedName): boolean {
+  return (!alias || aliases === true) && patterns.some((pattern) => matchesName(pattern, name));
 }

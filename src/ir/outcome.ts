@@ -5,7 +5,7 @@
  * it may not (network-policy-api, "hairpin" traffic of ClusterNetworkPolicy).
  */
 import type { Service, Snapshot } from '../identity/snapshot.js';
-import type { Packet, Verdict } from './packet.js';
+import type { Learned, Packet, Verdict } from './packet.js';
 import { evaluate } from './evaluate.js';
 import { isSelectable, senderOf } from './sender.js';
 import type { Ir, IrPolicy } from './types.js';
@@ -23,10 +23,14 @@ export function allowingItself(ir: Ir): Ir {
   return { tiers: ir.tiers.map((tier) => ({ ...tier, policies: tier.policies.filter(allowsItself) })) };
 }
 
-/** The outcome of a packet, including packets to the sender's own addresses. */
-export function outcomeOf(ir: Ir, snapshot: Snapshot, packet: Packet): Verdict {
-  if (!staysInside(snapshot, packet)) return evaluate(ir, snapshot, packet);
-  const verdict = evaluate(allowingItself(ir), { ...snapshot, services: withoutAddresses(snapshot) }, packet);
+/**
+ * The outcome of a packet, including packets to the sender's own addresses.
+ * @param learned what endpoints learned from DNS answers
+ */
+export function outcomeOf(ir: Ir, snapshot: Snapshot, packet: Packet, learned?: Learned): Verdict {
+  if (!staysInside(snapshot, packet)) return evaluate(ir, snapshot, packet, learned);
+  const alone = { ...snapshot, services: withoutAddresses(snapshot) };
+  const verdict = evaluate(allowingItself(ir), alone, packet, learned);
   if (verdict.verdict === 'allow' && verdict.audit?.verdict !== 'deny') return verdict;
   return { verdict: 'allow', rule: 0, logged: [] };
 }

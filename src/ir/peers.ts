@@ -63,4 +63,16 @@ export type Peer =
    * (canonical text, see src/names/pattern.ts). `aliases`: also as the target of a CNAME, not only as the name that it
    * asked for. May stand alone or in `all`; cannot be nested deeper, or negated.
    */
-  | { readonly kind: 'names'; readonly patterns: readonly string[]; readonly aliases?: true };
+  | NamesPeer;
+
+export interface NamesPeer {
+  readonly kind: 'names';
+  readonly patterns: readonly string[];
+  readonly aliases?: true;
+}
+
+/** Whether what the peer matches depends on learned names. */
+export function asksForName(peer: Peer): boolean {
+  if (peer.kind === 'all' || peer.kind === 'some') return peer.of.some(asksForName);
+  return peer.kind === 'not' ? asksForName(peer.of) : peer.kind === 'names';
+}

@@ -37,7 +37,7 @@ export interface Automaton {
 /**
  * Builds the automaton of atoms `name:P`, `alias:P`, `query:P`. The result depends on the set of atoms only, not on
  * their order.
- * @throws AgentError TOO_LARGE if the patterns together need too many states; the hint names those that do
+ * @throws PatternFault (TOO_LARGE) if the patterns together need too many states; it names those that do
  * @throws AgentError INTERNAL if one is no atom of a pattern
  */
 export function buildAutomaton(atoms: readonly string[]): Automaton {

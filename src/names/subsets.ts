@@ -20,8 +20,21 @@ const SPARE = 1 << 16;
 const PER_NODE = 8;
 const MAX_STATES = 1 << 20;
 const MAX_TOTAL = 1 << 23;
-/** Patterns that an error names. */
+/** Patterns that the text of an error names. */
 const MAX_NAMED = 5;
+
+/** Patterns that together need too many states. */
+export class PatternFault extends AgentError {
+  /** @param patterns those to which most states are due, the worst first */
+  constructor(
+    message: string,
+    readonly patterns: readonly string[],
+  ) {
+    const named = patterns.slice(0, MAX_NAMED).join(', ');
+    super('TOO_LARGE', message, { hint: `most are due to ${named}: write patterns with fewer stars` });
+    this.name = 'PatternFault';
+  }
+}
 
 export class Subsets {
   readonly #trie: Trie;
@@ -44,7 +57,7 @@ export class Subsets {
 
   /**
    * The rows of all states, the root's first, and those that accept. Call it once.
-   * @throws AgentError TOO_LARGE
+   * @throws PatternFault
    */
   build(): { rows: Rows; accepting: readonly { row: number; lists: Lists }[] } {
     const accepting: { row: number; lists: Lists }[] = [];
@@ -117,7 +130,7 @@ export class Subsets {
   }
 
   /** Blames the patterns whose nodes are in most states: they are pursued beside many others. */
-  #tooLarge(): AgentError {
+  #tooLarge(): PatternFault {
     const { parent, ends } = this.#trie;
     const states = new Float64Array(this.#trie.size);
     const set: number[] = [];
@@ -131,10 +144,8 @@ export class Subsets {
       for (let node = end; node !== 0; node = parent[node]!) score += states[node]!;
       for (const atom of atoms) scores.set(readAtom(atom)!.pattern, score);
     }
-    const worst = [...scores].sort((a, b) => b[1] - a[1]).slice(0, MAX_NAMED);
-    return new AgentError('TOO_LARGE', `the patterns of names need more than ${this.#sets.size - 1} states`, {
-      hint: `most are due to ${worst.map(([pattern]) => pattern).join(', ')}: write patterns with fewer stars`,
-    });
+    const worst = [...scores].sort((a, b) => b[1] - a[1]).map(([pattern]) => pattern);
+    return new PatternFault(`the patterns of names need more than ${this.#sets.size - 1} states`, worst);
   }
 }
 

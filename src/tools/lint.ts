@@ -275,7 +275,7 @@ function coveredPods(rules: readonly Rule[], snapshot: Snapshot): string[] {
     if (!butPods || !block) continue;
     const covered = [...snapshot.pods].filter(([, sender]) =>
       sender.ips.some((to) => {
-        const judged = { sender, to, protocol: 6, port: 0, fragment: false };
+        const judged = { sender, to, protocol: 6, port: 0, fragment: false, names: [] };
         const inside = podsAt(snapshot, to).length > 0 && blocks.every((part) => peerMatches(part, snapshot, judged));
         return inside && !peerMatches(peer, snapshot, judged);
       }),

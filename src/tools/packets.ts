@@ -355,7 +355,7 @@ function addressKinds(
     worlds.forEach(({ snapshot }, w) => {
       const view = (views[w] as AddressViews).at(ip);
       const sender = senderOf(snapshot, from) as Pod;
-      const judged: Judged = { sender, to: ip, protocol: 6, port: 0, fragment: false };
+      const judged: Judged = { sender, to: ip, protocol: 6, port: 0, fragment: false, names: [] };
       for (const peer of selectors.values()) parts.push(peerMatches(peer, view, judged) ? 1 : 0);
       const ports = [...view.pods.values()].flatMap((p) => (p.ended || p.hostNetwork ? [] : p.ports));
       parts.push(backends.filter((b) => b.ip === ip).map((b) => [b.i, b.protocol, b.port]));

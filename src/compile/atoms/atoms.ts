@@ -101,6 +101,8 @@ function expression(peer: Peer, named: Atom[]): AtomExpr {
     }
     case 'self':
       throw new AgentError('INTERNAL', 'a pod itself cannot be a part of a combined peer');
+    case 'names':
+      throw new AgentError('INTERNAL', 'names cannot be a part of a predicate on destinations');
     case 'pods':
     case 'own-node':
     case 'nodes':
@@ -306,6 +308,8 @@ function podMatchesPeers(peers: readonly Peer[] | null, pod: Pod, ip: string, wo
       case 'own-node':
       case 'nodes':
         return [...nodeMembers(peer, world)].includes(ip);
+      case 'names':
+        return false; // parts.ts: such a port belongs to pods, not to learned names
       case 'self':
         return false; // SetRule.self covers it, also for a named port of the sender itself
       default:

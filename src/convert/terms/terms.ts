@@ -3,6 +3,7 @@
  * with these labels, none of those nodes". A target language then needs to express one term at a time.
  */
 import { blocksOf, type Block, everywhere, intersect, without } from '../../dialects/calico/nets.js';
+import { describePatterns } from '../../ir/describe.js';
 import type { LabelExpr, Peer, ServiceMatch } from '../../ir/peers.js';
 import { type Cidr, cidrCovers, formatBytes16, parseCidr } from '../../net/addr.js';
 import { cidrRange, joinRanges, rangeText } from '../../tools/ranges.js';
@@ -100,6 +101,8 @@ function expand(peer: Peer, holds: boolean): Term[] {
       return [{ blocks: null, self: holds }];
     case 'services':
       return [{ blocks: null, [holds ? 'service' : 'notService']: peer }];
+    case 'names':
+      throw new Unsayable(`means ${describePatterns(peer.patterns)} by name`);
     default:
       return unknownPeer(peer);
   }

@@ -1,0 +1,61 @@
+/**
+ * Splits rules by what they ask of names. An address that matches a rule by itself and one that matches it by a learned
+ * name are different bits of a set, since a bit is met by all of its conditions together.
+ */
+import { AgentError } from '../errors.js';
+import { asksForName, type NamesPeer, type Peer } from '../ir/peers.js';
+import type { Rule } from '../ir/types.js';
+import { aliasAtom, nameAtom, queryAtom } from '../names/pattern.js';
+
+/** A part of a rule. The rule matches what any of its parts matches. */
+export interface Part {
+  /** The rule, with only the peers of this part, none of which asks for a name. */
+  readonly rule: Rule;
+  /** The atoms of patterns of which a learned name must match one, ascending; absent: no name is asked for. */
+  readonly names?: readonly string[];
+}
+
+const known = new WeakMap<Rule, readonly Part[]>();
+
+/** The parts of a rule. Cached by rule, so that what is cached by the rule of a part stays too. */
+export function partsOf(rule: Rule): readonly Part[] {
+  if (!rule.peers?.some(asksForName)) return [{ rule }];
+  let parts = known.get(rule);
+  if (!parts) known.set(rule, (parts = split(rule, rule.peers)));
+  return parts;
+}
+
+function split(rule: Rule, peers: readonly Peer[]): Part[] {
+  const plain = peers.filter((peer) => !asksForName(peer));
+  const parts: Part[] = plain.length === 0 ? [] : [{ rule: { ...rule, peers: plain } }];
+  // Names with the same other conditions are one part.
+  const places = new Map<string, { peers: readonly Peer[] | null; atoms: Set<string> }>();
+  for (const peer of peers.filter(asksForName)) {
+    const { names, others } = conditions(peer);
+    const key = JSON.stringify(others);
+    let place = places.get(key);
+    if (!place) {
+      const where: Peer[] | null = others.length === 0 ? null : [{ kind: 'all', of: others }];
+      places.set(key, (place = { peers: where, atoms: new Set() }));
+    }
+    for (const pattern of names.patterns) place.atoms.add((names.aliases ? aliasAtom : nameAtom)(pattern));
+  }
+  for (const { peers: where, atoms } of places.values())
+    if (atoms.size > 0) parts.push({ rule: { ...rule, peers: where }, names: [...atoms].sort() });
+  return parts;
+}
+
+/** The names of a peer, and what else must match. @throws AgentError INTERNAL if names are nested otherwise */
+function conditions(peer: Peer): { names: NamesPeer; others: readonly Peer[] } {
+  const parts = peer.kind === 'all' ? peer.of : [peer];
+  const names = parts.filter((part) => part.kind === 'names');
+  const others = parts.filter((part) => part.kind !== 'names');
+  if (names.length !== 1 || others.some(asksForName))
+    throw new AgentError('INTERNAL', 'names can stand alone, or once in a list of which all must match');
+  return { names: names[0]!, others };
+}
+
+/** The atoms of the patterns that a rule for queries names, ascending; undefined: it is no such rule. */
+export function queryAtoms({ queries }: Rule): readonly string[] | undefined {
+  return queries && [...new Set(queries)].map(queryAtom).sort();
+}
