@@ -8,11 +8,13 @@ import { adminNetworkPolicy } from './clusternetworkpolicy/admin.js';
 import { clusterNetworkPolicy } from './clusternetworkpolicy/index.js';
 import { annotationsOf, isAudit, staged } from './enforcement.js';
 import { fqdnNetworkPolicy } from './fqdn/index.js';
+import { applicationNetworkPolicy } from './networkpolicy/application.js';
 import { networkPolicy } from './networkpolicy/index.js';
 import { guarded } from './problems.js';
 
 export const DIALECTS: readonly Dialect[] = [
   networkPolicy,
+  applicationNetworkPolicy,
   clusterNetworkPolicy,
   adminNetworkPolicy,
   cilium,

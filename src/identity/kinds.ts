@@ -24,6 +24,7 @@ const KINDS: ReadonlyMap<string, KindInfo> = new Map(
     'policy.networking.k8s.io/AdminNetworkPolicy': { section: 'policies', namespaced: false },
     'policy.networking.k8s.io/BaselineAdminNetworkPolicy': { section: 'policies', namespaced: false },
     'networking.k8s.aws/ClusterNetworkPolicy': { section: 'policies', namespaced: false },
+    'networking.k8s.aws/ApplicationNetworkPolicy': { section: 'policies', namespaced: true },
     'networking.x-k8s.io/ClusterNetworkPolicy': { section: 'policies', namespaced: false },
     'cilium.io/CiliumNetworkPolicy': { section: 'policies', namespaced: true },
     'cilium.io/CiliumClusterwideNetworkPolicy': { section: 'policies', namespaced: false },

@@ -9,6 +9,7 @@ import { DEFAULT_RULE, IMPLICIT_RULE, implicitRules, type Ir, type PolicyRef, ty
  */
 const SHORT: Readonly<Record<string, string>> = {
   NetworkPolicy: 'np',
+  ApplicationNetworkPolicy: 'appnp',
   ClusterNetworkPolicy: 'cnp',
   AdminNetworkPolicy: 'anp',
   BaselineAdminNetworkPolicy: 'banp',

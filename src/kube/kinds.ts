@@ -55,7 +55,7 @@ export const FURTHER: readonly Wanted[] = [
     'AdminNetworkPolicy',
     'BaselineAdminNetworkPolicy',
   ),
-  ...further('networking.k8s.aws', ['v1alpha1'], 'ClusterNetworkPolicy'),
+  ...further('networking.k8s.aws', ['v1alpha1'], 'ClusterNetworkPolicy', 'ApplicationNetworkPolicy'),
   ...further('networking.x-k8s.io', ['v1alpha1'], 'ClusterNetworkPolicy'),
   ...further(
     CALICO_GROUP,

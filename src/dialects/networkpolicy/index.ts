@@ -1,5 +1,6 @@
 /**
- * Translates Kubernetes NetworkPolicies (networking.k8s.io/v1), their egress half, to IR.
+ * Translates Kubernetes NetworkPolicies (networking.k8s.io/v1), their egress half, to IR, and AWS' kind of the same
+ * shape that application.ts describes.
  *
  * All policies are in one tier, `default`. A pod that any of them selects is isolated, and each rule of each policy
  * adds to what it may reach. Faults of an object close, and never open: an invalid rule allows nothing, and a policy
@@ -21,16 +22,26 @@ import {
   type Understood,
 } from '../base/dialect.js';
 import { networkPolicySchema } from './schema.js';
-import { compileSchema, shapeFaults, withoutNulls } from '../base/schema.js';
+import { domainName, namesPeers, numberedPorts } from '../base/names.js';
+import { compileSchema, shapeFaults, type Validator, withoutNulls } from '../base/schema.js';
 import { type LabelSelector, labelSelector } from '../base/selectors.js';
 
-/** Traffic that no NetworkPolicy can deny: a pod reaches itself and its own node. */
-const IMPLICIT = selfAndOwnNode({ dialect: 'networkpolicy', kind: 'NetworkPolicy', name: '*' });
+/** The properties of one kind of policies of this shape. */
+export interface Variant {
+  /** PolicyRef.dialect. */
+  readonly dialect: string;
+  readonly apiVersion: string;
+  readonly validate: Validator;
+  /** Traffic that no such policy can deny. */
+  readonly implicit: readonly Rule[];
+}
 
 interface PeerSpec {
   readonly podSelector?: LabelSelector;
   readonly namespaceSelector?: LabelSelector;
   readonly ipBlock?: { readonly cidr: string; readonly except?: readonly string[] };
+  /** AWS' field. */
+  readonly domainNames?: readonly string[];
 }
 interface PortSpec {
   readonly protocol?: 'TCP' | 'UDP' | 'SCTP';
@@ -47,20 +58,25 @@ const NONE: readonly string[] = [];
 /** API groups. The second is that of Kubernetes before 1.7, with the same shape. */
 const GROUPS = ['networking.k8s.io', 'extensions'];
 
-const validate = compileSchema(networkPolicySchema);
+const plain: Variant = {
+  dialect: 'networkpolicy',
+  apiVersion: 'networking.k8s.io/v1',
+  validate: compileSchema(networkPolicySchema),
+  implicit: selfAndOwnNode({ dialect: 'networkpolicy', kind: 'NetworkPolicy', name: '*' }),
+};
 
 export const networkPolicy: Dialect = {
   name: 'networkpolicy',
   // Calico has a kind of the same name.
   claims: ({ apiVersion, kind }) => kind === 'NetworkPolicy' && GROUPS.includes(apiGroup(apiVersion)),
-  understand,
+  understand: (raw) => understandVariant(plain, raw),
 };
 
-function understand(raw: RawPolicy): Understood {
+export function understandVariant(variant: Variant, raw: RawPolicy): Understood {
   const namespace = raw.namespace ?? 'default';
   const object = withoutNulls(raw.object) as Record<string, unknown>;
-  const faults = shapeFaults(validate, object);
-  if (raw.apiVersion !== 'networking.k8s.io/v1') faults.push(versionFault(raw.apiVersion));
+  const faults = shapeFaults(variant.validate, object);
+  if (raw.apiVersion !== variant.apiVersion) faults.push(versionFault(raw.apiVersion, variant));
   const spec = isRecord(object.spec) ? object.spec : {};
   if (object.spec === undefined) {
     faults.push({
@@ -79,7 +95,7 @@ function understand(raw: RawPolicy): Understood {
   const subjectBroken = pods === undefined || faults.slice(before).some((f) => f.severity === 'error');
   const concerns = malformed || concernsEgress(spec, sound, faults);
   const ref: PolicyRef = {
-    dialect: 'networkpolicy',
+    dialect: variant.dialect,
     kind: raw.kind,
     namespace,
     name: raw.name,
@@ -96,7 +112,7 @@ function understand(raw: RawPolicy): Understood {
           {
             tier: TIERS.default,
             order: [NETWORK_POLICY_ORDER],
-            policy: Object.freeze({ ref, subject, rules, implicit: IMPLICIT, staged: false }),
+            policy: Object.freeze({ ref, subject, rules, implicit: variant.implicit, staged: false }),
           },
         ]
       : [],
@@ -122,9 +138,10 @@ function withEffect(f: Fault, namespace: string, concerns: boolean): Fault {
   return f;
 }
 
-function versionFault(apiVersion: string): Fault {
-  const message = `${apiVersion} is not served by Kubernetes any more; it is read as networking.k8s.io/v1`;
-  return { severity: 'warning', field: 'apiVersion', message, hint: 'write networking.k8s.io/v1' };
+function versionFault(given: string, { dialect, apiVersion }: Variant): Fault {
+  const what = dialect === plain.dialect ? 'is not served by Kubernetes any more' : 'is not a version that is known';
+  const message = `${given} ${what}; it is read as ${apiVersion}`;
+  return { severity: 'warning', field: 'apiVersion', message, hint: `write ${apiVersion}` };
 }
 
 /** undefined: the selector is invalid. */
@@ -186,30 +203,54 @@ function readRules(
   faults: Fault[],
 ): Rule[] {
   if (!Array.isArray(spec.egress)) return [];
-  return spec.egress.map((entry: unknown, index): Rule => {
+  return spec.egress.flatMap((entry: unknown, index): Rule[] => {
     const path = `spec.egress[${index}]`;
     const ref = { policy, index, tier: TIERS.default.name, staged: false, action: 'allow' } as const;
     const closed: Rule = { ref, action: 'allow', peers: [], ports: [] };
-    if (!sound(path)) return Object.freeze(closed);
+    if (!sound(path)) return [Object.freeze(closed)];
     const { to = [], ports = [] } = entry as EgressSpec;
     const found: Fault[] = [];
     const report = (f: Fault) => found.push(f);
-    const rule: Rule = {
-      ref,
-      action: 'allow',
-      peers: to.length === 0 ? null : to.map((peer, i) => readPeer(peer, namespace, `${path}.to[${i}]`, report)),
-      ports: ports.length === 0 ? null : ports.map((port, i) => readPort(port, `${path}.ports[${i}]`, report)),
-    };
+    const peers = to.map((peer, i) => readPeer(peer, namespace, `${path}.to[${i}]`, report));
+    const matches = ports.length === 0 ? null : ports.map((p, i) => readPort(p, `${path}.ports[${i}]`, report));
+    const rules = to.length === 0 ? [{ peers: null, ports: matches }] : split(peers, matches, path, report);
     faults.push(...found);
-    return Object.freeze(found.some((f) => f.severity === 'error') ? closed : rule);
+    if (found.some((f) => f.severity === 'error')) return [Object.freeze(closed)];
+    return rules.map((rule) => Object.freeze<Rule>({ ref, action: 'allow', ...rule }));
   });
+}
+
+/** Splits a rule with port names, which mean the ports of pods, and nothing at the addresses of domain names. */
+function split(
+  peers: readonly Peer[],
+  ports: Rule['ports'],
+  path: string,
+  report: Report,
+): Pick<Rule, 'peers' | 'ports'>[] {
+  const named = peers.filter((peer) => peer.kind === 'names');
+  const numbered = numberedPorts(ports);
+  if (named.length === 0 || numbered?.length === ports?.length) return [{ peers, ports }];
+  const message = 'a port name means nothing beside domainNames: pods give names to ports';
+  report({ severity: 'warning', field: `${path}.ports`, message, hint: 'use port numbers for domain names' });
+  return [
+    { peers: peers.filter((peer) => peer.kind !== 'names'), ports },
+    { peers: named, ports: numbered },
+  ].filter((rule) => rule.peers.length > 0);
 }
 
 type Report = (fault: Fault) => void;
 
 function readPeer(peer: PeerSpec, namespace: string, path: string, report: Report): Peer {
   const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
-  const { podSelector, namespaceSelector, ipBlock } = peer;
+  const { podSelector, namespaceSelector, ipBlock, domainNames } = peer;
+  if (domainNames) {
+    if (podSelector || namespaceSelector || ipBlock) {
+      error(path, 'has domainNames and something else', 'split it into two items, each with its own dash');
+    }
+    if (domainNames.length === 0) error(`${path}.domainNames`, 'is empty', 'list at least one name');
+    const patterns = domainNames.flatMap((n, i) => domainName(n, `${path}.domainNames[${i}]`, report) ?? []);
+    return namesPeers(patterns)[0] ?? { kind: 'some', of: [] };
+  }
   if (ipBlock) {
     if (podSelector || namespaceSelector) {
       error(path, 'has an ipBlock and a selector', 'split it into two items, each with its own dash');

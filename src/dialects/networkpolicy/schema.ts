@@ -1,4 +1,7 @@
-/** JSON schema of a NetworkPolicy (networking.k8s.io/v1). The meaning is checked in index.ts. */
+/**
+ * JSON schemas of NetworkPolicy (networking.k8s.io/v1) and ApplicationNetworkPolicy (networking.k8s.aws/v1alpha1). The
+ * meaning is checked in index.ts.
+ */
 
 const string = { type: 'string' };
 
@@ -37,25 +40,26 @@ const ports = {
   },
 };
 
-const peers = {
-  type: 'array',
-  items: {
+const peerFields = {
+  podSelector: labelSelector,
+  namespaceSelector: labelSelector,
+  ipBlock: {
     type: 'object',
     additionalProperties: false,
-    properties: {
-      podSelector: labelSelector,
-      namespaceSelector: labelSelector,
-      ipBlock: {
-        type: 'object',
-        additionalProperties: false,
-        required: ['cidr'],
-        properties: { cidr: string, except: { type: 'array', items: string } },
-      },
-    },
+    required: ['cidr'],
+    properties: { cidr: string, except: { type: 'array', items: string } },
   },
 };
 
-export const networkPolicySchema = {
+const list = (properties: object) => ({
+  type: 'array',
+  items: { type: 'object', additionalProperties: false, properties },
+});
+
+const peers = list(peerFields);
+
+/** @param to schema of egress peers */
+const policySchema = (to: object) => ({
   type: 'object',
   additionalProperties: false,
   properties: {
@@ -69,15 +73,15 @@ export const networkPolicySchema = {
       properties: {
         podSelector: labelSelector,
         policyTypes: { type: 'array', items: { enum: ['Ingress', 'Egress'] } },
-        egress: {
-          type: 'array',
-          items: { type: 'object', additionalProperties: false, properties: { to: peers, ports } },
-        },
-        ingress: {
-          type: 'array',
-          items: { type: 'object', additionalProperties: false, properties: { from: peers, ports } },
-        },
+        egress: list({ to, ports }),
+        ingress: list({ from: peers, ports }),
       },
     },
   },
-};
+});
+
+export const networkPolicySchema = policySchema(peers);
+
+export const applicationNetworkPolicySchema = policySchema(
+  list({ ...peerFields, domainNames: { type: 'array', items: string } }),
+);
