@@ -1,7 +1,4 @@
-/**
- * Source and destination of a rule. The destination becomes peers. The source restricts to which of the policy's pods
- * the rule applies, since the sender of an egress rule is always one of them.
- */
+/** The destination of a rule, which becomes peers. */
 import { isRecord } from '../../identity/fields.js';
 import type { LabelExpr, Peer } from '../../ir/peers.js';
 import type { Action, PortMatch } from '../../ir/types.js';
@@ -11,7 +8,6 @@ import {
   allOf,
   ALL,
   inNamespace,
-  isTrue,
   noneOf,
   NOTHING,
   ofAccounts,
@@ -23,8 +19,9 @@ import {
 } from './meaning.js';
 import { type Block, blocksOf, everywhere, intersect, toPeers, without } from './nets.js';
 import { isSelectorError, parseSelector, type Selector } from './selector.js';
-import { type Lookups, namesFault, type NetworkSet, readNet } from './supporting.js';
+import { type Lookups, type NetworkSet, readNet } from './supporting.js';
 import type { Fault } from '../base/dialect.js';
+import { calicoDomain, outsideNames } from '../base/names.js';
 
 export interface EntitySpec {
   readonly nets?: readonly string[];
@@ -104,7 +101,7 @@ interface Endpoints {
 }
 
 /** Combines the fields like libcalico-go's updateprocessors/rules.go. undefined: invalid. */
-function readEndpoints(spec: EntitySpec, path: string, context: Context): Endpoints | undefined {
+export function readEndpoints(spec: EntitySpec, path: string, context: Context): Endpoints | undefined {
   const { serviceAccounts } = spec;
   const { namespace, report } = context;
   // Empty texts and lists count as absent.
@@ -132,7 +129,7 @@ function readEndpoints(spec: EntitySpec, path: string, context: Context): Endpoi
 }
 
 /** The network sets that match, and those for which it depends on the labels of their namespace. */
-function matching(selector: Selector, { sets, lookups }: Context): { sure: NetworkSet[]; maybe: NetworkSet[] } {
+export function matching(selector: Selector, { sets, lookups }: Context): { sure: NetworkSet[]; maybe: NetworkSet[] } {
   if (selector === NOTHING) return { sure: [], maybe: [] };
   lookups.sets.push(selector);
   const found = sets.map((set) => [set, onSet(selector, set)] as const);
@@ -145,6 +142,8 @@ function matching(selector: Selector, { sets, lookups }: Context): { sure: Netwo
 export interface Destination {
   /** null: every destination. */
   readonly peers: readonly Peer[] | null;
+  /** What domains mean, besides `peers`. Port names match nothing there. */
+  readonly named?: readonly Peer[];
   /** Restricts the peers to the backends of this Service, on the backends' ports. */
   readonly service?: NonNullable<PortMatch['service']>;
 }
@@ -152,7 +151,7 @@ export interface Destination {
 /** @returns undefined if it is invalid */
 export function readDestination(spec: EntitySpec, path: string, context: Context): Destination | undefined {
   const { report, ipVersion } = context;
-  if (spec.domains?.length) report({ ...namesFault(`${path}.domains`), hint: 'list the addresses under nets' });
+  if (spec.domains?.length) return readDomains(spec.domains, spec, path, context);
   const nets = readNets(spec.nets, `${path}.nets`, report);
   const notNets = readNets(spec.notNets, `${path}.notNets`, report);
   const base = readBase(nets, notNets, ipVersion);
@@ -161,8 +160,58 @@ export function readDestination(spec: EntitySpec, path: string, context: Context
   if (!endpoints) return undefined;
   const { only, not } = endpoints;
   if (!only && !not) return { peers: base && toPeers(base) };
-  const peers = only ? positivePeers(only, base, path, context) : negativePeers(not ?? ALL, base, path, context);
+  if (only) return positivePeers(only, base, path, context);
+  const peers = negativePeers(not ?? ALL, base, path, context);
   return peers && { peers };
+}
+
+/** Fields that restrict the destination by other means than domains. */
+const PLACES = [
+  'nets',
+  'notNets',
+  'selector',
+  'notSelector',
+  'namespaceSelector',
+  'serviceAccounts',
+  'services',
+] as const;
+
+/** The first of these fields that is set; empty texts and lists count as absent. */
+function firstSet<F extends keyof EntitySpec>(spec: EntitySpec, fields: readonly F[]): F | undefined {
+  return fields.find((field) => {
+    const value = spec[field];
+    return isRecord(value) || (Array.isArray(value) || typeof value === 'string' ? value.length > 0 : false);
+  });
+}
+
+/**
+ * Calico Enterprise's domains: what was learned for them, also as the target of an alias, but never a pod or a node.
+ * They stand alone, and in rules that allow (libcalico-go/lib/validator/v3).
+ */
+function readDomains(
+  domains: readonly string[],
+  spec: EntitySpec,
+  path: string,
+  { action, ipVersion, report }: Context,
+): Destination | undefined {
+  const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
+  if (action !== 'allow') error(`${path}.domains`, 'may stand in Allow rules only', 'name the networks, under nets');
+  const beside = firstSet(spec, PLACES);
+  if (beside) error(`${path}.${beside}`, 'cannot stand beside domains', 'split it into two rules');
+  for (const field of ['ports', 'notPorts'] as const) {
+    const name = spec[field]?.findIndex((port) => !/^[\d:]+$/.test(String(port))) ?? -1;
+    if (name < 0) continue;
+    const message = 'is a port name: a pod gives it, and domains never mean a pod';
+    error(`${path}.${field}[${name}]`, message, 'use a port number');
+  }
+  const patterns = domains.flatMap((text, i) => calicoDomain(text, `${path}.domains[${i}]`, report) ?? []);
+  if (action !== 'allow' || beside) return undefined;
+  return { peers: [], named: learned(patterns, readBase([], [], ipVersion)) };
+}
+
+/** The addresses of the base that were learned for these patterns. */
+function learned(patterns: readonly string[], base: readonly Block[] | null): Peer[] {
+  return outsideNames(patterns, true, base ? [{ kind: 'some', of: toPeers(base) }] : []);
 }
 
 /** Limit in api/pkg/apis/projectcalico/v3/policy_common.go. */
@@ -234,12 +283,21 @@ function positivePeers(
   base: Block[] | null,
   path: string,
   context: Context,
-): readonly Peer[] | undefined {
+): Destination | undefined {
   const { sure, maybe } = matching(selector, context);
-  const counted = [...sure, ...decideMaybe(maybe, context.action === 'deny', path, context)];
-  if (!soundSets([...sure, ...maybe], path, context)) return undefined;
+  const allows = context.action === 'allow';
+  const counted = [...sure, ...decideMaybe(maybe, context.action === 'deny', allows, path, context)];
+  if (!soundSets([...sure, ...maybe], allows, path, context)) return undefined;
   const blocks = blocksOf(counted.flatMap((s) => s.nets));
-  return [within(pods(selector), base), ...toPeers(base ? intersect(blocks, base) : blocks)];
+  const peers = [within(pods(selector), base), ...toPeers(base ? intersect(blocks, base) : blocks)];
+  if (!allows) return { peers };
+  return {
+    peers,
+    named: learned(
+      counted.flatMap((s) => s.domains),
+      base,
+    ),
+  };
 }
 
 function negativePeers(
@@ -249,8 +307,9 @@ function negativePeers(
   context: Context,
 ): readonly Peer[] | undefined {
   const { sure, maybe } = matching(selector, context);
-  const counted = [...sure, ...decideMaybe(maybe, context.action !== 'deny', path, context)];
-  if (!soundSets([...sure, ...maybe], path, context)) return undefined;
+  // Domains of sets are never excluded: they only allow.
+  const counted = [...sure, ...decideMaybe(maybe, context.action !== 'deny', false, path, context)];
+  if (!soundSets([...sure, ...maybe], false, path, context)) return undefined;
   const remaining = without(
     base ?? everywhere(4, 6),
     counted.flatMap((s) => s.nets),
@@ -266,29 +325,34 @@ function negativePeers(
   ];
 }
 
-/** Decides about network sets that may or may not match: they count where that closes. */
+/**
+ * Decides about network sets that may or may not match: they count where that closes.
+ * @param named whether their domains matter
+ */
 function decideMaybe(
   maybe: readonly NetworkSet[],
   count: boolean,
+  named: boolean,
   path: string,
   context: Context,
 ): readonly NetworkSet[] {
-  const first = maybe.find((s) => s.nets.length > 0);
+  const first = maybe.find((s) => s.nets.length > 0 || (named && s.domains.length > 0));
   if (!first) return [];
   const message = `whether it means NetworkSet ${first.namespace}/${first.name} depends on labels of its namespace, which are not enforced for network sets`;
   const hint = 'select the set by labels of its own, or its namespace by projectcalico.org/name';
   // For a pass rule, both more and fewer matches may open.
   if (context.action === 'pass') context.report({ severity: 'error', field: path, message, hint });
   else {
-    const effect = `its nets count as ${context.action === 'deny' ? 'denied' : 'not meant'}`;
+    const what = first.nets.length > 0 ? 'nets' : 'domains';
+    const effect = `its ${what} count as ${context.action === 'deny' ? 'denied' : 'not meant'}`;
     context.report({ severity: 'warning', field: path, message: `${message}: ${effect}`, hint });
   }
   return count ? maybe : [];
 }
 
-/** Reports a rule that refers to a network set with invalid nets. @returns whether there is none */
-function soundSets(sets: readonly NetworkSet[], path: string, { report }: Context): boolean {
-  const broken = sets.find((s) => s.broken);
+/** Reports a rule that refers to a network set with invalid parts that count. @returns whether there is none */
+function soundSets(sets: readonly NetworkSet[], named: boolean, path: string, { report }: Context): boolean {
+  const broken = sets.find((s) => s.broken || (named && s.brokenDomains));
   if (!broken) return true;
   const name = broken.namespace === undefined ? broken.name : `${broken.namespace}/${broken.name}`;
   const message = `means ${broken.kind} ${name}, which cannot be read`;
@@ -307,9 +371,7 @@ function readService(
   { namespace, report }: Context,
 ): Destination | undefined {
   const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
-  const beside = (
-    ['nets', 'notNets', 'selector', 'notSelector', 'namespaceSelector', 'serviceAccounts', 'ports', 'notPorts'] as const
-  ).find((field) => isRecord(spec[field]) || (spec[field]?.length ?? 0) !== 0);
+  const beside = firstSet(spec, [...PLACES.filter((field) => field !== 'services'), 'ports', 'notPorts']);
   if (beside) error(`${path}.${beside}`, 'cannot stand beside services', 'split it into two rules');
   const name = spec.services?.name ?? '';
   const inside = spec.services?.namespace || namespace;
@@ -318,46 +380,4 @@ function readService(
     error(`${path}.services.namespace`, 'is missing', 'a global policy must say where the Service is');
   if (beside || name === '' || inside === undefined) return undefined;
   return { peers: base && toPeers(base), service: { namespace: inside, name } };
-}
-
-/**
- * The policy's pods that a rule's source selects.
- * @returns undefined if it is invalid or cannot be expressed
- */
-export function readSource(spec: EntitySpec, path: string, context: Context): Selector | undefined {
-  const { report } = context;
-  let said = true;
-  for (const field of ['nets', 'notNets', 'ports', 'notPorts', 'domains'] as const) {
-    if (!spec[field]?.length) continue;
-    said = false;
-    const what =
-      field === 'domains'
-        ? 'names are'
-        : field === 'ports' || field === 'notPorts'
-          ? 'source ports are'
-          : "a sender's address is";
-    report({
-      severity: 'error',
-      field: `${path}.${field}`,
-      message: `${what} not enforced${field === 'domains' ? ' yet' : ''}`,
-      hint: 'select the senders by their labels',
-    });
-  }
-  if (spec.services) {
-    said = false;
-    const hint = 'select the senders by their labels';
-    report({ severity: 'error', field: `${path}.services`, message: 'has no meaning in an egress rule', hint });
-  }
-  const endpoints = readEndpoints(spec, path, context);
-  if (!endpoints || !said) return undefined;
-  const selector = endpoints.only ?? (endpoints.not ? noneOf(endpoints.not) : ALL);
-  const { sure, maybe } = matching(endpoints.only ?? endpoints.not ?? NOTHING, context);
-  const set = isTrue(onPods(selector)) ? undefined : [...sure, ...maybe].find((s) => s.nets.length > 0 || s.broken);
-  if (!set) return selector;
-  // Felix compares addresses, so a pod inside the set's nets would match too. It does not match here, so an Allow stays
-  // closed.
-  const message = `means ${set.kind} ${set.name} too: a sender's address is not enforced`;
-  const severity = context.action === 'deny' || context.action === 'pass' ? 'error' : 'warning';
-  report({ severity, field: path, message, hint: 'select the senders by labels that the set does not have' });
-  return selector;
 }

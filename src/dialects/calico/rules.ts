@@ -3,11 +3,13 @@ import { isRecord } from '../../identity/fields.js';
 import type { Action, PolicyRef, PortMatch, Rule } from '../../ir/types.js';
 import { hasPorts } from '../../net/protocol.js';
 import type { Fault } from '../base/dialect.js';
+import { numberedPorts } from '../base/names.js';
 import type { Account } from './accounts.js';
-import { type Context, type EntitySpec, readDestination, readSource } from './entity.js';
+import { type Context, type EntitySpec, readDestination } from './entity.js';
 import { ALL } from './meaning.js';
 import { type PortFields, readPorts } from './ports.js';
 import type { Selector } from './selector.js';
+import { readSource } from './source.js';
 import type { Lookups, NetworkSet } from './supporting.js';
 
 export interface ReadRule {
@@ -40,7 +42,7 @@ const ACTIONS: ReadonlyMap<unknown, Action> = new Map([
 /** A value that is not a list has no rules: the policy isolates and allows nothing. */
 export function readRules(egress: unknown, context: RuleContext): ReadRule[] {
   if (!Array.isArray(egress)) return [];
-  return egress.map((entry: unknown, index) => {
+  return egress.flatMap((entry: unknown, index) => {
     const found: Fault[] = [];
     const report = (fault: Fault) => {
       found.push(fault);
@@ -55,7 +57,8 @@ export function readRules(egress: unknown, context: RuleContext): ReadRule[] {
     const effect = action === 'allow' || action === 'log' ? `${path} ${action}s nothing` : `${path} denies everything`;
     for (const fault of found) context.report(fault.severity === 'error' ? { ...fault, effect } : fault);
     const closes = found.some((f) => f.severity === 'error');
-    return read && !closes ? overruled(read, context) : closedRule(index, action, context);
+    if (!read || closes) return [closedRule(index, action, context)];
+    return read.map((one) => overruled(one, context));
   });
 }
 
@@ -65,13 +68,14 @@ interface RuleSpec extends Omit<PortFields, 'ports' | 'notPorts'> {
   readonly http?: object;
 }
 
+/** @returns rules that together mean what the user wrote; undefined: invalid */
 function readRule(
   spec: RuleSpec,
   index: number,
   action: Action,
   context: RuleContext,
   report: Context['report'],
-): ReadRule | undefined {
+): ReadRule[] | undefined {
   const path = `spec.egress[${index}]`;
   const { source = {}, destination = {}, ipVersion } = spec;
   const { policy, sets, accounts, lookups } = context;
@@ -83,8 +87,16 @@ function readRule(
   const { ports = [], notPorts = [] } = destination;
   const matches = readPorts({ ...spec, ports, notPorts }, path, error);
   if (!senders || !to) return undefined;
-  const atService = to.service && withService(matches, to.service);
-  return { senders, rule: makeRule(index, action, context, to.peers, atService ?? matches) };
+  const atPorts = (to.service && withService(matches, to.service)) ?? matches;
+  const make = (peers: Rule['peers'], at: Rule['ports']) => ({
+    senders,
+    rule: makeRule(index, action, context, peers, at),
+  });
+  const { peers, named = [] } = to;
+  if (named.length === 0 || peers === null) return [make(peers, atPorts)];
+  const numbered = numberedPorts(matches);
+  if (numbered?.length === matches?.length) return [make([...peers, ...named], matches)];
+  return [make(peers, matches), make(named, numbered)];
 }
 
 /** The backends of a Service, in the protocols of the rule. */

@@ -3,6 +3,7 @@ import { isRecord } from '../../identity/fields.js';
 import type { RawPolicy } from '../../identity/snapshot.js';
 import { type Cidr, tryParseCidr } from '../../net/addr.js';
 import { type Fault, type TierPlace, TIERS, type Understood } from '../base/dialect.js';
+import { calicoDomain } from '../base/names.js';
 import { type Account, readAccount } from './accounts.js';
 import { type Labelled, onSet } from './meaning.js';
 import type { Selector } from './selector.js';
@@ -16,6 +17,10 @@ export interface NetworkSet extends Labelled {
   readonly nets: readonly Cidr[];
   /** Whether some of its nets are invalid. */
   readonly broken: boolean;
+  /** Patterns of its allowedEgressDomains. They count in rules that allow, and have no effect in others. */
+  readonly domains: readonly string[];
+  /** Whether some of these domains are invalid. */
+  readonly brokenDomains: boolean;
 }
 
 export interface Supporting {
@@ -139,17 +144,23 @@ function readSet(raw: RawPolicy): { set: NetworkSet; faults: Fault[] } {
     if (found.fault) faults.push(found.fault.severity === 'error' ? { ...found.fault, effect } : found.fault);
   });
   const broken = faults.some((f) => f.severity === 'error');
-  if (Array.isArray(spec.allowedEgressDomains) && spec.allowedEgressDomains.length > 0) {
-    faults.push({
-      ...namesFault('spec.allowedEgressDomains'),
-      effect: 'rules that select this set mean its nets alone',
+  const domains: string[] = [];
+  let brokenDomains = false;
+  (Array.isArray(spec.allowedEgressDomains) ? spec.allowedEgressDomains : []).forEach((text: unknown, i) => {
+    if (typeof text !== 'string') return;
+    const pattern = calicoDomain(text, `spec.allowedEgressDomains[${i}]`, (fault) => {
+      const allows = 'rules that select this set and allow allow nothing';
+      faults.push(fault.severity === 'error' ? { ...fault, effect: allows } : fault);
     });
-  }
+    if (pattern === undefined) brokenDomains = true;
+    else domains.push(pattern);
+  });
   const metadata = isRecord(object.metadata) ? object.metadata : {};
   const labels = stringMap(metadata.labels);
   // A NetworkSet in a manifest need not name its namespace.
   const namespace = raw.kind === 'NetworkSet' ? (raw.namespace ?? 'default') : undefined;
-  const result = { raw, set: { kind: raw.kind, namespace, name: raw.name, labels, nets, broken }, faults };
+  const set = { kind: raw.kind, namespace, name: raw.name, labels, nets, broken, domains, brokenDomains };
+  const result = { raw, set, faults };
   sets.set(raw.object, result);
   return result;
 }
@@ -157,11 +168,6 @@ function readSet(raw: RawPolicy): { set: NetworkSet; faults: Fault[] } {
 export function stringMap(value: unknown): Readonly<Record<string, string>> {
   if (!isRecord(value)) return {};
   return Object.fromEntries(Object.entries(value).filter((e): e is [string, string] => typeof e[1] === 'string'));
-}
-
-export function namesFault(field: string): Fault {
-  const hint = 'list the addresses under nets';
-  return { severity: 'error', field, message: 'names are not enforced yet', hint };
 }
 
 /** Parses a CIDR block or a single address. */

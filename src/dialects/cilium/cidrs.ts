@@ -5,10 +5,10 @@ import { matchLabels } from '../../ir/match.js';
 import type { Peer } from '../../ir/peers.js';
 import { type Cidr, cidrContains, cidrCovers, tryParseCidr } from '../../net/addr.js';
 import type { Fault, Understood } from '../base/dialect.js';
+import { OUTSIDE } from '../base/outside.js';
 import { compileSchema, shapeFaults, withoutNulls } from '../base/schema.js';
 import type { LabelSelector } from '../base/selectors.js';
 import type { GroupLookups, Context } from './context.js';
-import { OUTSIDE } from './entities.js';
 import { plainExpr } from './labels.js';
 import { cidrGroupSchema } from './schema.js';
 

@@ -1,14 +1,9 @@
 /** Entities: destinations without labels of their own (pkg/policy/api/entity.go). */
 import type { LabelExpr, Peer } from '../../ir/peers.js';
+import { EVERY_POD, NODES, OUTSIDE, OWN_NODE } from '../base/outside.js';
 import type { Context } from './context.js';
 
-const EVERY_POD: Peer = { kind: 'pods', namespaces: { labels: { op: 'true' } }, pods: { op: 'true' } };
-const NODES: Peer = { kind: 'nodes', labels: { op: 'true' } };
-const OWN_NODE: Peer = { kind: 'own-node' };
 const NOTHING: Peer = { kind: 'some', of: [] };
-
-/** Identities of the cluster are never `world`, whatever their address. Therefore toCIDR does not match them either. */
-export const OUTSIDE: Peer = { kind: 'not', of: { kind: 'some', of: [EVERY_POD, NODES, OWN_NODE] } };
 
 /**
  * getNodeSelector (pkg/k8s/apis/cilium.io/utils) adds `reserved:remote-node` to each selector of nodes, so the own node
@@ -36,6 +31,7 @@ const API_SERVER: Peer = {
 const ENTITIES: ReadonlyMap<string, Peer> = new Map<string, Peer>([
   ['all', { kind: 'any' }],
   ['none', NOTHING],
+  // Identities of the cluster are never `world`, whatever their address. Therefore toCIDR does not match them either.
   ['world', OUTSIDE],
   ['world-ipv4', { kind: 'all', of: [block('0.0.0.0/0'), OUTSIDE] }],
   ['world-ipv6', { kind: 'all', of: [block('::/0'), OUTSIDE] }],

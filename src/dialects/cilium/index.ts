@@ -263,20 +263,20 @@ function readRules(
   const label = isRecord(spec.log) && typeof spec.log.value === 'string' ? spec.log.value : '';
   const list = spec[section];
   const entries: readonly unknown[] = Array.isArray(list) ? list : list === undefined ? [] : [list];
-  return entries.map((entry, i): Rule => {
+  return entries.flatMap((entry, i): Rule[] => {
     const place = Array.isArray(list) ? `${section}[${i}]` : section;
     const at = `${path}.${place}`;
     const name = [several ? at : place, ...(label === '' ? [] : [label])].join(' ');
     const index = counted[section]++;
     const ref = { policy, index, name, tier, staged: false, action } as const;
-    if (!sound(at)) return Object.freeze({ ref, action, ...closed });
+    if (!sound(at)) return [Object.freeze({ ref, action, ...closed })];
     let errors = false;
     const report = (fault: Fault) => {
       errors ||= fault.severity === 'error';
       faults.push(fault);
     };
-    const meaning = readRule(entry as EgressRule, at, { namespace, deny, groups, lookups, report });
-    return Object.freeze({ ref, action, ...(errors ? closed : meaning) });
+    const meanings = readRule(entry as EgressRule, at, { namespace, deny, groups, lookups, report });
+    return (errors ? [closed] : meanings).map((meaning) => Object.freeze<Rule>({ ref, action, ...meaning }));
   });
 }
 

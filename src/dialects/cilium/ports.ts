@@ -2,6 +2,7 @@
 import type { PortMatch } from '../../ir/types.js';
 import { SCTP, TCP, UDP } from '../../net/protocol.js';
 import type { Context } from './context.js';
+import { type NameSpec, patternOf } from './names.js';
 
 export interface PortSpec {
   readonly port?: string;
@@ -10,7 +11,7 @@ export interface PortSpec {
 }
 export interface PortRule {
   readonly ports?: readonly PortSpec[];
-  readonly rules?: Readonly<Record<string, unknown>>;
+  readonly rules?: { readonly dns?: readonly NameSpec[] } & Readonly<Record<string, unknown>>;
   readonly serverNames?: readonly string[];
   readonly terminatingTLS?: object;
   readonly originatingTLS?: object;
@@ -39,39 +40,65 @@ const PROTOCOLS: ReadonlyMap<string, readonly number[]> = new Map<string, readon
   ['ANY', WITH_PORTS],
 ]);
 
-const NAMES = 'names are not enforced yet';
+/** The ports of an item of toPorts. */
+export interface PortGroup {
+  readonly ports: readonly PortMatch[];
+  /** If present, only DNS queries for names that match one of these patterns are allowed there. */
+  readonly queries?: readonly string[];
+}
 
 /** Translates toPorts. */
-export function portMatches(rules: readonly PortRule[], path: string, context: Context): PortMatch[] {
-  return rules.flatMap((rule, i) => {
+export function portGroups(rules: readonly PortRule[], path: string, context: Context): PortGroup[] {
+  return rules.map((rule, i): PortGroup => {
     const at = `${path}[${i}]`;
     refuse(rule, at, context);
     const { ports = [] } = rule;
+    const dns = rule.rules?.dns;
     tooMany(ports.length, `${at}.ports`, context);
     if (ports.length === 0) {
       const hint = 'list the ports; omit toPorts for every port';
       context.report({ severity: 'error', field: `${at}.ports`, message: 'names no port', hint });
     }
-    return ports.flatMap((port, j) => readPort(port, `${at}.ports[${j}]`, context));
+    const matches = ports.flatMap((port, j) => {
+      if (dns) checkDnsPort(port, `${at}.ports[${j}]`, context);
+      return readPort(port, `${at}.ports[${j}]`, context);
+    });
+    if (!dns) return { ports: matches };
+    // ANY is every protocol with ports; queries are sent over two of them.
+    const asked = matches.filter(({ protocol }) => protocol === TCP || protocol === UDP);
+    return { ports: asked, queries: queriesOf(dns, `${at}.rules.dns`, context) };
   });
+}
+
+/** The names that may be asked for, whatever the query's type. */
+function queriesOf(dns: readonly NameSpec[], path: string, { report }: Context): readonly string[] {
+  const patterns = dns.flatMap((spec, i) => {
+    const field = `${path}[${i}]`;
+    if (spec.matchName !== undefined || spec.matchPattern !== undefined) return patternOf(spec, field, report) ?? [];
+    const hint = 'give it a matchName or a matchPattern';
+    report({ severity: 'warning', field, message: 'names nothing: no query matches it', hint });
+    return [];
+  });
+  return [...new Set(patterns)];
+}
+
+function checkDnsPort({ port, protocol = 'ANY' }: PortSpec, path: string, { report }: Context): void {
+  const error = (field: string, message: string) =>
+    report({ severity: 'error', field, message, hint: 'name the port and the protocol of the DNS servers: 53, ANY' });
+  if (port === '0') error(`${path}.port`, 'must be a single port or a range beside rules.dns');
+  if (!['TCP', 'UDP', 'ANY'].includes(protocol)) error(`${path}.protocol`, `DNS is not asked over ${protocol}`);
 }
 
 /** Refuses rules above the transport layer. */
 function refuse(rule: PortRule, path: string, { report }: Context): void {
   const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
   if (rule.serverNames !== undefined) {
-    error(`${path}.serverNames`, NAMES, 'allow the addresses, by toCIDR or toEntities');
+    const hint = 'allow the addresses, by toFQDNs or toCIDR';
+    error(`${path}.serverNames`, 'server names of TLS are not enforced yet', hint);
   }
   for (const key of Object.keys(rule.rules ?? {})) {
-    if (key === 'dns') error(`${path}.rules.dns`, NAMES, 'remove it to allow every question to these servers');
-    else if (['http', 'kafka', 'l7', 'l7proto'].includes(key))
-      error(`${path}.rules.${key}`, 'requests are not looked into', 'remove it to allow the port as a whole');
-    else
-      error(
-        `${path}.rules.${key}`,
-        'is not a field of this object',
-        'check its spelling and its indentation, or remove it',
-      );
+    if (key === 'dns') continue;
+    error(`${path}.rules.${key}`, 'requests are not looked into', 'remove it to allow the port as a whole');
   }
   for (const key of ['terminatingTLS', 'originatingTLS', 'listener'] as const) {
     if (rule[key] === undefined) continue;

@@ -1,13 +1,15 @@
 /** Translates one rule of egress or egressDeny to peers and ports. */
 import type { Peer } from '../../ir/peers.js';
-import type { PortMatch } from '../../ir/types.js';
+import type { PortMatch, Rule } from '../../ir/types.js';
 import type { Fault } from '../base/dialect.js';
+import { outsideNames } from '../base/names.js';
 import type { LabelSelector } from '../base/selectors.js';
 import { type CidrRule, cidrPeers, cidrSetPeers } from './cidrs.js';
 import type { Context } from './context.js';
 import { entityPeer, remoteNodes } from './entities.js';
 import { endpointPeer, nodeExpr, plainExpr } from './labels.js';
-import { type IcmpRule, icmpMatches, type PortRule, portMatches } from './ports.js';
+import { type NameSpec, patternOf } from './names.js';
+import { type IcmpRule, icmpMatches, type PortGroup, type PortRule, portGroups } from './ports.js';
 
 interface ServiceSpec {
   readonly k8sService?: { readonly serviceName?: string; readonly namespace?: string };
@@ -24,7 +26,7 @@ export interface EgressRule {
   readonly toEntities?: readonly string[];
   readonly toServices?: readonly ServiceSpec[];
   readonly toGroups?: readonly object[];
-  readonly toFQDNs?: readonly { readonly matchName?: string; readonly matchPattern?: string }[];
+  readonly toFQDNs?: readonly NameSpec[];
   readonly toPorts?: readonly PortRule[];
   readonly icmps?: readonly IcmpRule[];
   readonly authentication?: { readonly mode: string };
@@ -42,13 +44,13 @@ const PLACES = [
   'toGroups',
 ] as const satisfies readonly (keyof EgressRule)[];
 
-export interface Meaning {
-  readonly peers: readonly Peer[] | null;
-  readonly ports: readonly PortMatch[] | null;
-}
+export type Meaning = Pick<Rule, 'peers' | 'ports' | 'queries'>;
 
-/** Translates a rule. Faults go to the context's report; if one is an error, the caller must ignore the result. */
-export function readRule(rule: EgressRule, path: string, context: Context): Meaning {
+/**
+ * Translates a rule. Items of toPorts with rules for DNS queries become rules of their own. Faults go to the context's
+ * report; if one is an error, the caller must ignore the result.
+ */
+export function readRule(rule: EgressRule, path: string, context: Context): Meaning[] {
   const { report } = context;
   const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
   const { toPorts = [], icmps = [] } = rule;
@@ -64,9 +66,14 @@ export function readRule(rule: EgressRule, path: string, context: Context): Mean
     const hint = 'remove it to allow connections that are not authenticated';
     error(`${path}.authentication`, 'is not enforced: peers are not authenticated by certificates', hint);
   }
-  const ports = [...portMatches(toPorts, `${path}.toPorts`, context), ...icmpMatches(icmps, `${path}.icmps`, context)];
+  const groups = portGroups(toPorts, `${path}.toPorts`, context);
+  const messages = icmpMatches(icmps, `${path}.icmps`, context);
   const anyPort = toPorts.length === 0 && icmps.length === 0;
   const peers = readPlaces(rule, path, context);
+  if (rule.toFQDNs?.length && groups.some(({ ports }) => ports.some((p) => p.named !== undefined))) {
+    const message = 'has a port name: a pod gives it, and names never mean a pod';
+    error(`${path}.toPorts`, message, 'use port numbers');
+  }
   if (peers === null && anyPort) {
     // Without layer 3 and 4, mergeEgress (pkg/policy/rule.go) adds nothing; Cilium's guide uses `egress: [{}]` to deny
     // all.
@@ -79,9 +86,16 @@ export function readRule(rule: EgressRule, path: string, context: Context): Mean
         hint,
       });
     }
-    return { peers: [], ports: [] };
+    return [{ peers: [], ports: [] }];
   }
-  return { peers, ports: anyPort ? null : ports };
+  if (anyPort) return [{ peers, ports: null }];
+  return meanings(peers, groups, messages);
+}
+
+function meanings(peers: Peer[] | null, groups: readonly PortGroup[], messages: readonly PortMatch[]): Meaning[] {
+  const plain = [...groups.flatMap(({ ports, queries }) => (queries ? [] : ports)), ...messages];
+  const asked = groups.flatMap(({ ports, queries }) => (queries ? [{ peers, ports, queries }] : []));
+  return plain.length > 0 || asked.length === 0 ? [{ peers, ports: plain }, ...asked] : asked;
 }
 
 /** null: no field of layer 3. An empty list in such a field selects nothing. */
@@ -102,35 +116,15 @@ function readPlaces(rule: EgressRule, path: string, context: Context): Peer[] | 
     ...(rule.toEntities ?? []).map((e, i) => entityPeer(e, `${path}.toEntities[${i}]`, context)),
     ...(rule.toServices ?? []).map((s, i) => servicePeer(s, `${path}.toServices[${i}]`, report)),
     ...(rule.toNodes ?? []).map((s, i): Peer => remoteNodes(nodeExpr(s, `${path}.toNodes[${i}]`, report))),
+    ...outsideNames((rule.toFQDNs ?? []).flatMap((s, i) => patternOf(s, `${path}.toFQDNs[${i}]`, report) ?? [])),
     ...refused(rule, path, report),
   ];
 }
 
-function refused({ toFQDNs = [], toGroups = [] }: EgressRule, path: string, report: Context['report']): Peer[] {
-  const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
-  toFQDNs.forEach(({ matchName, matchPattern }, i) => {
-    const field = `${path}.toFQDNs[${i}]`;
-    if (matchName === undefined && matchPattern === undefined) {
-      error(field, 'names nothing', 'give it a matchName or a matchPattern');
-    }
-    // The check of FQDNSelector.sanitize (pkg/policy/api/fqdn.go).
-    if (matchName !== undefined && !/^[-\w.]+$/.test(matchName)) {
-      error(
-        `${field}.matchName`,
-        `${JSON.stringify(matchName)} is not a name`,
-        'use letters, digits, "-", "_" and "."',
-      );
-    }
-    if (matchPattern !== undefined && !/^[-\w.*]+$/.test(matchPattern)) {
-      const hint = 'use letters, digits, "-", "_", "." and "*"';
-      error(`${field}.matchPattern`, `${JSON.stringify(matchPattern)} is not a pattern of names`, hint);
-    }
-  });
-  if (toFQDNs.length > 0) {
-    error(`${path}.toFQDNs`, 'names are not enforced yet', 'allow the addresses, by toCIDR or toEntities');
-  }
+function refused({ toGroups = [] }: EgressRule, path: string, report: Context['report']): Peer[] {
   if (toGroups.length > 0) {
-    error(`${path}.toGroups`, 'groups of cloud providers are not resolved', 'name their addresses, by toCIDR');
+    const [message, hint] = ['groups of cloud providers are not resolved', 'name their addresses, by toCIDR'];
+    report({ severity: 'error', field: `${path}.toGroups`, message, hint });
   }
   return [];
 }

@@ -37,6 +37,21 @@ const icmps = list({
   fields: list({ family: { enum: ['IPv4', 'IPv6'] }, type: { type: ['integer', 'string'] } }, ['type']),
 });
 
+const names = list({ matchName: string, matchPattern: string });
+
+/** Only `dns` is enforced. The others are refused by name. */
+const rules = {
+  type: 'object',
+  additionalProperties: false,
+  properties: {
+    dns: names,
+    http: { type: 'array', items: anything },
+    kafka: { type: 'array', items: anything },
+    l7: { type: 'array', items: anything },
+    l7proto: string,
+  },
+};
+
 const common = {
   toEndpoints: selectors,
   toRequires: selectors,
@@ -63,10 +78,10 @@ const common = {
 
 const allowRules = list({
   ...common,
-  toFQDNs: list({ matchName: string, matchPattern: string }),
+  toFQDNs: names,
   toPorts: list({
     ports,
-    rules: anything,
+    rules,
     serverNames: strings,
     terminatingTLS: anything,
     originatingTLS: anything,

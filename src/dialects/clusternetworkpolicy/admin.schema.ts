@@ -1,6 +1,7 @@
 /** JSON schemas of the predecessors and variants of ClusterNetworkPolicy v1alpha2. */
 import {
   adminTo,
+  baselineTo,
   articleTo,
   awsTo,
   plainPorts,
@@ -24,7 +25,7 @@ export const adminNetworkPolicySchema = policyObject(
 );
 
 export const baselineAdminNetworkPolicySchema = policyObject(
-  object({ subject: strictSubject, ...rules(['Allow', 'Deny'], { ports }, adminTo) }, 'subject'),
+  object({ subject: strictSubject, ...rules(['Allow', 'Deny'], { ports }, baselineTo) }, 'subject'),
 );
 
 export const awsClusterNetworkPolicySchema = policyObject(

@@ -55,6 +55,8 @@ const aws: Shape = {
   validate: compileSchema(awsClusterNetworkPolicySchema),
   specFields: fieldsOf(awsClusterNetworkPolicySchema),
   limit: 25,
+  // AWS' extension (amazon-network-policy-controller-k8s, api/v1alpha1/clusternetworkpolicy_types.go).
+  passesNames: true,
   place: placeByTier,
   // A named port is a TCP port (amazon-network-policy-controller-k8s, pkg/resolvers/clusternetworkpolicy_resolver.go).
   ports: readPorts(TCP),

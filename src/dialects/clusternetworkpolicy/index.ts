@@ -55,6 +55,8 @@ export interface Shape {
   readonly specFields: readonly string[];
   /** The API server's limit for the rules of a policy, the peers of a rule and the ports of a rule. */
   readonly limit: number;
+  /** Whether rules that pass may name domains, besides those that accept. */
+  readonly passesNames?: boolean;
   /** Whether the subject may be absent, which means every pod. */
   readonly subjectOptional?: boolean;
   readonly place: (spec: Record<string, unknown>, sound: (path: string) => boolean, report: Report) => Place;
@@ -225,7 +227,7 @@ function readRule(reading: Reading, entry: unknown, index: number): Rule {
   if (!reading.sound(path) || meant === undefined) return closed;
   const found: Fault[] = [];
   const rule = entry as RuleSpec;
-  const peers = readPeers(rule, path, meant === 'allow', reading.shape.limit, (f) => found.push(f));
+  const peers = readPeers(rule, path, meant, reading.shape, (f) => found.push(f));
   const ports = readPorts(reading.shape, rule, path, (f) => found.push(f));
   for (const fault of found) reading.report(fault);
   if (found.some((f) => f.severity === 'error')) return closed;
@@ -233,7 +235,7 @@ function readRule(reading: Reading, entry: unknown, index: number): Rule {
   return meant === 'allow' ? closed : make('deny', peers, ports);
 }
 
-function readPeers(rule: RuleSpec, path: string, allows: boolean, limit: number, report: Report) {
+function readPeers(rule: RuleSpec, path: string, action: Action, { limit, passesNames }: Shape, report: Report) {
   countItems(
     rule.to,
     `${path}.to`,
@@ -241,7 +243,9 @@ function readPeers(rule: RuleSpec, path: string, allows: boolean, limit: number,
     'list at least one peer; networks 0.0.0.0/0 and ::/0 are everywhere',
     report,
   );
-  return rule.to.flatMap((peer, i) => readPeer(peer, `${path}.to[${i}]`, allows, report));
+  const named = action === 'allow' || (passesNames && action === 'pass');
+  const unnamed = named ? undefined : `Accept ${passesNames ? 'and Pass ' : ''}rules`;
+  return rule.to.flatMap((peer, i) => readPeer(peer, `${path}.to[${i}]`, unnamed, report));
 }
 
 /** null: every protocol and port. */

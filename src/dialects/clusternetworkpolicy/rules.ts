@@ -4,6 +4,7 @@ import { parseProtocol, SCTP, TCP, UDP } from '../../net/protocol.js';
 import type { LabelExpr, Peer, WorkloadMatch } from '../../ir/peers.js';
 import type { PortMatch } from '../../ir/types.js';
 import type { Fault } from '../base/dialect.js';
+import { domainName, namesPeers } from '../base/names.js';
 import { type LabelSelector, labelSelector } from '../base/selectors.js';
 
 export type Report = (fault: Fault) => void;
@@ -84,9 +85,9 @@ function labels(selector: LabelSelector | undefined, path: string, report: Repor
   return selector === undefined ? TRUE : labelSelector(selector, path, report);
 }
 
-/** @param allows whether the rule allows, since only such a rule may name domains */
-export function readPeer(peer: PeerSpec, path: string, allows: boolean, report: Report): readonly Peer[] {
-  const one = theOne(peer, path, 'namespaces, pods, nodes, networks', report);
+/** @param unnamed undefined if the rule may name domains; otherwise where they may stand, for the error */
+export function readPeer(peer: PeerSpec, path: string, unnamed: string | undefined, report: Report): readonly Peer[] {
+  const one = theOne(peer, path, 'namespaces, pods, nodes, networks, domainNames', report);
   switch (one) {
     case 'namespaces':
     case 'pods': {
@@ -98,8 +99,7 @@ export function readPeer(peer: PeerSpec, path: string, allows: boolean, report: 
     case 'networks':
       return readNetworks(peer.networks ?? NONE, `${path}.networks`, report);
     case 'domainNames':
-      readNames(peer.domainNames ?? NONE, `${path}.domainNames`, allows, report);
-      return [];
+      return readNames(peer.domainNames ?? NONE, `${path}.domainNames`, unnamed, report);
     case 'ipBlock':
       return peer.ipBlock ? readBlock(peer.ipBlock, `${path}.ipBlock`, report) : [];
     default:
@@ -151,20 +151,23 @@ function readCidr(text: string, field: string, report: Report) {
   return cidr;
 }
 
-/** DomainName in apis/v1alpha2/clusternetworkpolicy_types.go. */
-const DOMAIN = /^(\*\.)?([a-z\d]([-\w]*[a-z\d])?\.)+[a-z\d]([-\w]*[a-z\d])?\.?$/i;
+/** The API server's limit for the names of a peer, in every shape. */
+const MAX_NAMES = 25;
 
-/** Checks domain names. They are not enforced yet, so every rule with one is closed. */
-function readNames(names: readonly string[], path: string, allows: boolean, report: Report): void {
-  names.forEach((name, i) => {
-    if (DOMAIN.test(name)) return;
-    const message = `${JSON.stringify(name)} is not a domain name`;
-    error(report, `${path}[${i}]`, message, 'write example.com, or *.example.com for what is below it');
-  });
+/**
+ * The addresses that were learned for domain names. Pods' addresses are meant too. Those of a Service are not, since
+ * its backends are judged.
+ */
+function readNames(names: readonly string[], path: string, unnamed: string | undefined, report: Report): Peer[] {
+  const patterns = names.flatMap((name, i) => domainName(name, `${path}[${i}]`, report) ?? []);
   if (names.length === 0) error(report, path, 'is empty', 'list at least one name');
-  else if (!allows)
-    error(report, path, 'may stand in Accept rules only', 'deny networks, in a rule after those that accept names');
-  else error(report, path, 'names are not enforced yet', 'list the networks that the names stand for');
+  else if (unnamed !== undefined)
+    error(report, path, `may stand in ${unnamed} only`, 'deny networks, in a rule after those that accept names');
+  if (names.length > MAX_NAMES) {
+    const message = `has ${names.length} items: clusters take ${MAX_NAMES} at most`;
+    report({ severity: 'warning', field: path, message, hint: 'split it into two peers' });
+  }
+  return namesPeers(patterns);
 }
 
 const PROTOCOLS = { tcp: TCP, udp: UDP, sctp: SCTP } as const;

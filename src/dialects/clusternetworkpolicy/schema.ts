@@ -38,6 +38,8 @@ export const from = list(object(workloads(namespacedPod)));
 const far = { networks: strings, domainNames: strings };
 const to = list(object({ ...workloads(namespacedPod), nodes: labelSelector, ...far }));
 export const adminTo = list(object({ ...workloads(strictNamespacedPod), nodes: labelSelector, ...far }));
+/** BaselineAdminNetworkPolicy never had domain names. */
+export const baselineTo = list(object({ ...workloads(strictNamespacedPod), nodes: labelSelector, networks: strings }));
 /** AWS' controller does not support nodes as peers. */
 export const awsTo = list(object({ ...workloads(strictNamespacedPod), ...far }));
 export const articleTo = list(

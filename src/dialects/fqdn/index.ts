@@ -3,14 +3,16 @@
  * of the open-source add-on of the same kind (v1alpha2, v1alpha3: `egress[].to[].fqdns[]`). The version tells which one
  * it is.
  *
- * The policies are combined with a pod's NetworkPolicies: a selected pod is isolated. Names are not enforced yet, so
- * every rule is parsed, refused by its path, and allows nothing.
+ * The policies are combined with a pod's NetworkPolicies: a selected pod is isolated, and each rule adds to what it may
+ * reach. GKE's engine is Cilium's, where no name means a pod or a node. The add-on resolves its names and writes
+ * NetworkPolicies with the addresses, whosever they are. An invalid rule allows nothing.
  */
 import { isRecord } from '../../identity/fields.js';
 import { apiGroup } from '../../identity/kinds.js';
 import type { RawPolicy } from '../../identity/snapshot.js';
-import type { LabelExpr } from '../../ir/peers.js';
-import type { PolicyRef, Rule } from '../../ir/types.js';
+import type { LabelExpr, Peer } from '../../ir/peers.js';
+import type { PolicyRef, PortMatch, Rule } from '../../ir/types.js';
+import { parseProtocol, TCP, UDP } from '../../net/protocol.js';
 import {
   type Dialect,
   type Fault,
@@ -19,6 +21,7 @@ import {
   TIERS,
   type Understood,
 } from '../base/dialect.js';
+import { exactName, gkePattern, namesPeers, outsideNames } from '../base/names.js';
 import { addOnSchema, gkeSchema } from './schema.js';
 import { compileSchema, shapeFaults, withoutNulls } from '../base/schema.js';
 import { type LabelSelector, labelSelector } from '../base/selectors.js';
@@ -50,7 +53,8 @@ function understand(raw: RawPolicy): Understood {
     faults.push({ severity: 'error', field, message, hint });
   const shape = faults.map((f) => f.field);
   const sound = (path: string) => !shape.some((field) => within(field, path));
-  if (!addOn && !GKE.has(raw.apiVersion)) {
+  const known = addOn || GKE.has(raw.apiVersion);
+  if (!known) {
     error('apiVersion', `${raw.apiVersion} is not known`, 'write networking.gke.io/v1alpha1');
   }
   const spec = isRecord(object.spec) ? object.spec : {};
@@ -62,13 +66,18 @@ function understand(raw: RawPolicy): Understood {
   const entries: readonly unknown[] = concerns && Array.isArray(spec.egress) ? spec.egress : [];
   const rules = entries.map((entry, index): Rule => {
     const path = `spec.egress[${index}]`;
-    if (sound(path)) {
-      const report: Report = (f) => faults.push(f);
-      if (addOn) readAddOnRule(entry as AddOnRule, path, report);
-      else readGkeRule(entry as GkeRule, path, report);
-    }
     const of = { policy: ref, index, tier: TIERS.default.name, staged: false, action: 'allow' } as const;
-    return Object.freeze({ ref: of, action: 'allow', peers: [], ports: [] });
+    const closed = Object.freeze<Rule>({ ref: of, action: 'allow', peers: [], ports: [] });
+    if (!known || !sound(path)) return closed;
+    let errors = false;
+    const report: Report = (f) => {
+      errors ||= f.severity === 'error';
+      faults.push(f);
+    };
+    const meaning = addOn
+      ? readAddOnRule(entry as AddOnRule, path, report)
+      : readGkeRule(entry as GkeRule, path, report);
+    return errors ? closed : Object.freeze<Rule>({ ref: of, action: 'allow', ...meaning });
   });
   const subject = { namespaces: { names: [namespace] }, pods: pods ?? ({ op: 'true' } as const) };
   const policy = Object.freeze({ ref, subject, rules: pods ? rules : [], implicit: IMPLICIT, staged: false });
@@ -107,50 +116,62 @@ function concernsEgress(spec: Record<string, unknown>, sound: (path: string) => 
 
 interface GkeRule {
   readonly matches?: readonly { readonly name?: string; readonly pattern?: string }[];
-  readonly ports?: readonly { readonly port?: number }[];
+  readonly ports?: readonly { readonly protocol?: 'TCP' | 'UDP' | 'ALL'; readonly port?: number }[];
 }
 interface AddOnRule {
   readonly to?: readonly { readonly fqdns: readonly string[] }[];
-  readonly ports?: readonly { readonly port?: number | string; readonly endPort?: number }[];
+  readonly ports?: readonly {
+    readonly protocol?: 'TCP' | 'UDP' | 'SCTP';
+    readonly port?: number | string;
+    readonly endPort?: number;
+  }[];
 }
 
-function readGkeRule({ matches = [], ports = [] }: GkeRule, path: string, report: Report): void {
+type Meaning = Pick<Rule, 'peers' | 'ports'>;
+
+function readGkeRule({ matches = [], ports = [] }: GkeRule, path: string, report: Report): Meaning {
   const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
-  matches.forEach(({ name, pattern }, i) => {
+  if (matches.length === 0) error(`${path}.matches`, 'names nothing', 'list names or patterns');
+  const patterns = matches.flatMap(({ name, pattern }, i) => {
     const field = `${path}.matches[${i}]`;
     if ((name === undefined) === (pattern === undefined)) {
       error(field, name === undefined ? 'names nothing' : 'has a name and a pattern', 'give it a name or a pattern');
     }
-    if (name !== undefined) checkName(name, `${field}.name`, report);
-    if (pattern !== undefined && !/^[\w.*-]+$/.test(pattern)) {
-      const hint = 'use letters, digits, "-", "." and "*" for one label';
-      error(`${field}.pattern`, `${JSON.stringify(pattern)} is not a pattern of names`, hint);
+    return [
+      name === undefined ? undefined : exactName(name, `${field}.name`, report),
+      pattern === undefined ? undefined : gkePattern(pattern, `${field}.pattern`, report),
+    ].filter((one) => one !== undefined);
+  });
+  const read = ports.flatMap(({ protocol = 'TCP', port }, i): PortMatch[] => {
+    checkPort(port, `${path}.ports[${i}].port`, report);
+    const protocols = protocol === 'ALL' ? [TCP, UDP] : [protocol === 'UDP' ? UDP : TCP];
+    return protocols.map((one) => (port === undefined ? { protocol: one } : { protocol: one, ports: [[port, port]] }));
+  });
+  return { peers: outsideNames(patterns), ports: ports.length === 0 ? null : read };
+}
+
+function readAddOnRule({ to = [], ports = [] }: AddOnRule, path: string, report: Report): Meaning {
+  const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
+  if (to.every(({ fqdns }) => fqdns.length === 0)) error(`${path}.to`, 'names nothing', 'list fqdns');
+  const patterns = to.flatMap(({ fqdns }, i) =>
+    fqdns.flatMap((name, j) => exactName(name, `${path}.to[${i}].fqdns[${j}]`, report) ?? []),
+  );
+  const read = ports.map(({ protocol, port, endPort }, i): PortMatch => {
+    const field = `${path}.ports[${i}]`;
+    const number = parseProtocol(protocol ?? 'TCP') ?? TCP;
+    checkPort(endPort, `${field}.endPort`, report);
+    if (typeof port === 'string') {
+      error(`${field}.port`, 'is a port name: only pods give ports names', 'use a port number');
+      return { protocol: number };
     }
+    checkPort(port, `${field}.port`, report);
+    if (endPort !== undefined && (port === undefined || endPort < port)) {
+      error(`${field}.endPort`, `${endPort} needs a smaller port to start from`, 'the range is port to endPort');
+    }
+    return port === undefined ? { protocol: number } : { protocol: number, ports: [[port, endPort ?? port]] };
   });
-  ports.forEach(({ port }, i) => checkPort(port, `${path}.ports[${i}].port`, report));
-  refuse(`${path}.matches`, report);
-}
-
-function readAddOnRule({ to = [], ports = [] }: AddOnRule, path: string, report: Report): void {
-  to.forEach(({ fqdns }, i) => {
-    fqdns.forEach((name, j) => checkName(name, `${path}.to[${i}].fqdns[${j}]`, report));
-  });
-  ports.forEach(({ port, endPort }, i) => {
-    if (typeof port === 'number') checkPort(port, `${path}.ports[${i}].port`, report);
-    checkPort(endPort, `${path}.ports[${i}].endPort`, report);
-  });
-  refuse(`${path}.to`, report);
-}
-
-function refuse(field: string, report: Report): void {
-  const hint = 'allow the addresses, by an ipBlock of a NetworkPolicy';
-  report({ severity: 'error', field, message: 'names are not enforced yet', hint });
-}
-
-function checkName(name: string, field: string, report: Report): void {
-  if (/^[\w-]+(\.[\w-]+)*\.?$/.test(name) && name.length <= 254) return;
-  const hint = 'write it as labels with dots between them';
-  report({ severity: 'error', field, message: `${JSON.stringify(name)} is not a name`, hint });
+  const peers: Peer[] = namesPeers(patterns);
+  return { peers, ports: ports.length === 0 ? null : read };
 }
 
 function checkPort(port: number | undefined, field: string, report: Report): void {
