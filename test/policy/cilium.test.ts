@@ -37,7 +37,19 @@ const tells = (t: Test, text: string, ...parts: string[]) => {
 t.test('what is refused closes its rule, by field path', async (t) => {
   const everything = { toEntities: ['all'] };
   const rows: [string, object, string, string][] = [
-    ['toFQDNs', { toFQDNs: [{ matchName: 'a.example' }] }, 'toFQDNs', 'names are not enforced yet'],
+    ['a name and a pattern', { toFQDNs: [{ matchName: 'a', matchPattern: 'a' }] }, 'toFQDNs[0]', 'has a matchName and'],
+    [
+      'a name beside a place',
+      { toFQDNs: [{ matchPattern: '*' }], toCIDR: ['0.0.0.0/0'] },
+      '',
+      'has toCIDR and toFQDNs: they cannot be combined',
+    ],
+    [
+      'a port name',
+      { toFQDNs: [{ matchPattern: '*' }], toPorts: [{ ports: [{ port: 'http' }] }] },
+      'toPorts',
+      'has a port name',
+    ],
     ['a pattern', { toFQDNs: [{ matchPattern: 'a b' }] }, 'toFQDNs[0].matchPattern', 'is not a pattern of names'],
     ['a name of nothing', { toFQDNs: [{}] }, 'toFQDNs[0]', 'names nothing'],
     ['a wrong name', { toFQDNs: [{ matchName: '*' }] }, 'toFQDNs[0].matchName', 'is not a name'],
@@ -113,8 +125,12 @@ t.test('ports that cannot be read close their rule', async (t) => {
     [{ ports: [] }, 'ports', 'names no port'],
     [{}, 'ports', 'names no port'],
     [{ ports: Array(41).fill({ port: '80' }) }, 'ports', 'has 41 items'],
-    [{ ports: [{ port: '80' }], serverNames: ['a.example'] }, 'serverNames', 'names are not enforced yet'],
-    [{ ports: [{ port: '53' }], rules: { dns: [{ matchPattern: '*' }] } }, 'rules.dns', 'names are not enforced yet'],
+    [{ ports: [{ port: '80' }], serverNames: ['a.example'] }, 'serverNames', 'names of TLS are not enforced yet'],
+    [{ ports: [{ port: '53' }], rules: { dns: [{ matchName: '*' }] } }, 'rules.dns[0].matchName', 'is not a name'],
+    [{ ports: [{ port: '0' }], rules: { dns: [] } }, 'ports[0].port', 'must be a single port or a range'],
+    [{ ports: [{ protocol: 'ANY' }], rules: { dns: [] } }, 'ports[0].port', 'is missing'],
+    [{ rules: { dns: [] } }, 'ports', 'names no port'],
+    [{ ports: [{ port: '53', protocol: 'SCTP' }], rules: { dns: [] } }, 'ports[0].protocol', 'is not asked over SCTP'],
     [{ ports: [{ port: '80' }], rules: { http: [{}] } }, 'rules.http', 'requests are not looked into'],
     [{ ports: [{ port: '80' }], rules: { kafka: [{}] } }, 'rules.kafka', 'requests are not looked into'],
     [{ ports: [{ port: '80' }], rules: { l7proto: 'x', l7: [] } }, 'rules.l7proto', 'requests are not looked into'],

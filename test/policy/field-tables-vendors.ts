@@ -10,7 +10,6 @@ const entity = (path: string, outcome: Outcome): Row[] => [
   [`${path}.namespaceSelector`, "team == 'a'", outcome],
   [`${path}.serviceAccounts`, { names: ['x'] }, outcome],
   [`${path}.serviceAccounts`, { selector: "team == 'a'" }, outcome],
-  [`${path}.domains`, ['example.com'], 'error'],
 ];
 
 const calicoRules: Row[] = [
@@ -28,6 +27,12 @@ const calicoRules: Row[] = [
   ['spec.egress[0].destination.notPorts', [443], 'means'],
   ['spec.egress[0].destination.services', { name: 'x', namespace: 'default' }, 'means'],
   ...entity('spec.egress[0].source', 'means'),
+  ['spec.egress[0].destination.domains', ['*.example.com'], 'means'],
+  ['spec.egress[0].destination.domains', ['*.*.example.com'], 'error'],
+  ['spec.egress[0].destination', { domains: ['a.b'], nets: [NET] }, 'error'],
+  ['spec.egress[0].destination', { domains: ['a.b'], ports: ['http'] }, 'error'],
+  ['spec.egress[0]', { action: 'Deny', destination: { domains: ['a.b'] } }, 'error'],
+  ['spec.egress[0].source.domains', ['example.com'], 'error'],
   ['spec.egress[0].source.nets', [NET], 'error'],
   ['spec.egress[0].source.notNets', [NET], 'error'],
   ['spec.egress[0].source.ports', [443], 'error'],
@@ -111,7 +116,10 @@ const ciliumCommon = (list: string): Row[] => [
 const TOP = 'spec.egress[0].toPorts[0]';
 const aboveTransport: Row[] = [
   [`${TOP}.rules.http`, [{ method: 'GET' }], 'error'],
-  [`${TOP}.rules.dns`, [{ matchPattern: '*' }], 'error'],
+  [`${TOP}.rules.dns`, [{ matchPattern: '*' }, { matchName: 'example.com' }], 'means'],
+  [`${TOP}.rules.dns`, [], 'means'],
+  [`${TOP}.rules.dns`, [{}], 'warning'],
+  [`${TOP}.rules.dns`, [{ matchName: 'a', matchPattern: 'a' }], 'error'],
   [`${TOP}.rules.kafka`, [{ topic: 'x' }], 'error'],
   [`${TOP}.rules.l7`, [{ cmd: 'x' }], 'error'],
   [`${TOP}.rules.l7proto`, 'r2d2', 'error'],
@@ -124,8 +132,9 @@ const aboveTransport: Row[] = [
   ['spec.egress[0].authentication', { mode: 'test-always-fail' }, 'error'],
   // As without it.
   ['spec.egress[0].authentication', { mode: 'disabled' }, 'says nothing'],
-  ['spec.egress[0]', { toFQDNs: [{ matchName: 'example.com' }] }, 'error'],
-  ['spec.egress[0]', { toFQDNs: [{ matchPattern: '*.example.com' }] }, 'error'],
+  ['spec.egress[0]', { toFQDNs: [{ matchName: 'example.com' }] }, 'means'],
+  ['spec.egress[0]', { toFQDNs: [{ matchPattern: '*.example.com' }] }, 'means'],
+  ['spec.egress[0].toFQDNs', [{ matchName: 'example.com' }], 'error', 'spec.egress[0]'],
 ];
 const CILIUM_RULE = { toCIDR: [NET], toPorts: [{ ports: [{ port: '443', protocol: 'TCP' }] }] };
 const ciliumSpec: Row[] = [
@@ -174,8 +183,9 @@ const gke: Table = {
   schema: gkeSchema,
   rows: [
     ['spec.podSelector', DB, 'means'],
-    ['spec.egress', [{ matches: [{ name: 'example.com' }], ports: [{ protocol: 'TCP', port: 443 }] }], 'error'],
-    ['spec.egress', [{ matches: [{ pattern: '*.example.com' }] }], 'error'],
+    ['spec.egress', [{ matches: [{ name: 'example.com' }], ports: [{ protocol: 'TCP', port: 443 }] }], 'means'],
+    ['spec.egress', [{ matches: [{ pattern: '*.example.com' }] }], 'means'],
+    ['spec.egress', [{ matches: [] }], 'error'],
     ['spec.egress', [{ ports: [{ protocol: 'ALL', port: 0 }] }], 'error'],
   ],
 };
@@ -190,7 +200,9 @@ const addOn: Table = {
   rows: [
     ['spec.podSelector', DB, 'means'],
     ['spec.policyTypes', ['Ingress'], 'means'],
-    ['spec.egress', [{ to: [{ fqdns: ['example.com'] }], ports: [{ protocol: 'TCP', port: 1, endPort: 9 }] }], 'error'],
+    ['spec.egress', [{ to: [{ fqdns: ['example.com'] }], ports: [{ protocol: 'TCP', port: 1, endPort: 9 }] }], 'means'],
+    ['spec.egress', [{ to: [{ fqdns: ['*.example.com'] }] }], 'error'],
+    ['spec.egress', [{ to: [{ fqdns: ['example.com'] }], ports: [{ port: 'http' }] }], 'error'],
     [
       'spec.ingress',
       [{ from: [{ fqdns: ['x.y'] }], ports: [{ protocol: 'TCP', port: 1, endPort: 2 }] }],

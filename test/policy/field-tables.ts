@@ -6,7 +6,7 @@ import {
   baselineAdminNetworkPolicySchema,
 } from '../../src/dialects/clusternetworkpolicy/admin.schema.js';
 import { clusterNetworkPolicySchema } from '../../src/dialects/clusternetworkpolicy/schema.js';
-import { networkPolicySchema } from '../../src/dialects/networkpolicy/schema.js';
+import { applicationNetworkPolicySchema, networkPolicySchema } from '../../src/dialects/networkpolicy/schema.js';
 
 /**
  * The policy means something else; a problem names the field; an error names it, and the policy is not for pods at all; or it says
@@ -74,6 +74,24 @@ export const networkPolicy: Table = {
   ],
 };
 
+const applicationNetworkPolicy: Table = {
+  base: {
+    ...networkPolicy.base,
+    apiVersion: 'networking.k8s.aws/v1alpha1',
+    kind: 'ApplicationNetworkPolicy',
+  },
+  schema: applicationNetworkPolicySchema,
+  rows: [
+    ...networkPolicy.rows.filter(([path]) => path !== 'apiVersion'),
+    ['apiVersion', 'networking.k8s.aws/v9', 'warning'],
+    ['spec.egress[0].to[1].domainNames', ['*.example.com'], 'means'],
+    ['spec.egress[0].to[1].domainNames', [], 'error'],
+    ['spec.egress[0].to[1].domainNames', ['example'], 'error'],
+    ['spec.egress[0].to[0].domainNames', ['example.com'], 'error', 'spec.egress[0].to[0]'],
+    ['spec.egress[0]', { to: [{ domainNames: ['a.b'] }], ports: [{ port: 'http' }] }, 'warning'],
+  ],
+};
+
 const inside = { pods: { namespaceSelector: {}, podSelector: WEB } };
 const workloads = (path: string): Row[] => [
   [path, { namespaces: DB }, 'means'],
@@ -98,10 +116,17 @@ const adminRules: Row[] = [
   ...workloads('spec.egress[0].to[0]'),
 ];
 const nodes: Row = ['spec.egress[0].to[0]', { nodes: DB }, 'means'];
+const networks: Row = ['spec.egress[0].to[0].networks[1]', '198.51.100.0/24', 'means'];
 const far: Row[] = [
-  ['spec.egress[0].to[0].networks[1]', '198.51.100.0/24', 'means'],
-  ['spec.egress[0].to[0]', { domainNames: ['*.example.com'] }, 'error'],
+  networks,
+  ['spec.egress[0].to[0]', { domainNames: ['*.example.com'] }, 'means'],
+  ['spec.egress[0].to[0]', { domainNames: ['*'] }, 'error'],
   ['spec.egress[1]', { action: 'Deny', to: [{ domainNames: ['example.com'] }] }, 'error'],
+  ['spec.egress[0].to[0]', { domainNames: Array(26).fill('a.b') }, 'warning'],
+];
+const passed: readonly [string, object] = [
+  'spec.egress[1]',
+  { action: 'Pass', to: [{ domainNames: ['example.com'] }] },
 ];
 const adminEgress = (allow: string) => [
   { action: allow, to: [{ networks: [NET] }] },
@@ -130,6 +155,7 @@ const clusterNetworkPolicy: Table = {
     ...adminRules,
     nodes,
     ...far,
+    [...passed, 'error'],
     ...proposed,
     ...(['tcp', 'udp', 'sctp'] as const).flatMap((protocol): Row[] => [
       ['spec.egress[0].protocols', [{ [protocol]: { destinationPort: { number: 443 } } }], 'means'],
@@ -201,7 +227,8 @@ const baselineAdminNetworkPolicy: Table = {
     ...adminRules,
     ['spec.egress[0].action', 'Pass', 'error'],
     nodes,
-    ...far,
+    networks,
+    ['spec.egress[0].to[0]', { domainNames: ['example.com'] }, 'error'],
     ...proposed,
     ...portNumbers,
     ADMIN_INGRESS,
@@ -222,6 +249,7 @@ const aws: Table = {
     ...adminRules,
     ['spec.egress[0].to[0].nodes', { matchLabels: { app: 'db' } }, 'error'],
     ...far,
+    [...passed, 'means'],
     ...portNumbers,
     ADMIN_INGRESS,
   ],
@@ -264,6 +292,7 @@ const article: Table = {
 
 export const TABLES: Readonly<Record<string, Table>> = {
   networkPolicy,
+  applicationNetworkPolicy,
   clusterNetworkPolicy,
   adminNetworkPolicy,
   baselineAdminNetworkPolicy,
