@@ -10,7 +10,7 @@ import * as calico from '../../src/dialects/calico/schema.js';
 import * as cilium from '../../src/dialects/cilium/schema.js';
 import { clusterNetworkPolicySchema } from '../../src/dialects/clusternetworkpolicy/schema.js';
 import { gkeSchema } from '../../src/dialects/fqdn/schema.js';
-import { networkPolicySchema } from '../../src/dialects/networkpolicy/schema.js';
+import { applicationNetworkPolicySchema, networkPolicySchema } from '../../src/dialects/networkpolicy/schema.js';
 
 interface Schema {
   readonly type?: string | readonly string[];
@@ -71,6 +71,7 @@ function stagedKubernetes(): Schema {
 }
 
 const SIG = 'policy.networking.k8s.io';
+const AWS = 'networking.k8s.aws';
 const CALICO = 'crd.projectcalico.org';
 const CILIUM = 'cilium.io';
 
@@ -79,6 +80,7 @@ export const CRDS: readonly object[] = [
   crd(SIG, 'v1alpha2', 'ClusterNetworkPolicy', '*clusternetworkpolicies', clusterNetworkPolicySchema),
   crd(SIG, 'v1alpha1', 'AdminNetworkPolicy', '*adminnetworkpolicies', adminNetworkPolicySchema),
   crd(SIG, 'v1alpha1', 'BaselineAdminNetworkPolicy', '*baselineadminnetworkpolicies', baselineAdminNetworkPolicySchema),
+  crd(AWS, 'v1alpha1', 'ApplicationNetworkPolicy', 'applicationnetworkpolicies', applicationNetworkPolicySchema),
   crd(CALICO, 'v1', 'Tier', '*tiers', calico.tierSchema),
   crd(CALICO, 'v1', 'NetworkPolicy', 'networkpolicies', calico.networkPolicySchema),
   crd(CALICO, 'v1', 'GlobalNetworkPolicy', '*globalnetworkpolicies', calico.globalNetworkPolicySchema),

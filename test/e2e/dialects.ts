@@ -44,6 +44,7 @@ export async function dialects(t: Test, cluster: Cluster, world: World): Promise
     await t.test('Calico', (t) => calicos(t, scene));
     await t.test('Cilium', (t) => ciliums(t, scene));
     await remove(cluster, 'networkpolicies.networking.k8s.io/main');
+    await t.test('ApplicationNetworkPolicy', (t) => application(t, scene));
     await t.test('what is not enforced', (t) => notEnforced(t, scene));
     await t.test('FQDNNetworkPolicy, and a definition that goes', (t) => fqdn(t, scene));
     await t.test('policies that are only watched', (t) => audit(t, scene));
@@ -210,6 +211,21 @@ async function ciliums(t: Test, { cluster, world, judge }: Scene): Promise<void>
   await remove(cluster, `ciliumnetworkpolicies/${NAME}`, `ciliumclusterwidenetworkpolicies/${NAME}`);
 }
 
+async function application(t: Test, { cluster, judge }: Scene): Promise<void> {
+  const to = [{ podSelector: { matchLabels: { name: 'db' } } }, { domainNames: ['*.example.com'] }];
+  await cluster.apply(
+    object('networking.k8s.aws/v1alpha1', 'ApplicationNetworkPolicy', true, NAME, {
+      podSelector: CLIENT,
+      policyTypes: ['Egress'],
+      egress: [{ to, ports: [{ port: 8080 }] }],
+    }),
+  );
+  await judge.allowed(t, 'db', `appnp/${SHOP}/${NAME}#0`, 'a pod');
+  await judge.denied(t, 'web-1', `appnp/${SHOP}/${NAME}#default`, 'it isolates');
+  await judge.denied(t, OUTSIDE, `appnp/${SHOP}/${NAME}#default`, 'an address that was learned for no name');
+  await remove(cluster, `applicationnetworkpolicies/${NAME}`);
+}
+
 /** Event, status and validate name the field. */
 async function named(t: Test, { cluster, judge }: Scene, resource: string, kind: string, field: string): Promise<void> {
   interface Event {
@@ -271,12 +287,12 @@ async function fqdn(t: Test, scene: Scene): Promise<void> {
   await cluster.apply(
     object('networking.gke.io/v1alpha1', 'FQDNNetworkPolicy', true, NAME, {
       podSelector: CLIENT,
-      egress: [{ matches: [{ name: 'example.com' }], ports: [{ protocol: 'TCP', port: 443 }] }],
+      egress: [{ matches: [{ name: 'no name' }], ports: [{ protocol: 'TCP', port: 443 }] }],
     }),
   );
   await judge.denied(t, 'web-1', `fqdn/${SHOP}/${NAME}#default`, 'it isolates, and allows nothing');
   await judge.shown(t, 'web-1', 'DENIED', `fqdn/${SHOP}/${NAME}#default`);
-  await named(t, scene, 'fqdnnetworkpolicies', 'FQDNNetworkPolicy', 'spec.egress[0].matches');
+  await named(t, scene, 'fqdnnetworkpolicies', 'FQDNNetworkPolicy', 'spec.egress[0].matches[0].name');
   await cluster.kubectl('delete', 'crds/fqdnnetworkpolicies.networking.gke.io');
   await judge.allowed(t, 'web-1', undefined, 'with its definition the policy ends');
   const gone = async () => !(await kindsOf(judge)).some((kind) => kind.includes('FQDNNetworkPolicy'));

@@ -38,8 +38,16 @@ t.test('an Allow that cannot be enforced allows nothing', async (t) => {
   t.equal(judgeOf(WORLD + one({ action: 'Allow' }))('default/web', '10.1.0.2:80/tcp'), ALLOWS);
   const allow = (more: object, field: string, message: RegExp) =>
     closed(t, { action: 'Allow', ...more }, NOTHING, `spec.egress[0].${field}`, message);
-  allow({ destination: { domains: ['x.example'] } }, 'destination.domains', /names are not enforced yet/);
-  allow({ source: { domains: ['x.example'] } }, 'source.domains', /names are not enforced yet/);
+  allow({ destination: { domains: ['x.*.*.example'] } }, 'destination.domains[0]', /is not a domain name/);
+  allow({ destination: { domains: ['x.example'], selector: 'all()' } }, 'destination.selector', /beside domains/);
+  allow({ destination: { domains: ['x.example'], notNets: ['9.9.9.9'] } }, 'destination.notNets', /beside domains/);
+  allow({ destination: { domains: ['x.example'], services: { name: 's' } } }, 'destination.services', /beside domains/);
+  allow(
+    { protocol: 'TCP', destination: { domains: ['x.example'], ports: [1, 'http'] } },
+    'destination.ports[1]',
+    /is a port name/,
+  );
+  allow({ source: { domains: ['x.example'] } }, 'source.domains', /no meaning in a source/);
   allow({ http: { methods: ['GET'] } }, 'http', /HTTP is not enforced/);
   allow({ source: { nets: ['10.0.0.0/8'] } }, 'source.nets', /not enforced/);
   allow({ protocol: 'TCP', source: { ports: [80] } }, 'source.ports', /not enforced/);
@@ -171,7 +179,14 @@ t.test('tiers and network sets', async (t) => {
   t.equal(to(set({ nets: ['10.9.0.0/16'] }) + rule('Allow')), ALLOWS);
   t.equal(to(set({ nets: ['10.9.0.0/16', '10.9/16'] }) + rule('Allow')), NOTHING, 'a set that cannot be read');
   t.equal(to(set({ nets: ['10.9/16'] }) + rule('Deny')), DENIES);
-  t.match(problemsOf(WORLD + set({ allowedEgressDomains: ['x.example'] })), [/^error .*names are not enforced yet/s]);
+  t.same(problemsOf(WORLD + set({ allowedEgressDomains: ['x.example'] })), []);
+  const wrong = set({ nets: ['10.9.0.0/16'], allowedEgressDomains: ['x.*'] });
+  t.match(problemsOf(WORLD + wrong), [
+    /^error .*allowedEgressDomains\[0\]: "x\.\*" is not a domain name.* allow nothing/s,
+  ]);
+  t.equal(to(wrong + rule('Allow')), NOTHING, 'domains count where it allows');
+  t.equal(to(wrong + rule('Deny')), DENIES, 'and nowhere else');
+  t.equal(to(wrong + rule('Pass')), 'allow', 'and nowhere else');
   const spaced = object('NetworkSet', 's', { nets: ['10.9.0.0/16'] });
   const deny = object('GlobalNetworkPolicy', 'g', {
     egress: [{ action: 'Deny', destination: { namespaceSelector: "env == 'x'" } }],

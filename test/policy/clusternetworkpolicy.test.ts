@@ -118,19 +118,21 @@ t.test('a rule that cannot be read closes: Accept matches nothing, Deny and Pass
   );
 });
 
-t.test('domain names are read, and refused', async (t) => {
+t.test('domain names: in Accept rules, of two labels or more', async (t) => {
   const names = (action: string, ...domainNames: string[]) => near(action, { to: [{ domainNames }] });
-  t.equal(rule(names('Accept', 'example.com', '*.example.com')), NOTHING);
-  t.equal(rule(near('Accept', { to: [...NEAR, { domainNames: ['example.com'] }] })), NOTHING, 'the whole rule');
+  t.equal(rule(names('Accept', 'example.com', '*.example.com')), NOTHING, 'no address was learned');
+  t.equal(rule(near('Accept', { to: [...NEAR, { domainNames: ['com'] }] })), NOTHING, 'the whole rule');
   t.equal(rule(names('Deny', 'example.com')), DENIES_ALL);
   const said = (entry: object) =>
     problemsOf(WORLD + object(spec(entry))).map((p) => p.replace(/^(\w+) .*cnp\/p: |.*Policy p: /, ''));
-  t.match(said(names('Accept', 'example.com', '*.x.example.com.')), [
-    /^spec\.egress\[0\]\.to\[0\]\.domainNames: names are not enforced yet .* accepts nothing$/,
+  t.same(said(names('Accept', 'example.com', '*.x.example.com.')), []);
+  t.match(said(names('Accept', ...Array(26).fill('a.b'))), [/domainNames: has 26 items: clusters take 25 at most/]);
+  t.match(said(near('Accept', { to: [{ domainNames: ['a.b'] }], protocols: [{ destinationNamedPort: 'http' }] })), [
+    /cannot be combined with networks, nodes or domainNames/,
   ]);
   t.match(said(names('Pass', 'example.com')), [/domainNames: may stand in Accept rules only .* denies everything/]);
   for (const wrong of ['*', 'com', 'a.*.com', '*x.com', '-a.com', 'a..com', 'a b.com', '']) {
-    t.match(said(names('Accept', wrong)), [/domainNames\[0\]: .* is not a domain name/, /not enforced yet/], wrong);
+    t.match(said(names('Accept', wrong)), [/domainNames\[0\]: .* is not a domain name/], wrong);
   }
 });
 

@@ -198,8 +198,8 @@ t.test('a rule that was refused: why', async (t) => {
   ]);
   const cilium = (egress: string) =>
     `---\n{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {namespace: shop, name: c}, specs: [{endpointSelector: {}, egress: [{toEntities: [all]}]}, {endpointSelector: {}, egress: ${egress}}]}\n`;
-  t.match(all(PODS + cilium('[{toFQDNs: [{matchName: a.example}]}]')), [
-    /refused .*specs\[1\]\.egress\[0\]\.toFQDNs: names are not enforced yet/,
+  t.match(all(PODS + cilium('[{toGroups: [{aws: {}}]}]')), [
+    /refused .*specs\[1\]\.egress\[0\]\.toGroups: groups of cloud providers are not resolved/,
   ]);
   t.match(all(PODS + cilium('[{toEndpoints: []}]')), [/no-destination .* names no destination/]);
 });
