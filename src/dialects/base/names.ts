@@ -4,7 +4,6 @@
  */
 import { EVERY_NAME } from '../../names/pattern.js';
 import type { Peer } from '../../ir/peers.js';
-import type { PortMatch } from '../../ir/types.js';
 import type { Fault } from './dialect.js';
 import { OUTSIDE } from './outside.js';
 
@@ -134,12 +133,4 @@ export function outsideNames(patterns: readonly string[], aliases = false, also:
 
 function unique(patterns: readonly string[]): string[] {
   return [...new Set(patterns)];
-}
-
-/**
- * The ports of a rule as they are beside names. A port name is given by the pod at an address, and what is meant by a
- * name is no pod: such ports match nothing there.
- */
-export function numberedPorts(ports: readonly PortMatch[] | null): readonly PortMatch[] | null {
-  return ports?.filter(({ named }) => named === undefined) ?? null;
 }

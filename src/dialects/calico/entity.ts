@@ -142,8 +142,6 @@ export function matching(selector: Selector, { sets, lookups }: Context): { sure
 export interface Destination {
   /** null: every destination. */
   readonly peers: readonly Peer[] | null;
-  /** What domains mean, besides `peers`. Port names match nothing there. */
-  readonly named?: readonly Peer[];
   /** Restricts the peers to the backends of this Service, on the backends' ports. */
   readonly service?: NonNullable<PortMatch['service']>;
 }
@@ -160,8 +158,7 @@ export function readDestination(spec: EntitySpec, path: string, context: Context
   if (!endpoints) return undefined;
   const { only, not } = endpoints;
   if (!only && !not) return { peers: base && toPeers(base) };
-  if (only) return positivePeers(only, base, path, context);
-  const peers = negativePeers(not ?? ALL, base, path, context);
+  const peers = only ? positivePeers(only, base, path, context) : negativePeers(not ?? ALL, base, path, context);
   return peers && { peers };
 }
 
@@ -206,7 +203,7 @@ function readDomains(
   }
   const patterns = domains.flatMap((text, i) => calicoDomain(text, `${path}.domains[${i}]`, report) ?? []);
   if (action !== 'allow' || beside) return undefined;
-  return { peers: [], named: learned(patterns, readBase([], [], ipVersion)) };
+  return { peers: learned(patterns, readBase([], [], ipVersion)) };
 }
 
 /** The addresses of the base that were learned for these patterns. */
@@ -283,21 +280,15 @@ function positivePeers(
   base: Block[] | null,
   path: string,
   context: Context,
-): Destination | undefined {
+): readonly Peer[] | undefined {
   const { sure, maybe } = matching(selector, context);
   const allows = context.action === 'allow';
   const counted = [...sure, ...decideMaybe(maybe, context.action === 'deny', allows, path, context)];
   if (!soundSets([...sure, ...maybe], allows, path, context)) return undefined;
   const blocks = blocksOf(counted.flatMap((s) => s.nets));
-  const peers = [within(pods(selector), base), ...toPeers(base ? intersect(blocks, base) : blocks)];
-  if (!allows) return { peers };
-  return {
-    peers,
-    named: learned(
-      counted.flatMap((s) => s.domains),
-      base,
-    ),
-  };
+  const domains = allows ? counted.flatMap((s) => s.domains) : [];
+  const nets = toPeers(base ? intersect(blocks, base) : blocks);
+  return [within(pods(selector), base), ...nets, ...learned(domains, base)];
 }
 
 function negativePeers(

@@ -3,7 +3,6 @@ import { isRecord } from '../../identity/fields.js';
 import type { Action, PolicyRef, PortMatch, Rule } from '../../ir/types.js';
 import { hasPorts } from '../../net/protocol.js';
 import type { Fault } from '../base/dialect.js';
-import { numberedPorts } from '../base/names.js';
 import type { Account } from './accounts.js';
 import { type Context, type EntitySpec, readDestination } from './entity.js';
 import { ALL } from './meaning.js';
@@ -42,7 +41,7 @@ const ACTIONS: ReadonlyMap<unknown, Action> = new Map([
 /** A value that is not a list has no rules: the policy isolates and allows nothing. */
 export function readRules(egress: unknown, context: RuleContext): ReadRule[] {
   if (!Array.isArray(egress)) return [];
-  return egress.flatMap((entry: unknown, index) => {
+  return egress.map((entry: unknown, index) => {
     const found: Fault[] = [];
     const report = (fault: Fault) => {
       found.push(fault);
@@ -57,8 +56,7 @@ export function readRules(egress: unknown, context: RuleContext): ReadRule[] {
     const effect = action === 'allow' || action === 'log' ? `${path} ${action}s nothing` : `${path} denies everything`;
     for (const fault of found) context.report(fault.severity === 'error' ? { ...fault, effect } : fault);
     const closes = found.some((f) => f.severity === 'error');
-    if (!read || closes) return [closedRule(index, action, context)];
-    return read.map((one) => overruled(one, context));
+    return read && !closes ? overruled(read, context) : closedRule(index, action, context);
   });
 }
 
@@ -68,14 +66,13 @@ interface RuleSpec extends Omit<PortFields, 'ports' | 'notPorts'> {
   readonly http?: object;
 }
 
-/** @returns rules that together mean what the user wrote; undefined: invalid */
 function readRule(
   spec: RuleSpec,
   index: number,
   action: Action,
   context: RuleContext,
   report: Context['report'],
-): ReadRule[] | undefined {
+): ReadRule | undefined {
   const path = `spec.egress[${index}]`;
   const { source = {}, destination = {}, ipVersion } = spec;
   const { policy, sets, accounts, lookups } = context;
@@ -87,16 +84,8 @@ function readRule(
   const { ports = [], notPorts = [] } = destination;
   const matches = readPorts({ ...spec, ports, notPorts }, path, error);
   if (!senders || !to) return undefined;
-  const atPorts = (to.service && withService(matches, to.service)) ?? matches;
-  const make = (peers: Rule['peers'], at: Rule['ports']) => ({
-    senders,
-    rule: makeRule(index, action, context, peers, at),
-  });
-  const { peers, named = [] } = to;
-  if (named.length === 0 || peers === null) return [make(peers, atPorts)];
-  const numbered = numberedPorts(matches);
-  if (numbered?.length === matches?.length) return [make([...peers, ...named], matches)];
-  return [make(peers, matches), make(named, numbered)];
+  const atService = to.service && withService(matches, to.service);
+  return { senders, rule: makeRule(index, action, context, to.peers, atService ?? matches) };
 }
 
 /** The backends of a Service, in the protocols of the rule. */

@@ -22,7 +22,7 @@ import {
   type Understood,
 } from '../base/dialect.js';
 import { networkPolicySchema } from './schema.js';
-import { domainName, namesPeers, numberedPorts } from '../base/names.js';
+import { domainName, namesPeers } from '../base/names.js';
 import { compileSchema, shapeFaults, type Validator, withoutNulls } from '../base/schema.js';
 import { type LabelSelector, labelSelector } from '../base/selectors.js';
 
@@ -203,39 +203,25 @@ function readRules(
   faults: Fault[],
 ): Rule[] {
   if (!Array.isArray(spec.egress)) return [];
-  return spec.egress.flatMap((entry: unknown, index): Rule[] => {
+  return spec.egress.map((entry: unknown, index): Rule => {
     const path = `spec.egress[${index}]`;
     const ref = { policy, index, tier: TIERS.default.name, staged: false, action: 'allow' } as const;
     const closed: Rule = { ref, action: 'allow', peers: [], ports: [] };
-    if (!sound(path)) return [Object.freeze(closed)];
+    if (!sound(path)) return Object.freeze(closed);
     const { to = [], ports = [] } = entry as EgressSpec;
     const found: Fault[] = [];
     const report = (f: Fault) => found.push(f);
     const peers = to.map((peer, i) => readPeer(peer, namespace, `${path}.to[${i}]`, report));
     const matches = ports.length === 0 ? null : ports.map((p, i) => readPort(p, `${path}.ports[${i}]`, report));
-    const rules = to.length === 0 ? [{ peers: null, ports: matches }] : split(peers, matches, path, report);
+    if (peers.some((peer) => peer.kind === 'names') && matches?.some((match) => match.named !== undefined)) {
+      const message = 'a port name means nothing beside domainNames: pods give names to ports';
+      const hint = 'use port numbers for domain names';
+      report({ severity: 'warning', field: `${path}.ports`, message, hint });
+    }
     faults.push(...found);
-    if (found.some((f) => f.severity === 'error')) return [Object.freeze(closed)];
-    return rules.map((rule) => Object.freeze<Rule>({ ref, action: 'allow', ...rule }));
+    const rule: Rule = { ref, action: 'allow', peers: to.length === 0 ? null : peers, ports: matches };
+    return Object.freeze(found.some((f) => f.severity === 'error') ? closed : rule);
   });
-}
-
-/** Splits a rule with port names, which mean the ports of pods, and nothing at the addresses of domain names. */
-function split(
-  peers: readonly Peer[],
-  ports: Rule['ports'],
-  path: string,
-  report: Report,
-): Pick<Rule, 'peers' | 'ports'>[] {
-  const named = peers.filter((peer) => peer.kind === 'names');
-  const numbered = numberedPorts(ports);
-  if (named.length === 0 || numbered?.length === ports?.length) return [{ peers, ports }];
-  const message = 'a port name means nothing beside domainNames: pods give names to ports';
-  report({ severity: 'warning', field: `${path}.ports`, message, hint: 'use port numbers for domain names' });
-  return [
-    { peers: peers.filter((peer) => peer.kind !== 'names'), ports },
-    { peers: named, ports: numbered },
-  ].filter((rule) => rule.peers.length > 0);
 }
 
 type Report = (fault: Fault) => void;
