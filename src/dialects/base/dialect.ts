@@ -71,7 +71,7 @@ export const TIERS = {
   admin: { name: 'kube-admin', order: 1000, defaultAction: 'pass' },
   /** Cilium's egressDeny, which has precedence over every allow in any language. */
   deny: { name: 'deny', order: 999_999, defaultAction: 'pass' },
-  /** NetworkPolicy, CiliumNetworkPolicy, FQDNNetworkPolicy, and Calico's policies without a tier. */
+  /** NetworkPolicy, AWS' ApplicationNetworkPolicy, CiliumNetworkPolicy, FQDNNetworkPolicy, and Calico's policies without a tier. */
   default: { name: 'default', order: 1_000_000, defaultAction: 'deny' },
   /** ClusterNetworkPolicy tier Baseline, BaselineAdminNetworkPolicy. */
   baseline: { name: 'kube-baseline', order: 10_000_000, defaultAction: 'pass' },
