@@ -6,15 +6,11 @@
  * old set finds its atoms in that class, and so does the new one. The destination settles to the new class when no
  * packet reads an old set any more.
  */
-import { AgentError } from '../../errors.js';
 import { ascending, classAt, type Destinations, type Edits, edited4, edited6, stepBetween } from '../edited.js';
-import { contents, sameAtoms } from '../fault.js';
 import { type Ids, PLAIN_IDS } from '../../ids.js';
 import { type Family, IPV4, IPV6 } from '../prefix.js';
 import type { Destinations4, Destinations6, Image } from '../types.js';
-
-/** Number of ids that are tried for a transitional class. */
-const TRIES = 1000;
+import { freeClassId } from './class-ids.js';
 
 /** A prefix and the class to write. `key` is a number as in Destinations4 or a text as in Destinations6. */
 export interface DestinationWrite<K> {
@@ -69,6 +65,7 @@ export function planDestinations(
 ): Plan {
   const transitional = new Map<number, readonly string[]>();
   const atomsOf = (id: number): readonly string[] => now.classes.get(id) ?? next.classes.get(id) ?? [];
+  const held = (id: number) => [now.classes.get(id), next.classes.get(id), transitional.get(id)];
   const unions = new Map<string, number>();
   const union = (from: number, to: number): number => {
     if (from === to || !flips) return to;
@@ -76,20 +73,10 @@ export function planDestinations(
     const known = unions.get(memo);
     if (known !== undefined) return known;
     const atoms = [...new Set([...atomsOf(from), ...atomsOf(to)])].sort(ascending);
-    const id = atoms.length === 0 ? 0 : freeId(atoms);
+    const id = atoms.length === 0 ? 0 : freeClassId(atoms, ids, held);
     if (id !== 0 && !next.classes.has(id)) transitional.set(id, atoms);
     unions.set(memo, id);
     return id;
-  };
-  // A transitional class may have any id that no other atoms have.
-  const freeId = (atoms: readonly string[]): number => {
-    const content = contents.class(atoms);
-    for (let n = 0; n < TRIES; n++) {
-      const id = ids.of(n === 0 ? content : `${content}|${n}`);
-      const held = [now.classes.get(id), next.classes.get(id), transitional.get(id)];
-      if (held.every((other) => !other || sameAtoms(other, atoms))) return id;
-    }
-    throw new AgentError('HASH_COLLISION', 'no free id for a destination class');
   };
   return {
     destinations4: planFamily(now.destinations4, next.destinations4, IPV4, union, edited4, shown?.destinations4),
