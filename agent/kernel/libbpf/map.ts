@@ -89,6 +89,8 @@ export function possibleCpus(text: string): number {
 export class BpfMap {
   readonly #cpus: number;
   readonly name: string;
+  /** The kernel's number of the map. */
+  readonly id: number;
   readonly type: number;
   readonly keySize: number;
   readonly valueSize: number;
@@ -108,6 +110,7 @@ export class BpfMap {
     this.#cpus = cpus;
     const info = mapInfo(fd);
     this.name = name ?? info.name;
+    this.id = info.id;
     this.type = info.type;
     this.keySize = info.keySize;
     this.valueSize = info.valueSize;

@@ -85,6 +85,8 @@ export class Leftovers {
   readonly classes = new Map<number, number>();
   /** Nodes of the trie of destinations without references → the moment since when. */
   readonly nodes = new Map<number, number>();
+  /** Chunks of matchers of names that were replaced → the moment since when. */
+  readonly chunks = new Map<number, number>();
   #moment = 0;
   #lastFlip = 0;
   #lastPassed = 0;
@@ -111,7 +113,7 @@ export class Leftovers {
 
   /** There is something to settle, or to delete. */
   get hasWork(): boolean {
-    return this.hasOutdated || this.sets.size + this.classes.size + this.nodes.size > 0;
+    return this.hasOutdated || this.sets.size + this.classes.size + this.nodes.size + this.chunks.size > 0;
   }
 
   /** Begins the next moment, after an update was written. @param flips endpoints got other sets. @returns the moment */
@@ -131,7 +133,7 @@ export class Leftovers {
     return new Set([...this.destinations4.values.values(), ...this.destinations6.values.values()]);
   }
 
-  /** Forgets all leftovers but the trie's nodes, before the maps are read again. */
+  /** Forgets all leftovers but the trie's nodes and the matcher's chunks, before the maps are read again. */
   clear(): void {
     for (const m of [...this.#outdated, this.sets, this.classes]) m.clear();
   }
