@@ -1,6 +1,6 @@
 /** Reads the content of the pinned maps, so that a new agent continues where the last one stopped. */
 import type { Destinations4, Destinations6, ImageService, PolicySet } from '../../src/image/types.js';
-import { fixedRows, portEntries } from '../../src/image/rows.js';
+import { CLASS_UNASKED, fixedRows, portEntries } from '../../src/image/rows.js';
 import * as encode from './tables/encode.js';
 import type { FlatTrie } from './tables/flat-trie.js';
 import type { Journal } from './books/journal.js';
@@ -64,7 +64,7 @@ export function recover(
       fixedRows(set).every(([classId]) => classes.includes(classId));
     if (set && complete) {
       sets.set(id, set);
-      rows.set(id, new Set(classes.filter((c) => c > 2)));
+      rows.set(id, new Set(classes.filter((c) => c > CLASS_UNASKED)));
       continue;
     }
     strangers.push({
@@ -89,7 +89,7 @@ export function recover(
   const classes = new Map(journaled.classes);
   const unknownClasses = new Set<number>();
   const noteClass = (id: number) => {
-    if (id <= 2 || classes.has(id)) return;
+    if (id <= CLASS_UNASKED || classes.has(id)) return;
     classes.set(id, []);
     unknownClasses.add(id);
   };

@@ -3,12 +3,14 @@ import { AgentError } from '../../src/errors.js';
 import { classAt, sizeOf } from '../../src/image/edited.js';
 import { SetFault } from '../../src/image/fault.js';
 import { fixedRows, portEntries } from '../../src/image/rows.js';
+import { patternAtoms } from '../../src/image/names.js';
 import type { AtomExpr, Image, PolicySet } from '../../src/image/types.js';
 import type { AddressMaps } from './address-maps.js';
 import type { FlatTrie } from './tables/flat-trie.js';
 import type { Leftovers } from './books/leftovers.js';
+import type { NameMaps } from './name-maps.js';
 import type { RecoveredMaps } from './recovery.js';
-import type { Step } from './step.js';
+import type { Batch, Step } from './step.js';
 
 /** Functions that count the entries of each policy map, by the bookkeeping. */
 export function entriesOf(
@@ -16,6 +18,7 @@ export function entriesOf(
   leftovers: Leftovers,
   addressMaps: AddressMaps,
   flat: Pick<FlatTrie, 'chunks'>,
+  names: Pick<NameMaps, 'chunks'>,
 ): Record<string, () => number> {
   const total = (large: boolean, of: (s: PolicySet) => number) => {
     let n = 0;
@@ -38,10 +41,22 @@ export function entriesOf(
     port_rules: () => total(false, ports),
     port_rules_large: () => total(true, ports),
     rules: () => total(false, rules) + total(true, rules),
+    name_cells: () => names.chunks,
     services: () => services.size + leftovers.services.countOutside((key) => services.get(key)),
     addresses: () => addresses.size + leftovers.addresses.countOutside((ip) => addresses.get(ip)),
     tunnels: () => tunnels.size + leftovers.tunnels.countOutside((key) => tunnels.get(key)),
   };
+}
+
+/** Whether the rows of a batch without sets fit. @param maxOf capacity of a map, entries */
+export function rowsFit(batch: Batch, { sets, rows }: RecoveredMaps, maxOf: (name: string) => number): boolean {
+  return [false, true].every((large) => {
+    let n = batch.rows.filter(({ set }) => set.large === large).length;
+    if (n === 0) return true;
+    for (const set of sets.values())
+      if (set.large === large) n += (rows.get(set.id)?.size ?? 0) + fixedRows(set).length;
+    return n <= maxOf(large ? 'class_rules_large' : 'class_rules');
+  });
 }
 
 /**
@@ -49,7 +64,7 @@ export function entriesOf(
  * lists them, the one that needs most first: they are refused, and sets in force keep their room. undefined: the step
  * fits.
  * @param maxOf capacity of a map, entries
- * @param flat its chunks are the entries of a map
+ * @param flat its chunks are the entries of a map; so are those of `names`
  */
 export function tooLarge(
   step: Step,
@@ -57,6 +72,7 @@ export function tooLarge(
   entries: Record<string, () => number>,
   maxOf: (name: string) => number,
   flat: Pick<FlatTrie, 'missing'>,
+  names: Pick<NameMaps, 'missing'>,
 ): AgentError | undefined {
   const { batch, plan, services, places } = step;
   const count = (large: boolean, of: (s: PolicySet) => number) =>
@@ -72,6 +88,7 @@ export function tooLarge(
     port_rules: count(false, (s) => portEntries(s).length),
     port_rules_large: count(true, (s) => portEntries(s).length),
     rules: batch.sets.reduce((n, s) => n + s.rules.length, 0),
+    name_cells: names.missing(step.names),
     services: services.added,
     addresses: places.addresses.added,
     tunnels: places.tunnels.added,
@@ -82,14 +99,18 @@ export function tooLarge(
     const max = maxOf(name);
     if (need <= max) continue;
     const message = `map ${name} holds ${max} entries; these policies need ${need} while they replace the old ones`;
-    const size = 2 ** Math.ceil(Math.log2(need));
-    const hint = `raise it with --map-size ${name}=${size}, or use fewer or wider CIDRs; the last complete policy stays in force`;
+    const hint = `${adviceFor(name, need)}; the last complete policy stays in force`;
     const sets = newSetsByNeed(name, step, image);
     return sets.length > 0
       ? new SetFault('TOO_LARGE', message, { sets }, { hint })
       : new AgentError('TOO_LARGE', message, { hint });
   }
   return undefined;
+}
+
+function adviceFor(name: string, need: number): string {
+  if (name === 'name_cells') return 'use fewer patterns of names, or patterns with fewer stars';
+  return `raise it with --map-size ${name}=${2 ** Math.ceil(Math.log2(need))}, or use fewer or wider CIDRs`;
 }
 
 /** New sets that need room in a map, the one that needs most first. */
@@ -103,6 +124,7 @@ function newSetsByNeed(name: string, { batch, plan }: Step, image: Image): numbe
   const sized = batch.sets.filter((set) => set.large === large);
   if (name === 'rules') for (const set of batch.sets) add(set.id, set.rules.length);
   if (name.startsWith('port_rules')) for (const set of sized) add(set.id, portEntries(set).length);
+  if (name === 'name_cells') for (const set of batch.sets) add(set.id, patternAtoms([set]).length);
   const byClass = new Map<number, number>();
   const countClass = (classId: number) => byClass.set(classId, (byClass.get(classId) ?? 0) + 1);
   if (name.startsWith('class_rules'))
@@ -123,7 +145,7 @@ function newSetsByNeed(name: string, { batch, plan }: Step, image: Image): numbe
       }
     }
     for (const [classId, n] of byClass) {
-      const atoms = image.classes.get(classId) ?? plan.transitional.get(classId) ?? [];
+      const atoms = image.classes.get(classId) ?? batch.classes.get(classId) ?? plan.transitional.get(classId) ?? [];
       for (const id of new Set(atoms.flatMap((atom) => setsByAtom.get(atom) ?? []))) add(id, n);
     }
   }
@@ -141,8 +163,8 @@ function atomsOf({ rules }: PolicySet): Set<string> {
     else if ('not' in expr) add(expr.not);
     else for (const one of 'all' in expr ? expr.all : expr.some) add(one);
   };
-  for (const { atoms, exprs } of rules) {
-    for (const atom of atoms ?? []) out.add(atom);
+  for (const { atoms, exprs, names, queries } of rules) {
+    for (const atom of [...(atoms ?? []), ...(names ?? []), ...(queries ?? [])]) out.add(atom);
     for (const expr of exprs ?? []) add(expr);
   }
   return out;

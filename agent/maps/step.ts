@@ -1,16 +1,18 @@
 /** Plans what an update of the maps writes. Reads bookkeeping, writes nothing. */
 import { MAX_BACKENDS } from '../../src/compile/services.js';
 import type { Ids } from '../../src/ids.js';
-import { type DestinationWrite, type Plan, planDestinations } from '../../src/image/plan/plan.js';
+import { type Plan, planDestinations } from '../../src/image/plan/plan.js';
 import { planServices, type ServicePlan } from '../../src/image/plan/services.js';
 import { classRow } from '../../src/image/rows.js';
 import type { EndpointBinding } from '../../src/image/store.js';
 import type { Image, PolicySet } from '../../src/image/types.js';
 import { NODE_SENDER } from '../../src/ir/sender.js';
+import { NAMES_MARK, QUERIES_MARK } from '../../src/names/pattern.js';
 import type { AddressPlan } from './address-maps.js';
 import * as encode from './tables/encode.js';
 import type { EndpointTable } from './tables/endpoint-table.js';
-import type { Leftovers, OutdatedEntries } from './books/leftovers.js';
+import type { Leftovers } from './books/leftovers.js';
+import type { NameMaps, NamePlan } from './name-maps.js';
 import type { RecoveredMaps } from './recovery.js';
 
 /** One update, planned from the content of the maps. */
@@ -26,6 +28,8 @@ export interface Step {
   readonly plan: Plan;
   readonly services: ServicePlan;
   readonly places: AddressPlan;
+  /** The next matcher of names; undefined: it stays as it is. */
+  readonly names: NamePlan | undefined;
   readonly batch: Batch;
 }
 
@@ -46,6 +50,7 @@ interface StepInputs {
   readonly rowsComplete: boolean;
   /** The plan for `addresses` and `tunnels`, of all bindings. */
   readonly places: AddressPlan;
+  readonly names: Pick<NameMaps, 'plan'>;
   readonly endpoints: Pick<EndpointTable, 'setOf'>;
 }
 
@@ -53,9 +58,10 @@ interface StepInputs {
  * Plans the step to an Image.
  * @param changed ids of classes that may be new
  * @param bindings those whose set may have to change
+ * @throws AgentError TOO_LARGE if the patterns of names are too many together
  */
 export function stepTo(
-  { inMaps, leftovers, ids, rowsComplete, places, endpoints }: StepInputs,
+  { inMaps, leftovers, ids, rowsComplete, places, names, endpoints }: StepInputs,
   image: Image,
   changed: readonly number[],
   bindings: readonly EndpointBinding[],
@@ -66,6 +72,7 @@ export function stepTo(
   const { destinations4, destinations6, services } = leftovers;
   const shown = { destinations4: destinations4.values, destinations6: destinations6.values };
   const plan = planDestinations(inMaps, image, mayReadOldSets, shown, ids);
+  const namePlan = names.plan(inMaps, image, ids, plan.transitional);
   const destinationsChange =
     mayReadOldSets || [plan.destinations4, plan.destinations6].some((d) => d.before.length + d.remove.length > 0);
   return {
@@ -82,20 +89,22 @@ export function stepTo(
       services.values,
     ),
     places,
-    batch: batchFor(inMaps, image, changed, plan.transitional, rowsComplete),
+    names: namePlan,
+    batch: batchFor(inMaps, image, changed, [plan.transitional, namePlan?.matcher.classes], rowsComplete),
   };
 }
 
 /**
- * New sets, and the rows that old and new sets need for old, new and transitional classes.
+ * New sets, and the rows that old and new sets need for old and new classes.
  * @param changed ids of classes that may be new
+ * @param others classes that the Image does not name: transitional ones, and those of names
  * @param rowsComplete every set in the maps has its rows for all classes there; otherwise all are written again
  */
 function batchFor(
   inMaps: RecoveredMaps,
   image: Image,
   changed: readonly number[],
-  transitional: Plan['transitional'],
+  others: readonly (Plan['transitional'] | undefined)[],
   rowsComplete: boolean,
 ): Batch {
   const sets = [...image.sets.values()].filter((s) => !inMaps.sets.has(s.id));
@@ -104,7 +113,8 @@ function batchFor(
     const atoms = image.classes.get(id);
     if (atoms && !inMaps.classes.has(id)) newClasses.set(id, atoms);
   }
-  for (const [id, atoms] of transitional) if (!inMaps.classes.has(id)) newClasses.set(id, atoms);
+  for (const classes of others)
+    for (const [id, atoms] of classes ?? []) if (!inMaps.classes.has(id)) newClasses.set(id, atoms);
   const rows: { set: PolicySet; classId: number; row: Uint32Array }[] = [];
   const add = (set: PolicySet, classes: Iterable<readonly [number, readonly string[]]>) => {
     const rowClasses = inMaps.rows.get(set.id);
@@ -114,8 +124,12 @@ function batchFor(
       if (row) rows.push({ set, classId, row });
     }
   };
-  // An earlier agent may have been killed between writing a class into the journal and writing all of its rows.
-  if (!rowsComplete) for (const set of inMaps.sets.values()) add(set, inMaps.classes);
+  if (!rowsComplete) {
+    // An earlier agent may have been killed between writing a class into the journal and writing all of its rows. But the
+    // classes of a matcher of names had all of them before packets could find it.
+    const mayLack = [...inMaps.classes].filter(([id, atoms]) => !isOfNames(atoms) || others.some((o) => o?.has(id)));
+    for (const set of inMaps.sets.values()) add(set, mayLack);
+  }
   if (newClasses.size > 0) for (const set of inMaps.sets.values()) add(set, newClasses);
   for (const set of sets) {
     add(set, inMaps.classes);
@@ -124,29 +138,27 @@ function batchFor(
   return { sets, classes: newClasses, rows };
 }
 
+/** The rows that the sets in the maps need before packets find a matcher of names. */
+export function namesBatch(inMaps: RecoveredMaps, { matcher }: NamePlan): Batch {
+  const classes = new Map([...matcher.classes].filter(([id]) => !inMaps.classes.has(id)));
+  const rows: { set: PolicySet; classId: number; row: Uint32Array }[] = [];
+  for (const set of inMaps.sets.values()) {
+    for (const [classId, atoms] of classes) {
+      const row = classRow(set, atoms);
+      if (row) rows.push({ set, classId, row });
+    }
+  }
+  return { sets: [], classes, rows };
+}
+
+/** Whether a class is one of names, or of queries. */
+function isOfNames([mark]: readonly string[]): boolean {
+  return mark === NAMES_MARK || mark === QUERIES_MARK;
+}
+
 /** The value for the endpoint's `set` field: the set's id with flags; 0n if no policy selects the endpoint. */
 function refOf(image: Image, binding: EndpointBinding): bigint {
   const key = binding.kind === 'uplink' ? NODE_SENDER : binding.key;
   const set = image.sets.get(image.endpoints.get(key) ?? 0);
   return set ? encode.setRef(set) : 0n;
-}
-
-/**
- * Removes the destinations that may be settled from the leftovers, and plans their final state.
- * @param wanted the final class of a destination; undefined: it is to be deleted
- * @returns entries to write and to delete, and the classes that these have in the maps until then
- */
-export function planSettle<K extends number | string>(
-  from: OutdatedEntries<K, number>,
-  moment: number,
-  wanted: (key: K) => number | undefined,
-): { writes: DestinationWrite<K>[]; removals: K[]; shown: number[] } {
-  const out: ReturnType<typeof planSettle<K>> = { writes: [], removals: [], shown: [] };
-  for (const [key, classId] of from.takeUntil(moment)) {
-    const target = wanted(key);
-    if (target === undefined) out.removals.push(key);
-    else if (target !== classId) out.writes.push({ key, classId: target });
-    out.shown.push(classId);
-  }
-  return out;
 }

@@ -7,14 +7,17 @@
  *   1 write    everything new under keys that nothing refers to yet: rules, port rows,
  *              class rows, also (old set × new class) and (new set × old class); the owners of
  *              new addresses, and new tunnels.
- *   2 flip     Services take the kinds of backends of both Images, destinations a class that
+ *   2 flip     if there are new patterns of names, a matcher with the patterns of all sets in the maps
+ *              and of the new ones, by one store: an old set finds the same rules under its classes as before.
+ *              Services take the kinds of backends of both Images, destinations a class that
  *              holds their old and new atoms; then each endpoint takes its new set by one
  *              aligned 8-byte store. Before new Services, the epoch: packets remember classes.
  *   3 epoch    one store: flows judged under the old sets are judged again.
  *   4 settle   when the programs that ran at the flip have ended (an RCU grace period):
  *              destinations drop their old atoms (no packet reads an old set any more), then
  *              Services their old kinds, and addresses their old owners; rows of sets and classes without
- *              references are deleted, those of phase 2 after another grace period.
+ *              references are deleted, those of phase 2 after another grace period. When no old set is left,
+ *              a matcher without its patterns takes over: its rows first, then one store.
  *
  * apply() does not wait for phase 4 (tidyLater() does it, or tidy(), which blocks): the next update plans from the
  * content of the maps. Entries have these states; + and − are the phases in which an entry enters and leaves a state.
@@ -22,16 +25,15 @@
  *              recover()   1 write   2 flip   3 epoch   4 settle   field
  *   current    +           +         +                  +          inMaps: as in the Image in force, or outdated
  *   outdated                         +                  −          leftovers.destinations4 … tunnels: old and new
- *   unused                                    +         + −        leftovers.sets, classes, nodes: without references
+ *   unused                                    +         + −        leftovers.sets, classes, nodes, chunks: unreferenced
  *   stranger   +                                        −          inMaps.strangers: an earlier agent's, unknown
  *   unknown                +         +        +         +          consistent is false: after a throw
  *
  * The room that an update needs is known before the first write: TOO_LARGE changes nothing.
  */
 import { AgentError } from '../../src/errors.js';
-import { classAt } from '../../src/image/edited.js';
 import { changedKeys } from '../../src/identity/shared-map.js';
-import type { Image, PolicySet } from '../../src/image/types.js';
+import type { Image } from '../../src/image/types.js';
 import type { RuleRef } from '../../src/ir/types.js';
 import { type Ids, PLAIN_IDS } from '../../src/ids.js';
 import type { ApplyResult, EndpointBinding, MapFill, MapStore } from '../../src/image/store.js';
@@ -43,11 +45,14 @@ import { Leftovers } from './books/leftovers.js';
 import type { BpfMap } from '../kernel/libbpf/map.js';
 import { sys } from '../kernel/libbpf/sys.js';
 import { clashOf, idsInMaps } from './clash.js';
+import { addToBooks, type Books, commit } from './commit.js';
+import { NameMaps } from './name-maps.js';
 import { MapWriter } from './writer.js';
 import { Journal } from './books/journal.js';
 import { recover, type RecoveredMaps } from './recovery.js';
 import { entriesOf, tooLarge } from './room.js';
-import { type Batch, type Step, stepTo, planSettle } from './step.js';
+import { dropPatterns, removeUnused, settle, type SettleParts } from './settle.js';
+import { type Step, stepTo } from './step.js';
 import { verifyMaps } from './verify.js';
 import { StateWords } from './tables/state-words.js';
 
@@ -80,6 +85,7 @@ export class KernelMapStore implements MapStore {
   readonly #leftovers = new Leftovers();
   readonly #flat: FlatTrie;
   readonly #addressMaps: AddressMaps;
+  readonly #names: NameMaps;
   #tidyRun: Promise<void> | undefined;
   #closed = false;
 
@@ -95,6 +101,7 @@ export class KernelMapStore implements MapStore {
     );
     this.#state = new StateWords(encode.map(maps, 'state'));
     this.#addressMaps = new AddressMaps(maps, this.#writer, this.#leftovers);
+    this.#names = new NameMaps(maps, this.#leftovers);
     this.#journal = opts.statePath === undefined ? undefined : new Journal(opts.statePath);
     this.#inMaps = recover(maps, this.#journal, this.#flat, this.#writer.filter);
     this.ids = idsInMaps(this.#inMaps, opts.ids ?? PLAIN_IDS);
@@ -122,7 +129,7 @@ export class KernelMapStore implements MapStore {
 
   /** Phase 4 has something to settle or to delete. */
   get #hasLeftovers(): boolean {
-    return this.#leftovers.hasWork || this.#inMaps.strangers.length > 0;
+    return this.#leftovers.hasWork || this.#inMaps.strangers.length > 0 || this.#names.mayHaveSurplus;
   }
 
   /** Names of an earlier agent's rules, for events of flows that it judged. */
@@ -153,7 +160,9 @@ export class KernelMapStore implements MapStore {
     if (step instanceof AgentError) throw step;
     const { batch, plan, services, wanted } = step;
     this.#flat.makeRoom(plan.destinations4.before);
-    this.#addToBooks(image, batch);
+    this.#names.makeRoom(step.names);
+    const books = this.#books();
+    addToBooks(books, image, batch);
     this.#consistent = false;
     if (!previous) this.#closeUnknown(image);
 
@@ -164,8 +173,9 @@ export class KernelMapStore implements MapStore {
 
     this.#state.enableUplinkCheck(image);
 
-    // Phase 2: flip. Destinations before endpoints: a new set must find its atoms. Existing Services before
-    // destinations: their backends must be distinguishable by old and by new classes.
+    // Phase 2: flip. The matcher of names suits old and new sets. Destinations before endpoints: a new set must find its
+    // atoms. Existing Services before destinations: their backends must be distinguishable by old and by new classes.
+    this.#names.show(step.names);
     written += this.#writer.writeServices(services.early);
     const moved = this.#writer.writeDestinations(plan.destinations4.before, plan.destinations6.before);
     this.#state.forgetClasses(moved, step.mayReadOldSets ? [] : services.before);
@@ -179,9 +189,11 @@ export class KernelMapStore implements MapStore {
     const removedEndpoints = unchanged ? 0 : this.#endpoints.retain(bindings);
     if (removedEndpoints > 0) this.#state.bumpEpoch();
     this.#bindings = bindings;
-    const removed = this.#commit(image, step, previous === undefined);
+    const removed = commit(books, image, step, previous === undefined);
+    this.#current = image;
     // Phase 4 at once, if no packet can depend on the old state.
-    if (!this.#leftovers.flipPending && !this.#leftovers.addressesPending) this.#settle(this.#leftovers.moment);
+    if (!this.#leftovers.flipPending && !this.#leftovers.addressesPending)
+      settle(this.#settleParts(), this.#leftovers.moment);
     this.#consistent = true;
     return { written, deleted: removedEndpoints + removed, millis: performance.now() - start };
   }
@@ -204,67 +216,32 @@ export class KernelMapStore implements MapStore {
     const { ids } = this;
     const [rowsComplete, endpoints] = [this.#rowsComplete, this.#endpoints];
     const places = this.#addressMaps.plan(image, bindings);
-    const step = stepTo({ inMaps, leftovers, ids, rowsComplete, places, endpoints }, image, changed, moving);
-    const entries = entriesOf(inMaps, leftovers, this.#addressMaps, this.#flat);
-    return tooLarge(step, image, entries, (name) => this.#maxOf(name), this.#flat) ?? step;
-  }
-
-  /** Records an Image that is in force, and the leftovers in the maps. @returns number of entries to delete */
-  #commit(image: Image, { plan, services, places, flips, changed }: Step, afterRestart: boolean): number {
-    const leftovers = this.#leftovers;
-    const inMaps = this.#inMaps;
-    const moment = leftovers.next(flips);
-    const same4 = (key: number) => classAt(inMaps.destinations4, key) === classAt(image.destinations4, key);
-    const same6 = (key: string) => classAt(inMaps.destinations6, key) === classAt(image.destinations6, key);
-    const unusedClasses = [
-      ...leftovers.destinations4.replace(plan.destinations4.shown, moment, same4),
-      ...leftovers.destinations6.replace(plan.destinations6.shown, moment, same6),
-      ...(afterRestart ? inMaps.classes.keys() : changed),
-      ...plan.transitional.keys(),
-    ];
-    this.#addressMaps.commit(places, image, moment);
-    leftovers.services.replace(services.shown, moment, (key) => inMaps.services.get(key) === image.services.get(key));
-    for (const id of leftovers.classes.keys()) if (image.classes.has(id)) leftovers.classes.delete(id);
-    for (const id of unusedClasses)
-      if (inMaps.classes.has(id) && !image.classes.has(id)) leftovers.classes.set(id, moment);
-    for (const id of inMaps.sets.keys()) {
-      if (image.sets.has(id)) leftovers.sets.delete(id);
-      else if (!leftovers.sets.has(id)) leftovers.sets.set(id, moment);
+    const names = this.#names;
+    try {
+      const step = stepTo({ inMaps, leftovers, ids, rowsComplete, places, names, endpoints }, image, changed, moving);
+      const entries = entriesOf(inMaps, leftovers, this.#addressMaps, this.#flat, names);
+      return tooLarge(step, image, entries, (name) => this.#maxOf(name), this.#flat, names) ?? step;
+    } catch (e) {
+      // Patterns of names that are too many together, or no free id for a class.
+      if (e instanceof AgentError) return e;
+      throw e;
     }
-    inMaps.destinations4 = image.destinations4;
-    inMaps.destinations6 = image.destinations6;
-    inMaps.services = image.services;
-    this.#current = image;
-    return plan.destinations4.remove.length + plan.destinations6.remove.length + services.remove.length;
-  }
-
-  /** Settles what was written up to a moment: entries become as in the Image in force. @returns how many changed */
-  #settle(moment: number): number {
-    const image = this.#current as Image;
-    const [leftovers, writer] = [this.#leftovers, this.#writer];
-    const settled4 = planSettle(leftovers.destinations4, moment, (key) => classAt(image.destinations4, key));
-    const settled6 = planSettle(leftovers.destinations6, moment, (key) => classAt(image.destinations6, key));
-    for (const id of [...settled4.shown, ...settled6.shown]) {
-      // Packets that found this class must be judged before its rows are deleted.
-      if (!image.classes.has(id) && this.#inMaps.classes.has(id)) leftovers.classes.set(id, leftovers.moment + 1);
-    }
-    let n = writer.writeDestinations(settled4.writes, settled6.writes);
-    n += writer.removeDestinations(settled4.removals, settled6.removals);
-    const services = leftovers.services.takeUntil(moment);
-    this.#state.forgetClasses(n, services);
-    n += writer.writeServices(services.flatMap(([key]) => image.services.get(key) ?? []));
-    n += this.#addressMaps.settle(moment);
-    n += writer.removeServices(services.filter(([key]) => !image.services.has(key)).map(([, service]) => service));
-    leftovers.next(false);
-    // Flows that were judged while destinations still had their old atoms are judged again.
-    if (n > 0) this.#state.bumpEpoch();
-    return n;
   }
 
   #readBack(): void {
     this.#leftovers.clear();
     this.#inMaps = recover(this.#maps, this.#journal, this.#flat, this.#writer.filter);
     this.#addressMaps.readBack();
+    this.#names.readBack();
+  }
+
+  #books(): Books {
+    const [inMaps, leftovers, addressMaps, names] = [this.#inMaps, this.#leftovers, this.#addressMaps, this.#names];
+    return { inMaps, leftovers, addressMaps, names, journal: this.#journal };
+  }
+
+  #settleParts(): SettleParts {
+    return { books: this.#books(), writer: this.#writer, state: this.#state, image: this.#current as Image };
   }
 
   /**
@@ -307,35 +284,16 @@ export class KernelMapStore implements MapStore {
 
   /** Phase 4 for one moment: every program that ran then has ended. @returns how many entries it changed */
   #tidyUpTo(moment: number): number {
-    const image = this.#current as Image;
-    const [leftovers, inMaps] = [this.#leftovers, this.#inMaps];
+    const parts = this.#settleParts();
+    const leftovers = this.#leftovers;
     leftovers.markPassed(moment);
     this.#flat.release(moment);
+    this.#names.release(moment);
     this.#consistent = false;
-    let n = this.#settle(moment);
-    const sets = [...leftovers.sets].filter(([, since]) => since <= moment).map(([id]) => id);
-    for (const id of sets) {
-      const set = inMaps.sets.get(id);
-      if (set) n += this.#writer.removeSet(set, inMaps.rows.get(id) ?? new Set());
-      inMaps.sets.delete(id);
-      inMaps.rows.delete(id);
-      leftovers.sets.delete(id);
-    }
-    const inUse = leftovers.outdatedClasses();
-    const classes = [...leftovers.classes].filter(([id, since]) => since <= moment && !inUse.has(id)).map(([id]) => id);
-    for (const [id, have] of classes.length > 0 ? inMaps.rows : []) {
-      const removable = classes.filter((c) => have.has(c));
-      n += this.#writer.removeClassRows(inMaps.sets.get(id) as PolicySet, removable);
-      for (const c of removable) have.delete(c);
-    }
-    for (const id of classes) {
-      inMaps.classes.delete(id);
-      leftovers.classes.delete(id);
-    }
-    for (const stranger of inMaps.strangers) if (!image.sets.has(stranger.set)) n += stranger.remove();
-    inMaps.strangers = [];
-    if (sets.length + classes.length > 0) this.#journal?.keep(inMaps.sets, inMaps.classes);
-    if (leftovers.sets.size === 0) inMaps.rules.keepOnly(image.rules);
+    let n = settle(parts, moment);
+    n += removeUnused(parts, moment);
+    if (this.#names.mayHaveSurplus && leftovers.sets.size === 0 && !leftovers.flipPending)
+      n += dropPatterns(parts, this.ids, (name) => this.#maxOf(name));
     this.#consistent = true;
     return n;
   }
@@ -345,7 +303,11 @@ export class KernelMapStore implements MapStore {
     this.tidy();
     const [flat, filter] = [this.#flat, this.#writer.filter];
     const wanted = this.#addressMaps.wanted;
-    const differences = verifyMaps(this.#maps, this.#current, this.#endpoints, wanted, repair, flat, filter);
+    const { classes } = this.#names;
+    const differences = verifyMaps(this.#maps, this.#current, this.#endpoints, wanted, repair, flat, filter, classes);
+    const wrongNames = this.#names.differences();
+    if (repair && wrongNames.length > 0) this.#names.repair(this.#inMaps, this.#current, this.ids);
+    differences.push(...wrongNames);
     // Flows that were judged by the wrong entries are judged again.
     if (repair && differences.length > 0) this.#state.bumpEpoch();
     return differences;
@@ -354,7 +316,7 @@ export class KernelMapStore implements MapStore {
   fill(): MapFill[] {
     return Object.entries({
       endpoints: () => this.#endpoints.size,
-      ...entriesOf(this.#inMaps, this.#leftovers, this.#addressMaps, this.#flat),
+      ...entriesOf(this.#inMaps, this.#leftovers, this.#addressMaps, this.#flat, this.#names),
     }).map(([name, entries]) => ({
       name,
       entries: entries(),
@@ -382,18 +344,5 @@ export class KernelMapStore implements MapStore {
 
   #maxOf(name: string): number {
     return encode.map(this.#maps, name).maxEntries;
-  }
-
-  /** Records new content, in the journal first: after a crash, the next agent must know what the maps may contain. */
-  #addToBooks(image: Image, batch: Batch): void {
-    const { sets, classes, rows } = this.#inMaps;
-    this.#journal?.add(batch.sets, [...batch.classes], image.rules);
-    for (const set of batch.sets) {
-      sets.set(set.id, set);
-      rows.set(set.id, new Set());
-    }
-    for (const [id, atoms] of batch.classes) classes.set(id, atoms);
-    for (const { set, classId } of batch.rows) (rows.get(set.id) as Set<number>).add(classId);
-    this.#inMaps.rules.add(image.rules);
   }
 }

@@ -6,6 +6,7 @@ import * as encode from './tables/encode.js';
 import type { EndpointTable } from './tables/endpoint-table.js';
 import { FlatTrie } from './tables/flat-trie.js';
 import { Leftovers } from './books/leftovers.js';
+import type { NameClasses } from './name-maps.js';
 import type { BpfMap } from '../kernel/libbpf/map.js';
 import { ServiceFilter } from './tables/service-filter.js';
 
@@ -16,6 +17,7 @@ const MAX_REPORTED = 20;
  * @param places the content that `addresses` and `tunnels` should have
  * @param flat the trie of IPv4 destinations; by default one that nobody else writes
  * @param filter the filter of Services; by default one that nobody else writes
+ * @param nameClasses classes of the matcher of names, for which sets have rows; the matcher itself is not compared
  * @param repair writes missing or wrong entries and deletes surplus ones
  * @returns one line a difference
  */
@@ -27,8 +29,9 @@ export function verifyMaps(
   repair: boolean,
   flat = new FlatTrie(maps, new Leftovers()),
   filter = new ServiceFilter(maps),
+  nameClasses: NameClasses = new Map(),
 ): string[] {
-  const wanted = expectedEntries(image, places);
+  const wanted = expectedEntries(image, places, nameClasses);
   const out = filter.differences(image.services.values());
   if (repair) filter.add(image.services.values());
   for (const [name, entries] of wanted) {
@@ -67,6 +70,7 @@ export function verifyMaps(
 function expectedEntries(
   image: Image,
   { addresses, tunnels }: AddressMaps['wanted'],
+  nameClasses: NameClasses,
 ): Map<string, Map<string, Buffer>> {
   const out = new Map<string, Map<string, Buffer>>();
   const table = (name: string) => {
@@ -94,7 +98,8 @@ function expectedEntries(
     write(key, value);
     table(name).set(key.toString('latin1'), value);
   };
-  for (const set of image.sets.values()) expectSet(set, image, put);
+  const classes = [...image.classes, ...nameClasses];
+  for (const set of image.sets.values()) expectSet(set, classes, put);
   const { ID_SIZE, SIZES } = encode;
   image.destinations4.keys.forEach((k, i) => {
     put('destinations4', SIZES.dest4Key, ID_SIZE, (key, value) => {
@@ -124,7 +129,7 @@ function expectedEntries(
 
 function expectSet(
   set: PolicySet,
-  image: Image,
+  classes: readonly (readonly [number, readonly string[]])[],
   put: (name: string, keySize: number, valueSize: number, write: (key: Buffer, value: Buffer) => void) => void,
 ): void {
   const suffix = set.large ? '_large' : '';
@@ -143,7 +148,7 @@ function expectSet(
     });
   }
   // From the Image alone: the bookkeeping may be the cause of the difference.
-  const classRows = [...image.classes].flatMap(([id, atoms]) => {
+  const classRows = classes.flatMap(([id, atoms]) => {
     const row = classRow(set, atoms);
     return row ? [[id, row] as const] : [];
   });

@@ -35,10 +35,12 @@ const ACTIONS = {
   log: L.ENUMS.ea_action.EA_ACTION_LOG,
 } as const;
 
-/** EA_SET_LARGE, EA_SET_STAGED and EA_SET_LOGS. */
+/** EA_SET_LARGE and so on: bpf/types.h. */
 const SET_LARGE = 1n << 63n;
 const SET_STAGED = 1n << 62n;
 const SET_LOGS = 1n << 61n;
+const SET_NAMES = 1n << 60n;
+const SET_QUERIES = 1n << 59n;
 const SET_ID = (1n << 53n) - 1n;
 /** References of sets. Sets are immutable, so each is computed once. */
 const refs = new WeakMap<PolicySet, bigint>();
@@ -58,6 +60,7 @@ export function setRef(set: PolicySet): bigint {
   if (ref === undefined) {
     const logs = set.rules.some(({ action, log }) => action === 'log' || log);
     ref = BigInt(set.id) | (set.large ? SET_LARGE : 0n) | (set.staged ? SET_STAGED : 0n) | (logs ? SET_LOGS : 0n);
+    ref |= (set.names ? SET_NAMES : 0n) | (set.queries ? SET_QUERIES : 0n);
     refs.set(set, ref);
   }
   return ref;

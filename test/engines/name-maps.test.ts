@@ -1,0 +1,253 @@
+/**
+ * Names in the map store. After each single write of an update, whichever set and whichever matcher a packet has read
+ * by then, it finds the rows that this set has for each name. An agent may be killed there, and the next one goes on.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import { BpfMap } from '../../agent/kernel/libbpf/map.js';
+import { sys } from '../../agent/kernel/libbpf/sys.js';
+import { KernelMapStore, type Maps } from '../../agent/maps/store.js';
+import * as encode from '../../agent/maps/tables/encode.js';
+import { EndpointTable } from '../../agent/maps/tables/endpoint-table.js';
+import { Matcher } from '../../agent/maps/tables/matcher.js';
+import { TrieMemory } from '../../agent/maps/tables/trie-memory.js';
+import { STRUCTS } from '../../src/image/layout.gen.js';
+import type { Image, PolicySet } from '../../src/image/types.js';
+import { PLAIN_IDS } from '../../src/ids.js';
+import { seeded } from '../fuzz/random.js';
+import { loadForTest } from './engine.js';
+import { MatcherReader } from './matcher-reader.js';
+import * as worlds from './name-images.js';
+
+const random = seeded();
+const ROUNDS = Number(process.env.EA_ROUNDS ?? 12);
+const MAPS = ['destinations4', 'class_rules', 'port_rules', 'rules', 'addresses'];
+const SIZES = { ...Object.fromEntries(MAPS.map((name) => [name, 8192])), flows: 1024, events: 65536 };
+
+class Killed extends Error {}
+
+/** Calls `look` after each write of the store's, one entry at a time, and `waited` after each grace period. */
+function watching(look: () => void, waited: () => void): () => void {
+  const undo: (() => void)[] = [];
+  const wrap = <T extends object>(target: T, method: keyof T & string, make: (plain: never) => unknown) => {
+    const plain = (target as Record<string, unknown>)[method];
+    (target as Record<string, unknown>)[method] = make(plain as never);
+    undo.push(() => {
+      (target as Record<string, unknown>)[method] = plain;
+    });
+  };
+  const after = (plain: (...args: unknown[]) => unknown) =>
+    function (this: unknown, ...args: unknown[]) {
+      const result = plain.apply(this, args);
+      look();
+      return result;
+    };
+  wrap(
+    BpfMap.prototype,
+    'updateBatch',
+    () =>
+      function (this: BpfMap, keys: Buffer, values: Buffer, count: number) {
+        for (let i = 0; i < count; i++) {
+          const [key, value] = [this.keySize, this.valueSize];
+          this.update(
+            Buffer.from(keys.subarray(i * key, (i + 1) * key)),
+            Buffer.from(values.subarray(i * value, (i + 1) * value)),
+          );
+          look();
+        }
+      },
+  );
+  wrap(
+    BpfMap.prototype,
+    'deleteBatch',
+    () =>
+      function (this: BpfMap, keys: Buffer, count: number) {
+        for (let i = 0; i < count; i++) {
+          this.delete(Buffer.from(keys.subarray(i * this.keySize, (i + 1) * this.keySize)));
+          look();
+        }
+      },
+  );
+  wrap(EndpointTable.prototype, 'put', after);
+  wrap(Matcher.prototype, 'write', after);
+  wrap(Matcher.prototype, 'flip', after);
+  wrap(TrieMemory.prototype, 'store', after);
+  wrap(sys, 'waitForPrograms', (plain: () => void) => () => {
+    plain();
+    waited();
+  });
+  return () => {
+    for (const one of undo.reverse()) one();
+  };
+}
+
+/** What packets may be doing: the sets that they have read, and the matchers that they read after them. */
+class Packets {
+  readonly #maps: Maps;
+  readonly #reader: MatcherReader;
+  readonly #known: ReadonlyMap<number, PolicySet>;
+  #sets = new Set<number>();
+  #pairs = new Map<string, [set: number, root: number]>();
+  states = 0;
+
+  constructor(maps: Maps, known: ReadonlyMap<number, PolicySet>) {
+    this.#maps = maps;
+    this.#reader = new MatcherReader(maps);
+    this.#known = known;
+  }
+
+  /** A grace period is over: packets go by what is in force. */
+  waited(): void {
+    this.#sets.clear();
+    this.#pairs.clear();
+    this.#start();
+  }
+
+  #start(): void {
+    for (const set of this.#inForce()) this.#sets.add(set);
+    const { root } = this.#reader.word;
+    for (const set of this.#sets) this.#pairs.set(`${set},${root}`, [set, root]);
+  }
+
+  #inForce(): number[] {
+    const memory = encode.map(this.#maps, 'endpoints').mmap();
+    const E = STRUCTS.ea_endpoint;
+    return worlds.bindings().flatMap(({ ifindex }) => {
+      const ref = memory.readBigUInt64LE(ifindex * E.size + E.fields.set.offset);
+      return ref === 0n ? [] : [encode.setOf(ref)];
+    });
+  }
+
+  /** Throws if a packet finds another row than its set has. */
+  look(): void {
+    this.#start();
+    const cells = this.#reader.cells();
+    const byRoot = new Map<number, ReturnType<MatcherReader['walk']>[]>();
+    const rows = new Map<string, string>();
+    const rowOf = (set: number, id: number, kind: 'names' | 'queries') => {
+      const memo = `${set},${id},${kind}`;
+      let row = rows.get(memo);
+      if (row === undefined) rows.set(memo, (row = String(this.#reader.row(set, id, kind))));
+      return row;
+    };
+    for (const [id, root] of this.#pairs.values()) {
+      const set = this.#known.get(id);
+      if (!set) throw new Error(`packets are judged by set ${id}`);
+      let found = byRoot.get(root);
+      if (!found) byRoot.set(root, (found = worlds.NAMES.map((name) => this.#reader.walk(cells, root, name))));
+      for (const [n, name] of worlds.NAMES.entries()) {
+        const classes = found[n] as (typeof found)[number];
+        for (const kind of ['name', 'alias', 'query'] as const) {
+          const field = kind === 'query' ? 'queries' : 'names';
+          if (!set[field]) continue;
+          this.states++;
+          const got = rowOf(id, classes[kind], field);
+          const wanted = String(expected(set, kind, name));
+          if (got !== wanted) throw new Error(`${kind} ${name}: set ${id} has row ${got}, not ${wanted}`);
+        }
+      }
+    }
+  }
+}
+
+const expectedRows = new WeakMap<PolicySet, Map<string, string>>();
+function expected(set: PolicySet, kind: 'name' | 'alias' | 'query', name: string): string {
+  let known = expectedRows.get(set);
+  if (!known) expectedRows.set(set, (known = new Map()));
+  let row = known.get(`${kind} ${name}`);
+  if (row === undefined) known.set(`${kind} ${name}`, (row = String(worlds.expectedRow(set, kind, name))));
+  return row;
+}
+
+/** Every entry of the policy maps and what names find, as text in order. */
+function dump(maps: Maps): string[] {
+  const out: string[] = [];
+  for (const name of MAPS) {
+    const map = encode.map(maps, name);
+    for (const { keys, values, count } of map.batches()) {
+      for (let i = 0; i < count; i++) {
+        const key = keys.subarray(i * map.keySize, (i + 1) * map.keySize).toString('hex');
+        out.push(`${name} ${key} ${values.subarray(i * map.valueSize, (i + 1) * map.valueSize).toString('hex')}`);
+      }
+    }
+  }
+  const reader = new MatcherReader(maps);
+  const cells = reader.cells();
+  for (const name of worlds.NAMES) out.push(`${name} ${JSON.stringify(reader.walk(cells, reader.word.root, name))}`);
+  out.push(`matcher: ${reader.word.root !== 0}`);
+  return [...new Set(out)].sort();
+}
+
+function freshly(image: Image): string[] {
+  const programs = loadForTest(SIZES);
+  const store = new KernelMapStore(programs.maps);
+  store.apply(image, worlds.bindings());
+  store.tidy();
+  const out = dump(programs.maps);
+  store.close();
+  programs.close();
+  return out;
+}
+
+t.test(`${ROUNDS} sequences of updates, killed now and then, FUZZ_SEED=${random.seed}`, async (t) => {
+  let [states, kills, most] = [0, 0, 0];
+  for (let round = 0; round < ROUNDS; round++) {
+    const statePath = mkdtempSync(join(tmpdir(), 'names-'));
+    const programs = loadForTest(SIZES);
+    const { maps } = programs;
+    const known = new Map<number, PolicySet>();
+    const packets = new Packets(maps, known);
+    let remaining = Number.POSITIVE_INFINITY;
+    const undo = watching(
+      () => {
+        packets.look();
+        if (--remaining <= 0) throw new Killed();
+      },
+      () => packets.waited(),
+    );
+    let image: Image | undefined;
+    try {
+      let store = new KernelMapStore(maps, { statePath });
+      for (let n = 0; n < 8; n++) {
+        image = worlds.randomImage(random, PLAIN_IDS, image);
+        for (const set of image.sets.values()) known.set(set.id, set);
+        remaining = random.chance(40) ? 1 + random.below(60) : Number.POSITIVE_INFINITY;
+        try {
+          store.apply(image, worlds.bindings());
+          if (random.chance(60)) store.tidy();
+        } catch (e) {
+          if (!(e instanceof Killed)) throw e;
+          kills++;
+          remaining = Number.POSITIVE_INFINITY;
+          // The next agent, or the same one, which reads the maps again.
+          if (random.chance(70)) store = new KernelMapStore(maps, { statePath });
+          store.apply(image, worlds.bindings());
+        }
+        remaining = Number.POSITIVE_INFINITY;
+        packets.look();
+        if (random.chance(20)) t.same(store.verify(false), [], `round ${round}: the maps are as the Image says`);
+      }
+      store.tidy();
+      const end = dump(maps);
+      t.strictSame(end, freshly(image as Image), `round ${round}: nothing is left over`);
+      t.same(store.verify(false), []);
+      most = Math.max(most, new MatcherReader(maps).chunks().size);
+      store.close();
+      // A restart without a change: everything stays as it is.
+      const { generation } = new MatcherReader(maps).word;
+      const next = new KernelMapStore(maps, { statePath });
+      t.equal(next.apply(image as Image, worlds.bindings()).written, 0, 'the next agent writes nothing');
+      t.equal(new MatcherReader(maps).word.generation, generation, 'and takes the matcher over');
+      next.close();
+    } finally {
+      undo();
+      programs.close();
+      rmSync(statePath, { recursive: true });
+    }
+    states += packets.states;
+  }
+  t.ok(most <= 3, `${most} chunks`);
+  t.comment(`${states} rows of names compared, ${kills} kills`);
+});
