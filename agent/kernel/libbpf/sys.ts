@@ -53,6 +53,7 @@ const BPF_COMMANDS: Readonly<Record<number, string>> = {
 const liveBuffers: (readonly (Buffer | undefined)[])[] = [];
 
 const CLOCK_MONOTONIC = 1;
+const CLOCK_BOOTTIME = 7;
 const SC_PAGESIZE = 30;
 export const EAGAIN = 11;
 
@@ -193,6 +194,13 @@ export const sys = {
     const ts = Buffer.alloc(16);
     check('clock_gettime', libc.clock_gettime(CLOCK_MONOTONIC, ts));
     return ts.readBigInt64LE(0) * 1_000_000_000n + ts.readBigInt64LE(8);
+  },
+
+  /** CLOCK_BOOTTIME, whole seconds: the clock of bpf_ktime_get_boot_ns(), in which learned names expire. */
+  bootSeconds(): number {
+    const ts = Buffer.alloc(16);
+    check('clock_gettime', libc.clock_gettime(CLOCK_BOOTTIME, ts));
+    return Number(ts.readBigInt64LE(0));
   },
 
   /** Size of a page, bytes. */
