@@ -10,6 +10,7 @@ import type { PodGate } from './gate/pod-gate.js';
 import type { Attacher } from './hooks/attach.js';
 import type { Programs } from './kernel/loader.js';
 import type { KernelMapStore } from './maps/store.js';
+import type { Learning } from './resolvers/learning.js';
 import { policyProblems } from './serve/status.js';
 
 export interface AfterPassParts {
@@ -18,6 +19,7 @@ export interface AfterPassParts {
   readonly attacher: Attacher;
   readonly intake: Intake;
   readonly peers: ReleasedAddresses;
+  readonly names: Learning;
   readonly podGate: PodGate;
   readonly events: PolicyEvents | undefined;
   readonly log: Logger;
@@ -46,7 +48,7 @@ export class AfterPass {
   }
 
   applied(state: InForceState): void {
-    const { programs, intake, peers, podGate, events } = this.#parts;
+    const { programs, intake, peers, names, podGate, events } = this.#parts;
     if (state.endpoints !== this.#lastEndpoints.bindings) {
       const entries = state.endpoints.map((b) => [b.id, { pod: b.kind === 'pod' ? b.key : '', uid: b.uid }] as const);
       this.#lastEndpoints = { bindings: state.endpoints, endpoints: new Map(entries) };
@@ -61,6 +63,7 @@ export class AfterPass {
     podGate.release(state);
     events?.report(policyProblems(state));
     this.#forgetStrangers(state);
+    names.applied(state, this.#strangersRemoved);
   }
 
   /** Removes the map entries of interfaces that no longer exist. Once, as soon as every pod of the node is bound. */

@@ -22,6 +22,10 @@ const COUNT_MS = 1000;
 const HOOK_CHECK_MS = 30_000;
 const VERIFY_MS = 300_000;
 const LOSS_MS = 1000;
+/** Period of freeing the names whose time is over. */
+const NAMES_MS = 1000;
+/** Period of reading the node's resolv.conf. */
+const RESOLV_CONF_MS = 30_000;
 
 /**
  * Closes new interfaces until a pass has judged them. Call it before the first pass, so that interfaces that appear
@@ -38,13 +42,15 @@ export function closeNewLinks({ reconciler }: Parts, closing: Closing): void {
 
 /** Starts the periodic work. @returns the reader of the ring */
 export function startTimers(parts: Parts, log: Logger, closing: Closing): Drain {
-  const { reconciler, store, ring, intake, sweeper, counter, clock, losses, after } = parts;
+  const { reconciler, store, ring, intake, sweeper, counter, clock, losses, after, names } = parts;
   const drain = new Drain(ring, intake);
   closing.every(RING_MS, () => drain.run());
   closing.every(INTAKE_TICK_MS, () => intake.tick());
   closing.every(SWEEP_MS, () => sweeper.sweep(() => clock.estimatedJiffies()));
   closing.every(COUNT_MS, () => counter.tick());
   closing.every(LOSS_MS, () => losses.report(after.endpoints));
+  closing.every(NAMES_MS, () => names.sweep());
+  closing.every(RESOLV_CONF_MS, () => names.trusted.recheck());
   closing.every(HOOK_CHECK_MS, () => {
     reconciler.check();
     // Catches changes that raised no event, and retries what failed in the last pass.

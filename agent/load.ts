@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AgentError } from '../src/errors.js';
@@ -5,9 +6,10 @@ import type { Logger } from '../src/log.js';
 import type { Closing } from './closing.js';
 import { build } from './kernel/build.js';
 import { KernelClock } from './kernel/clock.js';
-import type { BpfMap } from './kernel/libbpf/map.js';
+import { type BpfMap, possibleCpus } from './kernel/libbpf/map.js';
 import { checkBpffs, load, type Programs } from './kernel/loader.js';
 import { DirectoryLock } from './kernel/lock.js';
+import { nameSettings } from './names/settings.js';
 import type { AgentOptions } from './options.js';
 
 /** Paths of the BPF programs' sources and of the object built with the agent, in a checkout and in an installation. */
@@ -36,6 +38,9 @@ export function loadPrograms(options: AgentOptions, log: Logger, closing: Closin
     logDir: options.runDir,
   });
   closing.add(() => programs.close());
+  programs.names.configure(
+    nameSettings(options, possibleCpus(readFileSync('/sys/devices/system/cpu/possible', 'utf8'))),
+  );
   const map = (name: string) => {
     const found = programs.maps[name];
     if (!found) throw new AgentError('LAYOUT', `the object has no map ${name}`);

@@ -11,14 +11,21 @@ import {
   ATTACH_MODES,
   DEFAULTS,
   DENY_RESPONSES,
+  DNS_FLOWS,
+  DNS_REFUSALS,
   defaultNodeName,
+  HTTPS_RECORDS,
   LOG_LEVELS,
+  NAME_SEED,
   NEXT_HOP_MODES,
   parseMapSize,
+  parseNames,
   parseSeconds,
+  parseTtl,
   UNKNOWN_INTERFACES,
   WHEN_DOWN,
 } from './options.js';
+import { parseServers } from './resolvers/spec.js';
 import { VERSION } from '../src/version.js';
 
 interface Flags extends Omit<AgentOptions, 'uplinks' | 'mapSizes' | 'gate'> {
@@ -28,6 +35,7 @@ interface Flags extends Omit<AgentOptions, 'uplinks' | 'mapSizes' | 'gate'> {
   gateWhenDown: 'open' | 'closed';
   uplink?: string[];
   mapSize: Record<string, number>;
+  names?: Record<string, number>;
 }
 
 const program = new Command('egress-agent')
@@ -99,6 +107,40 @@ shared(program.command('run', { isDefault: true }))
       .choices(WHEN_DOWN)
       .default('open'),
   )
+  .option(
+    '--dns-servers <list>',
+    'resolvers whose answers are learned from: k8s-service:[NAMESPACE/]NAME[:PORT], ADDRESS[:PORT], resolv.conf; by default the DNS of the cluster and of the node',
+    parseServers,
+  )
+  .option(
+    '--name-ttl-min <seconds>',
+    'shortest time for which a learned address is valid',
+    parseTtl,
+    DEFAULTS.nameTtlMin,
+  )
+  .option('--name-ttl-extra <seconds>', 'time added to the TTL of a learned address', parseTtl, DEFAULTS.nameTtlExtra)
+  .option('--names <number>', 'room for learned names, and twice as many addresses (default: 16384)', parseNames)
+  .addOption(
+    new Option('--name-seed <what>', 'resolve the names in policies once, for pods that ran before the agent')
+      .choices(NAME_SEED)
+      .default(DEFAULTS.nameSeed),
+  )
+  .addOption(
+    new Option('--dns-refusal <rcode>', 'answer to a DNS query that no rule allows')
+      .choices(DNS_REFUSALS)
+      .default(DEFAULTS.dnsRefusal),
+  )
+  .addOption(
+    new Option(
+      '--https-records <what>',
+      'queries for HTTPS records, which carry the keys of encrypted ClientHello; strip: there are none',
+    )
+      .choices(HTTPS_RECORDS)
+      .default(DEFAULTS.httpsRecords),
+  )
+  .addOption(
+    new Option('--dns-flows <which>', 'DNS queries to report as flows').choices(DNS_FLOWS).default(DEFAULTS.dnsFlows),
+  )
   .option('--map-size <name=entries>', 'size of a map, instead of its default; may be repeated', parseMapSize, {})
   .action(run);
 
@@ -120,14 +162,14 @@ function gateDirs({ gateBinDir, gateConfDir }: Pick<Flags, 'gateBinDir' | 'gateC
 }
 
 async function run(flags: Flags): Promise<void> {
-  const { uplink, mapSize, gateTimeout, gateWhenDown, ...rest } = flags;
+  const { uplink, mapSize, names, gateTimeout, gateWhenDown, ...rest } = flags;
   const log = makeLogger(flags.logLevel);
   const dirs = gateDirs(flags);
   const gate = dirs && { ...dirs, timeout: gateTimeout, whenDown: gateWhenDown };
   if (rest.tlsDir !== undefined && rest.listen === undefined) {
     throw new AgentError('USAGE', '--tls-dir needs --listen', { hint: 'for example --listen :4245' });
   }
-  const agent = await Agent.start({ ...rest, uplinks: uplink, mapSizes: mapSize, gate }, log);
+  const agent = await Agent.start({ ...rest, uplinks: uplink, mapSizes: { ...names, ...mapSize }, gate }, log);
   let ending = false;
   const end = (signal: string) => {
     if (ending) return;

@@ -5,8 +5,10 @@ import { LOG_LEVELS, type LogLevel } from '../src/log.js';
 import type { GateFlags } from './gate/gate.js';
 import type { AttachMode } from './hooks/attach.js';
 import type { NextHopMode } from './endpoints/next-hop.js';
+import { DNS_FLOWS, DNS_REFUSALS, HTTPS_RECORDS, NAME_DEFAULTS, type NameOptions } from './names/settings.js';
+import type { ServerSpec } from './resolvers/spec.js';
 
-export interface AgentOptions {
+export interface AgentOptions extends NameOptions {
   /** Directory with the manifests; undefined: the Kubernetes API. */
   manifests?: string | undefined;
   /** In place of $KUBECONFIG, ~/.kube/config and the service account. */
@@ -38,6 +40,10 @@ export interface AgentOptions {
   cniCacheDir: string;
   /** Where to install the CNI gate; undefined: nowhere. */
   gate?: GateFlags | undefined;
+  /** Resolvers whose answers are learned from; undefined: the cluster's and the node's. */
+  dnsServers?: readonly ServerSpec[] | undefined;
+  /** Whether exact names in policies are resolved for pods that ran before the agent. */
+  nameSeed: 'on' | 'off';
   /** Entries by map name, in place of the object's own. */
   mapSizes: Record<string, number>;
 }
@@ -50,6 +56,8 @@ export const DEFAULTS = {
   attachMode: 'auto' as AttachMode,
   denyResponse: 'drop' as const,
   checkNextHop: 'auto' as NextHopMode,
+  nameSeed: 'on' as const,
+  ...NAME_DEFAULTS,
 };
 
 export const ATTACH_MODES: readonly AttachMode[] = ['auto', 'tcx', 'tc'];
@@ -57,7 +65,14 @@ export const UNKNOWN_INTERFACES = ['closed', 'open'] as const;
 export const WHEN_DOWN = ['open', 'closed'] as const;
 export const NEXT_HOP_MODES: readonly NextHopMode[] = ['auto', 'on', 'off'];
 export const DENY_RESPONSES = ['drop', 'reject'] as const;
-export { LOG_LEVELS };
+export const NAME_SEED = ['on', 'off'] as const;
+export { DNS_FLOWS, DNS_REFUSALS, HTTPS_RECORDS, LOG_LEVELS };
+
+/** Longest time in the options about names: a week. Seconds. */
+const MAX_TTL_S = 604_800;
+/** Pages of addresses for each name: few names have more than two addresses. */
+const PAGES_PER_NAME = 2;
+const MAX_NAMES = 2 ** 19;
 
 /** The node's name, as in its pods' spec.nodeName: $NODE_NAME in a DaemonSet, the host's name otherwise. */
 export function defaultNodeName(): string {
@@ -71,6 +86,22 @@ export function parseSeconds(value: string): number {
     throw new AgentError('USAGE', `${value} is not a number of seconds from 1 to 120`);
   }
   return seconds;
+}
+
+/** Seconds, from 0 to a week. @throws AgentError USAGE */
+export function parseTtl(value: string): number {
+  const seconds = Number(value);
+  if (!/^\d+$/.test(value) || seconds > MAX_TTL_S)
+    throw new AgentError('USAGE', `${value} is not a number of seconds from 0 to ${MAX_TTL_S}`);
+  return seconds;
+}
+
+/** The sizes of the tables of names, by map. @param value how many names. @throws AgentError USAGE */
+export function parseNames(value: string): Record<string, number> {
+  const names = Number(value);
+  if (!/^\d+$/.test(value) || names < 64 || names > MAX_NAMES)
+    throw new AgentError('USAGE', `${value} is not a number of names from 64 to ${MAX_NAMES}`);
+  return { names, name_pages: names * PAGES_PER_NAME };
 }
 
 /** `NAME=ENTRIES`, repeatable. @throws AgentError USAGE */

@@ -25,6 +25,7 @@ import { KernelMapStore } from './maps/store.js';
 import { MapCounter } from './maps/tables/counter.js';
 import type { AgentOptions } from './options.js';
 import { Reconciler } from './reconciler.js';
+import { Learning } from './resolvers/learning.js';
 import { FlowRoom } from './serve/flow-room.js';
 import type { StatusParts } from './serve/status.js';
 import type { PolicySource } from './source.js';
@@ -54,14 +55,17 @@ export interface Parts extends StatusParts {
   readonly podGate: PodGate;
   readonly losses: LossReport;
   readonly after: AfterPass;
+  readonly names: Learning;
 }
 
 /** Connects the parts as in the figure of ARCHITECTURE.md: policies go down, events come up. Puts nothing in force. */
 export function wire(inputs: WireInputs, closing: Closing): Parts {
   const { options, source, kernel, log, startedAt } = inputs;
-  const intake = new Intake({ nodeName: options.nodeName, stride: RECORD_STRIDE });
+  const names = new Learning(kernel, options, log);
+  closing.add(() => names.close());
+  const intake = new Intake({ nodeName: options.nodeName, stride: RECORD_STRIDE, names: names.texts });
   const peers = new ReleasedAddresses(() => Number(kernel.time.nanos()));
-  const down = wirePolicies(inputs, intake, peers, closing);
+  const down = wirePolicies(inputs, intake, peers, names, closing);
   const { hub } = intake;
   const ring = new RingReader(kernel.map('events'), kernel.map('counters'));
   const shares = new Shares(kernel.map('event_shares'));
@@ -75,7 +79,7 @@ export function wire(inputs: WireInputs, closing: Closing): Parts {
   const counter = new MapCounter(COUNTED.map(kernel.map));
   const counters = kernel.map('counters');
   const room = new FlowRoom(kernel.table, counters, (ifindex) => down.store.slotOf(ifindex));
-  const up = { intake, hub, ring, shares, losses, sweeper, room, counter, counters, clock: kernel.time };
+  const up = { names, intake, hub, ring, shares, losses, sweeper, room, counter, counters, clock: kernel.time };
   return { options, source, startedAt, ...down, ...up };
 }
 
@@ -83,6 +87,7 @@ function wirePolicies(
   { options, source, ownIps, kernel, log }: WireInputs,
   intake: Intake,
   peers: ReleasedAddresses,
+  names: Learning,
   closing: Closing,
 ): Pick<Parts, 'attacher' | 'store' | 'reconciler' | 'seeder' | 'podGate' | 'after'> {
   const inCluster = source.mode === 'cluster';
@@ -118,8 +123,9 @@ function wirePolicies(
     hooked: () => new Set(attacher.attached()),
   });
   const podGate = new PodGate({ claims: resolver.claims, attacher, schedule: () => reconciler.schedule() });
+  names.foundEndpoints(store.endpointIds);
   const events = source.client && new PolicyEvents({ client: source.client, nodeName: options.nodeName, log });
-  const after = new AfterPass({ programs: kernel, store, attacher, intake, peers, podGate, events, log });
+  const after = new AfterPass({ programs: kernel, store, attacher, intake, peers, names, podGate, events, log });
   const reconciler: Reconciler = new Reconciler(
     {
       source,

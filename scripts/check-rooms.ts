@@ -68,6 +68,7 @@ const ROOMS = [
   'agent/endpoints',
   'agent/hooks',
   'agent/gate',
+  'agent/resolvers',
   'agent/serve',
   'agent',
 ];

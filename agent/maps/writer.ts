@@ -28,7 +28,7 @@ export class MapWriter {
   constructor(maps: Record<string, BpfMap>, flat?: FlatTrie) {
     this.#maps = maps;
     this.#flat = flat;
-    this.filter = new ServiceFilter(maps);
+    this.filter = ServiceFilter.of(maps);
   }
 
   /** Writes rules, port rows and fixed rows of new sets. Returns the number of entries, as all methods do. */

@@ -21,7 +21,7 @@ import { incarnationOf, isReadable, LINK_WORDS, NAME_WORDS, PAGE_WORDS, tagAt, t
 
 const { ea_name: N, ea_name_holding: H } = L.STRUCTS;
 const { EA_NAME_LINKS, EA_NAME_TEXT } = L.ENUMS.ea_name_sizes;
-const { EA_NAME_VALID, EA_NAME_LEAVING, EA_NAME_NEXT } = L.ENUMS.ea_name_state;
+const { EA_NAME_LEAVING, EA_NAME_NEXT } = L.ENUMS.ea_name_state;
 const WORD = 4;
 const LINK_ALIAS = 0x8000_0000;
 const FLAGS = EA_NAME_NEXT - 1;

@@ -1,0 +1,90 @@
+/** Everything about learned names in user space: the tables, what leaves them, whose answers count, and the seed. */
+import { sys } from '../kernel/libbpf/sys.js';
+import type { Programs } from '../kernel/loader.js';
+import type { Logger } from '../../src/log.js';
+import type { InForceState } from '../endpoints/in-force.js';
+import { DnsServers } from '../maps/tables/dns-servers.js';
+import { AddressesInUse } from '../names/in-use.js';
+import { NameSweeper } from '../names/sweeper.js';
+import { NameTable } from '../names/table.js';
+import { NameTexts } from '../names/texts.js';
+import { NameSeeder } from './seed.js';
+import { NameSeedProgram } from './seed-program.js';
+import type { ServerSpec } from './spec.js';
+import { TrustedResolvers } from './trusted.js';
+
+export interface LearningOptions {
+  readonly dnsServers?: readonly ServerSpec[] | undefined;
+  readonly nameSeed: 'on' | 'off';
+}
+
+export class Learning {
+  readonly table: NameTable;
+  readonly texts: NameTexts;
+  readonly sweeper: NameSweeper;
+  readonly trusted: TrustedResolvers;
+  readonly seeder: NameSeeder | undefined;
+  /** Ids of endpoints by interface that an earlier agent judged: nothing that they asked was missed. */
+  #earlier: ReadonlyMap<number, number> = new Map();
+  #present: ReadonlySet<number> | undefined;
+  #presentOf: InForceState['endpoints'] | undefined;
+  #endpoints: InForceState['endpoints'] | undefined;
+
+  constructor(programs: Pick<Programs, 'maps' | 'names' | 'table' | 'all'>, options: LearningOptions, log: Logger) {
+    this.table = new NameTable(programs.names);
+    this.texts = new NameTexts(this.table);
+    this.trusted = new TrustedResolvers(options.dnsServers, new DnsServers(programs.maps), log);
+    this.sweeper = new NameSweeper({
+      memory: programs.names,
+      inUse: new AddressesInUse(programs.table),
+      endpoints: () => this.#present,
+      onFreed: (slot, incarnation, text) => this.texts.freed(slot, incarnation, text),
+    });
+    const seed = programs.all.learn_seed;
+    if (options.nameSeed === 'off' || !seed) return;
+    this.seeder = new NameSeeder({
+      seeds: new NameSeedProgram(seed),
+      knows: (endpoint, name) => this.table.knows(endpoint, name),
+      trusted: () => this.trusted.servers,
+      log,
+    });
+  }
+
+  /** Sets the endpoints that an earlier agent has left in the maps. @param ids by interface */
+  foundEndpoints(ids: ReadonlyMap<number, number>): void {
+    this.#earlier = new Map(ids);
+  }
+
+  /**
+   * Takes over what is in force.
+   * @param allBound every pod of this node is bound: endpoints that are not there have gone
+   */
+  applied({ endpoints, bindings, snapshot, ir }: InForceState, allBound: boolean): void {
+    this.trusted.update(snapshot);
+    if (endpoints !== this.#endpoints) {
+      const ids = new Set(endpoints.map((b) => b.id));
+      if (this.#endpoints === undefined) {
+        const fresh = bindings.pods.filter((b) => this.#earlier.get(b.ifindex) !== b.id);
+        this.seeder?.ranBefore(fresh.map(({ id, ifindex, key, netns }) => ({ id, ifindex, key, netns: netns.id })));
+      } else {
+        this.seeder?.keep(ids);
+      }
+      this.#endpoints = endpoints;
+      this.table.memory.divide(endpoints.length);
+    }
+    if (allBound && this.#presentOf !== endpoints) {
+      this.#presentOf = endpoints;
+      this.#present = new Set(endpoints.map((b) => b.id));
+    }
+    this.seeder?.applied(ir, snapshot);
+  }
+
+  /** Frees what is over. To be called about once a second. */
+  sweep(): void {
+    this.sweeper.sweep(sys.bootSeconds());
+  }
+
+  close(): void {
+    this.seeder?.close();
+  }
+}
