@@ -107,6 +107,8 @@ function makeHubble(flow: Flow): HubbleFlow {
     destination: endpoint(flow.destination, flow, !out),
     Type: 'L3_L4',
     node_name: flow.nodeName,
+    ...(flow.sourceNames ? { source_names: [...flow.sourceNames] } : {}),
+    ...(flow.destinationNames ? { destination_names: [...flow.destinationNames] } : {}),
     event_type: { type: eventType(e), sub_type: eventSubType(flow) },
     ...(flow.service ? { [out ? 'destination_service' : 'source_service']: flow.service } : {}),
     traffic_direction: direction(e),

@@ -2,8 +2,8 @@
  * Takes events from the kernel, together with the names known when they arrive, and hands them to the hub. Both are
  * needed to make flows later.
  */
-import { EVENT_SIZE, eventTime, parties } from './event/decode.js';
-import { Enricher, type EnricherOptions, type Known } from './names/enrich.js';
+import { EVENT_SIZE, eventTime, nameIncarnation, nameSlot, parties } from './event/decode.js';
+import { Enricher, type EnricherOptions, type Known, type NameSource } from './names/enrich.js';
 import { writeFlowEnd } from './event/flow-end.js';
 import { FlowHub } from './hub/hub.js';
 import { eventKind } from './event/kind.js';
@@ -12,12 +12,16 @@ import { eventKind } from './event/kind.js';
 export class Intake {
   readonly hub: FlowHub;
   readonly #enricher: Enricher;
+  readonly #names: NameSource | undefined;
+  readonly #stride: number;
   readonly #end = Buffer.from(new ArrayBuffer(EVENT_SIZE));
 
   /** @param stride bytes from one event to the next in the buffers that add() gets */
   constructor(opts: EnricherOptions & { stride: number }) {
     const enricher = new Enricher(opts);
     this.#enricher = enricher;
+    this.#names = opts.names;
+    this.#stride = opts.stride;
     this.hub = new FlowHub({
       nodeName: opts.nodeName,
       records: {
@@ -43,6 +47,8 @@ export class Intake {
 
   /** Copies `count` events (struct ea_event), the first at offset `at`. */
   add(buf: Buffer, at: number, count: number): void {
+    const names = this.#names;
+    if (names) for (let i = 0; i < count; i++) noteName(names, buf, at + i * this.#stride);
     this.hub.note(buf, at, count);
   }
 
@@ -52,6 +58,7 @@ export class Intake {
    */
   ended(key: Buffer, value: Buffer, nowNs: number): void {
     writeFlowEnd(this.#end, key, value, nowNs);
+    if (this.#names) noteName(this.#names, this.#end, 0);
     this.hub.note(this.#end, 0);
   }
 
@@ -64,4 +71,9 @@ export class Intake {
     if (set) this.hub.turn(set);
     this.hub.examinePending();
   }
+}
+
+function noteName(names: NameSource, buf: Buffer, at: number): void {
+  const incarnation = nameIncarnation(buf, at);
+  if (incarnation !== 0) names.note(nameSlot(buf, at), incarnation);
 }

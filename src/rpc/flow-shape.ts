@@ -44,8 +44,10 @@ export interface Shape extends Key {
   /** The fields behind the ports. */
   flags: Buffer;
   ipVersion: Buffer;
-  /** Type, node_name, event_type. */
+  /** Type, node_name. */
   kind: Buffer;
+  /** event_type: behind the names. */
+  eventType: Buffer;
   /** traffic_direction, drop_reason_desc, is_reply. */
   direction: Buffer;
   /** Policies and Summary. */
@@ -124,7 +126,8 @@ function makeShape(flow: NamedFlow, key: Key): Shape {
     l4: ported ? NOTHING : ofFlow('l4'),
     flags: flags ? encode('flow.TCP', { flags }) : NOTHING,
     ipVersion: h.IP ? encode('flow.IP', { ipVersion: h.IP.ipVersion }) : NOTHING,
-    kind: ofFlow('Type', 'node_name', 'event_type'),
+    kind: ofFlow('Type', 'node_name'),
+    eventType: ofFlow('event_type'),
     direction: ofFlow('traffic_direction', 'drop_reason_desc', 'is_reply'),
     end: ofFlow(
       'egress_allowed_by',

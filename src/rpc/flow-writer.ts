@@ -27,7 +27,7 @@ function tags<T extends string>(type: string, wire: number, ...fields: T[]): Rec
 
 const F = {
   ...tags('flow.Flow', BYTES, 'time', 'ethernet', 'IP', 'l4', 'source', 'destination', 'source_service'),
-  ...tags('flow.Flow', BYTES, 'destination_service', 'interface', 'uuid'),
+  ...tags('flow.Flow', BYTES, 'destination_service', 'interface', 'uuid', 'source_names', 'destination_names'),
 };
 const R = {
   ...tags('egress.v1.FlowRecord', BYTES, 'flow', 'service_ip'),
@@ -110,7 +110,7 @@ export class FlowWriter {
     const source = this.#party(flow, flow.out ? flow.local : flow.remote);
     const destination = this.#party(flow, flow.out ? flow.remote : flow.local);
     const service = flow.service && this.#service(flow.service);
-    const parts = shape.size + source.length + destination.length + (service?.length ?? 0);
+    const parts = shape.size + source.length + destination.length + (service?.length ?? 0) + (flow.name?.length ?? 0);
     const out = this.#out;
     out.begin(parts + response.nodeName.length + MOST_REST);
     this.#time(response.time, flow.lead, timeNs);
@@ -133,6 +133,8 @@ export class FlowWriter {
       out.bytes(service);
       out.nested(flow.out ? F.destination_service : F.source_service, inner);
     }
+    out.bytes(shape.eventType);
+    if (flow.name !== undefined) out.text(flow.out ? F.destination_names : F.source_names, flow.name);
     out.bytes(shape.kind);
     const endpoint = v.getUint32(o + KEY + K.endpoint.offset, true);
     this.#endpoint(F.destination, destination, flow.out ? 0 : endpoint);

@@ -197,5 +197,7 @@ t.test('every field of an event arrives', async (t) => {
     ethertype: 0x86dd,
     macSource: '02:00:00:00:ab:01',
     macDestination: '',
+    name: 0,
+    nameIncarnation: 0,
   } satisfies FlowEvent);
 });

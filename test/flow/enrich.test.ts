@@ -20,6 +20,7 @@ class Bench {
     nodeName: 'node-a',
     monoNs: () => this.clock.mono,
     wallClock: () => this.clock.wall,
+    names: { note: () => {}, text: (slot, incarnation) => (incarnation === 3 ? `name-${slot}.example` : undefined) },
   });
 
   constructor(
@@ -336,4 +337,15 @@ t.test('fast enough for a flood: 200,000 events a second', async (t) => {
     best = Math.max(best, (events.length / Number(process.hrtime.bigint() - started)) * 1e9);
   }
   t.ok(best >= 200_000, `${Math.round(best)} events a second`);
+});
+
+t.test('the name by which an address was known is at the remote side', async (t) => {
+  const b = new Bench();
+  const names = (f: Flow) => [f.sourceNames, f.destinationNames];
+  t.same(names(b.flow()), [undefined, undefined]);
+  t.same(names(b.flow({ name: 5, nameIncarnation: 3 })), [undefined, ['name-5.example']]);
+  t.same(names(b.flow({ name: 0, nameIncarnation: 3 })), [undefined, ['name-0.example']]);
+  t.same(names(b.flow({ name: 5, nameIncarnation: 3, isReply: true })), [['name-5.example'], undefined]);
+  t.same(names(b.flow({ name: 5, nameIncarnation: 3, inbound: true })), [['name-5.example'], undefined]);
+  t.same(names(b.flow({ name: 5, nameIncarnation: 4 })), [undefined, undefined], 'it is not known any more');
 });

@@ -125,7 +125,7 @@ t.test('each field', async (t) => {
     ['drop_reason_desc', ['POLICY_DENY'], ['denied']],
     ['drop_reason_desc', ['POLICY_DENIED'], ['dropped']],
     ['drop_reason_desc', ['UNSUPPORTED_L3_PROTOCOL', 'STALE_OR_UNROUTABLE_IP'], ['strange']],
-    // Not seen here: nothing matches.
+    // None of these has a learned name, or one of a layer that is not seen here.
     ['source_fqdn', ['*.example.com'], []],
     ['destination_fqdn', ['example.com.'], []],
     ['dns_query', ['^example\\.'], []],
@@ -161,6 +161,27 @@ t.test('fields are ANDed, filters ORed, the blacklist takes away', async (t) => 
   t.same(names([{ source_pod: ['shop/'], verdict: ['DROPPED'] }], []), ['denied', 'dropped', 'strange']);
   t.same(names([{ verdict: ['DROPPED'] }, { reply: [true] }], []), ['denied', 'dropped', 'reply', 'strange']);
   t.same(names([{ verdict: ['DROPPED'] }], [{ ip_version: ['IPv6'] }, { event_type: [{ type: 1 }] }]), ['strange']);
+});
+
+t.test('learned names are matched as Hubble matches them', async (t) => {
+  const to = flow({ destinationNames: ['api.example.com', 'www.example.net'] });
+  const from = flow({ sourceNames: ['client.example.org'] });
+  const rows: [string, boolean, boolean][] = [
+    ['api.example.com', true, false],
+    ['API.Example.com.', true, false],
+    ['www.example.net', true, false],
+    ['*.example.com', true, false],
+    ['*', true, true],
+    ['*.example.*', true, true],
+    ['example.com', false, false],
+    ['pi.example.com', false, false],
+    ['client*', false, true],
+  ];
+  for (const [pattern, isTo, isFrom] of rows) {
+    t.equal(compileFilter([{ destination_fqdn: [pattern] }], [])(to), isTo, pattern);
+    t.equal(compileFilter([{ source_fqdn: [pattern] }], [])(from), isFrom, pattern);
+    t.notOk(compileFilter([{ source_fqdn: [pattern] }], [])(to), 'the other side');
+  }
 });
 
 t.test('a service is the side that the packet does not come from', async (t) => {

@@ -43,6 +43,8 @@ export function event(over: Partial<FlowEvent> = {}): FlowEvent {
     ethertype: 0x0800,
     macSource: '',
     macDestination: '',
+    name: 0,
+    nameIncarnation: 0,
     ...over,
   };
 }

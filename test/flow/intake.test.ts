@@ -243,3 +243,38 @@ t.test('a flow says what it said, whatever is written behind it', async (t) => {
   );
   t.equal(kept.size, Math.floor(written / 3));
 });
+
+t.test('the name of an event is noted as it comes, also of the end of a flow', async (t) => {
+  const noted: string[] = [];
+  const names = {
+    note: (slot: number, incarnation: number) => noted.push(`${slot}/${incarnation}`),
+    text: (slot: number) => `name-${slot}.example`,
+  };
+  const stride = EVENT_SIZE + 8;
+  const intake = new Intake({ nodeName: 'node-a', stride, names });
+  const buf = Buffer.from(new ArrayBuffer(3 * stride));
+  for (const [i, incarnation] of [4, 0, 5].entries()) {
+    const at = i * stride;
+    buf.writeUInt32LE(10 + i, at + E.name.offset);
+    buf.writeUInt32LE(incarnation, at + E.name_incarnation.offset);
+    buf[at + E.family.offset] = 4;
+  }
+  intake.add(buf, 0, 3);
+  t.same(noted, ['10/4', '12/5']);
+
+  const key = Buffer.alloc(STRUCTS.ea_flow_key.size);
+  const value = Buffer.alloc(STRUCTS.ea_flow.size);
+  const { extra, tcp_state } = STRUCTS.ea_flow.fields;
+  value.writeUInt32LE(20, extra.offset);
+  value.writeUInt32LE(6, extra.offset + 4);
+  intake.ended(key, value, 5e9);
+  t.same(noted.slice(2), ['20/6']);
+  value[tcp_state.offset] = ENUMS.ea_tcp_state.EA_TCP_INSPECT;
+  intake.ended(key, value, 5e9);
+  t.equal(noted.length, 3, 'the state of a DNS connection is no name');
+
+  const found: unknown[] = [];
+  for await (const item of intake.hub.read({}, never()))
+    if ('flow' in item) found.push(item.flow.destinationNames?.[0]);
+  t.same(found, ['name-10.example', undefined, 'name-12.example', 'name-20.example', undefined]);
+});

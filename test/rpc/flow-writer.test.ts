@@ -39,6 +39,10 @@ const KNOWN = {
   ]),
 };
 
+/** Of learned names: short, the root, as long as one can be, and one that is not known any more. */
+const NAMES = ['api.example.com', '', ['a', 'b', 'c', 'd'].map((c) => c.repeat(60)).join('.'), undefined];
+const names = { note: () => {}, text: (slot: number) => NAMES[slot] };
+
 const byte = fc.integer({ min: 0, max: 255 });
 const few = (max: number) =>
   fc.oneof({ weight: 9, arbitrary: fc.integer({ min: 0, max }) }, { weight: 1, arbitrary: byte });
@@ -96,6 +100,7 @@ const raw = fc
     addresses: fc.tuple(ip, ip, fc.oneof(fc.constant(Buffer.alloc(16)), ip)),
     ports: fc.tuple(port, port, port, port),
     macs: fc.tuple(mac, mac),
+    name: fc.tuple(few(3), few(3)),
   })
   .map((r) => {
     const b = Buffer.from(new ArrayBuffer(EVENT_SIZE));
@@ -120,6 +125,8 @@ const raw = fc
     b.writeUInt16LE(r.ports[3], E.ethertype.offset);
     b.set(r.macs[0], E.mac_src.offset);
     b.set(r.macs[1], E.mac_dst.offset);
+    b.writeUInt32LE(r.name[0], E.name.offset);
+    b.writeUInt32LE(r.name[1], E.name_incarnation.offset);
     return b;
   });
 
@@ -141,7 +148,7 @@ t.test('bytes of any event are those of its message', async (t) => {
       fc.bigInt(-5n, LEAD * 2n),
       port,
       (events, lead, first) => {
-        const enricher = new Enricher({ nodeName: 'node-a', monoNs: () => 0, wallClock: () => lead });
+        const enricher = new Enricher({ nodeName: 'node-a', monoNs: () => 0, wallClock: () => lead, names });
         enricher.update(KNOWN);
         for (const [i, buf] of events.entries()) {
           const f = enricher.enrichRaw({ buf, at: 0 }, first * 2 ** 24 + i);

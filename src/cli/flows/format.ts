@@ -21,6 +21,8 @@ interface View {
   from: string;
   /** Name or address of the destination. */
   to: string;
+  /** The DNS name in it by which the sender knew the address, for a line without room for both. */
+  knownAs?: string;
   /** `:443/tcp` */
   port: string;
   verdict: string;
@@ -52,7 +54,9 @@ export function compact(record: FlowRecord, paint: Paint, columns?: number): str
   const v = view(record);
   const room = Math.max(columns ?? COLUMNS, MIN_COLUMNS) - FIXED_COLUMNS;
   const [from, to] = [Math.floor(Math.min(room, 130) * 0.3), Math.floor(Math.min(room, 130) * 0.4)];
-  const destination = fitMiddle(v.to, to - v.port.length) + v.port;
+  const wide = columns === undefined ? Number.POSITIVE_INFINITY : to;
+  const whole = v.knownAs === undefined ? v.to : v.to.length + v.port.length <= wide ? v.to : v.knownAs;
+  const destination = fitMiddle(whole, (v.knownAs === undefined ? to : wide) - v.port.length) + v.port;
   const rest = columns === undefined ? Number.POSITIVE_INFINITY : room - from - to;
   const verdict = paint(v.style, v.verdict.padEnd(7));
   return `${paint('dim', v.time)} ${fitMiddle(v.from, from).padEnd(from)} → ${destination.padEnd(to)} ${verdict} ${last(v, record.event, rest)}`;
@@ -117,6 +121,7 @@ export function dict(record: FlowRecord): string {
     ['EVENT', record.event],
     ['VERDICT', v.verdict],
     ['RULE', record.rule ? `${record.rule.text} (${record.rule.kind})` : record.reason],
+    ...names(f),
     ['DIRECTION', f.traffic_direction ?? ''],
     ['SUMMARY', f.Summary ?? ''],
   ];
@@ -126,6 +131,11 @@ export function dict(record: FlowRecord): string {
   if (record.event === 'end') rows.push(['COUNTERS', counters(record)]);
   rows.push(['NODE', f.node_name ?? ''], ['UUID', f.uuid ?? '']);
   return rows.map(([k, x]) => `${`${k}:`.padEnd(17)}${safe(x)}`).join('\n');
+}
+
+function names({ source_names: source, destination_names: destination }: FlowRecord['flow']): [string, string][] {
+  const known = [...(source ?? []), ...(destination ?? [])];
+  return known.length === 0 ? [] : [['NAMES', known.join(', ')]];
 }
 
 /** Formats the whole record as JSON, with times in RFC 3339. */
@@ -159,8 +169,14 @@ function view(r: FlowRecord): View {
     f.destination_service && !destination?.pod_name
       ? `svc ${f.destination_service.namespace}/${f.destination_service.name}`
       : undefined;
+  const known = (isReply ? f.source_names : f.destination_names)?.[0];
   const host = name ?? nameOf(destination, ip);
-  const bracketed = ports && host.includes(':') && !host.includes('/') ? `[${host}]` : host;
+  // The name by which the pod knew the address; the address itself stays visible.
+  const bracketed = known
+    ? withName(host, known)
+    : ports && host.includes(':') && !host.includes('/')
+      ? `[${host}]`
+      : host;
   const suffix = ports
     ? `:${port ?? 0}/${protocol}`
     : icmp
@@ -168,13 +184,18 @@ function view(r: FlowRecord): View {
       : ` ${protocol}`;
   return {
     time: timeOfDay(millisOf(f.time)),
-    from: safe(nameOf(source, sourceIp)),
+    from: safe(withName(nameOf(source, sourceIp), (isReply ? f.destination_names : f.source_names)?.[0])),
     to: safe(bracketed),
+    ...(known ? { knownAs: safe(known) } : {}),
     port: safe(suffix).trimEnd(),
     ...verdictOf(r),
     rule: safe(r.rule?.text ?? (r.inbound ? 'inbound' : r.reason)),
     note: safe(note(r)),
   };
+}
+
+function withName(text: string, name: string | undefined): string {
+  return name ? `${name} (${text})` : text;
 }
 
 function nameOf(e: HubbleEndpoint | undefined, ip: string | undefined): string {

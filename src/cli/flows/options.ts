@@ -61,6 +61,7 @@ export class FilterOptions {
     sides('port', 'port', 'port', 'port', text);
     sides('label', 'selector', 'label selector', 'label', text, '-l, ');
     sides('service', '[ns/]name', 'Service', 'service', text);
+    sides('fqdn', 'pattern', 'DNS name, * matches any characters', 'fqdn', text);
     sides('workload', '[kind/]name', 'workload', 'workload', (v) => {
       const slash = v.indexOf('/');
       return slash < 0 ? { name: v } : { kind: v.slice(0, slash), name: v.slice(slash + 1) };

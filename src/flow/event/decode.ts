@@ -81,6 +81,16 @@ export function eventTime(buf: Buffer, at: number): number {
   return u64(viewOf(buf), buf.byteOffset + at + E.time_ns.offset);
 }
 
+/** The incarnation of the name in an event; 0: it has none. @param buf holds struct ea_event at `at` */
+export function nameIncarnation(buf: Buffer, at: number): number {
+  return viewOf(buf).getUint32(buf.byteOffset + at + E.name_incarnation.offset, true);
+}
+
+/** The slot of the name in an event. */
+export function nameSlot(buf: Buffer, at: number): number {
+  return viewOf(buf).getUint32(buf.byteOffset + at + E.name.offset, true);
+}
+
 /**
  * A number that identifies the two parties of an event without finding their names; different pairs share one with a
  * probability of 2^-53. Negative if the addresses are not enough: for a packet without addresses, and for a flow older
@@ -135,6 +145,8 @@ export type EventHead = Pick<
   | 'isReply'
   | 'service'
   | 'servicePort'
+  | 'name'
+  | 'nameIncarnation'
 >;
 
 /** Decodes these fields into one shared object, which the caller must not keep. */
@@ -160,6 +172,8 @@ export function eventHead(buf: Buffer, at: number): EventHead {
   head.isReply = v.getUint8(o + E.is_reply.offset) !== 0;
   head.service = isZero(v, o + E.service.offset) ? '' : address(v, o + E.service.offset, buf);
   head.servicePort = v.getUint16(o + E.service_port.offset);
+  head.name = v.getUint32(o + E.name.offset, true);
+  head.nameIncarnation = v.getUint32(o + E.name_incarnation.offset, true);
   return head;
 }
 
@@ -208,6 +222,8 @@ export function decodeEvent(buf: Buffer, at: number): FlowEvent {
     ethertype: v.getUint16(o + E.ethertype.offset, true),
     macSource: mac(v, o + E.mac_src.offset, buf),
     macDestination: mac(v, o + E.mac_dst.offset, buf),
+    name: v.getUint32(o + E.name.offset, true),
+    nameIncarnation: v.getUint32(o + E.name_incarnation.offset, true),
   };
 }
 

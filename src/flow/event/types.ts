@@ -48,6 +48,9 @@ export interface FlowEvent {
   ethertype: number;
   macSource: string;
   macDestination: string;
+  /** The name by which the endpoint knew the remote address: its slot in `names`, and its incarnation (0: no name). */
+  name: number;
+  nameIncarnation: number;
 }
 
 /** One side of a flow, as far as the snapshot knows it. */
@@ -82,6 +85,9 @@ export interface Flow {
   /** The deciding rule; absent if no rule decided, or if its policy is deleted and unknown. */
   rule?: RuleRef;
   auditRule?: RuleRef;
+  /** The name by which the endpoint knew the address of the source, or of the destination: of its remote side. */
+  sourceNames?: readonly string[];
+  destinationNames?: readonly string[];
   nodeName: string;
 }
 

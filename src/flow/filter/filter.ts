@@ -112,8 +112,8 @@ const FIELDS: {
     labelMatcher(v, f);
     return never;
   },
-  source_fqdn: (v, f) => checked(v, f, FQDN_PATTERN, 'a name, in which * is for anything'),
-  destination_fqdn: (v, f) => checked(v, f, FQDN_PATTERN, 'a name, in which * is for anything'),
+  source_fqdn: (v, f) => fqdnTest(v, f, (flow) => flow.sourceNames),
+  destination_fqdn: (v, f) => fqdnTest(v, f, (flow) => flow.destinationNames),
   http_status_code: (v, f) => checked(v, f, /^[1-5](\d\d|\d?\+)$/, 'a status code such as 404, or a prefix such as 5+'),
   http_method: (v, f) => checked(v, f, /^[A-Za-z]+$/, 'a method'),
   dns_query: regexChecked,
@@ -224,6 +224,14 @@ function nodeTest(value: string, field: string): Test {
   const matchesCluster = namePattern(cluster, field);
   const matchesNode = namePattern(node, field);
   return matchesCluster(CLUSTER) ? (flow) => matchesNode(flow.nodeName) : never;
+}
+
+/** A test for a learned name. */
+function fqdnTest(value: string, field: string, of: (flow: Flow) => readonly string[] | undefined): Test {
+  const pattern = value.trim();
+  if (pattern === '') throw usage(field, `"${value}" is not a name, in which * is for anything`);
+  const matches = namePattern(pattern, field);
+  return (flow) => of(flow)?.some(matches) ?? false;
 }
 
 /** A test for a name. An empty pattern matches any name. */

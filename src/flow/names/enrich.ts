@@ -20,6 +20,16 @@ export interface EnricherOptions {
   wallClock?: () => bigint;
   /** Nanoseconds of CLOCK_MONOTONIC. */
   monoNs?: () => number;
+  /** Texts of learned names. */
+  names?: NameSource;
+}
+
+/** The texts of names that events mention. */
+export interface NameSource {
+  /** Called when an event arrives, so that its name is still known when somebody asks for it. */
+  note(slot: number, incarnation: number): void;
+  /** undefined: it is not known any more. */
+  text(slot: number, incarnation: number): string | undefined;
 }
 
 export interface Known {
@@ -47,6 +57,7 @@ const PRUNE_NS = 1e9;
 /** Makes flows from events, with the names known at a time. */
 export class Enricher {
   readonly #clocks: Clocks;
+  readonly #names: NameSource | undefined;
   readonly #common: Common;
   #node: Who;
   readonly #addresses = new AddressBook();
@@ -66,6 +77,7 @@ export class Enricher {
       opts.wallClock ?? (() => BigInt(Date.now()) * 1_000_000n),
       opts.monoNs ?? (() => Number(process.hrtime.bigint())),
     );
+    this.#names = opts.names;
     this.#node = nodeWho(opts.nodeName);
     const r = randomBytes(9).toString('hex');
     const uuidHead = `${r.slice(0, 8)}-${r.slice(8, 12)}-8${r.slice(12, 15)}-8${r.slice(15, 18)}-`;
@@ -146,6 +158,7 @@ export class Enricher {
       remote: this.#addresses.at(e.remote, began),
       out: isOutgoing(e),
       service: isInbound(e) ? undefined : this.#service(e),
+      name: e.nameIncarnation === 0 ? undefined : this.#names?.text(e.name, e.nameIncarnation),
       rule: e.rule === 0 ? undefined : this.#rule(e.rule),
       auditRule: e.auditRule === 0 ? undefined : this.#rule(e.auditRule),
     });

@@ -20,6 +20,8 @@ export interface Names {
   /** Whether the endpoint sent the packet. */
   out: boolean;
   service: ServiceRef | undefined;
+  /** The name by which the endpoint knew the remote address. */
+  name: string | undefined;
   rule: RuleRef | undefined;
   auditRule: RuleRef | undefined;
 }
@@ -34,6 +36,7 @@ export class NamedFlow implements Flow {
   readonly remote: Who;
   readonly out: boolean;
   readonly service: ServiceRef | undefined;
+  readonly name: string | undefined;
   readonly rule: RuleRef | undefined;
   readonly auditRule: RuleRef | undefined;
   /** Absent if the flow was made from a FlowEvent. */
@@ -54,6 +57,7 @@ export class NamedFlow implements Flow {
     this.remote = names.remote;
     this.out = names.out;
     this.service = names.service;
+    this.name = names.name;
     this.rule = names.rule;
     this.auditRule = names.auditRule;
     if ('buf' in source) {
@@ -85,6 +89,14 @@ export class NamedFlow implements Flow {
 
   get destinationNamespace(): string {
     return (this.out ? this.remote : this.local).namespace;
+  }
+
+  get sourceNames(): readonly string[] | undefined {
+    return this.out || this.name === undefined ? undefined : [this.name];
+  }
+
+  get destinationNames(): readonly string[] | undefined {
+    return this.out && this.name !== undefined ? [this.name] : undefined;
   }
 
   get timeNs(): bigint {
