@@ -5,7 +5,7 @@
 import { AgentError } from '../errors.js';
 import { asksForName, type NamesPeer, type Peer } from '../ir/peers.js';
 import type { Rule } from '../ir/types.js';
-import { aliasAtom, nameAtom, queryAtom } from '../names/pattern.js';
+import { aliasAtom, isPattern, nameAtom, queryAtom } from '../names/pattern.js';
 
 /** A part of a rule. The rule matches what any of its parts matches. */
 export interface Part {
@@ -38,7 +38,7 @@ function split(rule: Rule, peers: readonly Peer[]): Part[] {
       const where: Peer[] | null = others.length === 0 ? null : [{ kind: 'all', of: others }];
       places.set(key, (place = { peers: where, atoms: new Set() }));
     }
-    for (const pattern of names.patterns) place.atoms.add((names.aliases ? aliasAtom : nameAtom)(pattern));
+    for (const pattern of names.patterns) place.atoms.add((names.aliases ? aliasAtom : nameAtom)(checked(pattern)));
   }
   for (const { peers: where, atoms } of places.values())
     if (atoms.size > 0) parts.push({ rule: { ...rule, peers: where }, names: [...atoms].sort() });
@@ -57,5 +57,11 @@ function conditions(peer: Peer): { names: NamesPeer; others: readonly Peer[] } {
 
 /** The atoms of the patterns that a rule for queries names, ascending; undefined: it is no such rule. */
 export function queryAtoms({ queries }: Rule): readonly string[] | undefined {
-  return queries && [...new Set(queries)].map(queryAtom).sort();
+  return queries && [...new Set(queries)].map((pattern) => queryAtom(checked(pattern))).sort();
+}
+
+/** @throws AgentError INTERNAL if a dialect has made a pattern that is not canonical */
+function checked(pattern: string): string {
+  if (!isPattern(pattern)) throw new AgentError('INTERNAL', `${JSON.stringify(pattern)} is no pattern of names`);
+  return pattern;
 }

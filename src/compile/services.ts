@@ -2,9 +2,9 @@
 import { changedKeys, SharedMap } from '../identity/shared-map.js';
 import type { Service, Snapshot } from '../identity/snapshot.js';
 import type { Image, ImageBackend, ImageService } from '../image/types.js';
-import { CLAIM, claimOf, claimOrder, DNS_PORT } from '../ir/evaluate.js';
+
 import { isOnLink, isTunnelled, type TunnelTable } from '../net/tunnels.js';
-import { isBeside } from '../ir/beside.js';
+import { isBeside, CLAIM, claimOf, claimOrder, DNS_PORT } from '../ir/services.js';
 import { isV6, ServiceBudget } from './service-budget.js';
 import { ownNodeIps } from './atoms/world.js';
 

@@ -7,7 +7,7 @@ import { isOnLink, isTunnelled } from '../net/tunnels.js';
 import { classLookup } from './lookup.js';
 import { acceptsOf, type Matcher, matcherOf, patternAtoms } from './names.js';
 import { CLASS_SELF, CLASS_UNASKED, CLASS_UNNAMED, classRow, fixedRows, portRow, type Row, testBit } from './rows.js';
-import type { Learned, LearnedName, Packet, Verdict } from '../ir/packet.js';
+import { type Learned, type LearnedName, type Packet, sameDecision, type Verdict } from '../ir/packet.js';
 import type { Image, PolicySet } from './types.js';
 
 const lookups = new WeakMap<Image, (ip: string) => number>();
@@ -22,6 +22,27 @@ const matchers = new WeakMap<Image, Matcher>();
 export function simulate(image: Image, packet: Packet, ownIps: readonly string[], learned?: Learned): Verdict {
   const set = image.sets.get(image.endpoints.get(packet.from) ?? 0);
   if (!set) return { verdict: 'allow', rule: 0, logged: [] };
+  const plain = judgePacket(image, set, packet, ownIps, learned, false);
+  if (!set.queries || packet.fragment) return plain;
+  if (packet.query !== undefined) return plain.verdict === 'partial' ? denied(set) : plain;
+  // It is no query. If it depends on the rules for queries, the queries of its connection decide.
+  const asking = judgePacket(image, set, packet, ownIps, learned, true);
+  if (sameDecision(plain, asking)) return plain;
+  const best = plain.verdict === 'deny' ? asking : plain;
+  return best.verdict === 'deny' || packet.protocol === TCP ? best : denied(set);
+}
+
+const TCP = 6;
+
+/** Judges one packet by a set. @param asks whether rules for queries match, whatever they ask for */
+function judgePacket(
+  image: Image,
+  set: PolicySet,
+  packet: Packet,
+  ownIps: readonly string[],
+  learned: Learned | undefined,
+  asks: boolean,
+): Verdict {
   const fragment = packet.fragment ?? false;
   const unwrapped = (ip: string, port: number) =>
     packet.from !== NODE_SENDER &&
@@ -31,7 +52,7 @@ export function simulate(image: Image, packet: Packet, ownIps: readonly string[]
   const judge = (ip: string, port: number) =>
     unwrapped(ip, port)
       ? denied(set)
-      : classify(image, set, { ...packet, to: ip, port }, fragment, ownIps, names?.get(ip) ?? []);
+      : classify(image, set, { ...packet, to: ip, port }, ownIps, names?.get(ip) ?? [], asks);
   if (unwrapped(packet.to, packet.port)) return denied(set);
   const translated = packet.fragment || packet.from === NODE_SENDER;
   const service = translated ? undefined : image.services.get(`${packet.to}|${packet.port}|${packet.protocol}`);
@@ -57,11 +78,11 @@ function classify(
   image: Image,
   set: PolicySet,
   packet: Packet,
-  fragment: boolean,
   ownIps: readonly string[],
   names: readonly LearnedName[],
+  asks: boolean,
 ): Verdict {
-  const { to: ip, protocol, port } = packet;
+  const { to: ip, protocol, port, fragment = false } = packet;
   let lookup = lookups.get(image);
   if (!lookup) lookups.set(image, (lookup = classLookup(image)));
   const fixed = new Map(fixedRows(set));
@@ -72,22 +93,12 @@ function classify(
   const ports = portRow(set, protocol, port, fragment);
   let hits: Row = both(peers, ports);
   if (set.names) hits = both(hits, namesRow(image, set, names, fixed.get(CLASS_UNNAMED) as Row));
-  const asked = set.queries ? both(hits, queryRow(image, set, packet, fixed.get(CLASS_UNASKED) as Row)) : hits;
-  // A handshake: the query that decides comes later.
-  const mayAsk = packet.query === undefined && protocol === TCP && !fragment;
-  const decide = (withStaged: boolean): Verdict => {
-    const verdict = scan(set, asked, withStaged);
-    if (verdict.verdict === 'allow' || !mayAsk) return verdict;
-    const met = scan(set, hits, withStaged);
-    return met.verdict === 'allow' ? met : verdict;
-  };
-  const real = decide(false);
+  if (set.queries && !asks) hits = both(hits, queryRow(image, set, packet, fixed.get(CLASS_UNASKED) as Row));
+  const real = scan(set, hits, false);
   if (!set.staged) return real;
-  const audit = decide(true);
+  const audit = scan(set, hits, true);
   return { ...real, audit: { verdict: audit.verdict as 'allow' | 'deny', rule: audit.rule } };
 }
-
-const TCP = 6;
 
 function both(one: Row, other: Row): Row {
   return one.map((word, i) => word & (other[i] as number));
@@ -129,7 +140,8 @@ function scan(set: PolicySet, hits: Row, withStaged: boolean): Verdict {
       continue;
     }
     if (rule.action === 'log') {
-      logged.push(rule.id);
+      // Several bits of one rule stand side by side.
+      if (logged.at(-1) !== rule.id) logged.push(rule.id);
       bit++;
       continue;
     }

@@ -16,16 +16,18 @@
  *   the next rule.
  * 7. If no tier decides, the packet is allowed, by no rule.
  *
- * A rule for DNS queries matches a packet that is a query, by its name. A TCP packet that is none and that would be
- * denied is judged once more as the handshake of a connection whose queries come later: as if the rules for queries
- * matched. It passes if they allow it then.
+ * DNS queries. A rule with `queries` matches a query by its name. A packet that is no query is judged twice: as if all
+ * such rules matched, and as if none did. If the same rule decides, that is the verdict. Otherwise the names of its
+ * connection's queries decide, each for itself: a TCP handshake passes if it may by either, and every other packet is
+ * denied, by no rule, since it should be a query and cannot be read as one. A query to a Service is denied in the same
+ * way if only some backends are allowed. Fragments match no such rule.
  */
-import type { Pod, Service, ServicePort, Snapshot } from '../identity/snapshot.js';
-import type { Learned, LearnedName, Packet, Verdict } from './packet.js';
+import type { Backend, Pod, ServicePort, Snapshot } from '../identity/snapshot.js';
+import { type Learned, type LearnedName, type Packet, sameDecision, type Verdict } from './packet.js';
 import { type Addr, type Cidr, cidrContains, parseAddr, parseCidr } from '../net/addr.js';
 import { hasPorts } from '../net/protocol.js';
 import { isOnLink, isTunnelled, tunnelTable } from '../net/tunnels.js';
-import { isBeside } from './beside.js';
+import { findService, isBeside, ownNodeAddresses } from './services.js';
 import { matchLabels, matchNames, matchService, matchWorkload } from './match.js';
 import { governs, isNode, senderOf } from './sender.js';
 import { ruleId } from './names.js';
@@ -55,8 +57,8 @@ export interface Judged {
   readonly names: readonly LearnedName[];
   /** The name that the packet asks a DNS server for. */
   readonly query?: string;
-  /** Whether it is judged as a handshake: rules for queries match. */
-  readonly handshake?: true;
+  /** Whether rules for queries match, whatever they ask for. */
+  readonly asks?: true;
 }
 
 /** A packet as it is judged at one address and port: its own, or those of a backend. */
@@ -78,12 +80,57 @@ export function judgedAt(
 export function evaluate(ir: Ir, snapshot: Snapshot, packet: Packet, learned?: Learned): Verdict {
   const sender = senderOf(snapshot, packet.from);
   if (!sender) return { verdict: 'allow', rule: 0, logged: [] };
-  const tiers = tiersFor(ir, snapshot, sender);
-  const judged = judgedAt(sender, packet, learned);
+  return readAs(tiersFor(ir, snapshot, sender), snapshot, packet, judgedAt(sender, packet, learned), learned).verdict;
+}
+
+const TCP = 6;
+
+/** What a packet counts as where rules ask for the names in queries, and the verdict on it. */
+export interface Reading {
+  readonly verdict: Verdict;
+  /** Whether rules for queries matched, whatever they ask for. */
+  readonly asks: boolean;
+  /** Whether it was denied because it should have been a query. */
+  readonly unreadable: boolean;
+}
+
+/** Judges a packet, with what it is with respect to rules for queries. @param judged the packet at its own address */
+export function readAs(
+  tiers: readonly TierView[],
+  snapshot: Snapshot,
+  packet: Packet,
+  judged: Judged,
+  learned?: Learned,
+): Reading {
+  const plain = verdictOn(tiers, snapshot, packet, judged, learned);
+  const reading: Reading = { verdict: plain, asks: false, unreadable: false };
+  if (judged.fragment || !tiers.some(({ rules }) => rules.some((rule) => rule.queries))) return reading;
+  const audit = hasStaged(tiers) ? { audit: { verdict: 'deny', rule: 0 } as const } : {};
+  const unreadable: Reading = {
+    ...reading,
+    verdict: { verdict: 'deny', rule: 0, logged: [], ...audit },
+    unreadable: true,
+  };
+  if (judged.query !== undefined) return plain.verdict === 'partial' ? unreadable : reading;
+  const asking = verdictOn(tiers, snapshot, packet, { ...judged, asks: true }, learned);
+  if (sameDecision(plain, asking)) return reading;
+  const best: Reading = plain.verdict === 'deny' ? { ...reading, verdict: asking, asks: true } : reading;
+  return best.verdict.verdict === 'deny' || judged.protocol === TCP ? best : unreadable;
+}
+
+function verdictOn(
+  tiers: readonly TierView[],
+  snapshot: Snapshot,
+  packet: Packet,
+  judged: Judged,
+  learned: Learned | undefined,
+): Verdict {
+  const { sender } = judged;
   const service = isNode(sender) ? undefined : findService(snapshot, packet);
   if (!service || tiers.length === 0 || isEncapsulation(tiers, snapshot, judged)) return judge(tiers, snapshot, judged);
 
-  const verdicts = service.backends.map((b) => judge(tiers, snapshot, judgedAt(sender, packet, learned, b)));
+  const at = (b: Backend): Judged => ({ ...judged, ...judgedAt(sender, packet, learned, b) });
+  const verdicts = service.backends.map((b) => judge(tiers, snapshot, at(b)));
   const allowed = verdicts.filter((v) => v.verdict === 'allow').length;
   // A packet that is translated to this node's own address never leaves it, so no post-DNAT check would see it.
   const own = new Set(ownNodeAddresses(snapshot));
@@ -130,31 +177,14 @@ function tierDefault(tier: Tier, isolating: readonly IrPolicy[], staged: boolean
 
 function judge(tiers: readonly TierView[], snapshot: Snapshot, judged: Judged): Verdict {
   const before = isEncapsulation(tiers, snapshot, judged) ? ENCAPSULATION : undefined;
-  const real = before ?? decide(tiers, snapshot, judged, false);
-  const anyStaged = tiers.some((view) => view.rules.some((rule) => rule.ref.staged));
-  if (!anyStaged) return real;
-  const audit = before ?? decide(tiers, snapshot, judged, true);
+  const real = before ?? walk(tiers, snapshot, judged, false);
+  if (!hasStaged(tiers)) return real;
+  const audit = before ?? walk(tiers, snapshot, judged, true);
   return { ...real, audit: { verdict: audit.verdict, rule: audit.rule } };
 }
 
-const TCP = 6;
-
-/** The packet as its verdict is found: as a handshake, if it passes only so. */
-export function asHandshake(
-  tiers: readonly TierView[],
-  snapshot: Snapshot,
-  judged: Judged,
-  withStaged = false,
-): Judged {
-  if (judged.protocol !== TCP || judged.fragment || judged.query !== undefined) return judged;
-  if (!tiers.some(({ rules }) => rules.some((rule) => rule.queries))) return judged;
-  if (walk(tiers, snapshot, judged, withStaged).verdict === 'allow') return judged;
-  const handshake: Judged = { ...judged, handshake: true };
-  return walk(tiers, snapshot, handshake, withStaged).verdict === 'allow' ? handshake : judged;
-}
-
-function decide(tiers: readonly TierView[], snapshot: Snapshot, judged: Judged, withStaged: boolean) {
-  return walk(tiers, snapshot, asHandshake(tiers, snapshot, judged, withStaged), withStaged);
+function hasStaged(tiers: readonly TierView[]): boolean {
+  return tiers.some((view) => view.rules.some((rule) => rule.ref.staged));
 }
 
 const ENCAPSULATION = { verdict: 'deny', rule: 0, logged: [] } as const;
@@ -200,9 +230,9 @@ export function ruleMatches(rule: Rule, snapshot: Snapshot, judged: Judged): boo
 }
 
 /** Whether a rule for queries of these patterns matches the packet. */
-export function queryMatches(queries: readonly string[], { query, handshake, fragment }: Judged): boolean {
+export function queryMatches(queries: readonly string[], { query, asks, fragment }: Judged): boolean {
   if (fragment) return false;
-  if (query === undefined) return handshake === true && queries.length > 0;
+  if (query === undefined) return asks === true && queries.length > 0;
   return queries.some((pattern) => matchesName(pattern, query));
 }
 
@@ -302,11 +332,6 @@ function isHere(pod: Pod, snapshot: Snapshot): boolean {
   return pod.nodeName === snapshot.ownNode.name || pod.nodeName === '';
 }
 
-/** All addresses of the own node; may contain duplicates. */
-export function ownNodeAddresses(snapshot: Snapshot): readonly string[] {
-  return [...snapshot.ownNode.ips, ...(snapshot.nodes.get(snapshot.ownNode.name)?.ips ?? [])];
-}
-
 /** Whether a node may receive packets to the address. */
 export function reachesNode(snapshot: Snapshot, address: string): boolean {
   return (
@@ -315,73 +340,4 @@ export function reachesNode(snapshot: Snapshot, address: string): boolean {
     ownNodeAddresses(snapshot).includes(address) ||
     [...snapshot.nodes.values()].some((node) => node.ips.includes(address))
   );
-}
-
-/** The port of DNS. */
-export const DNS_PORT = 53;
-
-/**
- * Whether the node itself answers there with its own DNS cache. The backends of a Service with that address are then
- * not reached.
- */
-export function isOwnDns({ ownNode }: Snapshot, ip: string, port: number): boolean {
-  return port === DNS_PORT && (ownNode.dns?.includes(ip) ?? false);
-}
-
-export interface FoundService {
-  readonly service: Service;
-  readonly port: ServicePort;
-  /** Backends of the address's own family: kube-proxy never translates from one family to the other. */
-  readonly backends: ServicePort['backends'];
-}
-
-/**
- * How strong a Service's claim to an address is; lower is stronger. The API server gives a cluster address to one
- * Service only. Any Service may ask for an external address, even for one that belongs to somebody else. A node port on
- * the node's own address is the weakest claim.
- */
-export const CLAIM = { cluster: 0, external: 1, node: 2 } as const;
-
-/** The strength of a Service's claim to one of its own addresses. */
-export function claimOf(service: Service, vip: string): number {
-  return service.external?.includes(vip) ? CLAIM.external : CLAIM.cluster;
-}
-
-/**
- * Sort key among claims of the same strength: the older Service first, then by name. A Service without a creation time
- * counts as the youngest.
- */
-export function claimOrder(key: string, service: Service): string {
-  return `${service.created ?? '~'} ${key}`;
-}
-
-/** All Services in the order of claimOrder(). */
-export function servicesInOrder({ services }: Snapshot): [key: string, service: Service][] {
-  const order = new Map([...services].map(([key, service]) => [key, claimOrder(key, service)]));
-  const at = (key: string) => order.get(key) ?? '';
-  return [...services].sort(([a], [b]) => (at(a) < at(b) ? -1 : 1));
-}
-
-/**
- * The Service behind an address and port, if it has backends: by one of the Service's own addresses, or by this node's
- * address with a node port. If two Services claim the same address and port, the one with the stronger claim. None if
- * the node itself answers there (isOwnDns).
- */
-export function findService(snapshot: Snapshot, packet: Packet): FoundService | undefined {
-  if (packet.fragment || isOwnDns(snapshot, packet.to, packet.port)) return undefined;
-  const family = parseAddr(packet.to).family;
-  let best: { readonly claim: number; readonly found: FoundService } | undefined;
-  for (const [, service] of servicesInOrder(snapshot)) {
-    for (const port of service.ports) {
-      if (port.protocol !== packet.protocol) continue;
-      const atVip = service.vips.includes(packet.to) && port.port === packet.port;
-      const atNode = port.nodePort === packet.port && ownNodeAddresses(snapshot).includes(packet.to);
-      if (!atVip && !atNode) continue;
-      const claim = atVip ? claimOf(service, packet.to) : CLAIM.node;
-      if (best && best.claim <= claim) continue;
-      const backends = port.backends.filter((b) => parseAddr(b.ip).family === family);
-      if (backends.length > 0) best = { claim, found: { service, port, backends } };
-    }
-  }
-  return best?.found;
 }

@@ -6,21 +6,20 @@ import type { Pod, Snapshot } from '../identity/snapshot.js';
 import type { Learned, LearnedName, Packet, Verdict } from './packet.js';
 import { hasPorts, protocolName } from '../net/protocol.js';
 import {
-  asHandshake,
   evaluate,
-  findService,
   isEncapsulation,
   type Judged,
   judgedAt,
-  ownNodeAddresses,
   peerMatches,
   podsAt,
   portMatches,
   queryMatches,
+  readAs,
   ruleMatches,
   type TierView,
   tiersFor,
 } from './evaluate.js';
+import { findService, ownNodeAddresses } from './services.js';
 import { describeNodes, describePatterns, describePort, describeRule, describeWorkload, saysOf } from './describe.js';
 import { matchName, matchWorkload } from './match.js';
 import { byId, formatPolicy, formatRule } from './names.js';
@@ -99,9 +98,10 @@ export function explain(all: Ir, snapshot: Snapshot, packet: Packet, learned?: L
   const pod = senderOf(snapshot, packet.from);
   const sender = explainSender(packet.from, pod);
   const views = pod ? tiersFor(ir, snapshot, pod) : [];
+  const itself = pod && judgedAt(pod, packet, learned);
+  const reading = itself && !stays ? readAs(views, snapshot, packet, itself, learned) : undefined;
   const judgedAs = (ip: string, port: number): Judged | undefined =>
-    pod && asHandshake(views, snapshot, judgedAt(pod, packet, learned, { ip, port }));
-  const itself = judgedAs(packet.to, packet.port);
+    pod && { ...judgedAt(pod, packet, learned, { ip, port }), ...(reading?.asks ? { asks: true as const } : {}) };
   // An encapsulated packet is judged at the address to which it was sent, without looking for a Service.
   const direct = stays || packet.from === NODE_SENDER || (itself && isEncapsulation(views, snapshot, itself));
   const found = direct ? undefined : findService(snapshot, packet);
@@ -110,14 +110,15 @@ export function explain(all: Ir, snapshot: Snapshot, packet: Packet, learned?: L
     const judged = judgedAs(ip, port);
     // A backend is judged as an address of its own, even if another Service has the same address.
     const alone = { ...snapshot, services: withoutAddresses(snapshot) };
+    const before = stays || !judged ? undefined : whyBefore(views, snapshot, judged, reading?.unreadable ?? false);
     return {
       ip,
       port,
       is: describeAddress(snapshot, ip),
       ...(judged && judged.names.length > 0 ? { names: judged.names } : {}),
       verdict: stays ? verdict : evaluate(ir, alone, { ...packet, to: ip, port }, learned),
-      ...(!stays && judged && isEncapsulation(views, snapshot, judged) ? { before: whyEncapsulation(judged) } : {}),
-      tiers: judged ? explainTiers(ir, views, snapshot, judged) : [],
+      ...(before === undefined ? {} : { before }),
+      tiers: judged ? explainTiers(ir, views, snapshot, judged, before !== undefined) : [],
     };
   });
   const rule = byId(views.flatMap((view) => view.rules.map((r) => r.ref))).get(verdict.rule);
@@ -163,13 +164,28 @@ function describeAddress(snapshot: Snapshot, ip: string): string[] {
   return is;
 }
 
+/** Why a packet is denied before any rule; undefined: it is not. */
+function whyBefore(views: readonly TierView[], snapshot: Snapshot, judged: Judged, unreadable: boolean) {
+  if (isEncapsulation(views, snapshot, judged)) return whyEncapsulation(judged);
+  if (!unreadable) return undefined;
+  if (judged.query !== undefined)
+    return 'only some of the backends may get this DNS query, and who gets it is not known when its name is judged';
+  return 'the names in DNS queries decide here, and it is no query';
+}
+
 function whyEncapsulation({ protocol, port }: Judged): string {
   const what = hasPorts(protocol) ? `${protocolName(protocol)} ${port}` : `IP protocol ${protocolName(protocol)}`;
   return `a node unwraps ${what}, and nobody would have judged what is inside; only with --allow-encapsulation do rules decide`;
 }
 
-function explainTiers(ir: Ir, views: readonly TierView[], snapshot: Snapshot, judged: Judged): ExplainedTier[] {
-  let decided = isEncapsulation(views, snapshot, judged);
+function explainTiers(
+  ir: Ir,
+  views: readonly TierView[],
+  snapshot: Snapshot,
+  judged: Judged,
+  decidedBefore: boolean,
+): ExplainedTier[] {
+  let decided = decidedBefore;
   return ir.tiers.map((tier): ExplainedTier => {
     const view = views.find((v) => v.tier === tier);
     const reached = !decided;

@@ -37,3 +37,8 @@ export interface Verdict {
   /** Ids of the Log rules that matched before the verdict, in order. */
   readonly logged: readonly number[];
 }
+
+/** Whether the same rules lead to the same verdict, in force and staged. */
+export function sameDecision(a: Verdict, b: Verdict): boolean {
+  return a.verdict === b.verdict && a.rule === b.rule && (a.audit?.rule ?? 0) === (b.audit?.rule ?? 0);
+}

@@ -4,7 +4,8 @@
  */
 import type { Problem, Where } from '../errors.js';
 import type { RawPolicy, Snapshot } from '../identity/snapshot.js';
-import { DNS_PORT, peerMatches, podsAt } from '../ir/evaluate.js';
+import { peerMatches, podsAt } from '../ir/evaluate.js';
+import { DNS_PORT } from '../ir/services.js';
 import { matchLabels, matchService, matchWorkload } from '../ir/match.js';
 import { rawOf } from '../dialects/problems.js';
 import { formatPolicy, formatRule, ruleField } from '../ir/names.js';

@@ -12,15 +12,8 @@ import { Selector } from '../compile/select.js';
 import { AddressViews } from '../identity/address-views.js';
 import type { Backend, Pod, Snapshot } from '../identity/snapshot.js';
 import type { Packet } from '../ir/packet.js';
-import {
-  CLAIM,
-  claimOf,
-  isOwnDns,
-  type Judged,
-  ownNodeAddresses,
-  peerMatches,
-  servicesInOrder,
-} from '../ir/evaluate.js';
+import { type Judged, peerMatches } from '../ir/evaluate.js';
+import { CLAIM, claimOf, isOwnDns, ownNodeAddresses, servicesInOrder } from '../ir/services.js';
 import type { Peer } from '../ir/peers.js';
 import { NODE_SENDER, senderOf } from '../ir/sender.js';
 import { implicitRules, type Ir, type IrPolicy, type PortMatch, type Rule } from '../ir/types.js';

@@ -5,7 +5,7 @@
 import { Compiler } from '../compile/index.js';
 import { testBit } from '../image/rows.js';
 import type { PolicySet } from '../image/types.js';
-import { DNS_PORT } from '../ir/evaluate.js';
+import { DNS_PORT } from '../ir/services.js';
 import { formatPolicy, formatRule } from '../ir/names.js';
 import { type Action, IMPLICIT_RULE, type RuleRef } from '../ir/types.js';
 import { Judge, rowKey } from './judge.js';

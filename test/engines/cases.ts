@@ -7,6 +7,15 @@
  *   - web → 10.0.0.1/udp fragment: deny [np/default/web#default]
  *   - @node → 10.0.0.1:80/tcp: deny
  *   - web → 10.0.0.1:80/tcp: allow [a#1] logs [a#0] audit deny [b#default]
+ *   - web → 10.0.0.53:53/udp query api.example.com: allow [np/default/web#0]
+ *
+ * `names` says what pods learned from DNS answers before: the addresses of each name that they asked for, with the
+ * targets of CNAMEs in the answer as `aliases`.
+ *
+ *   names:
+ *     web:
+ *       api.example.com: [203.0.113.10, 2001:db8::10]
+ *       www.example.com: {aliases: [cdn.example.net], addresses: [203.0.113.11]}
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,7 +24,7 @@ import { toIr } from '../../src/dialects/index.js';
 import { buildSnapshot } from '../../src/identity/builder.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
 import { parseManifest } from '../../src/identity/files/yaml.js';
-import type { Packet, Verdict } from '../../src/ir/packet.js';
+import type { Learned, LearnedName, Packet, Verdict } from '../../src/ir/packet.js';
 import { ruleId, ruleKey } from '../../src/ir/names.js';
 import type { Peer } from '../../src/ir/peers.js';
 import {
@@ -29,6 +38,8 @@ import {
   type RuleRef,
   type Tier,
 } from '../../src/ir/types.js';
+import { canonicalName } from '../../src/names/pattern.js';
+import { canonicalAddr } from '../../src/net/addr.js';
 import { parseProtocol } from '../../src/net/protocol.js';
 import { root } from '../netns/shell.js';
 
@@ -44,6 +55,8 @@ export interface Case {
   name: string;
   ir: Ir;
   snapshot: Snapshot;
+  /** What the pods learned. */
+  learned: Learned;
   rows: Row[];
 }
 
@@ -65,7 +78,35 @@ interface CaseFile {
   nodeIps?: string[];
   /** Of the node's own cache of names. */
   dnsIps?: string[];
+  names?: Record<string, Record<string, readonly string[] | NamesText>>;
   packets: (string | Record<string, string>)[];
+}
+
+/** A name with the targets of its CNAMEs. */
+interface NamesText {
+  aliases?: readonly string[];
+  addresses: readonly string[];
+}
+
+function parseNames(names: CaseFile['names'] = {}): Learned {
+  const learned = new Map<string, Map<string, LearnedName[]>>();
+  for (const [pod, asked] of Object.entries(names)) {
+    const known = new Map<string, LearnedName[]>();
+    learned.set(senderKey(pod), known);
+    for (const [name, value] of Object.entries(asked)) {
+      const { aliases = [], addresses } = 'addresses' in value ? value : { addresses: value };
+      const own: LearnedName[] = [
+        { name: canonicalName(name) },
+        ...aliases.map((alias) => ({ name: canonicalName(alias), alias: true as const })),
+      ];
+      for (const address of addresses.map(canonicalAddr)) known.set(address, [...(known.get(address) ?? []), ...own]);
+    }
+  }
+  return learned;
+}
+
+function senderKey(text: string): string {
+  return text.includes('/') || text === '@node' ? text : `default/${text}`;
 }
 
 export function parseCase(file: string, text: string): Case {
@@ -91,26 +132,27 @@ export function parseCase(file: string, text: string): Case {
             .join('');
     return parseRow(file, line);
   });
-  return { file, name: raw.name, ir, snapshot, rows };
+  return { file, name: raw.name, ir, snapshot, learned: parseNames(raw.names), rows };
 }
 
-const ROW = /^(\S+) → (\S+?)(?:\/(icmp|icmpv6) (\d+)\/(\d+)|(?::(\d+))?\/(\w+))( fragment)?: (.+)$/;
+const ROW = /^(\S+) → (\S+?)(?:\/(icmp|icmpv6) (\d+)\/(\d+)|(?::(\d+))?\/(\w+))( fragment)?(?: query (\S+))?: (.+)$/;
 
 function parseRow(file: string, text: string): Row {
   const m = ROW.exec(text);
   if (!m) throw new Error(`${file}: not a row: ${text}`);
-  const [, from, to, icmp, type, code, port, protocol, fragment, expected] = m as unknown as string[];
+  const [, from, to, icmp, type, code, port, protocol, fragment, query, expected] = m as unknown as string[];
   const number = parseProtocol(icmp ?? (protocol as string));
   if (number === undefined) throw new Error(`${file}: no protocol: ${text}`);
   return {
     text,
     expected: (expected as string).trim(),
     packet: {
-      from: (from as string).includes('/') || from === '@node' ? (from as string) : `default/${from}`,
+      from: senderKey(from as string),
       to: (to as string).replace(/^\[|\]$/g, ''),
       protocol: number,
       port: icmp ? Number(type) * 256 + Number(code) : Number(port ?? 0),
       ...(fragment ? { fragment: true } : {}),
+      ...(query === undefined ? {} : { query: canonicalName(query) }),
     },
   };
 }
@@ -175,16 +217,21 @@ function labelsOf(text: string) {
   return key ? ({ op: 'in', key, values: [value ?? ''] } as const) : ({ op: 'true' } as const);
 }
 
-/** `deny to 10.0.0.0/8 except 10.1.0.0/16, pods app=db on tcp/80-90, udp`. */
+/**
+ * `deny to 10.0.0.0/8 except 10.1.0.0/16, pods app=db on tcp/80-90, udp`; `allow to names a.example *.b.example`, which
+ * may end with `in 10.0.0.0/8` or `not in 10.0.0.0/8`; `aliases` in place of `names`; `allow to any on udp/53 asking
+ * a.example *.b.example`.
+ */
 function parseRule(text: string, policy: PolicyRef, index: number, tier: string, staged: boolean): Rule {
-  const m = /^(allow|deny|pass|log) to (.+?)(?: on (.+))?$/.exec(text);
+  const m = /^(allow|deny|pass|log) to (.+?)(?: on (.+?))?(?: asking (.+))?$/.exec(text);
   if (!m) throw new Error(`not a rule: ${text}`);
-  const [, action, to, on] = m as unknown as [string, Action, string, string?];
+  const [, action, to, on, asking] = m as unknown as [string, Action, string, string?, string?];
   return {
     ref: { policy, index, tier, staged, action },
     action,
     peers: to === 'any' ? null : to.split(', ').map(parsePeer),
     ports: on === undefined ? null : on.split(', ').map(parsePorts),
+    ...(asking === undefined ? {} : { queries: asking.split(' ') }),
   };
 }
 
@@ -199,6 +246,18 @@ function parsePeer(text: string): Peer {
       return { kind: 'nodes', labels: labelsOf(rest[0] ?? '') };
     case 'pods':
       return { kind: 'pods', namespaces: { names: ['default'] }, pods: labelsOf(rest[0] ?? '') };
+    case 'names':
+    case 'aliases': {
+      const [, list = '', not, block] = /^(.+?)(?: (not )?in (\S+))?$/.exec(rest.join(' ')) ?? [];
+      const names: Peer = {
+        kind: 'names',
+        patterns: list.split(' '),
+        ...(head === 'aliases' ? { aliases: true } : {}),
+      };
+      if (block === undefined) return names;
+      const inside = parsePeer(block);
+      return { kind: 'all', of: [names, not ? { kind: 'not', of: inside } : inside] };
+    }
     default:
       return { kind: 'cidr', cidr: head, except: rest.slice(1) };
   }

@@ -11,7 +11,7 @@ import { type Ids, PLAIN_IDS } from '../../src/ids.js';
 import { simulate } from '../../src/image/simulate.js';
 import type { EndpointBinding } from '../../src/image/store.js';
 import type { Image } from '../../src/image/types.js';
-import type { Packet, Verdict } from '../../src/ir/packet.js';
+import type { Learned, LearnedName, Packet, Verdict } from '../../src/ir/packet.js';
 import { evaluate } from '../../src/ir/evaluate.js';
 import { isNode, isSelectable, NODE_SENDER, senderOf } from '../../src/ir/sender.js';
 import type { Ir } from '../../src/ir/types.js';
@@ -23,6 +23,8 @@ import { checkTable } from './table-check.js';
 export interface World {
   ir: Ir;
   snapshot: Snapshot;
+  /** What the pods learned from DNS answers. */
+  learned?: Learned;
 }
 
 export interface Engine {
@@ -39,7 +41,7 @@ export class Evaluate implements Engine {
     this.#world = world;
   }
   judge(packet: Packet): Verdict {
-    return evaluate(this.#world.ir, this.#world.snapshot, packet);
+    return evaluate(this.#world.ir, this.#world.snapshot, packet, this.#world.learned);
   }
   close(): void {}
 }
@@ -49,6 +51,7 @@ export class Simulate implements Engine {
   readonly #compiler: Compiler;
   #image!: Image;
   #snapshot!: Snapshot;
+  #learned: Learned | undefined;
 
   constructor(ids: Ids = PLAIN_IDS) {
     this.#compiler = new Compiler(ids);
@@ -58,12 +61,13 @@ export class Simulate implements Engine {
     return this.#image;
   }
 
-  use({ ir, snapshot }: World): void {
+  use({ ir, snapshot, learned }: World): void {
     this.#image = this.#compiler.compile(ir, snapshot, localPods(snapshot));
     this.#snapshot = snapshot;
+    this.#learned = learned;
   }
   judge(packet: Packet): Verdict {
-    return simulate(this.#image, packet, senderOf(this.#snapshot, packet.from)?.ips ?? []);
+    return simulate(this.#image, packet, senderOf(this.#snapshot, packet.from)?.ips ?? [], this.#learned);
   }
   close(): void {}
 }
@@ -134,6 +138,7 @@ export class Kernel implements Engine {
   #image!: Image;
   #ir!: Ir;
   #snapshot!: Snapshot;
+  #learned: Learned = new Map();
   #from = '';
   #sport = 1024;
   #id = 1;
@@ -146,11 +151,20 @@ export class Kernel implements Engine {
     this.#ctx.writeUInt32LE(IFINDEX, SKB_IFINDEX);
   }
 
-  use({ ir, snapshot }: World): void {
+  use({ ir, snapshot, learned = new Map() }: World): void {
     this.#image = this.#compiler.compile(ir, snapshot, localPods(snapshot));
     this.#ir = ir;
     this.#snapshot = snapshot;
+    this.#learned = learned;
     this.#from = '';
+  }
+
+  /** Whether learn() works. Until then, cases with names are not for this engine. */
+  readonly learns: boolean = false;
+
+  /** Lets the endpoint learn an address for a name. @param key of the pod at the interface */
+  learn(key: string, { name, alias }: LearnedName, address: string): void {
+    throw new Error(`${key}: the kernel cannot learn ${alias ? 'alias' : 'name'} ${name} for ${address} yet`);
   }
 
   /** The Image in the maps. */
@@ -164,6 +178,8 @@ export class Kernel implements Engine {
     this.apply([this.binding(key)]);
     if (!this.store.settled) this.store.tidy();
     this.#from = key;
+    for (const [address, names] of this.#learned.get(key) ?? [])
+      for (const name of names) this.learn(key, name, address);
   }
 
   /** As the reconciler does: a set that cannot be in force is left out of the Image. */

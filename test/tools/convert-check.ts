@@ -2,7 +2,8 @@
 import type { RawPolicy, Snapshot } from '../../src/identity/snapshot.js';
 import { toIr } from '../../src/dialects/index.js';
 import type { Packet } from '../../src/ir/packet.js';
-import { evaluate, findService, ownNodeAddresses } from '../../src/ir/evaluate.js';
+import { evaluate } from '../../src/ir/evaluate.js';
+import { findService, ownNodeAddresses } from '../../src/ir/services.js';
 import type { Target } from '../../src/convert/terms/common.js';
 import { type Conversion, convert } from '../../src/convert/index.js';
 import { parseCidr } from '../../src/net/addr.js';

@@ -5,7 +5,8 @@
  */
 import { isRecord } from '../../identity/fields.js';
 import type { RawPolicy, Snapshot } from '../../identity/snapshot.js';
-import { ownNodeAddresses, podsAt } from '../../ir/evaluate.js';
+import { podsAt } from '../../ir/evaluate.js';
+import { ownNodeAddresses } from '../../ir/services.js';
 import { ruleField } from '../../ir/names.js';
 import type { RuleRef } from '../../ir/types.js';
 

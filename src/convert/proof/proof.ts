@@ -4,7 +4,8 @@
  */
 import type { Pod, Service, Snapshot } from '../../identity/snapshot.js';
 import type { Packet, Verdict } from '../../ir/packet.js';
-import { evaluate, ownNodeAddresses, findService } from '../../ir/evaluate.js';
+import { evaluate } from '../../ir/evaluate.js';
+import { ownNodeAddresses, findService } from '../../ir/services.js';
 import { matchWorkload } from '../../ir/match.js';
 import { formatRule, rulesById } from '../../ir/names.js';
 import type { Ir, RuleRef } from '../../ir/types.js';
