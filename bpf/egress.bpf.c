@@ -409,9 +409,9 @@ int learn(struct __sk_buff *skb) {
   struct name_text *t = &w->texts[TEXT_QUESTION];
   __u32 length = in.length;
   asm volatile("%0 &= 0xff" : "+r"(length));
-  if (length < 1 || length > EA_NAME_TEXT - 3) return PASS;
+  if (length > EA_NAME_TEXT - 3) return PASS;
   __builtin_memset(t, 0, sizeof(*t));
-  if (bpf_skb_load_bytes(skb, sizeof(struct ethhdr) + sizeof(in), t->bytes, length)) return PASS;
+  if (length && bpf_skb_load_bytes(skb, sizeof(struct ethhdr) + sizeof(in), t->bytes, length)) return PASS;
   t->length = length;
   t->hash = hash_text(t, st);
   w->incarnations[TEXT_QUESTION] = 0;

@@ -14,7 +14,7 @@ export interface Lesson {
   /** Id of the endpoint, and the host-side interface that pays for the entry. */
   readonly endpoint: number;
   readonly ifindex: number;
-  /** Lower case, without the final dot; at most 253 bytes. */
+  /** Lower case, without the final dot; at most 253 bytes; empty: the root. */
   readonly name: string;
   readonly address: string;
   readonly ttl: number;
@@ -32,7 +32,7 @@ export interface Lesson {
  */
 export function teach(program: BpfProgram, lesson: Lesson): 'learned' | 'no room' | 'busy' {
   const text = Buffer.from(lesson.name, 'latin1');
-  if (text.length === 0 || text.length > 253) return 'no room';
+  if (text.length > 253) return 'no room';
   const packet = Buffer.alloc(ETHERNET + size + text.length);
   const at = packet.subarray(ETHERNET);
   at.writeUInt32LE(lesson.endpoint, fields.endpoint.offset);

@@ -1,6 +1,8 @@
 /** The three engines behind one interface. A world is what the policies are about; a packet is judged in it. */
 import { join } from 'node:path';
 import { load, type Programs } from '../../agent/kernel/loader.js';
+import type { BpfProgram } from '../../agent/kernel/libbpf/program.js';
+import { teach } from '../../agent/names/learn.js';
 import { KernelMapStore } from '../../agent/maps/store.js';
 import { RingReader } from '../../agent/events/ring.js';
 import { Compiler } from '../../src/compile/index.js';
@@ -159,12 +161,14 @@ export class Kernel implements Engine {
     this.#from = '';
   }
 
-  /** Whether learn() works. Until then, cases with names are not for this engine. */
-  readonly learns: boolean = false;
+  readonly learns: boolean = true;
 
-  /** Lets the endpoint learn an address for a name. @param key of the pod at the interface */
+  /** Lets the endpoint at the interface learn an address for a name, as if an answer had been delivered. */
   learn(key: string, { name, alias }: LearnedName, address: string): void {
-    throw new Error(`${key}: the kernel cannot learn ${alias ? 'alias' : 'name'} ${name} for ${address} yet`);
+    const program = this.programs.all.learn as BpfProgram;
+    const lesson = { endpoint: this.#id, ifindex: IFINDEX, name, address, ttl: 60, alias: alias ?? false };
+    const result = teach(program, lesson);
+    if (result !== 'learned') throw new Error(`${key} does not learn ${name} for ${address}: ${result}`);
   }
 
   /** The Image in the maps. */

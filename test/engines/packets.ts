@@ -22,6 +22,15 @@ export interface Segment {
   protocol: number;
   /** Destination port; ICMP: type × 256 + code. */
   port: number;
+  /** A DNS query for the addresses of this name. */
+  query?: string;
+}
+
+/** A DNS query for the IPv4 addresses of a name (RFC 1035, 4). A dot in place of a label: the root. */
+export function dnsQuery(name: string, id = 1): Buffer {
+  const labels = name === '' || name === '.' ? [] : name.split('.');
+  const wire = labels.map((label) => Buffer.concat([Buffer.from([label.length]), Buffer.from(label, 'latin1')]));
+  return Buffer.concat([be16(id, 0x0100, 1, 0, 0, 0), ...wire, Buffer.from([0]), be16(1, 1)]);
 }
 
 const ETHERNET = Buffer.from('020000000001020000000002', 'hex');
@@ -38,9 +47,23 @@ function be16(...values: number[]): Buffer {
 export function transport(s: Segment, sport: number, tcpFlags = 0x02): Buffer {
   switch (s.protocol) {
     case 6:
+      if (s.query !== undefined) {
+        const message = dnsQuery(s.query);
+        const header = Buffer.concat([
+          be16(sport, s.port),
+          Buffer.alloc(8, 1),
+          Buffer.from([0x50, 0x18]),
+          be16(1024, 0, 0),
+        ]);
+        return Buffer.concat([header, be16(message.length), message]);
+      }
       return Buffer.concat([be16(sport, s.port), Buffer.alloc(8), Buffer.from([0x50, tcpFlags]), be16(1024, 0, 0)]);
     case 17:
     case 136:
+      if (s.query !== undefined && s.protocol === 17) {
+        const message = dnsQuery(s.query);
+        return Buffer.concat([be16(sport, s.port, 8 + message.length, 0), message]);
+      }
       return Buffer.concat([be16(sport, s.port, 16, 0), Buffer.alloc(8)]);
     case 132:
       // Common header, then the beginning of an INIT chunk.
