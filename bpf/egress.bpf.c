@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /* The entry points: four hooks, and two programs that the agent runs by hand. Each hook reads straight down:
  * the endpoint, the packet (parse), its flow (flow table), the verdict (rules), the event. */
+#include "dns_query.h"
 #include "fast.h"
 #include "inbound.h"
 #include "neighbour.h"
@@ -191,7 +192,12 @@ static __noinline int pod_sends(struct __sk_buff *skb) {
   if (!p) return DROP;
   const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
   if (unlikely(!ep)) return drop(skb, p, EA_REASON_NO_ENDPOINT);
-  const int verdict = verdict_on(skb, p, ep, take_inline(p));
+  int verdict = verdict_on(skb, p, ep, take_inline(p));
+  if (verdict == PASS && unlikely(is_dns_server(p))) {
+    struct ea_flow *flow = held_flow(p);
+    if (flow) flow->tcp_state |= EA_TCP_INSPECT;
+    verdict = dns_sent(skb, p);
+  }
   release(p);
   return verdict;
 }
@@ -216,6 +222,9 @@ int from_pod(struct __sk_buff *skb) {
   return likely(verdict < SLOW_PATH) ? verdict : slow_path(skb, verdict);
 }
 
+/* In place of a verdict: the packet passes if the DNS message in it does. Its flow is still held. */
+enum { TO_BE_READ = 6 };
+
 static __noinline int pod_receives(struct __sk_buff *skb, const int noted) {
   struct packet *p = noted ? this_packet() : fresh_packet();
   if (!p) return DROP;
@@ -232,7 +241,9 @@ static __noinline int pod_receives(struct __sk_buff *skb, const int noted) {
   if (unlikely(!flow || begins_inbound(flow, p)) && p->opens && is_addressed_to(ep, p->key.local) &&
       has_genuine_source(skb, p, ep) && !is_reply_to_endpoint(skb, p))
     flow = open_inbound(skb, p);
+  const int inspected = flow && (flow->tcp_state & EA_TCP_INSPECT);
   const int verdict = deliver(skb, p, flow, flags);
+  if (verdict == PASS && unlikely(inspected)) return TO_BE_READ;
   release(p);
   return verdict;
 }
@@ -240,8 +251,15 @@ static __noinline int pod_receives(struct __sk_buff *skb, const int noted) {
 /* Hook: what is delivered to the endpoint. Records inbound flows, and runs the post-DNAT check. */
 SEC("tc")
 int to_pod(struct __sk_buff *skb) {
-  const int verdict = fast_received(skb);
-  return likely(verdict < SLOW_PATH) ? verdict : pod_receives(skb, verdict == PACKET_FILLED);
+  int verdict = fast_received(skb);
+  if (likely(verdict < SLOW_PATH)) return verdict;
+  verdict = pod_receives(skb, verdict == PACKET_FILLED);
+  if (likely(verdict != TO_BE_READ)) return verdict;
+  struct packet *p = this_packet();
+  if (!p) return DROP;
+  verdict = dns_received(skb, p);
+  release(p);
+  return verdict;
 }
 
 /* Whether a socket of the node's own waits for a datagram. A reply to a pod that is masqueraded with the

@@ -76,3 +76,4 @@ KEEP(enum, ea_name_options);
 KEEP(enum, ea_cells);
 KEEP(enum, ea_dns_server_flags);
 KEEP(enum, ea_stream_flags);
+KEEP(enum, ea_dns_memory);

@@ -6,6 +6,9 @@
 
 #include "types.h"
 
+/* A message has 65535 bytes at most. Behind them: what one copy may write too far. */
+enum { DNS_BYTES = 65536 + 4096 };
+
 /* Endpoints by interface. The agent writes (mmap, one store for `set`); every hook reads it first. An array:
  * its memory is never reused for another key, so no packet reads another endpoint's data in a slot. */
 struct {
@@ -307,6 +310,25 @@ struct {
   __type(value, __u32);
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } dns_servers SEC(".maps");
+
+/* Where DNS messages are read: first EA_DNS_STREAMS buffers for messages over TCP that have not arrived whole,
+ * then one buffer for each CPU (dns_memory.h). Hooks write and read. Full: an endpoint that holds less than
+ * its share takes a buffer that was idle; otherwise the segment is dropped, and TCP sends it again. The loader
+ * sets the size. */
+struct dns_buffer {
+  __u64 holder;  /* of a stream's buffer: see dns_memory.h */
+  __u64 used_ns; /* CLOCK_MONOTONIC */
+  __u32 length;  /* of the message */
+  __u32 pad;
+  __u8 bytes[DNS_BYTES];
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, EA_DNS_STREAMS + 128);
+  __type(key, __u32);
+  __type(value, struct dns_buffer);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} dns_memory SEC(".maps");
 
 /* When drops without a flow were last reported. Full: the least recently used entry is replaced, and its
  * drops are reported once more. */

@@ -14,7 +14,7 @@ struct name_text {
 };
 
 /* Texts of a message: the question, the targets of its CNAMEs, and one to compare with. */
-enum { TEXT_QUESTION = 0, TEXT_TARGETS = 16, TEXT_SCRATCH = 17, TEXTS = 18 };
+enum { TEXT_QUESTION = 0, NAME_SCRATCH = 17, NAME_TEXTS = 18 };
 
 /* An address that is about to be learned, and under which name. */
 struct learning {
@@ -36,9 +36,9 @@ _Static_assert(EA_NAME_PAGES *EA_NAME_LINKS < MAX_NAME_CLASSES, "a class for eac
 
 struct name_work {
   struct learning learning;
-  __u32 names[TEXTS];        /* slots in `names` of the texts; valid with `incarnations` */
-  __u32 incarnations[TEXTS]; /* 0: not stored yet */
-  struct name_text texts[TEXTS];
+  __u32 names[NAME_TEXTS];        /* slots in `names` of the texts; valid with `incarnations` */
+  __u32 incarnations[NAME_TEXTS]; /* 0: not stored yet */
+  struct name_text texts[NAME_TEXTS];
   /* Of an address that is judged: the classes of its names, and their sum, which stands for all of them. */
   __u64 classes[MAX_NAME_CLASSES];
   __u64 key;
@@ -77,18 +77,47 @@ static __always_inline const struct ea_name_state_words *name_words(void) {
   return bpf_map_lookup_elem(&name_state, &zero);
 }
 
-/* The keyed hash of a text: multilinear over its halves of words, as the flow table's. Its result decides
- * only where a name is looked for; the texts are compared. */
-static __always_inline __u64 hash_text(const struct name_text *t, const struct ea_name_state_words *st) {
-  const __u32 *w = (const __u32 *)t->bytes;
-  __u64 h = st->secret[0] + t->length;
+#define EACH_BYTE 0x0101010101010101ULL
+
+/* For each of eight bytes below 0x80: its highest bit is set if it is `low` or more. */
+static __always_inline __u64 at_least(__u64 bytes, __u8 low) {
+  return bytes + (0x80 - low) * EACH_BYTE;
+}
+
+/* Eight bytes of a label as they stand in a text. */
+static __always_inline __u64 clean_bytes(__u64 bytes) {
+  const __u64 high = 0x80 * EACH_BYTE;
+  const __u64 beyond = bytes & high; /* not ASCII */
+  bytes &= ~high;
+  bytes |= (at_least(bytes, 'A') & ~at_least(bytes, 'Z' + 1) & high) >> 2; /* 0x20: lower case */
+  const __u64 letter = at_least(bytes, 'a') & ~at_least(bytes, 'z' + 1),
+              digit = at_least(bytes, '0') & ~at_least(bytes, '9' + 1),
+              sign = at_least(bytes, '-') & ~at_least(bytes, '-' + 1),
+              line = at_least(bytes, '_') & ~at_least(bytes, '_' + 1);
+  const __u64 odd = (~(letter | digit | sign | line) & high) | beyond;
+  const __u64 mask = (odd << 1) - (odd >> 7); /* all bits of the odd bytes */
+  return (bytes & ~mask) | ('?' * EACH_BYTE & mask);
+}
+
+/* Multilinear hashing, as of the flow table's keys: halves of words, each plus a secret of its own, are
+ * multiplied in pairs, and the products added. After five words the sum takes the place of a word, so that
+ * twelve secrets are enough. Two texts that somebody chose without the secrets have the same hash with a
+ * probability of some 2^-32. A text contains no zeros, so what it is padded with tells nothing. */
+static __always_inline __u64 hash_text(const struct name_text *text, const struct ea_name_state_words *st) {
+  const __u64 *w = (const __u64 *)text->bytes, *s = st->secret;
+  const __u32 words = (text->length + 7) / 8;
+  __u64 h = s[0] * s[1];
 #pragma clang loop unroll(disable)
-  for (__u32 i = 0; i < EA_NAME_TEXT / 8; i++) {
-    if (i * 8 >= t->length) break;
-    h = (h ^ (st->secret[1] + w[2 * i]) * (st->secret[2] + w[2 * i + 1])) * (st->secret[3] | 1);
-    h ^= h >> 29;
+  for (__u32 i = 0, at = 2; i < EA_NAME_TEXT / 8; i++) {
+    if (i >= words) break;
+    h += (s[at] + (__u32)w[i]) * (s[at + 1] + (w[i] >> 32));
+    at += 2;
+    if (at < EA_NAME_SECRETS) continue;
+    h = (h ^ h >> 32) * 0x9e3779b97f4a7c15ULL;
+    h = (s[0] + (__u32)h) * (s[1] + (h >> 32));
+    at = 2;
   }
-  return h;
+  return (h ^ h >> 32) * 0x9e3779b97f4a7c15ULL;
 }
 
 #endif

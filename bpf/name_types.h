@@ -165,15 +165,19 @@ struct ea_name_seed {
 struct ea_dns_stream {
   __u32 next_seq; /* host order */
   __u16 buffer;   /* of `dns_memory`, plus 1; 0: none */
-  __u16 have;     /* bytes of the message, with its length field */
+  __u16 have;     /* bytes of the message that have arrived, behind its length field */
   __u8 flags;     /* enum ea_stream_flags */
-  __u8 first;     /* the first byte of a length field that was cut in two */
-  __u16 pad;
-  __u32 stamp; /* of the buffer when it was taken: another one: it was taken away */
+  __u8 first;     /* EA_STREAM_HALF: the first byte of the length field */
+  __u16 length;   /* EA_STREAM_LENGTH: of the message, host order */
+  __u32 stamp;    /* of the buffer when it was taken: another one: it was taken away */
 };
 enum ea_stream_flags {
   EA_STREAM_SYNCED = 1 << 0, /* next_seq is valid */
-  EA_STREAM_LOST = 1 << 1,   /* not followed any more */
+  EA_STREAM_LOST = 1 << 1,   /* not followed any more: its buffer was taken away */
+  EA_STREAM_HALF = 1 << 2,   /* a length field was cut in two */
+  EA_STREAM_LENGTH = 1 << 3, /* the length field has been read, the message is not whole yet */
 };
+/* Buffers of `dns_memory` that belong to streams; those of the CPUs stand behind them. */
+enum ea_dns_memory { EA_DNS_STREAMS = 32 };
 
 #endif

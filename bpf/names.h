@@ -29,6 +29,10 @@ static __always_inline __u32 seconds(void) {
   return bpf_ktime_get_boot_ns() / SECOND_NS;
 }
 
+static __always_inline struct ea_name_holding *name_holding(__u32 payer) {
+  return bpf_map_lookup_elem(&name_holdings, &payer);
+}
+
 static __always_inline __u32 incarnation_of(__u32 state) {
   return state / EA_NAME_NEXT;
 }
@@ -56,8 +60,8 @@ static __always_inline __u32 second_bucket(__u32 bucket, __u32 tag, __u32 last) 
 }
 
 /* Compares a stored text with one in work memory. 1: they are the same. */
-static __always_inline int same_text(const struct ea_name *n, const struct name_text *t) {
-  if (n->hash != t->hash || n->length != t->length) return 0;
+GLOBAL_FUNCTION int same_text(const struct ea_name *n, const struct name_text *t) {
+  if (!n || !t || n->hash != t->hash || n->length != t->length) return 0;
   const __u64 *a = (const __u64 *)n->text, *b = (const __u64 *)t->bytes;
 #pragma clang loop unroll(disable)
   for (__u32 i = 0; i < EA_NAME_TEXT / 8; i++) {
@@ -218,8 +222,7 @@ static long lock_page_bucket_step(__u32 i, __u32 *bucket) {
     return 0;                                                                                                \
   }                                                                                                          \
                                                                                                              \
-  GLOBAL_FUNCTION int claim_##it(struct name_search *q) {                                                    \
-    if (!q) return 0;                                                                                        \
+  static __always_inline int claim_##it(struct name_search *q) {                                             \
     const __u32 first = (__u32)(q->hash >> 40) & q->last;                                                    \
     __u32 payer = q->payer, unused = 0;                                                                      \
     struct ea_name_holding *h = bpf_map_lookup_elem(&name_holdings, &payer);                                 \
@@ -469,7 +472,7 @@ GLOBAL_FUNCTION int remember_name(__u32 text, __u32 until) {
   const struct ea_name_state_words *st = name_words();
   struct name_work *w = name_work();
   struct name_search *q = name_search();
-  if (!st || !w || !q || text >= TEXTS) return NAME_NO_ROOM;
+  if (!st || !w || !q || text >= NAME_TEXTS) return NAME_NO_ROOM;
   const struct name_text *t = &w->texts[text];
   const __u32 now = seconds();
   q->endpoint = w->learning.endpoint;
@@ -605,7 +608,7 @@ GLOBAL_FUNCTION int learn_address(void) {
   if (!st || !w) return NAME_NO_ROOM;
   struct learning *l = &w->learning;
   const __u32 text = l->text;
-  if (text >= TEXTS) return NAME_NO_ROOM;
+  if (text >= NAME_TEXTS) return NAME_NO_ROOM;
   __u32 ttl = l->ttl_s < 604800 ? l->ttl_s : 604800; /* a week: RFC 8767 advises caches to stop there */
   if (ttl < st->ttl_min_s) ttl = st->ttl_min_s;
   const __u32 until = seconds() + ttl + st->ttl_extra_s;

@@ -57,14 +57,17 @@ GLOBAL_FUNCTION int source_allowed(const struct ea_endpoint *ep, const struct pa
  * that takes over the maps of another sets the bits of all entries before it writes anything. A version
  * without the filter has maps of its own. So 0 means the same as a miss in `services`: at that moment there
  * was no entry. */
-static __always_inline int may_be_service(const struct packet *p) {
-  if (!has_ports(p->key.protocol)) return 0;
-  const __u32 *w = (const __u32 *)p->key.remote;
+static __always_inline int is_in_filter(const __u8 *addr, __be16 port, __u8 protocol) {
+  const __u32 *w = (const __u32 *)addr;
   const __u32 mixed =
-      (w[0] ^ w[1] * 3 ^ w[2] * 5 ^ w[3] * 7 ^ (p->port | (__u32)p->key.protocol << 16) * 11) * 0x9e3779b1u;
+      (w[0] ^ w[1] * 3 ^ w[2] * 5 ^ w[3] * 7 ^ (port | (__u32)protocol << 16) * 11) * 0x9e3779b1u;
   __u32 at = mixed >> (32 - EA_FILTER_BITS + 6);
   const __u64 *word = bpf_map_lookup_elem(&service_filter, &at);
   return !word || (READ_ONCE(*word) >> (mixed >> (32 - EA_FILTER_BITS) & 63) & 1);
+}
+
+static __always_inline int may_be_service(const struct packet *p) {
+  return has_ports(p->key.protocol) && is_in_filter(p->key.remote, p->port, p->key.protocol);
 }
 
 static __noinline const struct ea_service *service_of(const struct packet *p) {

@@ -205,7 +205,7 @@ export const STRUCTS = {
       have: { offset: 6, size: 2 },
       flags: { offset: 8, size: 1 },
       first: { offset: 9, size: 1 },
-      pad: { offset: 10, size: 2 },
+      length: { offset: 10, size: 2 },
       stamp: { offset: 12, size: 4 },
     },
   },
@@ -632,5 +632,10 @@ export const ENUMS = {
   ea_stream_flags: {
     EA_STREAM_SYNCED: 1,
     EA_STREAM_LOST: 2,
+    EA_STREAM_HALF: 4,
+    EA_STREAM_LENGTH: 8,
+  },
+  ea_dns_memory: {
+    EA_DNS_STREAMS: 32,
   },
 } as const;

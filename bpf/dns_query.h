@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Queries and answers: what an endpoint asked, and which answers count. An answer counts if its server is
+ * trusted, if it comes from there, and if the endpoint asked for it a moment ago: same addresses and ports,
+ * id, name, type and class. */
+#ifndef EA_DNS_QUERY_H
+#define EA_DNS_QUERY_H
+
+#include "dns_stream.h"
+#include "inbound.h"
+
+/* How long an answer may take. */
+#define DNS_ANSWER_NS (30 * SECOND_NS)
+/* Messages in one packet. */
+enum { DNS_MAX_MESSAGES = 128 };
+
+/* Whether the packet's peer is a trusted resolver. */
+static __noinline int is_listed_server(const struct packet *p) {
+  struct ea_service_key key = {.port = p->key.remote_port};
+  __builtin_memcpy(key.addr, p->key.remote, 16);
+  return !!bpf_map_lookup_elem(&dns_servers, &key);
+}
+static __always_inline int is_dns_server(const struct packet *p) {
+  const __u8 protocol = p->key.protocol;
+  if (protocol != IPPROTO_UDP && protocol != IPPROTO_TCP) return 0;
+  return unlikely(is_in_filter(p->key.remote, p->key.remote_port, protocol)) && is_listed_server(p);
+}
+
+/* Whether a packet to the endpoint that seems to come from a trusted resolver does so. Nobody but the node
+ * itself and the network can send it, with two exceptions: a pod of this node sends from its own address, and
+ * what comes from a Service's address was translated by the node. For that the packet's own connection is the
+ * evidence: only a packet that has the addresses and ports which the chosen backend's answer must have is a
+ * reply of it. */
+GLOBAL_FUNCTION int is_genuine_answer(struct __sk_buff *skb, const struct packet *p) {
+  if (!p) return 0;
+  if (!skb->ingress_ifindex) return 1;
+  const struct ea_endpoint *from = endpoint_of(skb->ingress_ifindex);
+  if (from && (from->flags & EA_EP_NODE)) from = NULL;
+  __u8 addr[16] = {};
+  __be16 port = 0;
+  {
+    struct ea_service_key key = {.port = p->key.remote_port, .protocol = p->key.protocol};
+    __builtin_memcpy(key.addr, p->key.remote, 16);
+    if (!bpf_map_lookup_elem(&services, &key)) return !from || owns(from, p->key.remote);
+  }
+  const unsigned long nfct = carried_connection(skb), held = nfct & ~(unsigned long)CT_INFO_MASK;
+  if (nfct) {
+    if (!is_reply_direction(nfct)) return 0;
+    if (!from) return 1;
+    copy_carried(p, held + bpf_core_field_offset(struct nf_conn, tuplehash[1].tuple.src.u3),
+                 held + bpf_core_field_offset(struct nf_conn, tuplehash[1].tuple.src.u), addr, &port);
+    return owns(from, addr);
+  }
+  __u8 dir = 0;
+  struct nf_conn *ct = lookup_connection(skb, p, &dir);
+  if (!ct) return 0;
+  copy_address(&ct->tuplehash[1].tuple.src.u3, p, addr);
+  bpf_ct_release(ct);
+  return dir == 0 && (!from || owns(from, addr));
+}
+
+/* The key of the side record of a query: its flow's, with the question in place of the endpoint's address. */
+static __always_inline void query_key(struct ea_flow_key *key, const struct packet *p,
+                                      const struct dns_question *q, __u64 name) {
+  *key = p->key;
+  __u32 *local = (__u32 *)key->local;
+  local[0] = name;
+  local[1] = name >> 32;
+  local[2] = q->id | (__u32)q->type << 16;
+  local[3] = q->class;
+  key->kind = EA_KIND_QUERY;
+}
+
+/* Reads the query in the buffer dns_work.buffer: its name into texts[0], the rest into dns_work.question. 0:
+ * done. -1: it is no query, is malformed, or asks another number of questions. */
+GLOBAL_FUNCTION int read_query(void) {
+  struct dns_work *w = dns_work();
+  if (!w) return -1;
+  const struct dns_buffer *m = dns_buffer(w->buffer);
+  if (!m || read_question(m, &w->question)) return -1;
+  return w->question.flags & (DNS_QR | DNS_OPCODE) ? -1 : 0;
+}
+
+/* Remembers that the endpoint sent the query that read_query() has read. */
+GLOBAL_FUNCTION int remember_query(struct __sk_buff *skb, const struct packet *p) {
+  const struct name_work *names = name_work();
+  const struct dns_work *w = dns_work();
+  struct scratch *s = scratch();
+  if (!p || !names || !w || !s) return 0;
+  struct ea_flow *flow = &s->side_flow;
+  __builtin_memset(flow, 0, sizeof(*flow));
+  flow->kind = EA_KIND_QUERY;
+  flow->epoch = p->epoch;
+  flow->last_jiffies = bpf_jiffies64();
+  flow->payer = slot_of(skb->ifindex);
+  ((struct ea_query *)flow->side_record)->asked_ns = bpf_ktime_get_coarse_ns();
+  query_key(&s->side_key, p, &w->question, names->texts[0].hash);
+  return put_side_record(&s->side_key, flow, s);
+}
+
+/* Whether the endpoint sent the query that the message answers, a moment ago. */
+static __always_inline int was_asked(const struct packet *p, const struct dns_question *q, __u64 name) {
+  struct scratch *s = scratch();
+  if (!s) return 0;
+  struct side_record *found = (struct side_record *)s->bytes;
+  query_key(&s->side_key, p, q, name);
+  if (!read_side_record(&s->side_key, found)) return 0;
+  const __u64 asked_ns = ((const struct ea_query *)found->bytes)->asked_ns;
+  return bpf_ktime_get_coarse_ns() - asked_ns <= DNS_ANSWER_NS;
+}
+
+/* Reads the answer in the buffer dns_work.buffer. 1: it counts, and is well-formed. 0: it teaches nothing. -1:
+ * nobody asked for it. */
+GLOBAL_FUNCTION int read_expected_answer(const struct packet *p) {
+  struct name_work *names = name_work();
+  struct dns_work *w = dns_work();
+  if (!p || !names || !w) return 0;
+  const struct dns_buffer *m = dns_buffer(w->buffer);
+  if (!m || read_question(m, &w->question)) return 0;
+  if (!was_asked(p, &w->question, names->texts[0].hash)) return -1;
+  return !read_answer(m, &w->question, names, w);
+}
+
+static __always_inline int count_untrusted(struct __sk_buff *skb) {
+  struct ea_name_holding *h = name_holding(slot_of(skb->ifindex));
+  if (h) __sync_fetch_and_add(&h->untrusted, 1);
+  return PASS;
+}
+
+/* Learns what a packet to the endpoint answers. Returns the tc verdict. The flow, if it is of TCP, is held
+ * locked. */
+GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) {
+  struct name_work *names = name_work();
+  struct dns_work *w = dns_work();
+  if (!p || !names || !w) return PASS;
+  const int tcp = p->key.protocol == IPPROTO_TCP;
+  if (tcp && !p->carries && !(p->tcp_flags & TCP_SYN)) return PASS;
+  if (!is_dns_server(p) || !is_genuine_answer(skb, p)) return count_untrusted(skb);
+  const int found = dns_open(skb, p);
+  if (found == DNS_GAP) return DROP;
+  if (found == DNS_UNREADABLE) return tcp ? DROP : PASS;
+  if (found == DNS_NOTHING) return PASS;
+  struct learning *learning = &names->learning;
+  learning->endpoint = p->key.endpoint;
+  learning->payer = slot_of(skb->ifindex);
+  __builtin_memcpy(learning->resolver, p->key.remote, 16);
+  learning->resolver_port = p->key.remote_port;
+  int more = 1;
+#pragma clang loop unroll(disable)
+  for (__u32 i = 0; i < DNS_MAX_MESSAGES; i++) {
+    more = dns_next(skb, p);
+    if (more <= 0) break;
+    const int counts = read_expected_answer(p);
+    if (counts < 0) count_untrusted(skb);
+    if (counts > 0) learn_answer();
+    if (!tcp && !w->unread) return PASS;
+  }
+  dns_close(p, !more);
+  return more ? DROP : PASS;
+}
+
+/* Remembers the queries in a packet that the endpoint sends. Returns the tc verdict. The flow, if it is of
+ * TCP, is held locked. */
+GLOBAL_FUNCTION int dns_sent(struct __sk_buff *skb, const struct packet *p) {
+  struct dns_work *w = dns_work();
+  if (!p || !w) return PASS;
+  const int tcp = p->key.protocol == IPPROTO_TCP;
+  if (tcp && !p->carries && !(p->tcp_flags & TCP_SYN)) return PASS;
+  const int found = dns_open(skb, p);
+  if (found != DNS_READ) return found == DNS_GAP ? DROP : PASS;
+  int more = 1;
+#pragma clang loop unroll(disable)
+  for (__u32 i = 0; i < DNS_MAX_MESSAGES; i++) {
+    more = dns_next(skb, p);
+    if (more <= 0) break;
+    if (!read_query()) remember_query(skb, p);
+    if (!tcp && !w->unread) return PASS;
+  }
+  dns_close(p, !more);
+  return more ? DROP : PASS;
+}
+
+#endif
