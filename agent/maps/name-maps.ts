@@ -2,8 +2,8 @@
  * The matcher of names in the maps: which patterns it has, what an update needs, and what is left over.
  *
  * At every moment it has all patterns of all sets in the maps, and each of these sets has its rows for all of the
- * matcher's classes. So a new matcher changes no verdict: it is shown before any endpoint takes a set with new patterns,
- * and loses patterns only after the sets that had them are deleted.
+ * matcher's classes. So a new matcher changes no verdict. Every program has it before any endpoint takes a set with new
+ * patterns, and it loses patterns only after the sets that had them are deleted.
  */
 import { SetFault } from '../../src/image/fault.js';
 import type { Ids } from '../../src/ids.js';
@@ -100,11 +100,15 @@ export class NameMaps {
     if (plan && !plan.shown) this.#matcher.makeRoom(plan.matcher.automaton.size);
   }
 
-  /** Writes a plan's cells, where no packet reads them, and then shows them to packets. The rows come before. */
-  show(plan: NamePlan | undefined): void {
-    if (!plan || plan.shown) return;
+  /**
+   * Writes a plan's cells, where no packet reads them, and then shows them to packets. The rows come before.
+   * @returns whether the matcher changed: programs that run now may still use the one before
+   */
+  show(plan: NamePlan | undefined): boolean {
+    if (!plan || plan.shown) return false;
     this.#matcher.write(plan.matcher);
     this.#matcher.flip();
+    return true;
   }
 
   /** Records a plan that is in force. @returns ids of the classes of the matcher before; they may be unused */

@@ -12,6 +12,7 @@ import type { ServiceFilter } from './tables/service-filter.js';
 export interface RecoveredMaps {
   /** Sets whose rows are complete. */
   sets: Map<number, PolicySet>;
+  /** Those that a destination or a row names, or may name soon. */
   classes: Map<number, readonly string[]>;
   /** Ids of classes in the maps that the journal does not have: their atoms are unknown. */
   unknownClasses: Set<number>;
@@ -86,12 +87,14 @@ export function recover(
   const services = dumpServices(encode.map(maps, 'services'));
   filter?.restore(services.values());
   const destinations6 = dump6(encode.map(maps, 'destinations6'));
-  const classes = new Map(journaled.classes);
+  // The journal also has classes that are gone from the maps, or of which nothing was written yet.
+  const classes = new Map<number, readonly string[]>();
   const unknownClasses = new Set<number>();
   const noteClass = (id: number) => {
     if (id <= CLASS_UNASKED || classes.has(id)) return;
-    classes.set(id, []);
-    unknownClasses.add(id);
+    const atoms = journaled.classes.get(id);
+    classes.set(id, atoms ?? []);
+    if (!atoms) unknownClasses.add(id);
   };
   destinations4.classes.forEach(noteClass);
   destinations6.classes.forEach(noteClass);

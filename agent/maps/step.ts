@@ -7,7 +7,6 @@ import { classRow } from '../../src/image/rows.js';
 import type { EndpointBinding } from '../../src/image/store.js';
 import type { Image, PolicySet } from '../../src/image/types.js';
 import { NODE_SENDER } from '../../src/ir/sender.js';
-import { NAMES_MARK, QUERIES_MARK } from '../../src/names/pattern.js';
 import type { AddressPlan } from './address-maps.js';
 import * as encode from './tables/encode.js';
 import type { EndpointTable } from './tables/endpoint-table.js';
@@ -124,12 +123,8 @@ function batchFor(
       if (row) rows.push({ set, classId, row });
     }
   };
-  if (!rowsComplete) {
-    // An earlier agent may have been killed between writing a class into the journal and writing all of its rows. But the
-    // classes of a matcher of names had all of them before packets could find it.
-    const mayLack = [...inMaps.classes].filter(([id, atoms]) => !isOfNames(atoms) || others.some((o) => o?.has(id)));
-    for (const set of inMaps.sets.values()) add(set, mayLack);
-  }
+  // An earlier agent may have been killed between writing a class into the journal and writing all of its rows.
+  if (!rowsComplete) for (const set of inMaps.sets.values()) add(set, inMaps.classes);
   if (newClasses.size > 0) for (const set of inMaps.sets.values()) add(set, newClasses);
   for (const set of sets) {
     add(set, inMaps.classes);
@@ -149,11 +144,6 @@ export function namesBatch(inMaps: RecoveredMaps, { matcher }: NamePlan): Batch 
     }
   }
   return { sets: [], classes, rows };
-}
-
-/** Whether a class is one of names, or of queries. */
-function isOfNames([mark]: readonly string[]): boolean {
-  return mark === NAMES_MARK || mark === QUERIES_MARK;
 }
 
 /** The value for the endpoint's `set` field: the set's id with flags; 0n if no policy selects the endpoint. */

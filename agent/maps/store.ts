@@ -8,7 +8,8 @@
  *              class rows, also (old set × new class) and (new set × old class); the owners of
  *              new addresses, and new tunnels.
  *   2 flip     if there are new patterns of names, a matcher with the patterns of all sets in the maps
- *              and of the new ones, by one store: an old set finds the same rules under its classes as before.
+ *              and of the new ones, by one store: an old set finds the same rules under its classes as before;
+ *              then a grace period, so that no program has a new set and a name's class by the old matcher.
  *              Services take the kinds of backends of both Images, destinations a class that
  *              holds their old and new atoms; then each endpoint takes its new set by one
  *              aligned 8-byte store. Before new Services, the epoch: packets remember classes.
@@ -173,9 +174,10 @@ export class KernelMapStore implements MapStore {
 
     this.#state.enableUplinkCheck(image);
 
-    // Phase 2: flip. The matcher of names suits old and new sets. Destinations before endpoints: a new set must find its
-    // atoms. Existing Services before destinations: their backends must be distinguishable by old and by new classes.
-    this.#names.show(step.names);
+    // Phase 2: flip. The matcher of names suits old and new sets; no program may judge by a new set and an old matcher.
+    // Destinations before endpoints: a new set must find its atoms. Existing Services before destinations: their backends
+    // must be distinguishable by old and by new classes.
+    if (this.#names.show(step.names)) sys.waitForPrograms();
     written += this.#writer.writeServices(services.early);
     const moved = this.#writer.writeDestinations(plan.destinations4.before, plan.destinations6.before);
     this.#state.forgetClasses(moved, step.mayReadOldSets ? [] : services.before);

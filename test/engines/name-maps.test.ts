@@ -5,7 +5,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { BpfMap } from '../../agent/kernel/libbpf/map.js';
 import { sys } from '../../agent/kernel/libbpf/sys.js';
 import { KernelMapStore, type Maps } from '../../agent/maps/store.js';
@@ -14,6 +14,7 @@ import { EndpointTable } from '../../agent/maps/tables/endpoint-table.js';
 import { Matcher } from '../../agent/maps/tables/matcher.js';
 import { TrieMemory } from '../../agent/maps/tables/trie-memory.js';
 import { STRUCTS } from '../../src/image/layout.gen.js';
+import { SetFault } from '../../src/image/fault.js';
 import type { Image, PolicySet } from '../../src/image/types.js';
 import { PLAIN_IDS } from '../../src/ids.js';
 import { seeded } from '../fuzz/random.js';
@@ -250,4 +251,109 @@ t.test(`${ROUNDS} sequences of updates, killed now and then, FUZZ_SEED=${random.
   }
   t.ok(most <= 3, `${most} chunks`);
   t.comment(`${states} rows of names compared, ${kills} kills`);
+});
+
+/** A store with one Image in force, in maps of its own. */
+function inForce(t: Test, image: Image, sizes: Record<string, number> = {}) {
+  const programs = loadForTest({ ...SIZES, ...sizes });
+  t.teardown(() => programs.close());
+  const store = new KernelMapStore(programs.maps);
+  store.apply(image, worlds.bindings());
+  store.tidy();
+  return { store, maps: programs.maps, reader: new MatcherReader(programs.maps) };
+}
+
+const allowing = (...names: string[]) => worlds.setOf([worlds.rule({ names: [...names].sort() })], PLAIN_IDS);
+const imageOf = (...sets: (PolicySet | undefined)[]) => worlds.imageOf(sets, PLAIN_IDS, [0, 0, 0]);
+const pattern = (n: number) => `name:*.service-${n}.team${n % 89}.example.org`;
+
+t.test('what someone else changed in the matcher is found and mended', async (t) => {
+  const set = allowing('name:*.example.com', 'alias:a.b');
+  const { store, maps, reader } = inForce(t, imageOf(set));
+  const before = dump(maps);
+  const mended = (wanted: RegExp, what: string) => {
+    t.match(store.verify(false), [wanted], what);
+    t.match(store.verify(true), [wanted]);
+    t.same(store.verify(false), [], 'and mended');
+    t.same(dump(maps), before);
+  };
+  const [slot, id] = [...reader.chunks()].find(([n]) => n === reader.word.root >>> 17) as [number, number];
+  const chunk = BpfMap.byId(id, 'chunk');
+  chunk.mmap().writeUInt32LE(7, (reader.word.root % 2 ** 17) * 8 + 4);
+  chunk.close();
+  mended(new RegExp(`name_cells\\[${slot}\\] has wrong cells`), 'a cell');
+  encode.map(maps, 'name_state').mmap().writeUInt32LE(3, STRUCTS.ea_name_state_words.fields.matcher.offset);
+  mended(/name_state: the matcher begins at 3/, 'the word');
+  const key = Buffer.alloc(4);
+  key.writeUInt32LE(reader.word.root >>> 17);
+  encode.map(maps, 'name_cells').delete(key);
+  mended(/name_cells\[\d+\] is missing/, 'a chunk');
+  store.close();
+});
+
+t.test('a matcher of several chunks', async (t) => {
+  const many = Array.from({ length: 9000 }, (_, n) => pattern(n));
+  const { store, reader } = inForce(t, imageOf(allowing(...many), allowing('name:x')), { class_rules: 65536 });
+  t.ok(reader.chunks().size >= 2, `${reader.chunks().size} chunks`);
+  const find = () => {
+    const cells = reader.cells();
+    const [query, alias] = [0, 0];
+    for (let n = 0; n < many.length; n += 7) {
+      const found = reader.walk(cells, reader.word.root, `a.service-${n}.team${n % 89}.example.org`);
+      if (found.name === 0 || found.query !== query || found.alias !== alias) return `${n}: ${JSON.stringify(found)}`;
+    }
+    return reader.walk(cells, reader.word.root, 'service-1.team1.example.org').name;
+  };
+  t.equal(find(), 0, 'each is found');
+  const { generation } = reader.word;
+  store.apply(imageOf(allowing(...many), allowing('name:y')), worlds.bindings());
+  t.equal(find(), 0, 'also while patterns come and go');
+  store.tidy();
+  t.equal(find(), 0);
+  t.equal(reader.word.generation, generation + 2, 'with the new pattern, and without the old one');
+  t.same(store.verify(false), []);
+  store.apply(imageOf(), worlds.bindings());
+  store.tidy();
+  t.same(reader.word, { generation: generation + 3, root: 0 }, 'nobody asks for a name');
+  t.ok(reader.chunks().size <= 4, `${reader.chunks().size} chunks are kept`);
+  t.same(store.verify(false), []);
+  store.close();
+});
+
+t.test('without names nothing is done', async (t) => {
+  const { store, reader } = inForce(t, imageOf(worlds.setOf([worlds.rule({})], PLAIN_IDS)));
+  t.same(reader.word, { generation: 0, root: 0 });
+  t.equal(reader.chunks().size, 0);
+  t.equal(store.fill().find(({ name }) => name === 'name_cells')?.entries, 0);
+  store.close();
+});
+
+t.test('what does not fit changes nothing', async (t) => {
+  const old = allowing('name:x');
+  const { store, maps } = inForce(t, imageOf(old), { class_rules: 64 });
+  const before = dump(maps);
+  const large = allowing(...Array.from({ length: 70 }, (_, n) => pattern(n)));
+  const refused = (set: PolicySet, wanted: object, what: string) => {
+    try {
+      store.apply(imageOf(old, set), worlds.bindings());
+      t.fail(what);
+    } catch (e) {
+      t.ok(e instanceof SetFault);
+      t.match(e, { code: 'TOO_LARGE', blamed: { sets: [set.id] }, ...wanted }, what);
+    }
+    t.same(dump(maps), before, 'the maps are as before');
+    t.same(store.verify(false), []);
+  };
+  refused(large, { message: /map class_rules holds 64 entries/ }, 'rows');
+  const stars = Array.from({ length: 40 }, (_, n) => `name:*${'abcdefghij'[n % 10]}*${n}*${'klm'[n % 3]}*.example.com`);
+  refused(allowing(...stars), { message: /patterns of names need more than/, hint: /\*/ }, 'states');
+  store.close();
+});
+
+t.test('references of sets say what packets must ask for', (t) => {
+  const flags = (set: PolicySet) => encode.setRef(set) >> 53n;
+  t.equal(flags(allowing('name:x')), 1n << 7n);
+  t.equal(flags(worlds.setOf([worlds.rule({ queries: ['query:x'] })], PLAIN_IDS)), 1n << 6n);
+  t.equal(flags(worlds.setOf([worlds.rule({})], PLAIN_IDS)), 0n);
+  t.end();
 });
