@@ -37,7 +37,7 @@ const NO_CLASSES: NameClasses = new Map();
 
 export class NameMaps {
   readonly #matcher: Matcher;
-  /** undefined: an earlier agent wrote the matcher, or this one failed while it did. */
+  /** undefined: an earlier agent wrote the matcher, or this one failed. Sets in the maps may have other patterns. */
   #inForce: InForce | undefined;
   /** Sets that had patterns may be gone. */
   #mayHaveSurplus = false;
@@ -45,7 +45,6 @@ export class NameMaps {
 
   constructor(maps: Record<string, BpfMap>, leftovers: Leftovers) {
     this.#matcher = new Matcher(maps, leftovers);
-    this.#forget();
   }
 
   /** Classes of the matcher in force: they need their rows, though no destination has them. */
@@ -113,12 +112,11 @@ export class NameMaps {
 
   /** Records a plan that is in force. @returns ids of the classes of the matcher before; they may be unused */
   commit(plan: NamePlan | undefined, image: Image): number[] {
-    if (image.sets !== this.#lastSets) this.#mayHaveSurplus = (this.#inForce?.patterns.size ?? 1) > 0;
-    this.#lastSets = image.sets;
-    if (!plan) return [];
     const before = [...this.classes.keys()];
-    this.#inForce = { patterns: new Set(plan.matcher.patterns), classes: plan.matcher.classes };
-    return before;
+    if (plan) this.#inForce = { patterns: new Set(plan.matcher.patterns), classes: plan.matcher.classes };
+    if (image.sets !== this.#lastSets) this.#mayHaveSurplus = (this.#inForce?.patterns.size ?? 0) > 0;
+    this.#lastSets = image.sets;
+    return plan ? before : [];
   }
 
   /** Frees the chunks that were replaced up to this moment: every program that ran then has ended. */
@@ -143,13 +141,9 @@ export class NameMaps {
   /** Reads the maps again. */
   readBack(): void {
     this.#matcher.readBack();
-    this.#forget();
-  }
-
-  #forget(): void {
     this.#lastSets = undefined;
     this.#mayHaveSurplus = false;
-    this.#inForce = this.#matcher.root === 0 ? { patterns: new Set(), classes: NO_CLASSES } : undefined;
+    this.#inForce = undefined;
   }
 
   #planFor(

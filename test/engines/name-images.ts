@@ -1,7 +1,7 @@
 /** Images with names, made by hand: random sets whose rules name patterns, and the names to ask about. */
 import { contents } from '../../src/image/fault.js';
 import { type Ids, contentName } from '../../src/ids.js';
-import { CLASS_UNASKED, emptyRow, type Row } from '../../src/image/rows.js';
+import { emptyRow, type Row } from '../../src/image/rows.js';
 import type { EndpointBinding } from '../../src/image/store.js';
 import type { Image, PolicySet, SetRule } from '../../src/image/types.js';
 import { matchesName, readAtom } from '../../src/names/pattern.js';
@@ -136,6 +136,3 @@ export function expectedRow(set: PolicySet, kind: 'name' | 'alias' | 'query', na
   });
   return row;
 }
-
-/** The last of the fixed classes. */
-export const LAST_FIXED = CLASS_UNASKED;

@@ -23,7 +23,7 @@ import { MatcherReader } from './matcher-reader.js';
 import * as worlds from './name-images.js';
 
 const random = seeded();
-const ROUNDS = Number(process.env.EA_ROUNDS ?? 12);
+const ROUNDS = Number(process.env.EA_ROUNDS ?? 4);
 const MAPS = ['destinations4', 'class_rules', 'port_rules', 'rules', 'addresses'];
 const SIZES = { ...Object.fromEntries(MAPS.map((name) => [name, 8192])), flows: 1024, events: 65536 };
 
