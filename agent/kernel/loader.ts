@@ -222,6 +222,8 @@ function setSizes(object: BpfObject, sizes: Readonly<Record<string, number>>): v
       setBucketed(object, name, size, bucketed, usageError);
       continue;
     }
+    const { EA_CELL_CHUNKS } = ENUMS.ea_cells;
+    if (name === 'name_cells' && size > EA_CELL_CHUNKS) throw usageError(`${EA_CELL_CHUNKS} at most`);
     // The sizes of arrays are compiled into the programs.
     if (type === MapType.ARRAY || type === MapType.PERCPU_ARRAY) throw usageError(`fixed at ${maxEntries}`);
     if (type === MapType.RINGBUF && (size < sys.pageSize || (size & (size - 1)) !== 0)) {

@@ -8,7 +8,7 @@
 import { SetFault } from '../../src/image/fault.js';
 import type { Ids } from '../../src/ids.js';
 import { patternAtoms } from '../../src/image/names.js';
-import { type MatcherPlan, NO_MATCHER, planMatcher } from '../../src/image/plan/names.js';
+import { type MatcherPlan, planMatcher } from '../../src/image/plan/names.js';
 import type { Image, PolicySet } from '../../src/image/types.js';
 import { readAtom } from '../../src/names/pattern.js';
 import { PatternFault } from '../../src/names/subsets.js';
@@ -153,7 +153,6 @@ export class NameMaps {
     ids: Ids,
     others: NameClasses,
   ): MatcherPlan {
-    if (patterns.length === 0) return NO_MATCHER;
     return planMatcher(patterns, ids, (id) => [inMaps.classes.get(id), image.classes.get(id), others.get(id)]);
   }
 }

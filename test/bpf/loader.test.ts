@@ -13,6 +13,9 @@ import { join } from 'node:path';
 import t from 'tap';
 import { build, compile } from '../../agent/kernel/build.js';
 import { load, type Programs } from '../../agent/kernel/loader.js';
+import type { BpfMap } from '../../agent/kernel/libbpf/map.js';
+import { NameMemory } from '../../agent/names/memory.js';
+import { STRUCTS } from '../../src/image/layout.gen.js';
 import type { AgentError } from '../../src/errors.js';
 import { clangFlags } from '../../src/net/clang.js';
 
@@ -138,7 +141,7 @@ t.test('a refused program: the decisive line, the whole log, and nothing left be
 t.test('an object of another build', async (t) => {
   const headers = join(dir, 'headers');
   mkdirSync(headers);
-  for (const name of ['types.h', 'table_types.h', 'maps.h']) {
+  for (const name of ['types.h', 'table_types.h', 'name_types.h', 'maps.h']) {
     writeFileSync(
       join(headers, name),
       readFileSync(join(bpfDir, name), 'utf8').replace('__u32 flags;\n  __u8 mac[6];', '__u8 mac[6];\n  __u32 flags;'),
@@ -168,8 +171,34 @@ t.test('sizes that make no sense', async (t) => {
   t.match(refused('flows', 0), { code: 'USAGE' });
   t.match(refused('flows', 1.5), { code: 'USAGE' });
   t.match(refused('flows', 2 ** 25), { code: 'USAGE', message: /16777216 at most/ });
+  t.match(refused('names', 2 ** 21), { code: 'USAGE', message: /1048576 at most/ });
+  t.match(refused('name_cells', 257), { code: 'USAGE', message: /256 at most/ });
   t.match(refused('endpoints', 10), { code: 'USAGE', message: /fixed at 69632/ });
   t.match(refused('events', 100000), { code: 'USAGE', message: /power of two/ });
+});
+
+t.test('the tables of names', async (t) => {
+  const p = load({ objectPath: good, sizes: { ...SMALL, names: 1000, name_pages: 9000 } });
+  const { names } = p;
+  const { last_name_bucket: lastName, last_page_bucket: lastPage, secret } = STRUCTS.ea_name_state_words.fields;
+  t.equal(names.nameCapacity, 1024, 'a power of two');
+  t.equal(names.pageCapacity, 16384);
+  t.equal(p.maps.name_buckets?.maxEntries, 1024 / 8);
+  t.equal(names.state.readUInt32LE(lastName.offset), 1024 / 8 - 1);
+  t.equal(names.state.readUInt32LE(lastPage.offset), 16384 / 8 - 1);
+  const secrets = () => names.state.subarray(secret.offset, secret.offset + secret.size).toString('hex');
+  const before = secrets();
+  t.notMatch(before, /^0*$/);
+  const map = (name: string) => p.maps[name] as BpfMap;
+  new NameMemory({
+    ...{ names: map('names'), nameBuckets: map('name_buckets'), pages: map('name_pages') },
+    ...{ pageBuckets: map('page_buckets'), holdings: map('name_holdings'), state: map('name_state') },
+  });
+  t.equal(secrets(), before, 'the next agent keeps the secrets');
+  t.same([names.nameShare, names.pageShare], [32, 512]);
+  names.divide(64);
+  t.same([names.nameShare, names.pageShare], [32, 128], 'half of a table in equal shares, and not less than some');
+  p.close();
 });
 
 t.test('a failure that is not the verifier names the map', async (t) => {
@@ -180,7 +209,7 @@ t.test('a failure that is not the verifier names the map', async (t) => {
 t.test('build: compiled once, cached by content, shipped where there is no compiler', async (t) => {
   const sources = join(dir, 'sources');
   mkdirSync(sources);
-  for (const name of ['types.h', 'table_types.h', 'maps.h', 'flags.txt'])
+  for (const name of ['types.h', 'table_types.h', 'name_types.h', 'maps.h', 'flags.txt'])
     writeFileSync(join(sources, name), readFileSync(join(bpfDir, name)));
   writeFileSync(join(sources, 'egress.bpf.c'), source(COUNTS));
   const opts = { bpfDir: sources, cacheDir: join(dir, 'cache'), shipped: good };

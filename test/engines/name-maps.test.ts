@@ -7,12 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { BpfMap } from '../../agent/kernel/libbpf/map.js';
-import { sys } from '../../agent/kernel/libbpf/sys.js';
 import { KernelMapStore, type Maps } from '../../agent/maps/store.js';
 import * as encode from '../../agent/maps/tables/encode.js';
-import { EndpointTable } from '../../agent/maps/tables/endpoint-table.js';
-import { Matcher } from '../../agent/maps/tables/matcher.js';
-import { TrieMemory } from '../../agent/maps/tables/trie-memory.js';
 import { STRUCTS } from '../../src/image/layout.gen.js';
 import { SetFault } from '../../src/image/fault.js';
 import type { Image, PolicySet } from '../../src/image/types.js';
@@ -21,6 +17,7 @@ import { seeded } from '../fuzz/random.js';
 import { loadForTest } from './engine.js';
 import { MatcherReader } from './matcher-reader.js';
 import * as worlds from './name-images.js';
+import { watching } from './watching.js';
 
 const random = seeded();
 const ROUNDS = Number(process.env.EA_ROUNDS ?? 4);
@@ -28,61 +25,6 @@ const MAPS = ['destinations4', 'class_rules', 'port_rules', 'rules', 'addresses'
 const SIZES = { ...Object.fromEntries(MAPS.map((name) => [name, 8192])), flows: 1024, events: 65536 };
 
 class Killed extends Error {}
-
-/** Calls `look` after each write of the store's, one entry at a time, and `waited` after each grace period. */
-function watching(look: () => void, waited: () => void): () => void {
-  const undo: (() => void)[] = [];
-  const wrap = <T extends object>(target: T, method: keyof T & string, make: (plain: never) => unknown) => {
-    const plain = (target as Record<string, unknown>)[method];
-    (target as Record<string, unknown>)[method] = make(plain as never);
-    undo.push(() => {
-      (target as Record<string, unknown>)[method] = plain;
-    });
-  };
-  const after = (plain: (...args: unknown[]) => unknown) =>
-    function (this: unknown, ...args: unknown[]) {
-      const result = plain.apply(this, args);
-      look();
-      return result;
-    };
-  wrap(
-    BpfMap.prototype,
-    'updateBatch',
-    () =>
-      function (this: BpfMap, keys: Buffer, values: Buffer, count: number) {
-        for (let i = 0; i < count; i++) {
-          const [key, value] = [this.keySize, this.valueSize];
-          this.update(
-            Buffer.from(keys.subarray(i * key, (i + 1) * key)),
-            Buffer.from(values.subarray(i * value, (i + 1) * value)),
-          );
-          look();
-        }
-      },
-  );
-  wrap(
-    BpfMap.prototype,
-    'deleteBatch',
-    () =>
-      function (this: BpfMap, keys: Buffer, count: number) {
-        for (let i = 0; i < count; i++) {
-          this.delete(Buffer.from(keys.subarray(i * this.keySize, (i + 1) * this.keySize)));
-          look();
-        }
-      },
-  );
-  wrap(EndpointTable.prototype, 'put', after);
-  wrap(Matcher.prototype, 'write', after);
-  wrap(Matcher.prototype, 'flip', after);
-  wrap(TrieMemory.prototype, 'store', after);
-  wrap(sys, 'waitForPrograms', (plain: () => void) => () => {
-    plain();
-    waited();
-  });
-  return () => {
-    for (const one of undo.reverse()) one();
-  };
-}
 
 /** What packets may be doing: the sets that they have read, and the matchers that they read after them. */
 class Packets {

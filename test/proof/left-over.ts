@@ -10,6 +10,8 @@ import { sys } from '../../agent/kernel/libbpf/sys.js';
 import { Leftovers } from '../../agent/maps/books/leftovers.js';
 import { idsInMaps } from '../../agent/maps/clash.js';
 import { recover } from '../../agent/maps/recovery.js';
+import { patternAtoms } from '../../src/image/names.js';
+import { planMatcher } from '../../src/image/plan/names.js';
 import { verifyMaps } from '../../agent/maps/verify.js';
 import { MapWriter } from '../../agent/maps/writer.js';
 import { nodeKey } from '../../agent/maps/books/node-key.js';
@@ -90,7 +92,10 @@ export async function leftOver(world: World): Promise<{ differences: string[]; s
     const image = new Compiler(ids).compile(toIr(snapshot).ir, snapshot, [...local, NODE_SENDER]);
     const map = (name: string) => maps[name] as BpfMap;
     const table = new EndpointTable(map('endpoints'), map('endpoints_more'), map('sources'), false);
-    const differences = verifyMaps(maps, image, table, placesOf(maps, image, local, snapshot), false);
+    const patterns = patternAtoms(image.sets.values());
+    const { classes } = planMatcher(patterns, ids, (id) => [found.classes.get(id)]);
+    const places = placesOf(maps, image, local, snapshot);
+    const differences = verifyMaps(maps, image, table, places, false, undefined, undefined, classes);
     if (found.unknownClasses.size > 0)
       differences.push(`${found.unknownClasses.size} classes that the journal does not know`);
     const strangers = found.strangers.length;

@@ -53,6 +53,8 @@ const NONE: Installed = { slots: [], root: 0, digests: [] };
 
 export class Matcher {
   readonly #outer: BpfMap;
+  /** Largest number of chunks. */
+  readonly #slots: number;
   readonly #word: BigUint64Array;
   readonly #leftovers: Leftovers;
   readonly #chunks = new Map<number, Chunk>();
@@ -66,6 +68,7 @@ export class Matcher {
   /** @param leftovers keeps the chunks that packets may still read */
   constructor(maps: Record<string, BpfMap>, leftovers: Leftovers) {
     this.#outer = encode.map(maps, 'name_cells');
+    this.#slots = Math.min(this.#outer.maxEntries, EA_CELL_CHUNKS);
     this.#leftovers = leftovers;
     const state = encode.map(maps, 'name_state').mmap();
     this.#word = new BigUint64Array(state.buffer, state.byteOffset, L.STRUCTS.ea_name_state_words.size / 8);
@@ -105,10 +108,10 @@ export class Matcher {
     const count = this.missing(size);
     if (count === 0) return;
     const unused: number[] = [];
-    for (let slot = 0; slot < EA_CELL_CHUNKS && unused.length < count; slot++)
+    for (let slot = 0; slot < this.#slots && unused.length < count; slot++)
       if (!this.#chunks.has(slot)) unused.push(slot);
     if (unused.length < count)
-      throw new AgentError('TOO_LARGE', `map ${this.#outer.name} has room for ${EA_CELL_CHUNKS} chunks`);
+      throw new AgentError('TOO_LARGE', `map ${this.#outer.name} has room for ${this.#slots} chunks`);
     const made = unused.map(() =>
       BpfMap.create({
         ...{ name: this.#outer.name, type: MapType.ARRAY, flags: BPF_F_MMAPABLE },
@@ -184,7 +187,7 @@ export class Matcher {
     this.#leftovers.chunks.clear();
     this.#free = [];
     this.#next = NONE;
-    for (let slot = 0; slot < EA_CELL_CHUNKS; slot++) {
+    for (let slot = 0; slot < this.#slots; slot++) {
       const id = this.#lookup(slot);
       if (id === undefined) this.#chunks.delete(slot);
       else if (this.#chunks.get(slot)?.id !== id) this.#chunks.set(slot, { id });

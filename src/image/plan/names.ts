@@ -32,7 +32,7 @@ export interface MatcherPlan {
 }
 
 /** What is in force while no set has patterns. */
-export const NO_MATCHER: MatcherPlan = {
+const NO_MATCHER: MatcherPlan = {
   patterns: [],
   automaton: { cells: new Uint32Array(0), size: 0, root: 0 },
   accepts: [],
@@ -50,6 +50,7 @@ export function planMatcher(
   ids: Ids,
   held: (id: number) => readonly (readonly string[] | undefined)[],
 ): MatcherPlan {
+  if (patterns.length === 0) return NO_MATCHER;
   const { accepts, cells, size, root } = matcherOf(patterns).automaton;
   const classes = new Map<number, readonly string[]>();
   const idByContent = new Map<string, number>();
