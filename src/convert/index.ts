@@ -153,6 +153,7 @@ function ingressOf({ object, kind, apiVersion }: RawPolicy): string | undefined 
     }
     // Without policyTypes, a NetworkPolicy always applies to ingress.
     if (kind === 'NetworkPolicy' && apiGroup(apiVersion) === 'networking.k8s.io') return 'spec.policyTypes';
+    if (kind === 'ApplicationNetworkPolicy') return 'spec.policyTypes';
     for (const key of ['ingress', 'ingressDeny'])
       if (Array.isArray(spec[key]) && spec[key].length > 0) return `spec.${key}`;
   }

@@ -95,6 +95,34 @@ t.test('a rule read as more than it says is found, though it is read alike on bo
   }
 });
 
+t.test('the proof knows names, their aliases, and queries', async (t) => {
+  const irOf = (egress: string) => {
+    const spec = `{endpointSelector: {}, egress: ${egress}}`;
+    return toIr(
+      snapshotOf(
+        `{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {namespace: shop, name: c}, spec: ${spec}}`,
+      ),
+    ).ir;
+  };
+  const differs = (a: Ir, b: Ir) => {
+    const found = witnesses([a, b], undefined).map((one) => prove(a, b, one, false, new Grounds([])).counterexample);
+    return found.find((one) => one !== undefined)?.packet ?? '';
+  };
+  const names = (pattern: string) => irOf(`[{toFQDNs: [{matchPattern: "${pattern}"}]}]`);
+  t.equal(differs(names('*.x.com'), names('*.X.com.')), '');
+  t.match(differs(names('*.x.com'), names('**.x.com')), /learned for x\.x\.x\.com$/);
+  t.match(differs(names('*.x.com'), names('*x.com')), /learned for /);
+  t.match(differs(names('x.com'), names('*')), /learned for /);
+  const aliased: Ir = JSON.parse(JSON.stringify(names('x.com')), (key, value) =>
+    key !== 'of' && value?.kind === 'names' ? { ...value, aliases: true } : value,
+  );
+  t.match(differs(names('x.com'), aliased), /learned for x\.com \(an alias\)$/);
+  const asking = (dns: string) => irOf(`[{toPorts: [{ports: [{port: "53", protocol: UDP}], rules: {dns: ${dns}}}]}]`);
+  t.equal(differs(asking('[{matchName: a}]'), asking('[{matchName: A.}]')), '');
+  t.match(differs(asking('[{matchName: a}]'), asking('[{matchPattern: "a*"}]')), /:53\/udp query ax$/);
+  t.match(differs(asking('[]'), asking('[{matchPattern: "*"}]')), / query /);
+});
+
 t.test('what the fields of a rule can mean at all', async (t) => {
   const rows: [string, object, string[] | undefined][] = [
     ['networkpolicy', { to: [{ podSelector: {} }, { namespaceSelector: {} }] }, ['pods']],
@@ -107,6 +135,10 @@ t.test('what the fields of a rule can mean at all', async (t) => {
     ['cilium', { toEndpoints: [{ matchLabels: { 'reserved:host': '' } }] }, undefined],
     ['cilium', { toNodes: [{}] }, ['nodes']],
     ['cilium', { toEntities: ['all'] }, undefined],
+    ['cilium', { toFQDNs: [{ matchName: 'a' }] }, ['the outside']],
+    ['fqdn', { matches: [{ name: 'a' }] }, ['the outside']],
+    ['applicationnetworkpolicy', { to: [{ podSelector: {} }] }, ['pods']],
+    ['applicationnetworkpolicy', { to: [{ podSelector: {} }, { domainNames: ['a.b'] }] }, undefined],
     ['calico', { destination: { selector: '!has(k)' } }, ['pods']],
     ['calico', { destination: { notSelector: 'has(k)' } }, undefined],
     ['fqdn', { to: [{ podSelector: {} }] }, undefined],

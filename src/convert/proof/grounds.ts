@@ -15,6 +15,7 @@ export type Place = 'pods' | 'nodes' | 'the outside';
 /** Fields of a peer that always match one kind of destination, by dialect. */
 const PEERS: Readonly<Record<string, Readonly<Record<string, Place>>>> = {
   networkpolicy: { podSelector: 'pods', namespaceSelector: 'pods' },
+  applicationnetworkpolicy: { podSelector: 'pods', namespaceSelector: 'pods' },
   clusternetworkpolicy: { namespaces: 'pods', pods: 'pods', nodes: 'nodes' },
   adminnetworkpolicy: { namespaces: 'pods', pods: 'pods', nodes: 'nodes' },
 };
@@ -24,6 +25,8 @@ export function placesOf(rule: unknown, dialect: string): ReadonlySet<Place> | u
   if (!isRecord(rule)) return undefined;
   if (dialect === 'cilium') return ciliumPlaces(rule);
   if (dialect === 'calico') return calicoPlaces(rule);
+  // GKE's names.
+  if (dialect === 'fqdn') return Array.isArray(rule.matches) ? new Set<Place>(['the outside']) : undefined;
   const known = PEERS[dialect];
   if (!known || !Array.isArray(rule.to) || rule.to.length === 0) return undefined;
   const places = new Set<Place>();
@@ -39,8 +42,12 @@ export function placesOf(rule: unknown, dialect: string): ReadonlySet<Place> | u
   return places;
 }
 
-/** A selector without reserved entities matches pods, toNodes matches nodes. The other fields may match anything. */
+/**
+ * A selector without reserved entities matches pods, toNodes matches nodes, toFQDNs neither. The other fields may match
+ * anything.
+ */
 function ciliumPlaces(rule: Record<string, unknown>): ReadonlySet<Place> | undefined {
+  if (Array.isArray(rule.toFQDNs)) return new Set<Place>(['the outside']);
   if (Array.isArray(rule.toNodes)) return new Set<Place>(['nodes']);
   if (!Array.isArray(rule.toEndpoints)) return undefined;
   return JSON.stringify(rule.toEndpoints).includes('"reserved:') ? undefined : new Set<Place>(['pods']);

@@ -3,19 +3,20 @@
  * both.
  */
 import type { Pod, Service, Snapshot } from '../../identity/snapshot.js';
-import type { Packet, Verdict } from '../../ir/packet.js';
+import type { Learned, LearnedName, Packet, Verdict } from '../../ir/packet.js';
 import { evaluate } from '../../ir/evaluate.js';
 import { ownNodeAddresses, findService } from '../../ir/services.js';
 import { matchWorkload } from '../../ir/match.js';
 import { formatRule, rulesById } from '../../ir/names.js';
 import type { Ir, RuleRef } from '../../ir/types.js';
 import { NODE_SENDER } from '../../ir/sender.js';
-import { protocolName } from '../../net/protocol.js';
+import { protocolName, TCP, UDP } from '../../net/protocol.js';
 import { NO_TUNNELS } from '../../net/tunnels.js';
+import { distinctNames } from '../../names/samples.js';
 import type { Grounds } from './grounds.js';
 import { looksAtPort } from '../../tools/ranges.js';
 import { byNode } from '../../tools/nodes.js';
-import { boundaryPackets, selfSenders, sendersOf } from '../../tools/packets.js';
+import { boundaryPackets, leaves, selfSenders, sendersOf } from '../../tools/packets.js';
 
 /** The first packet that two sets of policies judge differently. */
 export interface Counterexample {
@@ -71,9 +72,11 @@ export function prove(before: Ir, after: Ir, snapshot: Snapshot, ignoreOwn: bool
     const own = new Set(ignoreOwn ? ownNodeAddresses(here) : []);
     for (const packet of boundaryPackets(worlds, new Set(some))) {
       if (ignoreOwn && isOwn(packet, own, here)) continue;
-      packets++;
-      const counterexample = judge.difference(packet);
-      if (counterexample) return { packets, counterexample };
+      for (const variant of judge.variants(packet)) {
+        packets++;
+        const counterexample = judge.difference(variant);
+        if (counterexample) return { packets, counterexample };
+      }
     }
   }
   return { packets, counterexample: undefined };
@@ -89,6 +92,12 @@ function isOwn(packet: Packet, ownNode: ReadonlySet<string>, snapshot: Snapshot)
   const self = snapshot.pods.get(packet.from)?.ips ?? [];
   const own = (ip: string) => ownNode.has(ip) || self.includes(ip);
   return own(packet.to) || (findService(snapshot, packet)?.backends.some((b) => own(b.ip)) ?? false);
+}
+
+/** A packet, and the names for which its sender learned its destination. */
+interface Variant {
+  readonly packet: Packet;
+  readonly names: readonly LearnedName[];
 }
 
 /**
@@ -107,6 +116,7 @@ class Reference {
   readonly #own: ReadonlySet<string>;
   readonly #refs: readonly [ReadonlyMap<number, RuleRef>, ReadonlyMap<number, RuleRef>];
   #last: { from: string; to: string; snapshot: Snapshot } | undefined;
+  readonly #names = new Map<string, { learned: LearnedName[][]; queries: string[] }>();
 
   constructor(before: Ir, after: Ir, snapshot: Snapshot, grounds: Grounds) {
     this.#before = before;
@@ -123,11 +133,35 @@ class Reference {
     this.#own = new Set(services.some((s) => s.ports.some((p) => p.nodePort)) ? ownNodeAddresses(snapshot) : []);
   }
 
-  difference(packet: Packet): Counterexample | undefined {
+  /** The packet without a name, with each name at the boundaries of its sender's rules, and with all of them at once. */
+  *variants(packet: Packet): Generator<Variant> {
+    const { learned, queries } = this.#namesOf(packet.from);
+    for (const names of [[], ...learned]) yield { packet, names };
+    if (packet.protocol !== TCP && packet.protocol !== UDP) return;
+    for (const query of queries) yield { packet: { ...packet, query }, names: [] };
+  }
+
+  #namesOf(from: string) {
+    let known = this.#names.get(from);
+    if (known) return known;
+    const rules = this.#irsOf(from).flatMap((ir) => ir.tiers.flatMap((t) => t.policies.flatMap((p) => p.rules)));
+    const peers = rules.flatMap((rule) => leaves(rule.peers)).filter((peer) => peer.kind === 'names');
+    const own = distinctNames(peers.flatMap((peer) => peer.patterns)).map((name): LearnedName => ({ name }));
+    const all = peers.some((peer) => peer.aliases)
+      ? [...own, ...own.map((n) => ({ ...n, alias: true as const }))]
+      : own;
+    const learned = [...all.map((one) => [one]), ...(all.length > 1 ? [all] : [])];
+    known = { learned, queries: distinctNames(rules.flatMap((rule) => rule.queries ?? [])) };
+    this.#names.set(from, known);
+    return known;
+  }
+
+  difference({ packet, names }: Variant): Counterexample | undefined {
     const snapshot = this.#near(packet);
     const [before, after] = this.#irsOf(packet.from);
-    const was = evaluate(before, snapshot, packet);
-    const is = evaluate(after, snapshot, packet);
+    const learned = names.length === 0 ? undefined : this.#learned(packet, names);
+    const was = evaluate(before, snapshot, packet, learned);
+    const is = evaluate(after, snapshot, packet, learned);
     const audited = (v: Verdict) => v.audit?.verdict ?? v.verdict;
     const [ofBefore, ofAfter] = this.#refs;
     const same = was.verdict === is.verdict && audited(was) === audited(is);
@@ -135,8 +169,16 @@ class Reference {
       ? (this.#misread(packet, was, ofBefore, snapshot) ?? this.#misread(packet, is, ofAfter, snapshot))
       : undefined;
     if (same && !misread) return undefined;
-    const found = { packet: packetText(packet), was: judged(ofBefore, was), is: judged(ofAfter, is) };
+    const found = { packet: packetText(packet, names), was: judged(ofBefore, was), is: judged(ofAfter, is) };
     return misread ? { ...found, misread } : found;
+  }
+
+  /** The names at the packet's destination, and at what stands behind it. */
+  #learned(packet: Packet, names: readonly LearnedName[]): Learned {
+    const behind = this.#vips.has(packet.to) || this.#own.has(packet.to);
+    const service = behind ? findService(this.#snapshot, packet) : undefined;
+    const addresses = [packet.to, ...(service?.backends ?? []).map(({ ip }) => ip)];
+    return new Map([[packet.from, new Map(addresses.map((ip) => [ip, names]))]]);
   }
 
   /** For a Service's address, the verdict does not say for which backend the rule matched. */
@@ -182,7 +224,13 @@ function push<K, V>(map: Map<K, V[]>, key: K, value: V): void {
   else map.set(key, [value]);
 }
 
-function packetText({ from, to, protocol, port, fragment }: Packet): string {
+function packetText({ query, ...packet }: Packet, names: readonly LearnedName[]): string {
+  const texts = names.map(({ name, alias }) => `${name || '.'}${alias ? ' (an alias)' : ''}`);
+  const known = texts.length === 0 ? '' : `, learned for ${texts.slice(0, 3).join(', ')}`;
+  return `${plainText(packet)}${query === undefined ? '' : ` query ${query || '.'}`}${known}`;
+}
+
+function plainText({ from, to, protocol, port, fragment }: Packet): string {
   const host = to.includes(':') ? `[${to}]` : to;
   const name = protocolName(protocol).toLowerCase();
   if (fragment) return `${from} → ${host}/${name} (a later fragment)`;

@@ -145,6 +145,7 @@ function placesOf(term: Term, namespace: string | undefined, assumed: Assumption
     const blocks = term.blocks.map(blockText).join(', ');
     throw new Unsayable(`${blocks}: means no node, nets mean them too${clusterHint(assumed)}`);
   }
+  if (term.names) throw new Unsayable(`means ${describe(term)}: Calico's domains mean aliases too`);
   throw new Unsayable(`means ${describe(term)}: Calico has no such peer`);
 }
 

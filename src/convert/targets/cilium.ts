@@ -3,7 +3,8 @@
  * precedence, and CIDRs never match addresses of the cluster.
  */
 import type { Placed } from '../../dialects/base/dialect.js';
-import { type ServiceMatch, VIRTUAL } from '../../ir/peers.js';
+import { type NamesPeer, type ServiceMatch, VIRTUAL } from '../../ir/peers.js';
+import { EVERY_NAME, isExact } from '../../names/pattern.js';
 import { protocolName } from '../../net/protocol.js';
 import {
   actionText,
@@ -33,6 +34,7 @@ import {
   cover,
   describe,
   isAnywhere,
+  isNamedOutside,
   isPlain,
   saysOnly,
   type Term,
@@ -121,6 +123,7 @@ function placesOf(terms: readonly Term[], assumed: Assumptions): object[] {
   const toEntities = new Set<string>();
   const toNodes: SelectorObject[] = [];
   const toServices: object[] = [];
+  const toFQDNs: object[] = [];
   const blocks = (term: Term) => {
     for (const { cidr, except } of term.blocks ?? [])
       toCIDRSet.push({ cidr: cidr.text, ...(except.length > 0 ? { except: except.map((e) => e.text) } : {}) });
@@ -140,6 +143,7 @@ function placesOf(terms: readonly Term[], assumed: Assumptions): object[] {
       else toNodes.push(...alternatives(term.node).map((one) => selectorOf(one)));
       if (own) toEntities.add('host');
     } else if (term.service && saysOnly(term, 'service')) toServices.push(serviceOf(term.service));
+    else if (term.names) toFQDNs.push(...namesOf(term.names, term));
     else throw new Unsayable(`means ${describe(term)}: ${NAME} has no such peer`);
   }
   return [
@@ -148,7 +152,22 @@ function placesOf(terms: readonly Term[], assumed: Assumptions): object[] {
     ...(toEntities.size > 0 ? [{ toEntities: [...toEntities] }] : []),
     ...(toNodes.length > 0 ? [{ toNodes }] : []),
     ...(toServices.length > 0 ? [{ toServices }] : []),
+    ...(toFQDNs.length > 0 ? [{ toFQDNs }] : []),
   ];
+}
+
+/** Canonical patterns are written as Cilium's, but for `***`, and `**` behind another label. */
+function namesOf({ patterns, aliases }: NamesPeer, term: Term): object[] {
+  if (aliases) throw new Unsayable(`means ${describe(term)}: toFQDNs means no aliases`);
+  if (saysOnly(term, 'names')) throw new Unsayable(`means ${describe(term)}: toFQDNs never means pods and nodes`);
+  if (!isNamedOutside(term)) throw new Unsayable(`means ${describe(term)}: toFQDNs stands alone`);
+  return patterns.map((pattern) => {
+    if (pattern === EVERY_NAME) return { matchPattern: '*' };
+    if (isExact(pattern)) return { matchName: pattern };
+    if (pattern.split('.').indexOf('**', 1) > 0)
+      throw new Unsayable(`${pattern}: several labels behind another one have no counterpart in ${NAME}`);
+    return { matchPattern: pattern };
+  });
 }
 
 /** Blocks that match any address. Addresses of pods and nodes in them need separate selectors. */

@@ -4,6 +4,7 @@
  */
 import type { Placed } from '../../dialects/base/dialect.js';
 import { TIERS } from '../../dialects/base/dialect.js';
+import type { NamesPeer } from '../../ir/peers.js';
 import type { Rule } from '../../ir/types.js';
 import { protocolName } from '../../net/protocol.js';
 import {
@@ -100,6 +101,10 @@ function rulesOf(source: Source, { rule, field, terms, ports }: TermRule, contex
     ? EVERYWHERE
     : terms.flatMap((term) => attempt(context, field, () => peersOf(term, context.assumed)) ?? []);
   if (peers.length === 0) return [];
+  if (rule.action !== 'allow' && terms.some((term) => term.names)) {
+    context.refuse(field, `${actionText(source, rule)} over names: a ${NAME} has names in Accept rules alone`);
+    return [];
+  }
   const protocols = ports === null ? [] : attempt(context, field, () => protocolsOf(ports, terms));
   if (protocols === undefined || (ports !== null && protocols.length === 0)) return [];
   const head = { name: ruleName(rule, field), action: ACTIONS[rule.action] };
@@ -126,12 +131,25 @@ function peersOf(term: Term, assumed: Assumptions): object[] {
       if (pods.length === 0) return { namespaces: selectorOf(namespace) };
       return { pods: { namespaceSelector: selectorOf(namespace), podSelector: selectorOf(pods) } };
     });
+  if (saysOnly(term, 'names') && term.names) return namesOf(term.names, term);
   if (saysOnly(term, 'node') && term.node) return alternatives(term.node).map((one) => ({ nodes: selectorOf(one) }));
   if (term.blocks && term.notPod?.op === 'true' && term.notNode?.op === 'true') {
     const blocks = term.blocks.map(blockText).join(', ');
     throw new Unsayable(`${blocks}: means no pod and no node, networks mean them too${clusterHint(assumed)}`);
   }
   throw new Unsayable(`means ${describe(term)}: a ${NAME} has no such peer`);
+}
+
+/** Names of two labels or more; `**.` as `*.`. */
+const DOMAIN = /^(\*\*\.)?([a-z\d]([-\w]*[a-z\d])?\.)+[a-z\d]([-\w]*[a-z\d])?$/;
+
+function namesOf({ patterns, aliases }: NamesPeer, term: Term): object[] {
+  if (aliases) throw new Unsayable(`means ${describe(term)}: domainNames mean no aliases`);
+  const names = patterns.map((pattern) => {
+    if (!DOMAIN.test(pattern)) throw new Unsayable(`${pattern}: a ${NAME} has no such pattern of names`);
+    return pattern.replace(/^\*\*/, '*');
+  });
+  return chunks(names, LIMIT).map((domainNames) => ({ domainNames }));
 }
 
 function protocolsOf(ports: NonNullable<TermRule['ports']>, terms: readonly Term[]): object[] {

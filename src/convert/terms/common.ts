@@ -89,6 +89,10 @@ export function planOf({ tier, policy }: Placed, context: Context): Plan {
     }
     if (rule.ports?.length === 0) continue;
     const field = ruleField(rule.ref);
+    if (rule.queries) {
+      context.refuse(field, 'judges DNS queries by their names: only rules.dns of Cilium does that');
+      continue;
+    }
     const terms = attempt(context, field, () => termsOf(rule.peers, context.assumed));
     if (!terms || terms.length === 0) continue;
     const termRule: TermRule = { rule, field, terms, ports: anyPort(rule.ports) ? null : rule.ports };
@@ -129,9 +133,12 @@ export function isOnly(term: Term, what: 'self' | 'own'): boolean {
   return term[what] === true && Object.entries(term).every(([k, v]) => k === what || v === undefined || v === null);
 }
 
+/** The dialects whose policies select pods like a NetworkPolicy. */
+const POD_SELECTORS: ReadonlySet<string> = new Set(['networkpolicy', 'applicationnetworkpolicy', 'fqdn']);
+
 /** The field that selects a policy's pods. */
 export function subjectField({ ref }: IrPolicy): string {
-  if (ref.dialect === 'networkpolicy') return 'spec.podSelector';
+  if (POD_SELECTORS.has(ref.dialect)) return 'spec.podSelector';
   if (ref.dialect === 'calico') return 'spec.selector';
   return ref.dialect === 'cilium' ? 'spec.endpointSelector' : 'spec.subject';
 }

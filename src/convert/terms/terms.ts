@@ -4,7 +4,7 @@
  */
 import { blocksOf, type Block, everywhere, intersect, without } from '../../dialects/calico/nets.js';
 import { describePatterns } from '../../ir/describe.js';
-import type { LabelExpr, Peer, ServiceMatch } from '../../ir/peers.js';
+import type { LabelExpr, NamesPeer, Peer, ServiceMatch } from '../../ir/peers.js';
 import { type Cidr, cidrCovers, formatBytes16, parseCidr } from '../../net/addr.js';
 import { cidrRange, joinRanges, rangeText } from '../../tools/ranges.js';
 import { allOf, oneOf, podExpr, Unsayable } from './labels.js';
@@ -24,6 +24,8 @@ export interface Term {
   /** Whether it is a backend of a Service. If a Service matches several conditions, the first one counts. */
   readonly service?: ServiceMatch;
   readonly notService?: ServiceMatch;
+  /** The address was learned for one of these names. */
+  readonly names?: NamesPeer;
 }
 
 /** The assumptions of a conversion. */
@@ -102,7 +104,8 @@ function expand(peer: Peer, holds: boolean): Term[] {
     case 'services':
       return [{ blocks: null, [holds ? 'service' : 'notService']: peer }];
     case 'names':
-      throw new Unsayable(`means ${describePatterns(peer.patterns)} by name`);
+      if (!holds) throw new Unsayable('excludes names');
+      return [{ blocks: null, names: peer }];
     default:
       return unknownPeer(peer);
   }
@@ -124,6 +127,7 @@ function both(a: Term, b: Term): Term[] {
   if (blocks?.length === 0) return [];
   if ((a.own ?? b.own) !== (b.own ?? a.own) || (a.self ?? b.self) !== (b.self ?? a.self)) return [];
   if ((a.service && b.service) || (a.notService && b.notService)) throw new Unsayable('means several Services at once');
+  if (a.names && b.names) throw new Unsayable('means several names at once');
   const joined = { ...a, ...b, blocks };
   const and = (x?: LabelExpr, y?: LabelExpr) => (x && y ? allOf(x, y) : (x ?? y));
   const or = (x?: LabelExpr, y?: LabelExpr) => (x && y ? oneOf(x, y) : (x ?? y));
@@ -204,6 +208,10 @@ function halves(cidr: Cidr): Cidr[] {
 export function describe(term: Term): string {
   const blocks = term.blocks?.map(blockText).join(', ');
   const parts: string[] = [];
+  if (term.names) {
+    const aliases = term.names.aliases ? ', or an alias of it' : '';
+    parts.push(`what was learned for ${describePatterns(term.names.patterns)}${aliases}`);
+  }
   if (term.self !== undefined) parts.push(term.self ? 'the pod itself' : 'not the pod itself');
   if (term.notPod?.op === 'true' && term.notNode?.op === 'true') {
     parts.push(`${blocks === undefined ? 'addresses' : blocks} outside of the cluster (no pod's, no node's)`);
@@ -223,6 +231,17 @@ export function describe(term: Term): string {
 function serviceText({ name, namespaces }: ServiceMatch): string {
   if (name === undefined) return 'Services by their labels';
   return `Service ${'names' in namespaces ? `${namespaces.names.join()}/` : ''}${name}`;
+}
+
+/** Whether the term has no other conditions than names, and that the address is no pod's and no node's. */
+export function isNamedOutside(term: Term): boolean {
+  return (
+    term.names !== undefined &&
+    saysOnly(term, 'names', 'notPod', 'notNode', 'own') &&
+    term.notPod?.op === 'true' &&
+    term.notNode?.op === 'true' &&
+    term.own !== true
+  );
 }
 
 export function blockText({ cidr, except }: Block): string {
