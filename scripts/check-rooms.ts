@@ -40,6 +40,7 @@ const ROOMS = [
   'src/rpc/transport',
   'src/rpc',
   'src/tools',
+  'src/tools/lint',
   'src/convert/terms',
   'src/convert/targets',
   'src/convert/proof',

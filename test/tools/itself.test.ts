@@ -5,7 +5,7 @@ import { evaluate } from '../../src/ir/evaluate.js';
 import { explain } from '../../src/ir/explain.js';
 import { outcomeOf } from '../../src/ir/outcome.js';
 import { diff } from '../../src/tools/diff.js';
-import { lint } from '../../src/tools/lint.js';
+import { lint } from '../../src/tools/lint/index.js';
 import { rangeContains } from '../../src/tools/ranges.js';
 import { completed } from '../../src/tools/world.js';
 import { bench } from '../cli/tool.js';

@@ -9,9 +9,9 @@ import type { Snapshot } from '../../src/identity/snapshot.js';
 import type { Packet } from '../../src/ir/packet.js';
 import type { Problem } from '../../src/errors.js';
 import { byNode } from '../../src/tools/nodes.js';
-import { lint } from '../../src/tools/lint.js';
+import { lint } from '../../src/tools/lint/index.js';
 import { boundaryPackets, servicePlaces, type World } from '../../src/tools/packets.js';
-import { reach, reachKey } from '../../src/tools/reach.js';
+import { reach, reachKey } from '../../src/tools/lint/reach.js';
 import { seeded } from '../fuzz/random.js';
 import { randomWorld } from '../fuzz/worlds.js';
 import { pod, policy, snapshotOf } from '../policy/world.js';
@@ -271,4 +271,94 @@ t.test(`what the reference reaches is reached, FUZZ_SEED=${random.seed}`, async 
     }
   }
   t.ok(worlds > 5, `${worlds} worlds`);
+});
+
+t.test('names', async (t) => {
+  const NAMES = /unresolved|void-filter|service-name|wide-pattern|unfiltered-names/;
+  const said = (text: string) => found(objects(text)).filter((f) => NAMES.test(f));
+  const cilium = (egress: string, name = 'c') =>
+    `---\n{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {namespace: shop, name: ${name}}, spec: {endpointSelector: {matchLabels: {app: web}}, egress: ${egress}}}\n`;
+  const toDns = (rules = '') =>
+    `{toEndpoints: [{matchLabels: {"k8s:io.kubernetes.pod.namespace": kube-system}}], toPorts: [{ports: [{port: "53", protocol: ANY}]${rules}}]}`;
+  const filter = (...names: string[]) =>
+    toDns(`, rules: {dns: [${names.map((n) => `{matchPattern: "${n}"}`).join()}]}`);
+  const to = (...names: string[]) => `{toFQDNs: [${names.map((n) => `{matchPattern: "${n}"}`).join()}]}`;
+  t.same(said(PODS + DNS + cilium(`[${filter('*')}, ${to('api.x.com')}]`)), [], 'all is well');
+  t.same(said(PODS + DNS + cilium(`[${filter('*.x.com')}, ${to('api.x.com', '*.x.com')}]`)), [], 'all is well');
+
+  t.match(said(PODS + DNS + cilium(`[${to('api.x.com')}]`)), [
+    /^warning unresolved spec\.egress\[0\]: .*c#0 "egress\[0\]" means names, and shop\/web may ask no DNS server: it allows nothing$/,
+  ]);
+  t.match(said(PODS + cilium(`[${to('api.x.com')}]`)), [/unresolved .* may ask no DNS server/], 'no DNS is known');
+  t.match(said(PODS + DNS + cilium(`[${filter('api.x.com')}, ${to('api.x.com', 'b.x.com', 'c.x.com')}]`)), [
+    /^warning unresolved spec\.egress\[1\]: .* means b\.x\.com, c\.x\.com, which shop\/web may not ask a DNS server for/,
+  ]);
+  t.same(
+    said(PODS + DNS + cilium(`[${filter('api.x.com')}, ${to('**.x.com')}]`)),
+    [],
+    'one of its names may be asked for',
+  );
+  const far = '{toCIDR: [192.0.2.1/32], toPorts: [{ports: [{port: "53"}], rules: {dns: [{matchName: api.x.com}]}}]}';
+  t.match(said(PODS + cilium(`[${far}, ${to('b.x.com', 'api.x.com')}]`)), [/unresolved .* means b\.x\.com, which/]);
+  t.match(said(PODS + DNS + cilium(`[${toDns()}, ${to('api.x.com')}]`)), [
+    /^info unfiltered-names spec\.egress\[1\]: .* means names without rules\.dns: Cilium itself would learn none/,
+  ]);
+
+  t.match(said(PODS + DNS + cilium(`[${filter('a.com')}, ${filter('*')}, ${to('a.com')}]`)), [
+    /^warning void-filter spec\.egress\[0\]: .*c#0 .* narrows nothing: .*c#1 "egress\[1\]" allows every query there/,
+  ]);
+  t.match(
+    said(PODS + DNS + cilium(`[${filter('a.com')}]`) + cilium(`[${toDns()}]`, 'wide')),
+    [/void-filter .*cilium\/shop\/wide#0 .*allows every query there/],
+    'of another policy',
+  );
+  t.match(
+    said(PODS + DNS + cilium(`[${filter('a.com')}, {toEntities: [cluster]}]`)),
+    [/void-filter .*c#1 "egress\[1\]" allows every query there/],
+    'by what it means, whatever its words',
+  );
+  const other = '{toCIDR: [192.0.2.1/32], toPorts: [{ports: [{port: "53", protocol: ANY}]}]}';
+  t.same(said(PODS + DNS + cilium(`[${filter('a.com')}, ${other}]`)), [], 'other servers');
+
+  const wide = (pattern: string) => said(PODS + DNS + cilium(`[${filter('*')}, ${to(pattern)}]`));
+  t.match(wide('*foo.com'), [
+    /^warning wide-pattern spec\.egress\[1\]: .* means \*foo\.com: it matches evilfoo\.com too/,
+  ]);
+  t.match(wide('**.'), [/wide-pattern .* means \*: every name, so whoever answers/]);
+  t.match(wide('*.com'), [/wide-pattern .*: every name in com,/]);
+  t.match(wide('**.com'), [/wide-pattern .*: every name in com,/]);
+  t.match(wide('google.*'), [/wide-pattern .*: names in every top-level domain/]);
+  t.match(wide('*.s3.a*z.com'), [/wide-pattern .*: it matches x\.s3\.aevilz\.com too/]);
+  for (const fine of ['*.foo.com', '**.foo.com', '*-x.foo.com', 'foo.com', 'localhost']) t.same(wide(fine), [], fine);
+
+  const service = (ip: string) =>
+    `---\n{apiVersion: v1, kind: Service, metadata: {namespace: shop, name: db}, spec: {clusterIP: ${ip}, ports: [{port: 80}]}}\n`;
+  const db = 'db.shop.svc.cluster.local';
+  t.match(said(PODS + DNS + service('10.96.0.9') + cilium(`[${filter('*')}, ${to(db)}]`)), [
+    /^warning service-name spec\.egress\[1\]: .*that is the address of Service shop\/db, in place of which the pods/,
+  ]);
+  t.match(said(PODS + DNS + service('None') + cilium(`[${filter('*')}, ${to(`pod-0.${db}`)}]`)), [
+    /service-name .*Service shop\/db stands for pods, which no name means in this language/,
+  ]);
+  const cnp = `---\n{apiVersion: policy.networking.k8s.io/v1alpha2, kind: ClusterNetworkPolicy, metadata: {name: p}, spec: {tier: Admin, priority: 1, subject: {namespaces: {}}, egress: [{action: Accept, to: [{domainNames: [${db}]}]}]}}\n`;
+  t.same(said(PODS + DNS + service('None') + cnp), [], 'where names may mean pods');
+  t.match(said(PODS + DNS + service('10.96.0.9') + cnp), [/service-name/]);
+});
+
+t.test('rules with names hide no others, and are hidden by what allows everything', async (t) => {
+  const anp = (egress: object[]) =>
+    `---\n${JSON.stringify({ apiVersion: 'policy.networking.k8s.io/v1alpha1', kind: 'AdminNetworkPolicy', metadata: { name: 'a' }, spec: { priority: 1, subject: { namespaces: {} }, egress } })}\n`;
+  const names = { action: 'Allow', to: [{ domainNames: ['a.example.com'] }] };
+  const net = { action: 'Deny', to: [{ networks: ['203.0.113.0/24'] }] };
+  const said = (...egress: object[]) => found(objects(PODS + anp(egress))).filter((f) => /shadowed|redundant/.test(f));
+  t.same(said(names, net), []);
+  t.same(said(net, names), []);
+  t.match(said({ action: 'Deny', to: [{ networks: ['0.0.0.0/0', '::/0'] }] }, names), [/shadowed spec\.egress\[1\]/]);
+  const dns = (query: string) =>
+    `{toPorts: [{ports: [{port: "53", protocol: UDP}], rules: {dns: [{matchPattern: "${query}"}]}}]}`;
+  const cilium = (egress: string) =>
+    `---\n{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {namespace: shop, name: c}, spec: {endpointSelector: {}, egress: ${egress}}}\n`;
+  const hidden = (text: string) => found(objects(PODS + text)).filter((f) => /shadowed|redundant/.test(f));
+  t.same(hidden(cilium(`[${dns('a')}, ${dns('b')}]`)), []);
+  t.match(hidden(cilium(`[${dns('a*')}, ${dns('ab')}]`)), [/redundant spec\.egress\[1\]/]);
 });

@@ -8,7 +8,7 @@ import { nodeOf, onNode, viewOf } from '../../src/ir/sender.js';
 import type { Peer } from '../../src/ir/peers.js';
 import type { Ir, IrPolicy, Rule } from '../../src/ir/types.js';
 import { diff } from '../../src/tools/diff.js';
-import { lint } from '../../src/tools/lint.js';
+import { lint } from '../../src/tools/lint/index.js';
 import { byNode } from '../../src/tools/nodes.js';
 import { rangeContains } from '../../src/tools/ranges.js';
 import { completed } from '../../src/tools/world.js';

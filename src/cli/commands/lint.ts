@@ -2,7 +2,7 @@
 import { counted } from '../../counted.js';
 import { type Command, Option } from 'commander';
 import { formatProblem, type Problem } from '../../errors.js';
-import type { Finding } from '../../tools/lint.js';
+import type { Finding } from '../../tools/lint/index.js';
 import { EXIT } from '../../exit.js';
 import { line, painter, safe, toJson } from '../common/output.js';
 import type { Globals } from '../common/globals.js';
@@ -32,6 +32,11 @@ Checks:
   empty-selector    no pod, node, Service or named port matches the selector
   no-pods           the policy selects no pod
   no-dns            isolated pods can reach neither the cluster's DNS nor any port 53
+  unresolved        names in a rule, and the pods may not ask a DNS server for them
+  void-filter       a filter of DNS queries beside a rule that allows every query
+  service-name      a name of a Service, whose address is never meant by name
+  wide-pattern      a pattern matches names that anybody may register
+  unfiltered-names  names of Cilium that Cilium itself would not learn, without rules.dns
   cidr-covers-pods  a CIDR block contains pods, but blocks of this language never match pods
   service-address   a CIDR block contains a Service's address, but the Service's backends are judged
   too-many-rules    one pod has more rules than a policy set can hold
@@ -41,7 +46,7 @@ Invalid objects are reported by egressctl validate.`,
     );
   command.action(async (dirs: string[]) => {
     const flags = command.optsWithGlobals<LintFlags>();
-    const { lint } = await import('../../tools/lint.js');
+    const { lint } = await import('../../tools/lint/index.js');
     const { withLine } = await import('../../tools/validate.js');
     const { loadWorld } = await import('../../tools/world.js');
     const world = loadWorld(dirs);

@@ -2,17 +2,18 @@
  * Finds the rules that are the first match of some packet at the boundaries, and for the others the rules that match
  * before them.
  */
-import { Compiler } from '../compile/index.js';
-import { testBit } from '../image/rows.js';
-import type { PolicySet } from '../image/types.js';
-import { DNS_PORT } from '../ir/services.js';
-import { formatPolicy, formatRule } from '../ir/names.js';
-import { type Action, IMPLICIT_RULE, type RuleRef } from '../ir/types.js';
-import { Judge, rowKey } from './judge.js';
-import { senderOf } from '../ir/sender.js';
-import { byNode } from './nodes.js';
-import { cidrEdges, knownAddresses, portSpans, type Senders, sendersOf, type World } from './packets.js';
-import { type AddressRange, addressNumber, addressText, groupBy, pieces, type PortSpan } from './ranges.js';
+import { Compiler } from '../../compile/index.js';
+import { matcherOf, patternAtoms } from '../../image/names.js';
+import { CLASS_UNASKED, CLASS_UNNAMED, classRow, fixedRows, type Row, testBit } from '../../image/rows.js';
+import type { PolicySet } from '../../image/types.js';
+import { DNS_PORT } from '../../ir/services.js';
+import { formatPolicy, formatRule } from '../../ir/names.js';
+import { type Action, IMPLICIT_RULE, type RuleRef } from '../../ir/types.js';
+import { Judge, rowKey } from '../judge.js';
+import { senderOf } from '../../ir/sender.js';
+import { byNode } from '../nodes.js';
+import { cidrEdges, knownAddresses, portSpans, type Senders, sendersOf, type World } from '../packets.js';
+import { type AddressRange, addressNumber, addressText, groupBy, pieces, type PortSpan } from '../ranges.js';
 
 /** A rule as its author wrote it. A dialect may have made several IR rules of it. */
 export interface Reach {
@@ -115,7 +116,7 @@ function hairpins({ pods }: Senders, { snapshot }: World, judge: Judge, set: Pol
       .filter(({ ip }) => own.has(ip))
       .map(({ ip, port }) => {
         const columns = judge.portRow(set, { protocols: [protocol], lo: port, hi: port });
-        return judge.peerRow(set, judge.classOf(ip), true).map((word, i) => word & (columns[i] as number));
+        return both(judge.peerRow(set, judge.classOf(ip), true), columns);
       }),
   );
 }
@@ -155,19 +156,45 @@ function walk(
     if (action === 'deny') denies = true;
     else if (by?.index !== IMPLICIT_RULE) allows = true;
   };
-  for (const hits of hairpins(senders, world, judge, set)) meet(hits);
-  for (const row of places) {
-    for (const span of ports) {
-      const columns = judge.portRow(set, span);
-      meet(row.map((word, i) => word & (columns[i] as number)));
-    }
-    for (const columns of dnsRows) {
-      const hits = row.map((word, i) => word & (columns[i] as number));
-      const { action, by } = scan(table, hits, false);
-      dns ||= action === 'allow' && by?.index !== IMPLICIT_RULE;
+  const { named, unnamed } = namedRows(set);
+  for (const hits of hairpins(senders, world, judge, set)) for (const row of named) meet(both(hits, row));
+  for (const place of places) {
+    for (const row of named) for (const span of ports) meet(both(both(place, row), judge.portRow(set, span)));
+    for (const row of unnamed) {
+      for (const columns of dnsRows) {
+        const { action, by } = scan(table, both(both(place, row), columns), false);
+        dns ||= action === 'allow' && by?.index !== IMPLICIT_RULE;
+      }
     }
   }
   return { senders, judge, denies, allows, dns };
+}
+
+function both(one: Row, other: Row): Row {
+  return one.map((word, i) => word & (other[i] as number));
+}
+
+/**
+ * The rules that match by what is known of a packet's name: each combination of patterns that a name of the destination
+ * can match, or none, with each that a query can match, or none. `unnamed`: those without a name of the destination.
+ */
+function namedRows(set: PolicySet): { named: Row[]; unnamed: Row[] } {
+  const fixed = new Map(fixedRows(set));
+  const every = new Uint32Array((fixed.get(0) as Row).length).fill(0xffffffff);
+  const { accepts } = matcherOf(patternAtoms([set]));
+  const rowsOf = (none: Row | undefined, lists: readonly (readonly string[])[]) =>
+    none ? [none, ...lists.flatMap((atoms) => classRow(set, atoms) ?? [])] : [every];
+  const names = rowsOf(
+    fixed.get(CLASS_UNNAMED),
+    [...accepts.values()].flatMap((one) => [one.names, one.aliases]),
+  );
+  const queries = rowsOf(
+    fixed.get(CLASS_UNASKED),
+    [...accepts.values()].map((one) => one.queries),
+  );
+  const rows = names.flatMap((name) => queries.map((query) => both(name, query)));
+  const named = [...new Map(rows.map((row) => [rowKey(row), row])).values()];
+  return { named, unnamed: queries.map((query) => both(names[0] as Row, query)) };
 }
 
 /** A set with the names of its rules, bit by bit. */

@@ -2,43 +2,23 @@
  * Finds likely mistakes: rules that can never decide, selectors that match nothing, pods that cannot resolve names.
  * Pure. Faults of the objects themselves are reported by validate.
  */
-import type { Problem, Where } from '../errors.js';
-import type { RawPolicy, Snapshot } from '../identity/snapshot.js';
-import { peerMatches, podsAt } from '../ir/evaluate.js';
-import { DNS_PORT } from '../ir/services.js';
-import { matchLabels, matchService, matchWorkload } from '../ir/match.js';
-import { rawOf } from '../dialects/problems.js';
-import { formatPolicy, formatRule, ruleField } from '../ir/names.js';
-import { staysInside } from '../ir/outcome.js';
-import type { Peer } from '../ir/peers.js';
-import { DEFAULT_RULE, type IrPolicy, type Rule, type RuleRef } from '../ir/types.js';
-import { leaves, type World } from './packets.js';
-import { bounded, groupBy } from './ranges.js';
+import type { Problem } from '../../errors.js';
+import type { RawPolicy, Snapshot } from '../../identity/snapshot.js';
+import { peerMatches, podsAt } from '../../ir/evaluate.js';
+import { DNS_PORT } from '../../ir/services.js';
+import { matchLabels, matchService, matchWorkload } from '../../ir/match.js';
+import { rawOf } from '../../dialects/problems.js';
+import { formatRule, ruleField } from '../../ir/names.js';
+import type { Peer } from '../../ir/peers.js';
+import { DEFAULT_RULE, type IrPolicy, type Rule, type RuleRef } from '../../ir/types.js';
+import { leaves, type World } from '../packets.js';
+import { bounded } from '../ranges.js';
+import { alike, dnsFindings, podsOf } from './dns.js';
+import { type Add, adder, type Finding, NAMES } from './findings.js';
+import { nameFindings } from './names.js';
 import { type Reach, type Reached, reach, reachKey, type SenderFacts } from './reach.js';
 
-export type Check =
-  | 'shadowed' // a rule with another effect always decides first
-  | 'redundant' // a rule with the same effect always decides first
-  | 'no-destination' // a rule that cannot match anything
-  | 'refused' // an invalid rule, or one that is not enforced: it matches nothing
-  | 'empty-selector' // a selector that matches no existing object
-  | 'no-pods' // a policy that selects no pod, or no node
-  | 'no-dns' // a pod that can reach something, but no DNS server
-  | 'cidr-covers-pods' // a CIDR block that contains pods, in a language whose blocks never match pods
-  | 'service-address' // a CIDR block with a Service's address, although its backends are judged
-  | 'too-many-rules'; // a set that does not fit into the maps
-
-export interface Finding {
-  readonly severity: 'warning' | 'info';
-  readonly check: Check;
-  readonly where: Where;
-  readonly message: string;
-  /** How to fix it. */
-  readonly hint: string;
-}
-
-/** Maximum number of names in a list. */
-const NAMES = 5;
+export type { Finding } from './findings.js';
 
 /** Checks a world. @param problems of the objects, which contain the reasons of refused rules */
 export function lint(world: World, problems: readonly Problem[] = []): Finding[] {
@@ -57,6 +37,7 @@ export function lint(world: World, problems: readonly Problem[] = []): Finding[]
     }
   }
   dnsFindings(world, reached, findings);
+  nameFindings(world, reached, findings);
   for (const [facts, ...more] of alike(reached.senders.filter((one) => one.refused !== undefined)))
     findings.push(tooMany(facts, podsOf([facts, ...more]), world.snapshot));
   return findings;
@@ -70,17 +51,6 @@ function selectsSome({ nodes, subject }: IrPolicy, snapshot: Snapshot): boolean 
   }
   if (snapshot.pods.size === 0) return undefined;
   return [...snapshot.pods.values()].some((pod) => matchWorkload(subject, pod, snapshot));
-}
-
-/** Groups senders of one kind on different nodes, since the same finding on several nodes is one finding. */
-function alike(senders: readonly SenderFacts[]): [SenderFacts, ...SenderFacts[]][] {
-  const key = ({ senders: { policies }, allows, refused }: SenderFacts) =>
-    JSON.stringify([(policies[0] ?? []).map((p) => p.ref), allows, refused]);
-  return [...groupBy(senders, key).values()] as [SenderFacts, ...SenderFacts[]][];
-}
-
-function podsOf(senders: readonly SenderFacts[]): string[] {
-  return senders.flatMap((facts) => facts.senders.pods).sort();
 }
 
 /** The reason why a rule of the object was refused. */
@@ -99,33 +69,6 @@ function refusals(problems: readonly Problem[], raw: RawPolicy | undefined): Ref
     const field = ruleField(ref);
     return own.find(({ where }) => where.field?.startsWith(field) && /^$|^[.[]/.test(where.field.slice(field.length)));
   };
-}
-
-type Add = (
-  severity: Finding['severity'],
-  check: Check,
-  ref: RuleRef | undefined,
-  message: string,
-  hint: string,
-) => void;
-
-function adder(findings: Finding[], snapshot: Snapshot, policy: IrPolicy): Add {
-  const raw = rawOf(snapshot.policies, policy.ref);
-  return (severity, check, ref, message, hint) => {
-    const field = ref && fieldOf(ref, raw);
-    const where: Where = { object: formatPolicy(policy.ref), ...raw?.where, ...(field === undefined ? {} : { field }) };
-    findings.push({ severity, check, where, message, hint });
-  };
-}
-
-/**
- * The field path of a rule in the user's list. The rules of Cilium's `specs` are numbered across all specs, so their
- * path is unknown.
- */
-function fieldOf(ref: RuleRef, raw: RawPolicy | undefined): string | undefined {
-  if (ref.index < 0 || (raw && raw.object.spec === undefined)) return undefined;
-  const list = ref.policy.dialect === 'cilium' && ref.action === 'deny' ? 'egressDeny' : 'egress';
-  return `spec.${list}[${ref.index}]`;
 }
 
 /** The IR rules that a dialect made of each rule of the user. */
@@ -308,57 +251,6 @@ function serviceAddresses(rules: readonly Rule[], snapshot: Snapshot): string[] 
     const but = dns ? '; unless the node answers there itself (NodeLocal DNSCache)' : '';
     const key = `${service.namespace}/${service.name}`;
     out.push(`${ip} is the address of Service ${key}, for which the pods behind it are judged${but}`);
-  }
-  return out;
-}
-
-/** Address of node-local DNS caches (Kubernetes' NodeLocal DNSCache). */
-const LOCAL_DNS = '169.254.20.10';
-
-/**
- * Finds pods that can reach something, but not the cluster's DNS. If the manifests do not contain it: not port 53
- * anywhere.
- */
-function dnsFindings(world: World, { senders }: Reached, findings: Finding[]): void {
-  const places = dnsPlaces(world.snapshot);
-  const without = senders.filter(({ senders: { pods }, judge, denies, dns, refused }) => {
-    if (!denies || refused !== undefined) return false;
-    const [from] = pods as [string];
-    const reachable = [...places, { to: LOCAL_DNS, port: 53, protocol: 17 }].some(
-      (place) =>
-        staysInside(judge.world.snapshot, { from, ...place }) || judge.any({ from, ...place }).verdict !== 'deny',
-    );
-    return !(places.length > 0 ? reachable : dns);
-  });
-  for (const [facts, ...more] of alike(without)) {
-    const { allows } = facts;
-    const policy = facts.senders.policies[0]?.find((p) => p.isolates !== false && !p.staged);
-    if (!policy) continue;
-    const pods = bounded(podsOf([facts, ...more]), NAMES);
-    const add = adder(findings, world.snapshot, policy);
-    const hint = 'allow UDP and TCP port 53 to kube-dns, if they are to look up names';
-    const where = places.length > 0 ? 'the DNS of the cluster' : 'port 53 anywhere';
-    if (allows) add('warning', 'no-dns', undefined, `${pods} may not reach ${where}: names cannot be resolved`, hint);
-    else add('info', 'no-dns', undefined, `${pods} may reach nothing, not even DNS`, hint);
-  }
-}
-
-/**
- * Addresses and ports of DNS servers: the Service and the pods with the label of kube-dns, or with that Service's name.
- */
-function dnsPlaces(snapshot: Snapshot): { to: string; port: number; protocol: number }[] {
-  const out: { to: string; port: number; protocol: number }[] = [];
-  for (const service of snapshot.services.values()) {
-    const named =
-      service.namespace === 'kube-system' &&
-      ['kube-dns', 'coredns', 'rke2-coredns-rke2-coredns'].includes(service.name);
-    if (!named && service.labels['k8s-app'] !== 'kube-dns') continue;
-    for (const { port, protocol } of service.ports)
-      if (port === 53) for (const to of service.vips) out.push({ to, port, protocol });
-  }
-  for (const pod of snapshot.pods.values()) {
-    if (pod.hostNetwork || pod.ended || pod.labels['k8s-app'] !== 'kube-dns') continue;
-    for (const to of pod.ips) for (const protocol of [17, 6]) out.push({ to, port: 53, protocol });
   }
   return out;
 }
