@@ -41,7 +41,6 @@ KEEP(struct, ea_learn);
 KEEP(struct, ea_cell);
 KEEP(struct, ea_query);
 KEEP(struct, ea_dns_stream);
-KEEP(struct, ea_name_seed);
 KEEP(struct, ea_note_key);
 KEEP(struct, ea_note);
 KEEP(struct, ea_share);

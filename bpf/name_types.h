@@ -147,19 +147,6 @@ struct ea_query {
   __u16 pad[8];
 };
 
-/* Input of the program `learn_seed`, behind an Ethernet header of zeros: an address that the agent has resolved
- * for an endpoint. Its result is in cb[0]: enum ea_seeded. */
-struct ea_name_seed {
-  __u32 endpoint; /* id */
-  __u32 ifindex;  /* of the endpoint, which pays for it */
-  __u32 ttl_s;
-  __u16 length; /* of the text */
-  __be16 resolver_port;
-  __u8 addr[16];
-  __u8 resolver[16];
-  __u8 text[EA_NAME_TEXT]; /* lower case, without the final dot; zeros behind it */
-};
-
 /* One direction of DNS over TCP, in a flow's `streams`: what comes next, and the message that is not whole
  * yet. */
 struct ea_dns_stream {

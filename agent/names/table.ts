@@ -6,10 +6,11 @@
 import type { LearnedName } from '../../src/ir/packet.js';
 import { formatBytes16, parseAddr } from '../../src/net/addr.js';
 import * as L from '../../src/image/layout.gen.js';
+import { PageLocator } from './locate.js';
 import type { NameMemory } from './memory.js';
 
 const { ea_name: N, ea_name_page: P, ea_name_link: LINK, ea_bucket: B, ea_name_holding: H } = L.STRUCTS;
-const { EA_NAME_LINKS, EA_NAME_TEXT } = L.ENUMS.ea_name_sizes;
+const { EA_NAME_LINKS, EA_NAME_PAGES, EA_NAME_TEXT } = L.ENUMS.ea_name_sizes;
 const { EA_NAME_VALID, EA_NAME_LEAVING, EA_NAME_NEXT } = L.ENUMS.ea_name_state;
 const { EA_NAME_ASKED, EA_NAME_SEEDED } = L.ENUMS.ea_name_flags;
 const { EA_WAYS } = L.ENUMS.ea_table;
@@ -129,6 +130,7 @@ export class NameTable {
   readonly #pages: Uint32Array;
   readonly #pageTags: Uint32Array;
   readonly #holdings: Uint32Array;
+  readonly #locator: PageLocator;
 
   constructor(memory: NameMemory) {
     this.memory = memory;
@@ -137,6 +139,7 @@ export class NameTable {
     this.#pages = wordsIn(memory.pages);
     this.#pageTags = wordsIn(memory.pageBuckets);
     this.#holdings = wordsIn(memory.holdings);
+    this.#locator = new PageLocator(memory);
   }
 
   /** Most names that there is room for. */
@@ -224,6 +227,23 @@ export class NameTable {
     return out;
   }
 
+  /**
+   * The names of one address, found by its hash: the targets of CNAMEs last.
+   * @param address 16 bytes
+   */
+  namesOf(endpoint: number, address: Buffer, most: number): (NameRecord & { alias: boolean })[] {
+    const found: (NameRecord & { alias: boolean })[] = [];
+    for (let depth = 0; depth < EA_NAME_PAGES; depth++) {
+      const page = this.#findPage(endpoint, address, depth);
+      if (page === undefined) break;
+      for (const { slot, incarnation, alias } of this.#linksOf(page) ?? []) {
+        const record = this.at(slot);
+        if (record?.incarnation === incarnation) found.push({ ...record, alias });
+      }
+    }
+    return found.sort((a, b) => Number(a.alias) - Number(b.alias)).slice(0, most);
+  }
+
   /** Whether an endpoint has learned a name. @param text as it is remembered */
   knows(endpoint: number, text: string): boolean {
     return (
@@ -262,36 +282,51 @@ export class NameTable {
     for (let page = 0; page < this.memory.pageCapacity; page++) {
       if (this.#pageTags[tagAt(page)] === 0) continue;
       const base = page * PAGE_WORDS.size;
-      const state = Atomics.load(pages, base + PAGE_WORDS.state);
-      if (!isReadable(state) || (endpoints && !endpoints.has(pages[base + PAGE_WORDS.endpoint] as number))) continue;
-      const address = this.memory.pages.subarray(
-        base * WORD + P.fields.addr.offset,
-        base * WORD + P.fields.addr.offset + 16,
-      );
-      if (bytes && !bytes.equals(address)) continue;
-      const text = formatBytes16(address, isMapped(address) ? 4 : 6);
-      const links: (AddressRecord & { slot: number; incarnation: number })[] = [];
-      for (let i = 0; i < EA_NAME_LINKS; i++) {
-        const at = base + LINK_WORDS.first + i * LINK_WORDS.size;
-        const [incarnation, expiresS] = [
-          pages[at + LINK_WORDS.incarnation] as number,
-          pages[at + LINK_WORDS.expires] as number,
-        ];
-        if (incarnation === 0 && expiresS === 0) continue;
-        const name = pages[at + LINK_WORDS.name] as number;
-        const slot = name & ~LINK_ALIAS;
-        if (!this.#isLive(slot, incarnation)) continue;
-        links.push({
-          ip: text,
-          slot,
-          incarnation,
-          alias: (name & LINK_ALIAS) !== 0,
-          expiresS,
-          ttlS: pages[at + LINK_WORDS.ttl] as number,
-        });
-      }
-      if (isSame(state, Atomics.load(pages, base + PAGE_WORDS.state))) yield* links;
+      if (endpoints && !endpoints.has(pages[base + PAGE_WORDS.endpoint] as number)) continue;
+      if (bytes && !bytes.equals(this.#addressOf(page))) continue;
+      yield* this.#linksOf(page) ?? [];
     }
+  }
+
+  /** The live links of a page; undefined if it has become another's while it was read. */
+  #linksOf(page: number): (AddressRecord & { slot: number; incarnation: number })[] | undefined {
+    const pages = this.#pages;
+    const base = page * PAGE_WORDS.size;
+    const state = Atomics.load(pages, base + PAGE_WORDS.state);
+    if (!isReadable(state)) return undefined;
+    const address = this.#addressOf(page);
+    const ip = formatBytes16(address, isMapped(address) ? 4 : 6);
+    const links: (AddressRecord & { slot: number; incarnation: number })[] = [];
+    for (let i = 0; i < EA_NAME_LINKS; i++) {
+      const at = base + LINK_WORDS.first + i * LINK_WORDS.size;
+      const word = (of: keyof typeof LINK_WORDS) => pages[at + LINK_WORDS[of]] as number;
+      const [incarnation, expiresS, name, ttlS] = [word('incarnation'), word('expires'), word('name'), word('ttl')];
+      const slot = (name & ~LINK_ALIAS) >>> 0;
+      if ((incarnation === 0 && expiresS === 0) || !this.#isLive(slot, incarnation)) continue;
+      links.push({ ip, slot, incarnation, alias: (name & LINK_ALIAS) !== 0, expiresS, ttlS });
+    }
+    return isSame(state, Atomics.load(pages, base + PAGE_WORDS.state)) ? links : undefined;
+  }
+
+  #findPage(endpoint: number, address: Buffer, depth: number): number | undefined {
+    const { buckets, tag } = this.#locator.locate(endpoint, address, depth);
+    for (const bucket of new Set(buckets)) {
+      for (let page = bucket * EA_WAYS; page < (bucket + 1) * EA_WAYS; page++) {
+        if (this.#pageTags[tagAt(page)] !== tag) continue;
+        const base = page * PAGE_WORDS.size;
+        const isIt =
+          this.#pages[base + PAGE_WORDS.endpoint] === endpoint &&
+          this.#pages[base + PAGE_WORDS.page] === depth &&
+          this.#addressOf(page).equals(address);
+        if (isIt && isReadable(Atomics.load(this.#pages, base + PAGE_WORDS.state))) return page;
+      }
+    }
+    return undefined;
+  }
+
+  #addressOf(page: number): Buffer {
+    const at = page * P.size + P.fields.addr.offset;
+    return this.memory.pages.subarray(at, at + 16);
   }
 
   #isLive(slot: number, incarnation: number): boolean {

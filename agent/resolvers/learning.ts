@@ -1,15 +1,17 @@
 /** Everything about learned names in user space: the tables, what leaves them, whose answers count, and the seed. */
 import { sys } from '../kernel/libbpf/sys.js';
+import type { BpfProgram } from '../kernel/libbpf/program.js';
 import type { Programs } from '../kernel/loader.js';
+import { ENUMS } from '../../src/image/layout.gen.js';
 import type { Logger } from '../../src/log.js';
 import type { InForceState } from '../endpoints/in-force.js';
 import { DnsServers } from '../maps/tables/dns-servers.js';
 import { AddressesInUse } from '../names/in-use.js';
+import { teach } from '../names/learn.js';
 import { NameSweeper } from '../names/sweeper.js';
 import { NameTable } from '../names/table.js';
 import { NameTexts } from '../names/texts.js';
-import { NameSeeder } from './seed.js';
-import { NameSeedProgram } from './seed-program.js';
+import { NameSeeder, type SeededName } from './seed.js';
 import type { ServerSpec } from './spec.js';
 import { TrustedResolvers } from './trusted.js';
 
@@ -40,10 +42,10 @@ export class Learning {
       endpoints: () => this.#present,
       onFreed: (slot, incarnation, text) => this.texts.freed(slot, incarnation, text),
     });
-    const seed = programs.all.learn_seed;
-    if (options.nameSeed === 'off' || !seed) return;
+    const program = programs.all.learn;
+    if (options.nameSeed === 'off' || !program) return;
     this.seeder = new NameSeeder({
-      seeds: new NameSeedProgram(seed),
+      enter: (seed) => enter(program, seed),
       knows: (endpoint, name) => this.table.knows(endpoint, name),
       trusted: () => this.trusted.servers,
       log,
@@ -87,4 +89,24 @@ export class Learning {
   close(): void {
     this.seeder?.close();
   }
+}
+
+/** Tries while programs hold the entry's lock. */
+const TRIES = 8;
+
+function enter(program: BpfProgram, { endpoint, ifindex, name, ip, ttlS, resolver }: SeededName): boolean {
+  const { EA_NAME_ASKED, EA_NAME_SEEDED } = ENUMS.ea_name_flags;
+  const by = { address: resolver.ip, port: resolver.port };
+  const lesson = {
+    endpoint,
+    ifindex,
+    name,
+    address: ip,
+    ttl: ttlS,
+    resolver: by,
+    flags: EA_NAME_ASKED | EA_NAME_SEEDED,
+  };
+  let result = teach(program, lesson);
+  for (let i = 1; i < TRIES && result === 'busy'; i++) result = teach(program, lesson);
+  return result === 'learned';
 }

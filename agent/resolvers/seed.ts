@@ -15,7 +15,6 @@ import { isExact } from '../../src/names/pattern.js';
 import { processNamespaces } from '../netlink/netns.js';
 import { parseResolvConf, readSmallFile } from './resolv-conf.js';
 import type { TrustedServer } from './resolvers.js';
-import type { NameSeeds } from './seed-program.js';
 
 /** Names that are resolved at the same time, and for one endpoint at all: a policy may name thousands. */
 const AT_ONCE = 8;
@@ -27,6 +26,18 @@ const AGAIN_MS = 15_000;
 const MAX_FAILURES = 4;
 /** As resolv.conf has. */
 const MAX_SERVERS = 3;
+
+/** An address that the agent has resolved for an endpoint. */
+export interface SeededName {
+  readonly endpoint: number;
+  readonly ifindex: number;
+  /** Lower case, without the final dot. */
+  readonly name: string;
+  /** Canonical text. */
+  readonly ip: string;
+  readonly ttlS: number;
+  readonly resolver: { readonly ip: string; readonly port: number };
+}
 
 export interface Answer {
   readonly ip: string;
@@ -44,7 +55,8 @@ export interface SeedTarget {
 }
 
 export interface NameSeederParts {
-  readonly seeds: NameSeeds;
+  /** Enters an address into the tables. @returns whether it is there now. Throws KERNEL */
+  readonly enter: (seed: SeededName) => boolean;
   /** Whether an endpoint has learned a name. */
   readonly knows: (endpoint: number, name: string) => boolean;
   readonly trusted: () => readonly TrustedServer[];
@@ -144,7 +156,7 @@ export class NameSeeder {
 
   async #resolve(task: Task): Promise<void> {
     const { target, name } = task;
-    const { knows, seeds, log, ask = askServer } = this.#parts;
+    const { knows, enter, log, ask = askServer } = this.#parts;
     try {
       if (knows(target.id, name)) return;
       let fault: Error | undefined;
@@ -154,7 +166,7 @@ export class NameSeeder {
           if (this.#closed || !this.#targets.includes(target) || knows(target.id, name)) return;
           const { id: endpoint, ifindex } = target;
           const entered = answers.filter(({ ip, ttlS }) =>
-            seeds.enter({ endpoint, ifindex, name, ip, ttlS, resolver: server }),
+            enter({ endpoint, ifindex, name, ip, ttlS, resolver: server }),
           );
           this.entered += entered.length;
           log.debug('a name was resolved for a pod', { pod: target.key, name, addresses: entered.length });

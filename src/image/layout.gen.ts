@@ -351,19 +351,6 @@ export const STRUCTS = {
       pad: { offset: 8, size: 16 },
     },
   },
-  ea_name_seed: {
-    size: 304,
-    fields: {
-      endpoint: { offset: 0, size: 4 },
-      ifindex: { offset: 4, size: 4 },
-      ttl_s: { offset: 8, size: 4 },
-      length: { offset: 12, size: 2 },
-      resolver_port: { offset: 14, size: 2 },
-      addr: { offset: 16, size: 16 },
-      resolver: { offset: 32, size: 16 },
-      text: { offset: 48, size: 256 },
-    },
-  },
   ea_note_key: {
     size: 8,
     fields: {

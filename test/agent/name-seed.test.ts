@@ -3,10 +3,8 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import t from 'tap';
-import { type Answer, NameSeeder, type SeedTarget } from '../../agent/resolvers/seed.js';
-import { NameSeedProgram, seedBytes, type SeededName } from '../../agent/resolvers/seed-program.js';
+import { type Answer, NameSeeder, type SeededName, type SeedTarget } from '../../agent/resolvers/seed.js';
 import type { TrustedServer } from '../../agent/resolvers/resolvers.js';
-import { ENUMS, STRUCTS } from '../../src/image/layout.gen.js';
 import type { Peer } from '../../src/ir/peers.js';
 import type { Ir } from '../../src/ir/types.js';
 import { pod, snapshot } from '../flow/flows.js';
@@ -36,7 +34,7 @@ function bed(ask: (server: { ip: string }, name: string) => Promise<Answer[]>, k
   const said: string[] = [];
   const say = (m: string) => said.push(m);
   const seeder = new NameSeeder({
-    seeds: { enter: (seed) => entered.push(seed) > 0 },
+    enter: (seed) => entered.push(seed) > 0,
     knows: (_endpoint, name) => known.includes(name),
     trusted: () => [BACKEND, DNS],
     log: { error: say, warn: say, info: say, debug: () => {} } as never,
@@ -111,43 +109,6 @@ t.test('a policy with very many names', async (t) => {
   t.match(said, [/too many names/]);
 });
 
-t.test('struct ea_name_seed', async (t) => {
-  const seed: SeededName = {
-    endpoint: 0xfedcba98,
-    ifindex: 9,
-    name: 'api.example.com',
-    ip: '203.0.113.1',
-    ttlS: 300,
-    resolver: { ip: 'fd00::53', port: 5353 },
-  };
-  const bytes = seedBytes(seed);
-  const f = STRUCTS.ea_name_seed.fields;
-  t.equal(bytes.length, STRUCTS.ea_name_seed.size);
-  t.equal(bytes.readUInt32LE(f.endpoint.offset), 0xfedcba98);
-  t.equal(bytes.readUInt32LE(f.ttl_s.offset), 300);
-  t.equal(bytes.readUInt16BE(f.resolver_port.offset), 5353);
-  t.equal(
-    bytes.toString('latin1', f.text.offset, f.text.offset + bytes.readUInt16LE(f.length.offset)),
-    'api.example.com',
-  );
-  t.equal(bytes.toString('hex', f.addr.offset, f.addr.offset + 16), '00000000000000000000ffffcb007101');
-  let run: Buffer | undefined;
-  const program = (result: number) =>
-    new NameSeedProgram({
-      testRun: (data: Buffer) => {
-        run = data;
-        const ctxOut = Buffer.alloc(192);
-        ctxOut.writeUInt32LE(result, 48);
-        return { ctxOut } as never;
-      },
-    });
-  const { EA_SEED_ENTERED, EA_SEED_KNOWN, EA_SEED_REFUSED } = ENUMS.ea_seeded;
-  t.equal(program(EA_SEED_ENTERED).enter(seed), true);
-  t.ok(run?.subarray(14).equals(bytes));
-  t.equal(program(EA_SEED_KNOWN).enter(seed), true);
-  t.equal(program(EA_SEED_REFUSED).enter(seed), false);
-});
-
 t.test('a resolver on the wire: A and AAAA, and what has no address', async (t) => {
   const server = createSocket('udp4');
   t.teardown(() => server.close());
@@ -167,7 +128,7 @@ t.test('a resolver on the wire: A and AAAA, and what has no address', async (t) 
   await once(server, 'listening');
   const entered: SeededName[] = [];
   const seeder = new NameSeeder({
-    seeds: { enter: (seed) => entered.push(seed) > 0 },
+    enter: (seed) => entered.push(seed) > 0,
     knows: () => false,
     trusted: () => [{ ...DNS, ip: '127.0.0.1', port: (server.address() as AddressInfo).port }],
     log: { error: t.fail, warn: t.fail, info: () => {}, debug: () => {} } as never,
