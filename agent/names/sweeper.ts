@@ -26,6 +26,8 @@ const LINK_ALIAS = 0x8000_0000;
 /** An endpoint must have been gone for so long before what it learned is freed, seconds. */
 const GONE_S = 30;
 const [CANDIDATE, KEPT] = [1, 2];
+/** Size of a set of endpoints by hash: more than a node has. */
+const LEARNERS = 65_536;
 
 export interface SweeperParts {
   readonly memory: NameMemory;
@@ -51,6 +53,9 @@ export class NameSweeper {
   readonly #lives: BigUint64Array;
   /** By name slot: CANDIDATE, KEPT. */
   readonly #marks: Uint8Array;
+  /** Bits of the endpoints that have addresses: in the last pass, and in this one. */
+  #learners = new Uint8Array(LEARNERS);
+  #nextLearners = new Uint8Array(LEARNERS);
   /** Removed endpoints, and since when: seconds. */
   #goneSince = new Map<number, number>();
 
@@ -83,6 +88,11 @@ export class NameSweeper {
     return { names: this.#names.count, pages: this.#pages.count };
   }
 
+  /** Whether an endpoint may have learned an address, as of the last pass. */
+  mayKnow(endpoint: number): boolean {
+    return this.#learners[learnerBit(endpoint)] !== 0;
+  }
+
   /** One pass over both tables. @param now seconds of CLOCK_BOOTTIME */
   sweep(now: number): Swept {
     const gone = this.#gone(now);
@@ -102,6 +112,7 @@ export class NameSweeper {
     for (const page of empty) if (this.#freePage(page, deepest)) pages++;
     this.#names.endPass();
     this.#pages.endPass();
+    [this.#learners, this.#nextLearners] = [this.#nextLearners, this.#learners.fill(0)];
     return { names, links, pages };
   }
 
@@ -135,6 +146,7 @@ export class NameSweeper {
         continue;
       }
       this.#pages.noteEntry(words[base + PAGE_WORDS.payer] as number);
+      this.#nextLearners[learnerBit(words[base + PAGE_WORDS.endpoint] as number)] = 1;
       const depth = words[base + PAGE_WORDS.page] as number;
       if (depth > 0) {
         const key = this.#keyOf(base);
@@ -252,7 +264,6 @@ export class NameSweeper {
 
   /** Frees a page without links, unless the address has a deeper one: programs would not look for that any more. */
   #freePage(page: number, deepest: Map<string, number>): boolean {
-    const { words } = this.#pages;
     const base = page * PAGE_WORDS.size;
     const depth = this.#depthOf(page);
     const key = deepest.size === 0 ? '' : this.#keyOf(base);
@@ -285,4 +296,8 @@ export class NameSweeper {
     const address = [0, 1, 2, 3].map((i) => words[base + PAGE_WORDS.address + i]);
     return `${words[base + PAGE_WORDS.endpoint]} ${address.join(' ')}`;
   }
+}
+
+function learnerBit(endpoint: number): number {
+  return Math.imul(endpoint, 0x9e3779b1) >>> 16;
 }

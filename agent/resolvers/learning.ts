@@ -31,10 +31,15 @@ export class Learning {
   #present: ReadonlySet<number> | undefined;
   #presentOf: InForceState['endpoints'] | undefined;
   #endpoints: InForceState['endpoints'] | undefined;
+  #sleptS = 0;
 
   constructor(programs: Pick<Programs, 'maps' | 'names' | 'table' | 'all'>, options: LearningOptions, log: Logger) {
     this.table = new NameTable(programs.names);
-    this.texts = new NameTexts(this.table);
+    this.texts = new NameTexts({
+      table: this.table,
+      mayKnow: (endpoint) => this.sweeper.mayKnow(endpoint),
+      sleptS: () => this.#sleptS,
+    });
     this.trusted = new TrustedResolvers(options.dnsServers, new DnsServers(programs.maps), log);
     this.sweeper = new NameSweeper({
       memory: programs.names,
@@ -83,7 +88,9 @@ export class Learning {
 
   /** Frees what is over. To be called about once a second. */
   sweep(): void {
-    this.sweeper.sweep(sys.bootSeconds());
+    const now = sys.bootSeconds();
+    this.#sleptS = now - Number(sys.monotonicNs()) / 1e9;
+    this.sweeper.sweep(now);
   }
 
   close(): void {

@@ -110,7 +110,7 @@ export class FlowWriter {
     const source = this.#party(flow, flow.out ? flow.local : flow.remote);
     const destination = this.#party(flow, flow.out ? flow.remote : flow.local);
     const service = flow.service && this.#service(flow.service);
-    const parts = shape.size + source.length + destination.length + (service?.length ?? 0) + (flow.name?.length ?? 0);
+    const parts = shape.size + source.length + destination.length + (service?.length ?? 0) + sizeOf(flow.names);
     const out = this.#out;
     out.begin(parts + response.nodeName.length + MOST_REST);
     this.#time(response.time, flow.lead, timeNs);
@@ -134,7 +134,8 @@ export class FlowWriter {
       out.nested(flow.out ? F.destination_service : F.source_service, inner);
     }
     out.bytes(shape.eventType);
-    if (flow.name !== undefined) out.text(flow.out ? F.destination_names : F.source_names, flow.name);
+    for (let i = flow.names.length - 1; i >= 0; i--)
+      out.text(flow.out ? F.destination_names : F.source_names, flow.names[i] as string);
     out.bytes(shape.kind);
     const endpoint = v.getUint32(o + KEY + K.endpoint.offset, true);
     this.#endpoint(F.destination, destination, flow.out ? 0 : endpoint);
@@ -245,6 +246,13 @@ export class FlowWriter {
     if (!bytes) this.#services.set(ref, (bytes = encode('flow.Service', ref)));
     return bytes;
   }
+}
+
+/** Upper bound of the bytes that names take, with their tags and lengths. */
+function sizeOf(names: readonly string[]): number {
+  let size = 0;
+  for (const name of names) size += name.length + 4;
+  return size;
 }
 
 /** Whether all counters are smaller than TOO_LARGE. */

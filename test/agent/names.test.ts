@@ -202,7 +202,7 @@ t.test('a program that renews at the same time wins', async (t) => {
 
 t.test('texts of names outlive their slots', async (t) => {
   const bed = new NameBed();
-  const texts = new NameTexts(bed.table, 3);
+  const texts = new NameTexts({ table: bed.table, mayKnow: () => true, sleptS: () => 0, most: 3 });
   bed.name(1, 'a.example');
   bed.name(2, 'b.example');
   texts.note(1, 1);

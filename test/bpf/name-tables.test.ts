@@ -4,6 +4,7 @@ import { AddressesInUse } from '../../agent/names/in-use.js';
 import { teach } from '../../agent/names/learn.js';
 import { NameSweeper } from '../../agent/names/sweeper.js';
 import { NameTable } from '../../agent/names/table.js';
+import { NameTexts } from '../../agent/names/texts.js';
 import type { BpfProgram } from '../../agent/kernel/libbpf/program.js';
 import { sys } from '../../agent/kernel/libbpf/sys.js';
 import { ENUMS } from '../../src/image/layout.gen.js';
@@ -96,4 +97,18 @@ t.test('programs and user space agree on what everybody holds, also when there i
   t.equal(sweeper.entries.names, names.length);
   t.equal(table.holdings(WEB.ifindex).names + table.holdings(DB.ifindex).names, names.length);
   t.equal(table.holdings(WEB.ifindex).pages + table.holdings(DB.ifindex).pages, sweeper.entries.pages);
+});
+
+t.test('the names of an address, for a flow that no rule asked for names', async (t) => {
+  const { table, sweeper, learn, now } = start(t);
+  const texts = new NameTexts({ table, mayKnow: (id) => sweeper.mayKnow(id), sleptS: () => 0 });
+  learn(WEB, 'api.example.com', '203.0.113.1');
+  learn(WEB, 'cdn.example.net', '203.0.113.1', 60, { alias: true });
+  const later = (now + 10) * 1e9;
+  t.same(texts.known(WEB.endpoint, '203.0.113.1', later), [], 'before the first pass nobody is known to know anything');
+  sweeper.sweep(now);
+  t.same(texts.known(WEB.endpoint, '203.0.113.1', later), ['api.example.com', 'cdn.example.net']);
+  t.same(texts.known(WEB.endpoint, '203.0.113.2', later), []);
+  t.same(texts.known(DB.endpoint, '203.0.113.1', later), []);
+  t.same(texts.known(WEB.endpoint, '203.0.113.1', (now - 10) * 1e9), [], 'an event from before');
 });

@@ -20,7 +20,11 @@ class Bench {
     nodeName: 'node-a',
     monoNs: () => this.clock.mono,
     wallClock: () => this.clock.wall,
-    names: { note: () => {}, text: (slot, incarnation) => (incarnation === 3 ? `name-${slot}.example` : undefined) },
+    names: {
+      note: () => {},
+      text: (slot, incarnation) => (incarnation === 3 ? `name-${slot}.example` : undefined),
+      known: (endpoint, ip) => (endpoint === 1 && ip === '192.0.2.77' ? ['a.example', 'b.example'] : []),
+    },
   });
 
   constructor(
@@ -348,4 +352,5 @@ t.test('the name by which an address was known is at the remote side', async (t)
   t.same(names(b.flow({ name: 5, nameIncarnation: 3, isReply: true })), [['name-5.example'], undefined]);
   t.same(names(b.flow({ name: 5, nameIncarnation: 3, inbound: true })), [['name-5.example'], undefined]);
   t.same(names(b.flow({ name: 5, nameIncarnation: 4 })), [undefined, undefined], 'it is not known any more');
+  t.same(names(b.flow({ remote: '192.0.2.77' })), [undefined, ['a.example', 'b.example']], 'no rule asked for names');
 });

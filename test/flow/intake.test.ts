@@ -249,6 +249,7 @@ t.test('the name of an event is noted as it comes, also of the end of a flow', a
   const names = {
     note: (slot: number, incarnation: number) => noted.push(`${slot}/${incarnation}`),
     text: (slot: number) => `name-${slot}.example`,
+    known: () => [],
   };
   const stride = EVENT_SIZE + 8;
   const intake = new Intake({ nodeName: 'node-a', stride, names });

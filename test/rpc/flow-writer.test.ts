@@ -41,7 +41,11 @@ const KNOWN = {
 
 /** Of learned names: short, the root, as long as one can be, and one that is not known any more. */
 const NAMES = ['api.example.com', '', ['a', 'b', 'c', 'd'].map((c) => c.repeat(60)).join('.'), undefined];
-const names = { note: () => {}, text: (slot: number) => NAMES[slot] };
+const names = {
+  note: () => {},
+  text: (slot: number) => NAMES[slot],
+  known: (endpoint: number) => (endpoint === 1 ? ['one.example', 'two.example'] : []),
+};
 
 const byte = fc.integer({ min: 0, max: 255 });
 const few = (max: number) =>

@@ -30,7 +30,14 @@ export interface NameSource {
   note(slot: number, incarnation: number): void;
   /** undefined: it is not known any more. */
   text(slot: number, incarnation: number): string | undefined;
+  /**
+   * The names by which an endpoint knew an address, for events that mention none: where no rule asks for names.
+   * @param timeNs of the event, CLOCK_MONOTONIC
+   */
+  known(endpoint: number, ip: string, timeNs: number): readonly string[];
 }
+
+const NO_NAMES: readonly string[] = [];
 
 export interface Known {
   snapshot: Snapshot;
@@ -158,10 +165,18 @@ export class Enricher {
       remote: this.#addresses.at(e.remote, began),
       out: isOutgoing(e),
       service: isInbound(e) ? undefined : this.#service(e),
-      name: e.nameIncarnation === 0 ? undefined : this.#names?.text(e.name, e.nameIncarnation),
+      names: this.#namesOf(e),
       rule: e.rule === 0 ? undefined : this.#rule(e.rule),
       auditRule: e.auditRule === 0 ? undefined : this.#rule(e.auditRule),
     });
+  }
+
+  /** The name by which the remote address was judged; or else all by which the endpoint knew it. */
+  #namesOf(e: EventHead): readonly string[] {
+    if (this.#names === undefined || e.remote === '') return NO_NAMES;
+    if (e.nameIncarnation === 0) return this.#names.known(e.endpoint, e.remote, e.timeNs);
+    const judged = this.#names.text(e.name, e.nameIncarnation);
+    return judged === undefined ? NO_NAMES : [judged];
   }
 
   #service(e: EventHead): ServiceRef | undefined {

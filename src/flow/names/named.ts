@@ -20,8 +20,8 @@ export interface Names {
   /** Whether the endpoint sent the packet. */
   out: boolean;
   service: ServiceRef | undefined;
-  /** The name by which the endpoint knew the remote address. */
-  name: string | undefined;
+  /** The names by which the endpoint knew the remote address; of a verdict by a name, that one. */
+  names: readonly string[];
   rule: RuleRef | undefined;
   auditRule: RuleRef | undefined;
 }
@@ -36,7 +36,7 @@ export class NamedFlow implements Flow {
   readonly remote: Who;
   readonly out: boolean;
   readonly service: ServiceRef | undefined;
-  readonly name: string | undefined;
+  readonly names: readonly string[];
   readonly rule: RuleRef | undefined;
   readonly auditRule: RuleRef | undefined;
   /** Absent if the flow was made from a FlowEvent. */
@@ -57,7 +57,7 @@ export class NamedFlow implements Flow {
     this.remote = names.remote;
     this.out = names.out;
     this.service = names.service;
-    this.name = names.name;
+    this.names = names.names;
     this.rule = names.rule;
     this.auditRule = names.auditRule;
     if ('buf' in source) {
@@ -92,11 +92,11 @@ export class NamedFlow implements Flow {
   }
 
   get sourceNames(): readonly string[] | undefined {
-    return this.out || this.name === undefined ? undefined : [this.name];
+    return this.out || this.names.length === 0 ? undefined : this.names;
   }
 
   get destinationNames(): readonly string[] | undefined {
-    return this.out && this.name !== undefined ? [this.name] : undefined;
+    return this.out && this.names.length > 0 ? this.names : undefined;
   }
 
   get timeNs(): bigint {
