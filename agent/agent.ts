@@ -8,13 +8,10 @@
 import { join } from 'node:path';
 import { AgentError } from '../src/errors.js';
 import type { Snapshot } from '../src/identity/snapshot.js';
-import { explain, type Explanation } from '../src/ir/explain.js';
-import { podAddresses } from '../src/ir/places.js';
-import { senderOf, viewOf } from '../src/ir/sender.js';
+import { senderOf } from '../src/ir/sender.js';
 import type { Logger } from '../src/log.js';
-import { tryCanonicalAddr } from '../src/net/addr.js';
 import { RpcServer } from '../src/rpc/server.js';
-import type { AgentView, ExplainQuery } from '../src/rpc/view.js';
+import type { AgentExplanation, AgentView, ExplainQuery, LearnedView, NamesQuery } from '../src/rpc/view.js';
 import { VERSION } from '../src/version.js';
 import { Closing } from './closing.js';
 import type { InForceState } from './endpoints/in-force.js';
@@ -23,6 +20,7 @@ import { Gate } from './gate/gate.js';
 import { DirectoryLock } from './kernel/lock.js';
 import { loadPrograms } from './load.js';
 import type { AgentOptions } from './options.js';
+import { explainQuery } from './serve/explain.js';
 import { HttpServer } from './serve/http.js';
 import { makeMetrics } from './serve/metrics.js';
 import { agentStatus, policyStatus } from './serve/status.js';
@@ -105,16 +103,14 @@ export class Agent implements AgentView {
     return this.#inForce().snapshot;
   }
 
-  explain(query: ExplainQuery): Explanation {
+  explain(query: ExplainQuery): AgentExplanation {
     const { ir, snapshot } = this.#inForce();
     if (!senderOf(snapshot, query.from)) throw new AgentError('USAGE', `there is no pod ${query.from}`);
-    const to = tryCanonicalAddr(query.to) ?? podAddresses(snapshot, query.to)[0];
-    return explain(ir, viewOf(snapshot, query.from), {
-      from: query.from,
-      to,
-      port: query.port,
-      protocol: query.protocol,
-    });
+    return explainQuery(query, ir, snapshot, this.#parts.namesServer);
+  }
+
+  names(query: NamesQuery): Promise<{ names: LearnedView[]; more: boolean }> {
+    return this.#parts.namesServer.list(query);
   }
 
   /** Ends the work of this process. Programs, maps and links stay in the kernel and go on enforcing. */

@@ -27,6 +27,7 @@ import type { AgentOptions } from './options.js';
 import { Reconciler } from './reconciler.js';
 import { Learning } from './resolvers/learning.js';
 import { FlowRoom } from './serve/flow-room.js';
+import { NamesServer } from './serve/names.js';
 import type { StatusParts } from './serve/status.js';
 import type { PolicySource } from './source.js';
 
@@ -55,7 +56,6 @@ export interface Parts extends StatusParts {
   readonly podGate: PodGate;
   readonly losses: LossReport;
   readonly after: AfterPass;
-  readonly names: Learning;
 }
 
 /** Connects the parts as in the figure of ARCHITECTURE.md: policies go down, events come up. Puts nothing in force. */
@@ -79,7 +79,21 @@ export function wire(inputs: WireInputs, closing: Closing): Parts {
   const counter = new MapCounter(COUNTED.map(kernel.map));
   const counters = kernel.map('counters');
   const room = new FlowRoom(kernel.table, counters, (ifindex) => down.store.slotOf(ifindex));
-  const up = { names, intake, hub, ring, shares, losses, sweeper, room, counter, counters, clock: kernel.time };
+  const namesServer = new NamesServer(names, () => down.reconciler.state);
+  const up = {
+    names,
+    namesServer,
+    intake,
+    hub,
+    ring,
+    shares,
+    losses,
+    sweeper,
+    room,
+    counter,
+    counters,
+    clock: kernel.time,
+  };
   return { options, source, startedAt, ...down, ...up };
 }
 

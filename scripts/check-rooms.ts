@@ -17,6 +17,7 @@ const ROOMS = [
   'src/identity',
   'src/identity/files',
   'src/ir',
+  'src/named',
   'src/image',
   'src/image/plan',
   'src/compile/atoms',

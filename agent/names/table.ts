@@ -18,6 +18,8 @@ const WORD = 4;
 /** EA_LINK_ALIAS: a macro, which BTF does not have. */
 const LINK_ALIAS = 0x8000_0000;
 const FLAGS = EA_NAME_NEXT - 1;
+/** Slots that are read in one step of a listing. */
+const STEP = 4096;
 
 /** A name that an endpoint learned. Times are seconds of CLOCK_BOOTTIME. */
 export interface NameRecord {
@@ -63,9 +65,15 @@ export interface NameQuery {
   readonly matches?: (text: string) => boolean;
   /** Canonical address that the name must have. */
   readonly ip?: string;
-  /** Most names, and most addresses of each. */
+  /** Most names, and most addresses of all of them. */
   readonly limit: number;
   readonly addresses: number;
+}
+
+export interface NameList {
+  readonly names: ListedName[];
+  /** The limits cut something off. */
+  readonly more: boolean;
 }
 
 /** Counts of an endpoint. */
@@ -187,30 +195,40 @@ export class NameTable {
   }
 
   /** Names that are known, with their addresses; and whether there are more than the limit. */
-  list({ endpoints, matches, ip, limit, addresses: most }: NameQuery): { names: ListedName[]; more: boolean } {
+  list(query: NameQuery): NameList {
+    const steps = this.listing(query);
+    for (;;) {
+      const step = steps.next();
+      if (step.done === true) return step.value;
+    }
+  }
+
+  /** The same in steps of a millisecond or so, between which the agent may do other work. */
+  *listing({ endpoints, matches, ip, limit, addresses: most }: NameQuery): Generator<undefined, NameList> {
     const wanted = ip === undefined ? undefined : this.#slotsOf(ip, endpoints);
     const found = new Map<number, NameRecord & { addresses: AddressRecord[] }>();
     let more = false;
-    for (let slot = 0; slot < this.memory.nameCapacity; slot++) {
+    for (let slot = 0; slot < this.memory.nameCapacity && !more; slot++) {
+      if (slot % STEP === STEP - 1) yield;
       if (this.#nameTags[tagAt(slot)] === 0 || (wanted && !wanted.has(slot))) continue;
       const record = this.at(slot);
       if (!record || (wanted && wanted.get(slot) !== record.incarnation)) continue;
-      if (endpoints && !endpoints.has(record.endpoint)) continue;
-      if (matches && !matches(record.text)) continue;
-      if (found.size >= limit) {
-        more = true;
-        break;
+      if ((endpoints && !endpoints.has(record.endpoint)) || (matches && !matches(record.text))) continue;
+      if (found.size < limit) found.set(slot, { ...record, addresses: [] });
+      else more = true;
+    }
+    if (found.size === 0 || most === 0) return { names: [...found.values()], more };
+    let left = most;
+    for (let page = 0; page < this.memory.pageCapacity && left > 0; page++) {
+      if (page % STEP === STEP - 1) yield;
+      if (!this.#isOf(page, endpoints)) continue;
+      for (const { slot, incarnation, ...address } of this.#linksOf(page) ?? []) {
+        const name = found.get(slot);
+        if (name?.incarnation !== incarnation || left-- <= 0) continue;
+        name.addresses.push(address);
       }
-      found.set(slot, { ...record, addresses: [] });
     }
-    if (found.size === 0) return { names: [], more };
-    for (const link of this.#links(endpoints)) {
-      const name = found.get(link.slot);
-      if (!name || name.incarnation !== link.incarnation || name.addresses.length >= most) continue;
-      const { ip, alias, expiresS, ttlS } = link;
-      name.addresses.push({ ip, alias, expiresS, ttlS });
-    }
-    return { names: [...found.values()], more };
+    return { names: [...found.values()], more: more || left <= 0 };
   }
 
   /** Everything that an endpoint learned: address (canonical text) → its names. */
@@ -265,6 +283,19 @@ export class NameTable {
     };
   }
 
+  /** Counts of all endpoints together, also of those that are gone. */
+  totals(): Pick<NameHoldings, 'refused' | 'overflow' | 'untrusted'> {
+    const sum = { refused: 0, overflow: 0, untrusted: 0 };
+    const words = this.#holdings;
+    const { refused, overflow, untrusted } = H.fields;
+    for (let at = 0; at + H.size / WORD <= words.length; at += H.size / WORD) {
+      sum.refused += words[at + refused.offset / WORD] as number;
+      sum.overflow += words[at + overflow.offset / WORD] as number;
+      sum.untrusted += words[at + untrusted.offset / WORD] as number;
+    }
+    return sum;
+  }
+
   /** Slots of the names of an address, and their incarnations. */
   #slotsOf(ip: string, endpoints: ReadonlySet<number> | undefined): Map<number, number> {
     const out = new Map<number, number>();
@@ -277,15 +308,17 @@ export class NameTable {
     endpoints: ReadonlySet<number> | undefined,
     ip?: string,
   ): Generator<AddressRecord & { slot: number; incarnation: number }> {
-    const pages = this.#pages;
     const bytes = ip === undefined ? undefined : Buffer.from(parseAddr(ip).bytes);
     for (let page = 0; page < this.memory.pageCapacity; page++) {
-      if (this.#pageTags[tagAt(page)] === 0) continue;
-      const base = page * PAGE_WORDS.size;
-      if (endpoints && !endpoints.has(pages[base + PAGE_WORDS.endpoint] as number)) continue;
-      if (bytes && !bytes.equals(this.#addressOf(page))) continue;
+      if (!this.#isOf(page, endpoints) || (bytes && !bytes.equals(this.#addressOf(page)))) continue;
       yield* this.#linksOf(page) ?? [];
     }
+  }
+
+  /** Whether a page is in use, by one of these endpoints. */
+  #isOf(page: number, endpoints: ReadonlySet<number> | undefined): boolean {
+    if (this.#pageTags[tagAt(page)] === 0) return false;
+    return !endpoints || endpoints.has(this.#pages[page * PAGE_WORDS.size + PAGE_WORDS.endpoint] as number);
   }
 
   /** The live links of a page; undefined if it has become another's while it was read. */

@@ -93,6 +93,17 @@ export class Learning {
     this.sweeper.sweep(now);
   }
 
+  /** Fill of the tables, and of the map of resolvers. */
+  fill(): { name: string; entries: number; max: number }[] {
+    const { nameCapacity, pageCapacity } = this.table.memory;
+    const { names, pages } = this.sweeper.entries;
+    return [
+      { name: 'names', entries: names, max: nameCapacity },
+      { name: 'name_pages', entries: pages, max: pageCapacity },
+      { name: 'dns_servers', entries: this.trusted.servers.length, max: this.trusted.capacity },
+    ];
+  }
+
   close(): void {
     this.seeder?.close();
   }

@@ -37,6 +37,11 @@ export class TrustedResolvers {
     return this.#servers;
   }
 
+  /** Most that there is room for. */
+  get capacity(): number {
+    return this.#map.capacity;
+  }
+
   get problems(): readonly Problem[] {
     return this.#problems;
   }

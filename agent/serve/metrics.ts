@@ -41,6 +41,14 @@ export function makeMetrics(status: () => AgentStatus): () => Promise<{ type: st
     'flows_busy_total',
     'Changes of a flow that were lost because other CPUs held its entry for too long.',
   );
+  const known = gauge('names', 'Names that pods have learned from DNS answers.');
+  const resolvers = gauge('dns_servers', 'Trusted resolvers.');
+  const nameRefused = counter('names_refused_total', 'Names and addresses that found no room.');
+  const nameOverflow = counter('names_overflow_total', 'Addresses with more names than there is room for.');
+  const untrusted = counter(
+    'dns_answers_untrusted_total',
+    'DNS answers of others than the trusted resolvers, or that nobody asked for.',
+  );
   const lost = counter('lost_events_total', 'Events lost, by where.', 'where');
   const drops = counter('dropped_packets_total', 'Packets dropped, by reason.', 'reason');
   const gate = counter('gate_pods_total', 'Pods that the CNI gate held, by result.', 'result');
@@ -81,6 +89,11 @@ export function makeMetrics(status: () => AgentStatus): () => Promise<{ type: st
       s.lost.ring.reduce((a, b) => a + b, 0),
     );
     lost.inc({ where: 'reader' }, s.lost.queue);
+    known.set(s.names.names);
+    resolvers.set(s.names.resolvers.length);
+    nameRefused.inc(s.names.refused);
+    nameOverflow.inc(s.names.overflow);
+    untrusted.inc(s.names.untrusted);
     for (const [reason, n] of Object.entries(s.drops)) drops.inc({ reason }, n);
     if (s.gate) {
       waiting.set(s.gate.pending);

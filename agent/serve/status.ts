@@ -20,9 +20,11 @@ import type { KernelMapStore } from '../maps/store.js';
 import type { InForceState } from '../endpoints/in-force.js';
 import type { RingReader } from '../events/ring.js';
 import type { Seeder } from '../hooks/seed.js';
+import type { Learning } from '../resolvers/learning.js';
 import type { Shares } from '../events/shares.js';
 import { sumOf } from './counters.js';
 import type { FlowRoom } from './flow-room.js';
+import type { NamesServer } from './names.js';
 
 export interface StatusParts {
   readonly options: { readonly nodeName: string; readonly denyResponse: 'drop' | 'reject' };
@@ -45,6 +47,8 @@ export interface StatusParts {
   readonly seeder: Seeder;
   readonly sweeper: FlowSweeper;
   readonly room: FlowRoom;
+  readonly namesServer: NamesServer;
+  readonly names: Learning;
   readonly counter: MapCounter;
   readonly hub: FlowHub;
   readonly counters: BpfMap;
@@ -53,7 +57,7 @@ export interface StatusParts {
 }
 
 export function agentStatus(parts: StatusParts): AgentStatus {
-  const { options, source, attacher, store, reconciler, ring, sweeper, room, counter, hub, startedAt } = parts;
+  const { options, source, attacher, store, reconciler, ring, sweeper, room, counter, names, hub, startedAt } = parts;
   const state = reconciler.state;
   const stats = hub.stats();
   const policies = policyStatus(state, reconciler.problems);
@@ -80,10 +84,15 @@ export function agentStatus(parts: StatusParts): AgentStatus {
     policies: {
       inForce: policies.filter((p) => p.state === 'in-force').length,
       refused: policies.filter((p) => p.state === 'refused').length,
-      problems: [...reconciler.problems],
+      problems: [...reconciler.problems, ...names.trusted.problems],
     },
     epoch: store.epoch,
-    maps: [...store.fill(), { name: 'flows', entries: sweeper.entries, max: sweeper.capacity }, ...counter.fill()],
+    maps: [
+      ...store.fill(),
+      { name: 'flows', entries: sweeper.entries, max: sweeper.capacity },
+      ...names.fill(),
+      ...counter.fill(),
+    ],
     flows: { perSecond: stats.flowsPerSecond, seen: stats.seenFlows, inTable: sweeper.entries, ...room.view() },
     lost: { ring: ring.lost(), queue: stats.queueLost },
     drops: dropCounts(parts.counters),
@@ -94,6 +103,7 @@ export function agentStatus(parts: StatusParts): AgentStatus {
         : { failingSince: reconciler.failingSince, lastError: lastError(reconciler.problems) }),
     },
     namespaces: state?.snapshot.namespaces.size ?? 0,
+    names: parts.namesServer.status(),
     ...(source.cluster ? { cluster: clusterView(source.cluster) } : {}),
     ...(parts.gate ? { gate: parts.gate.view() } : {}),
   };
@@ -126,7 +136,7 @@ function lastError(problems: readonly Problem[]): string {
 
 function endpointStatus(
   state: InForceState,
-  { attacher, reconciler, seeder, shares, room }: StatusParts,
+  { attacher, reconciler, seeder, shares, room, store, names }: StatusParts,
 ): EndpointStatus[] {
   const failed = new Set(
     reconciler.hookStates
@@ -141,6 +151,8 @@ function endpointStatus(
     const hooks = directions.filter((d) => attacher.hooked(b.ifindex, d) && !failed.has(`${b.ifindex}/${d}`));
     const senderPod = senderOf(state.snapshot, sender);
     const tiers = senderPod ? tiersFor(state.ir, state.snapshot, senderPod) : [];
+    const slot = store.slotOf(b.ifindex);
+    const held = slot === undefined ? undefined : names.table.holdings(slot);
     return {
       pod: b.key,
       uid: b.uid,
@@ -153,6 +165,9 @@ function endpointStatus(
       unproven: seeder.unproven(b.id),
       lostEvents: shares.lost(b.id),
       flows: room.holdings(b.ifindex),
+      names: held?.names ?? 0,
+      namesRefused: held?.refused ?? 0,
+      answersUntrusted: held?.untrusted ?? 0,
     };
   });
 }

@@ -8,6 +8,7 @@ import { doctorCommand } from './commands/doctor.js';
 import { explainCommand } from './commands/explain.js';
 import { flowsCommand } from './commands/flows.js';
 import { lintCommand } from './commands/lint.js';
+import { namesCommand } from './commands/names.js';
 import { statusCommand } from './commands/status.js';
 import { DEFAULT_SOCKET } from './common/target.js';
 import { testCommand } from './commands/test.js';
@@ -37,6 +38,7 @@ export function makeProgram(): Command {
     .exitOverride();
   flowsCommand(program);
   statusCommand(program);
+  namesCommand(program);
   explainCommand(program);
   validateCommand(program);
   lintCommand(program);

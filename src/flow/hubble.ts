@@ -71,7 +71,8 @@ export function toRecord(flow: Flow): FlowRecord {
   };
 }
 
-function ruleMessage(ref: RuleRef): RuleMessage {
+/** The message of a rule. */
+export function ruleMessage(ref: RuleRef): RuleMessage {
   const name = ruleName(ref);
   return {
     text: formatRule(ref),

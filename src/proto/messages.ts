@@ -247,6 +247,9 @@ export interface StatusResponse {
     unproven?: number;
     lost_events?: Uint64;
     flows?: number;
+    names?: number;
+    names_refused?: Uint64;
+    answers_untrusted?: Uint64;
   }[];
   hooks_attached?: number;
   hooks_expected?: number;
@@ -272,6 +275,19 @@ export interface StatusResponse {
   namespaces?: number;
   api?: ApiStatusMessage;
   gate?: GateStatusMessage;
+  names?: NamesStatusMessage;
+}
+
+export interface NamesStatusMessage {
+  names?: number;
+  pages?: number;
+  share?: number;
+  page_share?: number;
+  refused?: Uint64;
+  overflow?: Uint64;
+  untrusted?: Uint64;
+  seeded?: Uint64;
+  resolvers?: { address: string; port: number; source: string }[];
 }
 
 /** One node of several, with the status that its agent sent, if it answered. */
@@ -298,6 +314,33 @@ export interface ExplainRequest {
 export interface ExplainResponse {
   json: string;
   verdict: string;
+}
+
+export interface NamesRequest {
+  pod?: string;
+  name?: string;
+  ip?: string;
+  limit?: number;
+}
+
+export interface LearnedNameMessage {
+  pod?: string;
+  name?: string;
+  asked?: boolean;
+  seeded?: boolean;
+  learned_at?: Timestamp;
+  answered_at?: Timestamp;
+  expires_at?: Timestamp;
+  resolver?: string;
+  addresses?: { ip: string; alias?: boolean; expires_at?: Timestamp; ttl?: number }[];
+  rules?: RuleMessage[];
+  node_name?: string;
+}
+
+export interface NamesResponse {
+  names?: LearnedNameMessage[];
+  more?: boolean;
+  unavailable_nodes?: string[];
 }
 
 export interface PoliciesResponse {

@@ -10,6 +10,7 @@ import type {
   GetFlowsRequest,
   GetFlowsResponse,
   GetRecordsResponse,
+  NamesRequest,
 } from '../proto/messages.js';
 import { unary } from '../rpc/observer.js';
 import { encodedOnce } from '../rpc/once.js';
@@ -20,6 +21,7 @@ import { together } from '../rpc/turns.js';
 import type { AgentNode, Agents } from './nodes/agents.js';
 import {
   clusterExplain,
+  clusterNames,
   clusterNamespaces,
   clusterNodes,
   clusterPolicies,
@@ -125,5 +127,6 @@ function egress({ agents }: RelayOptions, streams: FlowStreams<GetRecordsRespons
     ClusterStatus: unary((): Promise<ClusterStatusResponse> => cluster()),
     Explain: unary(async (request: ExplainRequest) => clusterExplain(agents, (await cluster()).nodes, request)),
     Policies: unary(together(() => clusterPolicies(agents))),
+    Names: unary((request: NamesRequest) => clusterNames(agents, request)),
   };
 }

@@ -11,12 +11,15 @@ import type {
   GetFlowsRequest,
   GateStatusMessage,
   GetRecordsResponse,
+  NamesRequest,
+  NamesResponse,
   PoliciesResponse,
   ProblemMessage,
   StatusResponse,
   Timestamp,
 } from '../proto/messages.js';
 import type { FlowWriter } from './flow-writer.js';
+import { namesResponse, namesStatusMessage } from './names.js';
 import { lostMessage, unary } from './observer.js';
 import { madeOnce } from './once.js';
 import type { FlowStreams } from './streams.js';
@@ -49,8 +52,10 @@ export function egressHandlers(
     }),
     Explain: unary((q: ExplainRequest): ExplainResponse => {
       const explanation = view.explain({ from: q.from, to: q.to, port: q.port ?? 0, protocol: q.protocol ?? 0 });
-      return { json: JSON.stringify(explanation), verdict: explanation.verdict.verdict };
+      const { verdict } = explanation;
+      return { json: JSON.stringify(explanation), verdict: typeof verdict === 'string' ? verdict : verdict.verdict };
     }),
+    Names: unary((q: NamesRequest): Promise<NamesResponse> => namesResponse(view, q, hub.nodeName)),
     Policies: unary(
       (): PoliciesResponse => ({
         policies: view.policies().map((p) => ({ ...p, problems: p.problems.map(problemMessage) })),
@@ -116,7 +121,13 @@ function statusMessage(s: AgentStatus): StatusResponse {
     uptime_ns: s.uptimeNs,
     attach_mode: s.attachMode,
     deny_response: s.denyResponse,
-    endpoints: s.endpoints.map(({ lostEvents, ...e }) => ({ ...e, set: String(e.set), lost_events: lostEvents })),
+    endpoints: s.endpoints.map(({ lostEvents, namesRefused, answersUntrusted, ...e }) => ({
+      ...e,
+      set: String(e.set),
+      lost_events: lostEvents,
+      names_refused: namesRefused,
+      answers_untrusted: answersUntrusted,
+    })),
     hooks_attached: s.hooks.attached,
     hooks_expected: s.hooks.expected,
     hook_problems: s.hooks.problems,
@@ -141,5 +152,6 @@ function statusMessage(s: AgentStatus): StatusResponse {
     ...(s.staleness.failingSince === undefined ? {} : { failing_since: millis(s.staleness.failingSince) }),
     ...(s.staleness.lastError === undefined ? {} : { last_error: s.staleness.lastError }),
     namespaces: s.namespaces,
+    names: namesStatusMessage(s.names),
   };
 }

@@ -2,6 +2,8 @@
 import type { Problem } from '../errors.js';
 import type { Snapshot } from '../identity/snapshot.js';
 import type { Explanation } from '../ir/explain.js';
+import type { RuleRef } from '../ir/types.js';
+import type { NameExplanation } from '../named/explain-name.js';
 
 export interface EndpointStatus {
   /** `namespace/name` of a pod, or `node/<interface>` of an uplink. */
@@ -29,6 +31,11 @@ export interface EndpointStatus {
   lostEvents: number;
   /** Number of its entries in the flow table. */
   flows: number;
+  /** Number of names that it has learned. */
+  names: number;
+  /** Number of its names and addresses that found no room, and of answers to it that were not trusted. */
+  namesRefused: number;
+  answersUntrusted: number;
 }
 
 export interface PolicyStatus {
@@ -52,6 +59,24 @@ export interface FlowRoomView {
   evicted: number;
   /** Number of lost changes of a flow, because other CPUs held it for too long. */
   busy: number;
+}
+
+/** What pods learned of names. Counters are since the programs were first loaded. */
+export interface NamesStatus {
+  names: number;
+  pages: number;
+  /** Number of names, and of pages, that each endpoint may have, independently of others. */
+  share: number;
+  pageShare: number;
+  /** Number of names and addresses that found no room. */
+  refused: number;
+  /** Number of addresses with more names than there is room for. */
+  overflow: number;
+  /** Number of answers of others than the trusted resolvers, or that nobody asked for. */
+  untrusted: number;
+  /** Number of addresses that the agent has resolved for pods that ran before it. */
+  seeded: number;
+  resolvers: { ip: string; port: number; source: string }[];
 }
 
 export interface AgentStatus {
@@ -84,6 +109,7 @@ export interface AgentStatus {
   cluster?: ClusterView;
   /** Only if the CNI gate is used. */
   gate?: GateView;
+  names: NamesStatus;
 }
 
 export interface ClusterView {
@@ -116,17 +142,49 @@ export interface GateView {
 export interface ExplainQuery {
   /** `namespace/name` of a pod. */
   from: string;
-  /** Address, or `namespace/name` of a pod. */
+  /** Address, `namespace/name` of a pod, or a DNS name. */
   to: string;
   port: number;
   /** IANA protocol number. */
   protocol: number;
 }
 
+/** Which names to list. What is given is ANDed. */
+export interface NamesQuery {
+  /** `namespace/name` of a pod. */
+  pod?: string | undefined;
+  /** As Hubble's filters of names have it: `*` stands for anything. */
+  name?: string | undefined;
+  ip?: string | undefined;
+  limit: number;
+}
+
+/** A learned name. Times are in milliseconds since 1970. */
+export interface LearnedView {
+  /** `namespace/name`, `node/<interface>`; empty if the endpoint is gone. */
+  pod: string;
+  name: string;
+  asked: boolean;
+  seeded: boolean;
+  learnedAt: number;
+  answeredAt: number;
+  expiresAt: number;
+  /** `ADDRESS:PORT` */
+  resolver: string;
+  addresses: { ip: string; alias: boolean; expiresAt: number; ttl: number }[];
+  /** The rules of policies in force that it serves. */
+  rules: RuleRef[];
+}
+
+/** The explanation of an address or of a name, with what the sender has learned about it. */
+export type AgentExplanation = (Explanation | NameExplanation) & { learned?: LearnedView[] };
+
 export interface AgentView {
   status(): AgentStatus;
   /** Explains a verdict. @throws AgentError USAGE if the query names an unknown object */
-  explain(query: ExplainQuery): Explanation;
+  explain(query: ExplainQuery): AgentExplanation;
+  /** The names that pods have learned. @throws AgentError USAGE if the query is not valid */
+  names(query: NamesQuery): Promise<{ names: LearnedView[]; more: boolean }>;
   snapshot(): Snapshot;
   policies(): PolicyStatus[];
 }

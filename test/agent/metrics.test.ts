@@ -36,6 +36,17 @@ function status(more: Partial<AgentStatus> = {}): AgentStatus {
     drops: { rule: 11, malformed: 0 },
     staleness: { appliedAt: 1_700_000_000_500 },
     namespaces: 1,
+    names: {
+      names: 12,
+      pages: 20,
+      share: 512,
+      pageShare: 1024,
+      refused: 0,
+      overflow: 0,
+      untrusted: 0,
+      seeded: 0,
+      resolvers: [],
+    },
     ...more,
   };
 }

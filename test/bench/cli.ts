@@ -105,6 +105,17 @@ const STATUS: AgentStatus = {
   drops: {},
   staleness: { appliedAt: 0 },
   namespaces: 0,
+  names: {
+    names: 0,
+    pages: 0,
+    share: 0,
+    pageShare: 0,
+    refused: 0,
+    overflow: 0,
+    untrusted: 0,
+    seeded: 0,
+    resolvers: [],
+  },
 };
 
 function unused(): never {
@@ -112,4 +123,4 @@ function unused(): never {
 }
 
 /** An agent with no pods. */
-const IDLE: AgentView = { status: () => STATUS, policies: () => [], explain: unused, snapshot: unused };
+const IDLE: AgentView = { status: () => STATUS, policies: () => [], explain: unused, snapshot: unused, names: unused };

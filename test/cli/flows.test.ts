@@ -12,12 +12,12 @@ import { toRecord } from '../../src/flow/hubble.js';
 import { FlowHub } from '../../src/flow/hub/hub.js';
 import { makeLogger } from '../../src/log.js';
 import { RpcServer } from '../../src/rpc/server.js';
-import type { AgentStatus, AgentView } from '../../src/rpc/view.js';
+import type { AgentStatus, AgentView, LearnedView } from '../../src/rpc/view.js';
 import { flow, LEAD, rule, SECOND, WEB, WORLD } from '../flow/flows.js';
 import { compiled } from '../netns/shell.js';
 
 // Dozens of processes are started: on a busy machine that takes its time.
-t.setTimeout(120_000);
+t.setTimeout(240_000);
 const dir = mkdtempSync(join(tmpdir(), 'egress-agent-cli-'));
 const CTL = join(compiled, 'src/cli/main.js');
 const SOCKET = join(dir, 'agent.sock');
@@ -67,6 +67,9 @@ const STATUS: AgentStatus = {
       unproven: 0,
       lostEvents: 0,
       flows: 3000,
+      names: 7,
+      namesRefused: 0,
+      answersUntrusted: 0,
     },
   ],
   hooks: { attached: 1, expected: 2, problems: ['veth1 egress: gone'] },
@@ -85,19 +88,65 @@ const STATUS: AgentStatus = {
   drops: { rule: 9 },
   staleness: { appliedAt: 1_700_000_001_000, failingSince: 1_700_000_002_000, lastError: 'no room' },
   namespaces: 1,
+  names: {
+    names: 12,
+    pages: 20,
+    share: 512,
+    pageShare: 1024,
+    refused: 0,
+    overflow: 0,
+    untrusted: 0,
+    seeded: 0,
+    resolvers: [],
+  },
 };
+
+/** An hour ago, as the program reads it. */
+const HOUR_AGO = Date.now() - 3_600_000;
+const LEARNED: LearnedView[] = [
+  {
+    pod: 'shop/web',
+    name: 'api.example.com',
+    asked: true,
+    seeded: false,
+    learnedAt: HOUR_AGO,
+    answeredAt: HOUR_AGO + 60_000,
+    expiresAt: HOUR_AGO + 7_200_000,
+    resolver: '10.96.0.10:53',
+    addresses: ['203.0.113.1', '203.0.113.2', '203.0.113.3', '203.0.113.4', '2001:db8::1'].map((ip) => ({
+      ...{ ip, alias: false, expiresAt: HOUR_AGO + 7_200_000, ttl: 300 },
+    })),
+    rules: [rule({ index: 1 }), rule({ index: 2 }), rule({ index: 3 })],
+  },
+  {
+    ...{ pod: '', name: 'evil\u009b31m.example', asked: false, seeded: true },
+    ...{ learnedAt: HOUR_AGO, answeredAt: HOUR_AGO, expiresAt: HOUR_AGO + 1000, resolver: '[fd00::53]:53' },
+    addresses: [],
+    rules: [],
+  },
+];
 
 const view: AgentView = {
   status: () => STATUS,
   explain: (q) => {
     if (q.from !== 'shop/web') throw new AgentError('USAGE', `there is no pod ${q.from}`);
     const verdict = { verdict: q.port === 443 ? 'allow' : 'deny', rule: 0, logged: [] };
-    return { packet: q, sender: { selectable: true }, verdict, targets: [], summary: 'because' } as never;
+    const explanation = { packet: q, sender: { selectable: true }, verdict, targets: [], summary: 'because' };
+    const learned = [LEARNED[0] as LearnedView];
+    if (q.to !== 'api.example.com') return { ...explanation, learned } as never;
+    const hints = [
+      'np/shop/web#2: *.api.example.com stands for names below api.example.com, not for api.example.com itself',
+    ];
+    const query = { to: '10.96.0.10', verdict: 'deny', rule: 'cilium/shop/web#0' };
+    const packet = { ...q, to: '203.0.113.1' };
+    const explanations = [{ ...explanation, packet }];
+    return { name: q.to, known: true, explanations, more: 3, verdict: verdict.verdict, hints, query, learned } as never;
   },
   snapshot: () => {
     throw new Error('not asked for');
   },
   policies: () => [],
+  names: async (q) => ({ names: LEARNED.filter((n) => q.pod === undefined || n.pod === q.pod), more: q.limit < 2 }),
 };
 
 const hub = new FlowHub({ nodeName: 'node-a' });
@@ -255,6 +304,8 @@ t.test('status', async (t) => {
     /Flow table: +0\.0% of 65536 entries, 2048 for each .*; 1099511627776 made room for others, 1 change lost/,
     /Over share: +shop\/web 3000$/m,
     /Not stored: +3 flows found no room .* --map-size flows=131072/,
+    /Names: +12 known, 0\.0% of the room, 512 for each endpoint in any case$/m,
+    /Resolvers: +none is trusted/,
     /Drops: +rule 9/,
     /Stale: .*no room/,
     /shop\/web +veth1 +missing +2 +tcx ingress/,
@@ -274,7 +325,51 @@ t.test('status', async (t) => {
   });
 });
 
+t.test('names', async (t) => {
+  const { code, out, err } = await ctl('names');
+  t.equal(code, 0);
+  t.equal(err, '');
+  const lines = out.split('\n').map((l) => l.trim());
+  t.match(lines[0], /^POD +NAME +ADDRESSES +SINCE +LEFT +RESOLVER +RULES/);
+  t.match(lines[1], /^\(gone\) +evil\\u009b31m\.example \(seeded, alias\) .* in use +\[fd00::53\]:53 +none/);
+  t.match(
+    lines[2],
+    /^shop\/web +api\.example\.com +203\.0\.113\.1, 203\.0\.113\.2, 203\.0\.113\.3 and 2 more +1h\dm +5\dm\d+s +10\.96\.0\.10:53 +np\/shop\/web#1, np\/shop\/web#2 and 1 more/,
+  );
+  const wide = await ctl('names', '--pod', 'shop/web', '-o', 'wide');
+  t.match(wide.out, /LAST ANSWER +NODE/);
+  t.match(wide.out, /203\.0\.113\.4, 2001:db8::1 .* np\/shop\/web#3 +\S+ +node-a/);
+  t.notMatch(wide.out, /evil/);
+  const json = JSON.parse((await ctl('names', '-o', 'json')).out) as { names: object[] };
+  t.match(json.names[0], {
+    pod: 'shop/web',
+    learned_at: new Date(HOUR_AGO).toISOString(),
+    addresses: { 0: { ip: '203.0.113.1', alias: false, ttl: 300 } },
+    rules: ['np/shop/web#1', 'np/shop/web#2', 'np/shop/web#3'],
+    node: 'node-a',
+  });
+  t.match((await ctl('names', '--limit', '1')).err, /there are more names/);
+  t.equal((await ctl('names', '--limit', '0')).code, 2);
+  t.match((await ctl('names', '--pod', 'shop/none')).out, /^no names are known/);
+});
+
 t.test('explain, asking the agent', async (t) => {
+  const ip = await ctl('explain', '--from', 'shop/web', '--to', '203.0.113.1:443');
+  t.match(
+    ip.out,
+    / {2}api\.example\.com: learned 1h\dm ago, last answer \S+ ago from 10\.96\.0\.10:53, valid for 5\dm\d+s more; serves np\/shop\/web#1,/,
+  );
+  const name = await ctl('explain', '--from', 'shop/web', '--to', 'api.example.com:443');
+  t.equal(name.code, 0);
+  t.match(name.out, /^shop\/web → api\.example\.com TCP port 443\nALLOWED: it is known as 203\.0\.113\.1 and 3 more\n/);
+  t.match(name.out, /its DNS query to 10\.96\.0\.10: denied by cilium\/shop\/web#0/);
+  t.match(name.out, /note np\/shop\/web#2: \*\.api\.example\.com stands for names below/);
+  t.equal((await ctl('explain', '--from', 'shop/web', '--to', 'api.example.com:80')).code, 3);
+  t.match(
+    (await ctl('explain', '--from', 'shop/web', '--to', '203.0.113.1', '--names', 'a.b=1.2.3.4')).err,
+    /--names needs --manifests/,
+  );
+
   t.equal((await ctl('explain', '--from', 'shop/web', '--to', '192.0.2.1:443')).code, 0);
   t.equal((await ctl('explain', '--from', 'shop/web', '--to', '192.0.2.1:80')).code, 3);
   const none = await ctl('explain', '--from', 'shop/nobody', '--to', '192.0.2.1:80');

@@ -8,7 +8,7 @@ import type { Logger } from '../../src/log.js';
 import { makeLogger } from '../../src/log.js';
 import { RpcServer } from '../../src/rpc/server.js';
 import type { TlsFiles } from '../../src/rpc/transport/tls.js';
-import type { AgentStatus, AgentView } from '../../src/rpc/view.js';
+import type { AgentStatus, AgentView, LearnedView } from '../../src/rpc/view.js';
 import { type event, flow, LEAD } from '../flow/flows.js';
 
 export const quiet: Logger = makeLogger('error', () => {});
@@ -62,6 +62,9 @@ function status(nodeName: string, pods: readonly string[]): AgentStatus {
       unproven: 0,
       lostEvents: 0,
       flows: 0,
+      names: 1,
+      namesRefused: 0,
+      answersUntrusted: 0,
     })),
     hooks: { attached: 1, expected: 1, problems: [] },
     policies: { inForce: 3, refused: 0, problems: [] },
@@ -72,7 +75,24 @@ function status(nodeName: string, pods: readonly string[]): AgentStatus {
     drops: {},
     staleness: { appliedAt: 1_700_000_001_000 },
     namespaces: 1,
+    names: {
+      names: 12,
+      pages: 20,
+      share: 512,
+      pageShare: 1024,
+      refused: 0,
+      overflow: 0,
+      untrusted: 0,
+      seeded: 0,
+      resolvers: [],
+    },
   };
+}
+
+function learnedName(pod: string, name: string): LearnedView {
+  const times = { learnedAt: 1_700_000_000_000, answeredAt: 1_700_000_001_000, expiresAt: 1_700_000_060_000 };
+  const addresses = [{ ip: '203.0.113.1', alias: false, expiresAt: 1_700_000_060_000, ttl: 30 }];
+  return { pod, name, asked: true, seeded: false, ...times, resolver: '10.96.0.10:53', addresses, rules: [] };
 }
 
 export class TestAgent {
@@ -89,6 +109,12 @@ export class TestAgent {
     this.hub = new FlowHub({ nodeName: name, ...(opts.capacity ? { capacity: opts.capacity } : {}) });
     const view: AgentView = {
       status: () => status(name, this.pods),
+      names: async (q) => {
+        if (q.pod !== undefined && !this.pods.includes(q.pod))
+          throw new AgentError('USAGE', `there is no pod ${q.pod} on this node`);
+        const learned = this.pods.map((pod) => learnedName(pod, `${name}.example.com`));
+        return { names: learned.slice(0, q.limit), more: learned.length > q.limit };
+      },
       explain: (q) => {
         if (!this.pods.includes(q.from)) throw new AgentError('USAGE', `there is no pod ${q.from} on ${name}`);
         const verdict = { verdict: q.port === 443 ? 'allow' : 'deny', rule: 0, logged: [] };

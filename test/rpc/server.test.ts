@@ -12,8 +12,8 @@ import { makeLogger } from '../../src/log.js';
 import { AgentClient } from '../../src/rpc/transport/client.js';
 import { HEALTH, OBSERVER } from '../../src/proto/load.js';
 import { RpcServer } from '../../src/rpc/server.js';
-import type { AgentStatus, AgentView } from '../../src/rpc/view.js';
-import { event } from '../flow/flows.js';
+import type { AgentStatus, AgentView, LearnedView, NamesQuery } from '../../src/rpc/view.js';
+import { event, rule } from '../flow/flows.js';
 
 const dir = mkdtempSync(join(tmpdir(), 'egress-agent-rpc-'));
 t.teardown(() => rmSync(dir, { recursive: true, force: true }));
@@ -42,6 +42,9 @@ const STATUS: AgentStatus = {
       unproven: 0,
       lostEvents: 0,
       flows: 0,
+      names: 7,
+      namesRefused: 0,
+      answersUntrusted: 0,
     },
   ],
   hooks: { attached: 1, expected: 2, problems: ['veth1 egress: gone'] },
@@ -57,6 +60,31 @@ const STATUS: AgentStatus = {
   drops: { policy: 9 },
   staleness: { appliedAt: 1_700_000_001_000, failingSince: 1_700_000_002_000, lastError: 'no room' },
   namespaces: 1,
+  names: {
+    names: 12,
+    pages: 20,
+    share: 512,
+    pageShare: 1024,
+    refused: 0,
+    overflow: 0,
+    untrusted: 0,
+    seeded: 0,
+    resolvers: [],
+  },
+};
+
+const asked: NamesQuery[] = [];
+const LEARNED: LearnedView = {
+  pod: 'shop/web',
+  name: 'api.example.com',
+  asked: true,
+  seeded: true,
+  learnedAt: 1_700_000_000_000,
+  answeredAt: 1_700_000_001_500,
+  expiresAt: 1_700_000_060_000,
+  resolver: '10.96.0.10:53',
+  addresses: [{ ip: '203.0.113.1', alias: true, expiresAt: 1_700_000_060_000, ttl: 30 }],
+  rules: [rule()],
 };
 
 const view: AgentView = {
@@ -67,6 +95,11 @@ const view: AgentView = {
   },
   snapshot: () => {
     throw new Error('not asked for');
+  },
+  names: async (q) => {
+    asked.push(q);
+    if (q.ip === 'x') throw new AgentError('USAGE', 'x is not an IP address');
+    return { names: [LEARNED], more: true };
   },
   policies: () => [{ kind: 'NetworkPolicy', namespace: 'shop', name: 'web', state: 'in-force', problems: [] }],
 };
@@ -293,4 +326,32 @@ t.test('many readers, one of them stopped', async (t) => {
   stop.abort();
   await Promise.all(readings);
   for (const c of clients) c.close();
+});
+
+t.test('learned names', async (t) => {
+  const { server, client } = await serve('names');
+  const { names, more } = await client.names({ pod: 'shop/web', name: '*.example.com', limit: 7 });
+  t.same(asked.at(-1), { pod: 'shop/web', name: '*.example.com', ip: undefined, limit: 7 });
+  t.equal(more, true);
+  t.match(names, [
+    {
+      pod: 'shop/web',
+      name: 'api.example.com',
+      asked: true,
+      seeded: true,
+      learned_at: { seconds: '1700000000' },
+      answered_at: { seconds: '1700000001', nanos: 500_000_000 },
+      resolver: '10.96.0.10:53',
+      addresses: [{ ip: '203.0.113.1', alias: true, ttl: 30 }],
+      rules: [{ text: 'np/shop/web#2' }],
+      node_name: 'node-a',
+    },
+  ]);
+  await client.names({});
+  t.same(asked.at(-1), { pod: undefined, name: undefined, ip: undefined, limit: 1000 });
+  await client.names({ limit: 1_000_000 });
+  t.equal(asked.at(-1)?.limit, 5000, 'bounded');
+  await t.rejects(client.names({ ip: 'x' }), { code: 'USAGE', message: 'x is not an IP address' });
+  client.close();
+  await server.close();
 });

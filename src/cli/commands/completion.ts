@@ -19,7 +19,7 @@ const VALUES: Readonly<Record<string, readonly string[]>> = {
   '--ip-version': ['4', '6'],
   '--reply': ['true', 'false'],
 };
-const FILES: ReadonlySet<string> = new Set(['--socket', '--kubeconfig', '--manifests', '--with']);
+const FILES: ReadonlySet<string> = new Set(['--socket', '--kubeconfig', '--manifests', '--with', '--names']);
 /** Commands whose arguments are files or directories. */
 const OF_FILES = ['validate', 'lint', 'test', 'diff', 'convert'];
 

@@ -1,15 +1,21 @@
 /** egressctl explain: why a packet would be allowed or denied. */
+import { existsSync } from 'node:fs';
 import { counted } from '../../counted.js';
 import { type Command, Option } from 'commander';
 import { AgentError } from '../../errors.js';
 import { type ExplainedRule, type ExplainedTarget, type Explanation, explain } from '../../ir/explain.js';
 import { podAddresses } from '../../ir/places.js';
 import { NODE_SENDER, onNode, parseSender, senderOf, viewOf } from '../../ir/sender.js';
+import { explainName, type NameExplanation, STAND_IN } from '../../named/explain-name.js';
+import { type GivenName, isDnsName, learnedFrom, parseGiven, readGiven } from '../../named/given.js';
+import { canonicalName } from '../../names/pattern.js';
 import { tryCanonicalAddr } from '../../net/addr.js';
 import { hasPorts, parseProtocol, protocolName } from '../../net/protocol.js';
+import type { AgentExplanation } from '../../rpc/view.js';
 import { afterSlash } from '../../tools/target.js';
 import { EXIT } from '../../exit.js';
-import { fit, line, type Paint, painter, safe, toJson } from '../common/output.js';
+import { fit, line, type Paint, painter, repeated, safe, toJson } from '../common/output.js';
+import { addressList, nameLine } from '../common/learned.js';
 import { type Globals, isCluster } from '../common/globals.js';
 
 interface ExplainFlags extends Globals {
@@ -18,11 +24,12 @@ interface ExplainFlags extends Globals {
   manifests?: string;
   all?: boolean;
   nodeName?: string;
+  names?: string[];
   output: 'text' | 'json';
 }
 
 export interface Target {
-  /** Address, or `namespace/name` of a pod. */
+  /** Address, `namespace/name` of a pod, or a DNS name. */
   to: string;
   port: number;
   protocol: number;
@@ -35,11 +42,16 @@ export function explainCommand(program: Command): void {
     .requiredOption('--from <ns/pod>', 'sender: a pod, or @node or @node/NAME for a node itself')
     .requiredOption(
       '--to <destination>',
-      'IP, [IPv6] or ns/pod, with optional :port and /protocol; for ICMP the port is the type (1.2.3.4:8/icmp)',
+      'IP, [IPv6], ns/pod or DNS name, with optional :port and /protocol; for ICMP the port is the type (1.2.3.4:8/icmp)',
     )
     .option('--manifests <path>', 'read policies from this directory or file; needs neither an agent nor root')
     .option('--all', 'list all policies and destinations, without a limit')
     .option('--node-name <name>', 'with --manifests: assume that the pod runs on this node')
+    .option(
+      '--names <file|name=ip>',
+      'with --manifests: what the pod has learned, NAME=IP or a file of NAME IP lines; may be repeated',
+      repeated,
+    )
     .addOption(new Option('-o, --output <format>', 'output format').choices(['text', 'json']).default('text'))
     .addHelpText(
       'after',
@@ -48,25 +60,31 @@ Exit code: 0 allowed, 3 denied.
 
 Examples:
   egressctl explain --from shop/web --to 203.0.113.10:443
-  egressctl explain --from shop/web --to shop/api:8080/tcp --manifests ./policies`,
+  egressctl explain --from shop/web --to api.example.com:443
+  egressctl explain --from shop/web --to shop/api:8080/tcp --manifests ./policies
+  egressctl explain --from shop/web --to api.example.com:443 --manifests ./policies --names api.example.com=203.0.113.10`,
     );
   command.action(async () => {
     const flags = command.optsWithGlobals<ExplainFlags>();
     const target = parseTarget(flags.to);
+    if (flags.names !== undefined && flags.manifests === undefined) {
+      throw new AgentError('USAGE', '--names needs --manifests', { hint: 'an agent knows what its pods have learned' });
+    }
     const explanation =
       flags.manifests === undefined ? await ask(flags, target) : await read(flags, flags.manifests, target);
     await line(
       flags.output === 'json'
         ? toJson(explanation, 2)
-        : text(explanation, target, painter(flags.color), flags.all ? Number.POSITIVE_INFINITY : MOST),
+        : answerText(explanation, target, painter(flags.color), flags.all ? Number.POSITIVE_INFINITY : MOST),
     );
-    if (explanation.verdict.verdict === 'deny') process.exitCode = EXIT.denied;
+    const { verdict } = explanation;
+    if ((typeof verdict === 'string' ? verdict : verdict.verdict) === 'deny') process.exitCode = EXIT.denied;
   });
 }
 
 /**
- * An address or a pod, then `:port`, then `/protocol`. A protocol without a port is possible only after an address,
- * since a pod's name contains a slash.
+ * An address, a pod or a DNS name, then `:port`, then `/protocol`. A protocol without a port is possible only after an
+ * address, since a pod's name contains a slash.
  */
 const TARGET = /^(?:\[([^\]]+)\]|([^:[\]]+?))(?::(\d+))?(?:\/([A-Za-z0-9]+))?$/;
 /** Protocol numbers of ICMP and ICMPv6. Their type (8 bits) is the upper byte of the field `port`. */
@@ -85,8 +103,8 @@ export function parseTarget(value: string): Target {
   // Without a port, the text behind the slash is the name of the pod, not a protocol.
   const isPod = address === undefined && number === undefined;
   const pod = isPod && name !== undefined ? value : plain;
-  if (address === undefined && (pod === undefined || !/^[^/\s]+\/[^/\s]+$/.test(pod)))
-    throw fail('neither an address nor namespace/name of a pod');
+  if (address === undefined && (pod === undefined || !(/^[^/\s]+\/[^/\s]+$/.test(pod) || isDnsName(pod))))
+    throw fail('neither an address, nor namespace/name of a pod, nor a DNS name');
   if (address !== undefined && number === undefined && /^\d+$/.test(name ?? ''))
     throw fail(afterSlash(address, name as string));
   const protocol = isPod || name === undefined ? 6 : parseProtocol(name);
@@ -98,19 +116,21 @@ export function parseTarget(value: string): Target {
   return { to: address ?? (pod as string), port: icmp ? port * 256 : port, protocol };
 }
 
-async function ask(flags: ExplainFlags, target: Target): Promise<Explanation> {
+async function ask(flags: ExplainFlags, target: Target): Promise<AgentExplanation> {
   if (await isCluster(flags)) return askCluster(flags, target);
   const { AgentClient } = await import('../../rpc/transport/client.js');
   const client = new AgentClient(flags.socket);
   try {
-    return JSON.parse((await client.explain({ from: parseSender(flags.from).from, ...target })).json) as Explanation;
+    return JSON.parse(
+      (await client.explain({ from: parseSender(flags.from).from, ...target })).json,
+    ) as AgentExplanation;
   } finally {
     client.close();
   }
 }
 
 /** Asks the agent of the node on which the pod runs, since that agent judges the pod's packets. */
-async function askCluster(flags: ExplainFlags, target: Target): Promise<Explanation> {
+async function askCluster(flags: ExplainFlags, target: Target): Promise<AgentExplanation> {
   const { Cluster } = await import('../cluster/cluster.js');
   const cluster = await Cluster.open(flags);
   try {
@@ -120,13 +140,13 @@ async function askCluster(flags: ExplainFlags, target: Target): Promise<Explanat
     }
     const agent = await (node === undefined ? cluster.agentOf(from) : cluster.agentOn(node));
     const { json } = await agent.ask((client) => client.explain({ from, ...target }));
-    return JSON.parse(json) as Explanation;
+    return JSON.parse(json) as AgentExplanation;
   } finally {
     cluster.close();
   }
 }
 
-async function read(flags: ExplainFlags, path: string, target: Target): Promise<Explanation> {
+async function read(flags: ExplainFlags, path: string, target: Target): Promise<Explanation | NameExplanation> {
   const { loadWorld } = await import('../../tools/world.js');
   const { from, node = flags.nodeName } = parseSender(flags.from);
   const { ir, snapshot, problems } = loadWorld([path]);
@@ -138,8 +158,18 @@ async function read(flags: ExplainFlags, path: string, target: Target): Promise<
   if (node !== undefined && from === NODE_SENDER && !snapshot.nodes.has(node))
     throw new AgentError('USAGE', `there is no node ${node} in ${path}`);
   const view = node === undefined ? viewOf(snapshot, from) : onNode(snapshot, node);
-  const to = tryCanonicalAddr(target.to) ?? podAddresses(snapshot, target.to)[0];
-  return explain(ir, view, { from, to, port: target.port, protocol: target.protocol });
+  const learned = learnedFrom(from, (flags.names ?? []).flatMap(givenNames));
+  const { port, protocol } = target;
+  const address = tryCanonicalAddr(target.to);
+  if (address === undefined && isDnsName(target.to))
+    return explainName(ir, view, { from, name: canonicalName(target.to), port, protocol }, learned);
+  const to = address ?? podAddresses(snapshot, target.to)[0];
+  return explain(ir, view, { from, to, port, protocol }, learned);
+}
+
+/** The value of one `--names`. */
+function givenNames(value: string): GivenName[] {
+  return value.includes('=') && !existsSync(value) ? [parseGiven(value)] : readGiven(value);
 }
 
 /** Maximum number of backends, and of policies that do not select the sender, that are listed without --all. */
@@ -156,7 +186,43 @@ const MARKS: Readonly<Record<ExplainedRule['result'], string>> = {
   'not-reached': ' ',
 };
 
-function text(e: Explanation, target: Target, paint: Paint, most: number): string {
+function answerText(answer: AgentExplanation, target: Target, paint: Paint, most: number): string {
+  const now = Date.now();
+  const known = (answer.learned ?? []).map((name) => `  ${cut(nameLine(name, now), most)}`);
+  if ('explanations' in answer) return nameText(answer, known, target, paint, most);
+  return text(answer, target, paint, most, known);
+}
+
+const WORDS = { allow: 'ALLOWED', deny: 'DENIED' } as const;
+const STYLES = { allow: 'green', deny: 'red', partial: 'yellow' } as const;
+
+/** The verdict on a name: by what it is known, then each address. */
+function nameText(e: NameExplanation, known: readonly string[], target: Target, paint: Paint, most: number): string {
+  const [first] = e.explanations;
+  const from = first?.packet.from ?? '';
+  const word = e.verdict === 'partial' ? 'DEPENDS ON THE ADDRESS' : WORDS[e.verdict];
+  const ips = e.explanations.map((x) => x.packet.to);
+  const more = e.more > 0 ? ` and ${e.more} more` : '';
+  const out = [
+    `${paint('bold', safe(from))} → ${paint('bold', safe(e.name))} ${protocolName(target.protocol)}${target.port > 0 ? ` port ${target.port}` : ''}`,
+    `${paint(STYLES[e.verdict], word)}: ${e.known ? `it is known as ${addressList(ips, MOST)}${more}` : `${safe(from)} has learned no address for it yet`}`,
+    ...known,
+  ];
+  if (!e.known)
+    out.push(`  judged is an address outside of the cluster (${STAND_IN}) that it would learn by this name`);
+  if (e.query) {
+    const { to, verdict, rule } = e.query;
+    const by = rule === undefined ? '' : ` by ${safe(rule)}`;
+    out.push(
+      `  its DNS query to ${to}: ${verdict === 'partial' ? 'depends on the backend' : WORDS[verdict].toLowerCase()}${by}`,
+    );
+  }
+  for (const hint of e.hints) out.push(`  ${paint('yellow', 'note')} ${cut(hint, most)}`);
+  for (const x of e.explanations) out.push('', text(x, target, paint, most));
+  return out.join('\n');
+}
+
+function text(e: Explanation, target: Target, paint: Paint, most: number, known: readonly string[] = []): string {
   const { packet, verdict } = e;
   const style = verdict.verdict === 'deny' ? 'red' : verdict.verdict === 'allow' ? 'green' : 'yellow';
   const word = { allow: 'ALLOWED', deny: 'DENIED', partial: 'DEPENDS ON THE BACKEND' }[verdict.verdict];
@@ -171,6 +237,7 @@ function text(e: Explanation, target: Target, paint: Paint, most: number): strin
     `${paint('bold', safe(packet.from))} → ${paint('bold', packet.to)} ${protocolName(packet.protocol)}${port}`,
     `${paint(style, word)}: ${safe(e.summary)}`,
   ];
+  out.push(...known);
   if (!e.sender.selectable) out.push(`  ${safe(e.sender.why)}`);
   if (e.service)
     out.push(
@@ -186,7 +253,9 @@ function backendsText(count: number): string {
 }
 
 function targetText(t: ExplainedTarget, several: boolean, paint: Paint, most: number): string[] {
-  const what = t.is.length === 0 ? 'outside of the cluster' : t.is.map(safe).join(', ');
+  const names = (t.names ?? []).map(({ name, alias }) => `${safe(name || 'the root')}${alias ? ' (alias)' : ''}`);
+  const as = names.length === 0 ? '' : `, known as ${addressList(names)}`;
+  const what = (t.is.length === 0 ? 'outside of the cluster' : t.is.map(safe).join(', ')) + as;
   const verdict = several ? `: ${t.verdict.verdict}` : '';
   const out = [`${paint('bold', `${t.ip}${t.port > 0 && several ? `:${t.port}` : ''}`)} is ${what}${verdict}`];
   if (t.before !== undefined) out.push(`  ${paint('red', '●')} denied before any rule: ${safe(t.before)}`);

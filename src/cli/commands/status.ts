@@ -83,12 +83,48 @@ function tableRows(s: StatusResponse, paint: Paint): [string, string][] {
   return rows;
 }
 
+/** Addresses of resolvers that are listed. */
+const NAMED_RESOLVERS = 6;
+
+/** Rows about learned names. */
+function nameRows(s: StatusResponse, paint: Paint): [string, string][] {
+  // An agent of an older version does not report them.
+  if (!s.names) return [];
+  const { names = 0, share = 0, refused = 0, overflow = 0, untrusted = 0, seeded = 0, resolvers = [] } = s.names;
+  const max = Number(s.maps?.find((m) => m.name === 'names')?.max ?? 0);
+  const full = max === 0 ? 0 : names / max;
+  const percent = full > NEARLY_FULL ? paint('red', percentOf(full)) : percentOf(full);
+  const extra = Number(seeded) > 0 ? `, ${counted(Number(seeded), 'record')} resolved by the agent` : '';
+  const rows: [string, string][] = [
+    ['Names', `${names} known, ${percent} of the room, ${share} for each endpoint in any case${extra}`],
+  ];
+  const list = resolvers.slice(0, NAMED_RESOLVERS).map((r) => {
+    const address = r.address.includes(':') ? `[${r.address}]` : r.address;
+    return `${safe(address)}:${r.port} (${safe(r.source)})`;
+  });
+  if (resolvers.length > NAMED_RESOLVERS) list.push(`${resolvers.length - NAMED_RESOLVERS} more`);
+  rows.push(['Resolvers', list.join(', ') || paint('yellow', 'none is trusted: no name is learned')]);
+  const lost = [
+    ...(Number(refused) > 0 ? [`${refused} found no room${highest(s.endpoints ?? [], 'names_refused')}`] : []),
+    ...(Number(overflow) > 0 ? [`${overflow} addresses with too many names`] : []),
+  ];
+  if (lost.length > 0) rows.push(['Not learned', paint('yellow', lost.join(', '))]);
+  if (Number(untrusted) > 0) {
+    const what = `${counted(Number(untrusted), 'DNS answer')} of others, or that nobody asked for`;
+    rows.push(['Not trusted', paint('yellow', `${what}${highest(s.endpoints ?? [], 'answers_untrusted')}`)]);
+  }
+  return rows;
+}
+
 function percentOf(share: number): string {
   return `${(share * 100).toFixed(share < 0.1 ? 1 : 0)}%`;
 }
 
 /** The endpoints with the highest values of a counter, in brackets. */
-function highest(endpoints: Endpoints, counter: 'lost_events' | 'unproven'): string {
+function highest(
+  endpoints: Endpoints,
+  counter: 'lost_events' | 'unproven' | 'names_refused' | 'answers_untrusted',
+): string {
   const affected = endpoints
     .filter((e) => Number(e[counter] ?? 0) > 0)
     .sort((a, b) => Number(b[counter]) - Number(a[counter]));
@@ -128,6 +164,7 @@ export function statusText(s: StatusResponse, paint: Paint, now: number = Date.n
       `${(s.flows_per_second ?? 0).toFixed(1)}/s, ${s.flows_seen ?? 0} seen, ${s.flows_in_table ?? 0} in the table`,
     ],
     ...tableRows(s, paint),
+    ...nameRows(s, paint),
     [
       'Lost events',
       `${good(lost === 0, `${lost} in the kernel's ring`)}${highest(endpoints, 'lost_events')}, ${s.lost_in_queues ?? 0} by slow readers`,

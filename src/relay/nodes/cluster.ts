@@ -7,6 +7,8 @@ import type {
   ExplainResponse,
   GetNamespacesResponse,
   GetNodesResponse,
+  NamesRequest,
+  NamesResponse,
   PoliciesResponse,
   ServerStatusResponse,
 } from '../../proto/messages.js';
@@ -15,6 +17,8 @@ import type { AgentNode, Agents } from './agents.js';
 
 /** Time limit of a node's answer in milliseconds, since the answers of the other nodes wait for it. */
 const ANSWER_MS = 3000;
+/** Names in an answer about the whole cluster, if the query has no limit. */
+const MOST_NAMES = 5000;
 
 interface Answer<A> {
   node: AgentNode;
@@ -112,6 +116,18 @@ export async function clusterPolicies(agents: Agents): Promise<PoliciesResponse>
     if (!all.has(key) || policy.state === 'refused') all.set(key, policy);
   }
   return { policies: [...all.values()] };
+}
+
+/** The learned names of all nodes, at most as many as of one. @throws AgentError USAGE if every node refuses the query */
+export async function clusterNames(agents: Agents, request: NamesRequest): Promise<NamesResponse> {
+  const answers = await askAll(agents, (node) => node.ask((c) => c.names(request, ANSWER_MS)));
+  const refusal = answers.find((a) => a.fault instanceof AgentError && a.fault.code === 'USAGE')?.fault;
+  if (refusal && answers.every((a) => a.fault)) throw refusal;
+  const all = answers.flatMap((a) => a.answer?.names ?? []);
+  const names = all.slice(0, request.limit || MOST_NAMES);
+  const more = names.length < all.length || answers.some((a) => a.answer?.more);
+  const missing = answers.filter((a) => a.fault).map((a) => a.node.name);
+  return { names, ...(more ? { more } : {}), ...(missing.length > 0 ? { unavailable_nodes: missing } : {}) };
 }
 
 /**

@@ -19,6 +19,8 @@ import type {
   GetNamespacesResponse,
   GetNodesResponse,
   GetRecordsResponse,
+  NamesRequest,
+  NamesResponse,
   PoliciesResponse,
   ServerStatusResponse,
   StatusResponse,
@@ -109,6 +111,10 @@ export class AgentClient {
 
   explain(req: ExplainRequest): Promise<ExplainResponse> {
     return this.#call<ExplainResponse>(EGRESS.Explain as Method, req);
+  }
+
+  names(req: NamesRequest, deadlineMs?: number): Promise<NamesResponse> {
+    return this.#call<NamesResponse>(EGRESS.Names as Method, req, deadlineMs);
   }
 
   policies(deadlineMs?: number): Promise<PoliciesResponse> {

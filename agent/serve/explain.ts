@@ -1,0 +1,27 @@
+/** Explains a verdict with what the sender has learned. */
+import type { Snapshot } from '../../src/identity/snapshot.js';
+import { explain } from '../../src/ir/explain.js';
+import { podAddresses } from '../../src/ir/places.js';
+import { viewOf } from '../../src/ir/sender.js';
+import type { Ir } from '../../src/ir/types.js';
+import { explainName } from '../../src/named/explain-name.js';
+import { isDnsName } from '../../src/named/given.js';
+import { canonicalName } from '../../src/names/pattern.js';
+import { tryCanonicalAddr } from '../../src/net/addr.js';
+import type { AgentExplanation, ExplainQuery } from '../../src/rpc/view.js';
+import type { NamesServer } from './names.js';
+
+/** @throws AgentError USAGE if the query names an unknown object */
+export function explainQuery(query: ExplainQuery, ir: Ir, snapshot: Snapshot, names: NamesServer): AgentExplanation {
+  const { from, port, protocol } = query;
+  const view = viewOf(snapshot, from);
+  const learned = names.learned(from);
+  const address = tryCanonicalAddr(query.to);
+  if (address === undefined && isDnsName(query.to)) {
+    const name = canonicalName(query.to);
+    const explained = explainName(ir, view, { from, name, port, protocol, resolver: names.resolver }, learned);
+    return { ...explained, learned: names.named(from, name) };
+  }
+  const to = address ?? podAddresses(snapshot, query.to)[0];
+  return { ...explain(ir, view, { from, to, port, protocol }, learned), learned: names.of(from, to) };
+}
