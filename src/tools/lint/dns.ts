@@ -1,6 +1,6 @@
 /** Finds pods that cannot resolve names. */
 import type { Snapshot } from '../../identity/snapshot.js';
-import { DNS_PORT } from '../../ir/evaluate.js';
+import { DNS_PORT } from '../../ir/services.js';
 import { staysInside } from '../../ir/outcome.js';
 import type { Packet } from '../../ir/packet.js';
 import { asksForName } from '../../ir/peers.js';
