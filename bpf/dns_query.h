@@ -126,15 +126,28 @@ static __always_inline int count_untrusted(struct __sk_buff *skb) {
   return PASS;
 }
 
+/* Whether the flow's queries are judged: then a rule says that its peer may be asked, and its answers count.
+ * Notes what the peer has acknowledged. */
+static __always_inline int note_acknowledged(const struct packet *p) {
+  struct ea_flow *flow = held_flow(p);
+  if (!flow || !(flow->extra.streams[0].flags & EA_STREAM_JUDGED)) return 0;
+  struct ea_dns_stream *sent = &flow->extra.streams[0];
+  const __u32 acked = bpf_ntohl(p->ack);
+  if (p->key.protocol == IPPROTO_TCP && (p->tcp_flags & TCP_ACK) && (__s32)(acked - sent->stamp) > 0 &&
+      (__s32)(sent->next_seq - acked) >= 0)
+    sent->stamp = acked;
+  return 1;
+}
+
 /* Learns what a packet to the endpoint answers. Returns the tc verdict. The flow, if it is of TCP, is held
  * locked. */
 GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) {
   struct name_work *names = name_work();
   struct dns_work *w = dns_work();
   if (!p || !names || !w) return PASS;
-  const int tcp = p->key.protocol == IPPROTO_TCP;
+  const int tcp = p->key.protocol == IPPROTO_TCP, judged = note_acknowledged(p);
   if (tcp && !p->carries && !(p->tcp_flags & TCP_SYN)) return PASS;
-  if (!is_dns_server(p) || !is_genuine_answer(skb, p)) return count_untrusted(skb);
+  if ((!judged && !is_dns_server(p)) || !is_genuine_answer(skb, p)) return count_untrusted(skb);
   const int found = dns_open(skb, p);
   if (found == DNS_GAP) return DROP;
   if (found == DNS_UNREADABLE) return tcp ? DROP : PASS;

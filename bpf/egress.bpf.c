@@ -186,6 +186,20 @@ static __noinline int read_sent(struct __sk_buff *skb) {
   return FOLLOW_FLOW;
 }
 
+/* What a DNS packet that passes leaves behind: the query, and that the flow is to be inspected. */
+static __always_inline int read_dns(struct __sk_buff *skb, struct packet *p) {
+  struct ea_flow *flow = held_flow(p);
+  if (flow) flow->tcp_state |= EA_TCP_INSPECT;
+  const int verdict = !p->inspected || is_syn(p) ? dns_sent(skb, p) : PASS;
+  if (!p->inspected) return verdict;
+  flow = held_flow(p);
+  if (!flow) return p->key.protocol == IPPROTO_TCP ? DROP : verdict;
+  struct ea_dns_stream *sent = &flow->extra.streams[0];
+  if (is_syn(p)) sent->stamp = sent->next_seq;
+  sent->flags |= EA_STREAM_JUDGED;
+  return verdict;
+}
+
 /* The verdict on a packet that was read by read_sent() or on the fast path. */
 static __noinline int pod_sends(struct __sk_buff *skb) {
   struct packet *p = this_packet();
@@ -193,11 +207,7 @@ static __noinline int pod_sends(struct __sk_buff *skb) {
   const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
   if (unlikely(!ep)) return drop(skb, p, EA_REASON_NO_ENDPOINT);
   int verdict = verdict_on(skb, p, ep, take_inline(p));
-  if (verdict == PASS && unlikely(is_dns_server(p))) {
-    struct ea_flow *flow = held_flow(p);
-    if (flow) flow->tcp_state |= EA_TCP_INSPECT;
-    verdict = dns_sent(skb, p);
-  }
+  if (verdict == PASS && unlikely(p->inspected || is_dns_server(p))) verdict = read_dns(skb, p);
   release(p);
   return verdict;
 }

@@ -21,7 +21,7 @@ enum { DIRECTION_IN = 0, DIRECTION_OUT = 1, PARSE_L3 = 2 };
 
 enum { FRAGMENT_NONE = 0, FRAGMENT_FIRST = 1, FRAGMENT_LATER = 2 };
 
-enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
+enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16, TCP_URG = 32 };
 
 struct packet {
   __u64 set;    /* of the endpoint, when this packet arrived */

@@ -7,7 +7,11 @@
 #ifndef EA_QUERIES_H
 #define EA_QUERIES_H
 
-#include "fragment.h"
+#include "dns_query.h"
+#include "refuse.h"
+
+/* Queries in a segment. */
+enum { MAX_QUERIES = 16 };
 
 /* struct packet, `query_mode`: what is known of the name that is asked for. */
 enum { QUERY_NONE = 0, QUERY_MET = 1, QUERY_KNOWN = 2 };
@@ -52,6 +56,69 @@ static __always_inline int judge_query(const struct ea_endpoint *ep, struct pack
   return p->decision.verdict != EA_VERDICT_DENY;
 }
 
+/* Types of queries that no filter lets pass: incremental and whole zone transfers. */
+enum { DNS_IXFR = 251, DNS_AXFR = 252 };
+
+/* Judges the message in dns_work.buffer. 1: it may pass; the query is remembered. */
+static __always_inline int judge_message(struct __sk_buff *skb, const struct ea_endpoint *ep,
+                                         struct packet *p) {
+  const struct dns_work *w = dns_work();
+  if (!w || read_query() || w->question.type == DNS_IXFR || w->question.type == DNS_AXFR) {
+    deny_unreadable(p);
+    return 0;
+  }
+  if (!judge_query(ep, p)) return 0;
+  remember_query(skb, p);
+  return 1;
+}
+
+static __always_inline int refuse(struct __sk_buff *skb, struct packet *p, const struct ea_endpoint *ep) {
+  const int readable = p->decision.reason != EA_REASON_UNREADABLE_QUERY;
+  drop_for(skb, p, p->decision.reason, &p->decision);
+  return readable ? refuse_query(skb, p, ep->flags, refusal_code()) : DROP;
+}
+
+/* Begins to read the queries in a segment. Each segment must consist of whole messages, and be the next one in
+ * sequence, or the one that the peer waits for: whoever could choose where a message begins could hide one in
+ * another. 1: it is to be read; its flow is held locked. 0: it cannot be judged. -1: it is to be dropped, and
+ * TCP sends it again if it is needed. */
+GLOBAL_FUNCTION int open_queries(const struct packet *p) {
+  struct dns_work *w = dns_work();
+  if (!p || !w) return 0;
+  const struct ea_flow *flow = held_flow(p);
+  const __u32 headers = p->l4 - p->l3 + p->header_end, seq = bpf_ntohl(p->seq);
+  if (!flow || p->fragment || headers >= p->length || (p->tcp_flags & (TCP_SYN | TCP_URG)) ||
+      !(flow->extra.streams[0].flags & EA_STREAM_SYNCED))
+    return 0;
+  if (seq != flow->extra.streams[0].next_seq && seq != flow->extra.streams[0].stamp) return -1;
+  w->unread_at = p->l3 + headers;
+  w->unread = p->length - headers;
+  w->end_seq = seq + w->unread;
+  return 1;
+}
+
+/* The next query of the segment, into dns_work.buffer. 0: there is none any more. -1: it is not whole. */
+GLOBAL_FUNCTION int next_query(struct __sk_buff *skb, const struct packet *p) {
+  struct dns_work *w = dns_work();
+  __be16 field = 0;
+  if (!p || !w) return -1;
+  if (!w->unread) return 0;
+  if (w->unread < 2 || bpf_skb_load_bytes(skb, w->unread_at, &field, 2)) return -1;
+  const __u32 length = bpf_ntohs(field);
+  if (length + 2 > w->unread || load_message(skb, p, w->unread_at + 2, length, w)) return -1;
+  w->unread_at += length + 2;
+  w->unread -= length + 2;
+  return 1;
+}
+
+/* All queries of the segment may pass. */
+static __always_inline void close_queries(const struct packet *p) {
+  struct ea_flow *flow = held_flow(p);
+  const struct dns_work *w = dns_work();
+  if (!flow || !w) return;
+  if ((__s32)(w->end_seq - flow->extra.streams[0].next_seq) > 0) flow->extra.streams[0].next_seq = w->end_seq;
+}
+
 /* Whether a packet belongs to a flow that a peer opened to the endpoint: no query of its own. */
 static __always_inline int answers_peer(const struct packet *p) {
   struct name_work *w = name_work();
@@ -60,20 +127,73 @@ static __always_inline int answers_peer(const struct packet *p) {
   return peek(&p->key, known) && (known->flags & EA_FLOW_INBOUND) && !is_syn(p);
 }
 
+/* In place of a verdict: the packet may carry queries, which are judged next. */
+enum { ASKS_IN_DATAGRAM = 7, ASKS_IN_SEGMENT = 8 };
+
 /* Decides about a packet of a set with rules about queries, before its flow is taken: the stack has no room to
  * do it there. FOLLOW_FLOW: p->decision is about it (p->decided), or it is for the flow to decide. */
-static __noinline int pod_asks(struct __sk_buff *skb) {
+static __noinline int begin_asking(struct __sk_buff *skb) {
   struct packet *p = this_packet();
   if (!p) return DROP;
   const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
   if (unlikely(!ep)) return drop(skb, p, EA_REASON_NO_ENDPOINT);
   if (p->kind != PACKET_FLOW || answers_peer(p)) return FOLLOW_FLOW;
+  if ((ep->flags & EA_EP_CHECK_SOURCE) && !source_allowed(ep, p))
+    return drop(skb, p, EA_REASON_SPOOFED_ADDRESS);
   p->inspected = depends_on_query(ep, p);
   p->decided = 1;
-  if (!p->inspected || (p->key.protocol == IPPROTO_TCP && !p->carries)) return FOLLOW_FLOW;
-  if (p->decision.verdict == EA_VERDICT_DENY) return FOLLOW_FLOW; /* no query may pass */
+  if (!p->inspected || p->decision.verdict == EA_VERDICT_DENY) return FOLLOW_FLOW;
+  if (p->key.protocol == IPPROTO_UDP) return ASKS_IN_DATAGRAM;
+  if (p->key.protocol == IPPROTO_TCP) return p->carries ? ASKS_IN_SEGMENT : FOLLOW_FLOW;
   deny_unreadable(p);
   return drop_for(skb, p, p->decision.reason, &p->decision);
+}
+
+static __noinline int ask_in_datagram(struct __sk_buff *skb) {
+  struct packet *p = this_packet();
+  const struct dns_work *w = dns_work();
+  const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
+  if (!p || !ep || !w) return DROP;
+  if (dns_open(skb, p) != DNS_READ || dns_next(skb, p) != 1 || w->unread)
+    deny_unreadable(p);
+  else if (judge_message(skb, ep, p))
+    return FOLLOW_FLOW;
+  return refuse(skb, p, ep);
+}
+
+static __noinline int ask_in_segment(struct __sk_buff *skb) {
+  struct packet *p = this_packet();
+  const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
+  if (!p || !ep) return DROP;
+  take(p);
+  int more = open_queries(p);
+  if (more < 0) {
+    release(p);
+    return DROP;
+  }
+  if (more == 0) more = -1;
+#pragma clang loop unroll(disable)
+  for (__u32 i = 0; i < MAX_QUERIES && more > 0; i++) {
+    more = next_query(skb, p);
+    if (more <= 0) break;
+    if (!judge_message(skb, ep, p)) {
+      release(p);
+      return refuse(skb, p, ep);
+    }
+  }
+  if (more == 0) close_queries(p);
+  release(p);
+  if (more == 0) return FOLLOW_FLOW;
+  deny_unreadable(p);
+  return refuse(skb, p, ep);
+}
+
+/* Judges what the packet asks for. FOLLOW_FLOW: it passes as far as that goes. */
+static __always_inline int pod_asks(struct __sk_buff *skb) {
+  const int kind = begin_asking(skb);
+  return kind == ASKS_IN_DATAGRAM  ? ask_in_datagram(skb)
+         : kind == ASKS_IN_SEGMENT ? ask_in_segment(skb)
+                                   : kind;
 }
 
 #endif

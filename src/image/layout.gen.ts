@@ -620,6 +620,7 @@ export const ENUMS = {
     EA_STREAM_SYNCED: 1,
     EA_STREAM_LOST: 2,
     EA_STREAM_HALF: 4,
+    EA_STREAM_JUDGED: 16,
     EA_STREAM_LENGTH: 8,
   },
   ea_dns_memory: {

@@ -224,6 +224,12 @@ export class Kernel implements Engine {
     this.become(packet.from);
     this.forget();
     this.#sport = this.#sport >= 65000 ? 1024 : this.#sport + 1;
+    // A query over TCP belongs to a connection. Its SYN passes, or the verdict on it is the verdict.
+    const { query, ...handshake } = packet;
+    if (query !== undefined && packet.protocol === 6) {
+      const opened = this.run(frameOf(handshake, pod.ips, this.#sport, more), isNode(pod) ? 'uplink' : 'fromPod');
+      if (opened.verdict === 'deny') return toldOf(packet, opened.verdict, opened.events);
+    }
     const bytes = frameOf(packet, pod.ips, this.#sport, more);
     const { verdict, events } = this.run(bytes, isNode(pod) ? 'uplink' : 'fromPod');
     return toldOf(packet, verdict, events);
