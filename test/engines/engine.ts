@@ -226,13 +226,16 @@ export class Kernel implements Engine {
     this.#sport = this.#sport >= 65000 ? 1024 : this.#sport + 1;
     // A query over TCP belongs to a connection. Its SYN passes, or the verdict on it is the verdict.
     const { query, ...handshake } = packet;
+    const before: FlowEvent[] = [];
     if (query !== undefined && packet.protocol === 6) {
       const opened = this.run(frameOf(handshake, pod.ips, this.#sport, more), isNode(pod) ? 'uplink' : 'fromPod');
       if (opened.verdict === 'deny') return toldOf(packet, opened.verdict, opened.events);
+      before.push(...opened.events.filter((e) => e.type !== 'log'));
     }
     const bytes = frameOf(packet, pod.ips, this.#sport, more);
     const { verdict, events } = this.run(bytes, isNode(pod) ? 'uplink' : 'fromPod');
-    return toldOf(packet, verdict, events);
+    // What passes on an open connection is told of no more.
+    return toldOf(packet, verdict, verdict === 'allow' ? [...events, ...before] : events);
   }
 
   /** Any bytes through from_pod (or another program), and what was told of them. `came`: over which interface, if any. */

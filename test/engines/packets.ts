@@ -51,7 +51,7 @@ export function transport(s: Segment, sport: number, tcpFlags = 0x02): Buffer {
         const message = dnsQuery(s.query);
         const header = Buffer.concat([
           be16(sport, s.port),
-          Buffer.alloc(8, 1),
+          be16(0, 1, 0, 1),
           Buffer.from([0x50, 0x18]),
           be16(1024, 0, 0),
         ]);
