@@ -5,12 +5,16 @@ import type { Image } from '../../src/image/types.js';
 import type { Verdict } from '../../src/ir/packet.js';
 import { ruleId } from '../../src/ir/names.js';
 
-/** So few bits that contents meet all the time. @param salt another one, other meetings */
+/**
+ * So few bits that contents meet all the time. The ids are large: a small one may be a state of the matcher of names,
+ * and is no class of a name then (src/image/plan/names.ts).
+ * @param salt another one, other meetings
+ */
 export function weakIds(bits: number, salt: number): Ids {
   return {
     of(content) {
       const digest = createHash('sha256').update(`${salt}|${content}`).digest();
-      return 16 + (digest.readUInt32BE(0) % (2 ** bits - 16));
+      return 2 ** 40 + 2 ** 31 + (digest.readUInt32BE(0) % 2 ** bits);
     },
   };
 }
