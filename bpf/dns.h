@@ -180,31 +180,40 @@ bad:
   return 1;
 }
 
-/* Appends to the chain the target of the CNAME whose owner is its last name. Of two with one owner the first
- * counts. 1: there is none, or it is in the chain already. */
+/* The first CNAME with this owner. 0: there is none. */
+GLOBAL_FUNCTION __u32 alias_of(const struct dns_work *w, __u64 owner) {
+  if (!w) return 0;
+#pragma clang loop unroll(disable)
+  for (__u32 i = 1; i < NAME_SCRATCH; i++) {
+    if (i > w->aliases) break;
+    if (w->alias_owner[i] == owner) return i;
+  }
+  return 0;
+}
+
+/* Where a name stands in the chain. NAME_TEXTS: nowhere. */
+GLOBAL_FUNCTION __u32 position_in_chain(const struct name_work *names, const struct dns_work *w, __u64 name) {
+  if (!names || !w) return NAME_TEXTS;
+#pragma clang loop unroll(disable)
+  for (__u32 i = 0; i < NAME_SCRATCH; i++) {
+    if (i > w->chained) break;
+    const __u32 text = w->chain[i];
+    if (text < NAME_TEXTS && names->texts[text].hash == name) return i;
+  }
+  return NAME_TEXTS;
+}
+
+/* Appends to the chain the target of the CNAME whose owner is its last name. 1: there is none, or it is in the
+ * chain already. */
 GLOBAL_FUNCTION int follow_alias(const struct name_work *names, struct dns_work *w) {
   if (!names || !w) return 1;
   const __u32 chained = w->chained;
   if (chained >= NAME_SCRATCH - 1) return 1;
   const __u32 last = w->chain[chained];
   if (last >= NAME_TEXTS) return 1;
-  const __u64 owner = names->texts[last].hash;
-  __u32 found = 0;
-#pragma clang loop unroll(disable)
-  for (__u32 i = 1; i < NAME_SCRATCH; i++) {
-    if (i > w->aliases) break;
-    if (w->alias_owner[i] != owner) continue;
-    found = i;
-    break;
-  }
-  if (!found) return 1;
-  const __u64 target = names->texts[found].hash;
-#pragma clang loop unroll(disable)
-  for (__u32 i = 0; i < NAME_SCRATCH; i++) {
-    if (i > chained) break;
-    const __u32 before = w->chain[i];
-    if (before < NAME_TEXTS && names->texts[before].hash == target) return 1;
-  }
+  const __u32 found = alias_of(w, names->texts[last].hash);
+  if (!found || found >= NAME_SCRATCH) return 1;
+  if (position_in_chain(names, w, names->texts[found].hash) < NAME_TEXTS) return 1;
   const __u32 ttl_s = w->alias_ttl_s[found], before_s = w->chain_ttl_s[chained];
   w->chain[chained + 1] = found;
   w->chain_ttl_s[chained + 1] = ttl_s < before_s ? ttl_s : before_s;
@@ -237,18 +246,6 @@ static __always_inline int read_answer(const struct dns_buffer *m, const struct 
   return 0;
 }
 
-/* Where a record's owner stands in the chain. NAME_TEXTS: nowhere. */
-GLOBAL_FUNCTION __u32 position_of_owner(const struct name_work *names, const struct dns_work *w) {
-  if (!names || !w) return NAME_TEXTS;
-#pragma clang loop unroll(disable)
-  for (__u32 i = 0; i < NAME_SCRATCH; i++) {
-    if (i > w->chained) break;
-    const __u32 text = w->chain[i];
-    if (text < NAME_TEXTS && names->texts[text].hash == w->owner) return i;
-  }
-  return NAME_TEXTS;
-}
-
 /* Goes on to the next record with addresses that belong to a name in the chain. 0: there is none. The records
  * are well-formed. */
 static __always_inline int next_addresses(const struct dns_walk *walk) {
@@ -262,7 +259,7 @@ static __always_inline int next_addresses(const struct dns_walk *walk) {
   __u32 position = w->chained;
   const __u32 last = position < NAME_SCRATCH ? w->chain[position] : NAME_TEXTS;
   if (last >= NAME_TEXTS || walk->names->texts[last].hash != w->owner)
-    position = position_of_owner(walk->names, w);
+    position = position_in_chain(walk->names, w, w->owner);
   if (position >= NAME_TEXTS) return 0;
   w->position = position;
   w->level = 0;
@@ -309,7 +306,11 @@ static long learn_step(__u32 i, struct dns_walk *walk) {
   }
   learning->text = w->chain[level];
   learning->alias = level > 0;
-  learn_address();
+  learning->flags = level > 0 ? 0 : EA_NAME_ASKED;
+  if (unlikely(learn_address() == NAME_BUSY)) {
+    w->bad = 1;
+    return 1;
+  }
   if (level < w->position) {
     w->level = level + 1;
     return 0;
@@ -321,7 +322,8 @@ static long learn_step(__u32 i, struct dns_walk *walk) {
 }
 
 /* Learns the addresses of the answer in the buffer dns_work.buffer, which read_answer() has read. The caller
- * has set who learns, and from whom, in name_work.learning. */
+ * has set who learns, and from whom, in name_work.learning. 0: done, as far as there was room. -1: others held a
+ * lock for too long, and the answer should be sent again. */
 GLOBAL_FUNCTION int learn_answer(void) {
   struct name_work *names = name_work();
   struct dns_work *w = dns_work();
@@ -330,7 +332,7 @@ GLOBAL_FUNCTION int learn_answer(void) {
   if (!m) return 0;
   struct dns_walk walk = {.m = m, .names = names, .w = w};
   bpf_loop(w->answers + DNS_MAX_LINKS, learn_step, &walk, 0);
-  return 0;
+  return w->bad ? -1 : 0;
 }
 
 #endif

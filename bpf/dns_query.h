@@ -164,7 +164,10 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
     if (more <= 0) break;
     const int counts = read_expected_answer(p);
     if (counts < 0) count_untrusted(skb);
-    if (counts > 0) learn_answer();
+    if (counts > 0 && learn_answer()) {
+      more = -1;
+      break;
+    }
     if (!tcp && !w->unread) return PASS;
   }
   dns_close(p, !more);

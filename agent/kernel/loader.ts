@@ -85,6 +85,7 @@ export function load(opts: LoadOptions): Programs {
   const object = new BpfObject(bytes, opts.objectPath);
   try {
     setSizes(object, opts.sizes ?? {});
+    object.setMaxEntries('dns_memory', ENUMS.ea_dns_memory.EA_DNS_STREAMS + countCpus());
     const dir = opts.pinDir === undefined ? undefined : join(opts.pinDir, 'maps', shapeOf(object, bytes));
     const fresh = dir === undefined || !existsSync(dir);
     setPins(object, dir);
@@ -155,7 +156,7 @@ function dropSiblings(dir: string): void {
 }
 
 function handles(object: BpfObject, path: string): Omit<Programs, 'fresh' | 'older' | 'dropOthers'> {
-  const cpus = possibleCpus(readFileSync('/sys/devices/system/cpu/possible', 'utf8'));
+  const cpus = countCpus();
   const raw = Object.fromEntries(object.mapNames.map((name) => [name, new BpfMap(object.mapFd(name), name, cpus)]));
   const map = (name: string): BpfMap => {
     const found = raw[name];
@@ -206,6 +207,11 @@ function handles(object: BpfObject, path: string): Omit<Programs, 'fresh' | 'old
     all,
     close: () => object.close(),
   };
+}
+
+/** CPUs that may ever be there: maps have memory for each. */
+function countCpus(): number {
+  return possibleCpus(readFileSync('/sys/devices/system/cpu/possible', 'utf8'));
 }
 
 function setSizes(object: BpfObject, sizes: Readonly<Record<string, number>>): void {
