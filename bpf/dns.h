@@ -229,12 +229,13 @@ static __always_inline int read_answer(const struct dns_buffer *m, const struct 
   if ((q->flags & (DNS_QR | DNS_OPCODE | DNS_RCODE)) != DNS_QR || records > DNS_MAX_RECORDS) return -1;
   struct dns_walk walk = {.m = m, .names = names, .w = w};
   w->next = q->end;
-  w->owner_at = w->bad = w->aliases = 0;
+  w->owner_at = DNS_NOWHERE;
+  w->bad = w->aliases = 0;
   w->answers = answers;
   bpf_loop(records, check_step, &walk, 0);
   if (w->bad) return -1;
   w->next = q->end;
-  w->owner_at = 0;
+  w->owner_at = DNS_NOWHERE;
   w->records = answers;
   w->addresses = w->hints6 = 0;
   w->links = DNS_MAX_LINKS;

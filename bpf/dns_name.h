@@ -12,6 +12,7 @@ enum {
   DNS_MAX_RECORDS = 4096,
   DNS_MAX_LINKS = 8192, /* addresses, times the names that each belongs to, that one answer may teach */
   DNS_MAX_PARAMS = 64,  /* of an HTTPS record */
+  DNS_NOWHERE = 65536,  /* no offset in a message */
 };
 
 /* The header and the question of a message. */

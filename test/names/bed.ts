@@ -1,0 +1,126 @@
+/** A pod whose queries and answers go through the hooks, and what the kernel learned of them. */
+import { NameTable } from '../../agent/names/table.js';
+import { DnsServers } from '../../agent/maps/tables/dns-servers.js';
+import type { BpfMap } from '../../agent/kernel/libbpf/map.js';
+import { PLAIN_IDS } from '../../src/ids.js';
+import type { TaughtAddress } from '../../src/names/message.js';
+import { snapshot } from '../bench/worlds.js';
+import { boundIps, IFINDEX, Kernel, loadForTest } from '../engines/engine.js';
+import { be16, type Ends, encodeMessage, FLAGS, tcpFrame, udpFrame, type WireMessage } from './wire.js';
+
+export const POD = '10.244.0.1';
+export const RESOLVER = '10.96.0.10';
+export const STRANGER = '192.0.2.53';
+/** Enough for the largest answer that is tested. */
+const SIZES = { flows: 8192, events: 1 << 20, names: 1024, name_pages: 32768 };
+
+export class DnsBed {
+  readonly kernel = new Kernel(loadForTest(SIZES), PLAIN_IDS);
+  readonly #table: NameTable;
+  readonly #maps: readonly Buffer[];
+  #port = 1024;
+
+  constructor() {
+    this.kernel.use({ ir: { tiers: [] }, snapshot: snapshot() });
+    this.kernel.become('default/web');
+    const { names } = this.kernel.programs;
+    this.#table = new NameTable(names);
+    this.#maps = [names.names, names.nameBuckets, names.pages, names.pageBuckets, names.holdings];
+    const servers = [RESOLVER, '2001:db8::53'].map((ip) => ({ ip, port: 53 }));
+    new DnsServers(this.kernel.programs.maps as Record<string, BpfMap>).set(servers);
+  }
+
+  /** A port of the pod's own that no query used before. */
+  port(): number {
+    this.#port = this.#port >= 65000 ? 1024 : this.#port + 1;
+    return this.#port;
+  }
+
+  /** The pod's address of the family of a server. */
+  address(server: string): string {
+    return boundIps([POD]).find((ip) => ip.includes(':') === server.includes(':')) as string;
+  }
+
+  /** Whether what the pod sends by UDP passes. */
+  send(payload: Buffer, sport: number, dst = RESOLVER, dport = 53): boolean {
+    return this.pass({ src: this.address(dst), sport, dst, dport }, payload, 'fromPod');
+  }
+
+  /** Whether what is sent to the pod by UDP passes. `came`: over which interface. */
+  receive(payload: Buffer, dport: number, src = RESOLVER, sport = 53, came = 0): boolean {
+    return this.pass({ src, sport, dst: this.address(src), dport }, payload, 'toPod', came);
+  }
+
+  pass(e: Ends, payload: Buffer, hook: 'fromPod' | 'toPod', came = 0): boolean {
+    return this.kernel.run(udpFrame(e, payload), hook, came).verdict === 'allow';
+  }
+
+  /** The pod asks what the message answers, and is given it as it is. */
+  exchange(message: WireMessage, bytes = encodeMessage(message)): void {
+    const port = this.port();
+    this.send(encodeMessage({ ...message, flags: 0x0100, answers: [], authority: [], additional: [] }), port);
+    this.receive(bytes, port);
+  }
+
+  /** A connection of the pod to the resolver, after its handshake. */
+  connect(): TcpBed {
+    return new TcpBed(this.kernel, { src: POD, sport: this.port(), dst: RESOLVER, dport: 53 });
+  }
+
+  /** What the pod has learned, one line for each address and name, sorted. */
+  learned(): string[] {
+    return this.taught().map(line).sort();
+  }
+
+  taught(): TaughtAddress[] {
+    const { names } = this.#table.list({ limit: 1e6, addresses: 1e6 });
+    return names.flatMap((n) => n.addresses.map((a) => ({ name: n.text, alias: a.alias, address: a.ip, ttl: a.ttlS })));
+  }
+
+  get holdings() {
+    return this.#table.holdings(IFINDEX);
+  }
+
+  /** Forgets all that was learned. */
+  forget(): void {
+    for (const memory of this.#maps) memory.fill(0);
+  }
+
+  close(): void {
+    this.kernel.close();
+  }
+}
+
+export function line({ name, alias, address, ttl }: TaughtAddress): string {
+  return `${name} ${address} ${ttl}${alias ? ' alias' : ''}`;
+}
+
+/** A TCP connection: sequence numbers are counted from 0 behind the SYN. */
+export class TcpBed {
+  readonly #kernel: Kernel;
+  readonly ends: Ends;
+  /** Near the end of the number space, so that they wrap around. */
+  readonly #first = { fromPod: 0xffff_ff00, toPod: 0xffff_fff0 };
+
+  constructor(kernel: Kernel, ends: Ends) {
+    this.#kernel = kernel;
+    this.ends = ends;
+    this.segment('fromPod', -1, Buffer.alloc(0), FLAGS.SYN);
+    this.segment('toPod', -1, Buffer.alloc(0), FLAGS.SYN | FLAGS.ACK);
+    this.segment('fromPod', 0, Buffer.alloc(0), FLAGS.ACK);
+  }
+
+  /** Whether a segment passes. @param at offset in the stream */
+  segment(hook: 'fromPod' | 'toPod', at: number, payload: Buffer, flags: number = FLAGS.ACK | FLAGS.PSH): boolean {
+    const { src, sport, dst, dport } = this.ends;
+    const e = hook === 'fromPod' ? this.ends : { src: dst, sport: dport, dst: src, dport: sport };
+    const seq = this.#first[hook] + at;
+    const other = this.#first[hook === 'fromPod' ? 'toPod' : 'fromPod'];
+    return this.#kernel.run(tcpFrame(e, { seq, ack: other, flags }, payload), hook).verdict === 'allow';
+  }
+}
+
+/** A message with its length, as over TCP. */
+export function withLength(message: Buffer): Buffer {
+  return Buffer.concat([be16(message.length), message]);
+}
