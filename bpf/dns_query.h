@@ -7,6 +7,7 @@
 
 #include "dns_stream.h"
 #include "inbound.h"
+#include "refuse.h"
 
 /* How long an answer may take. */
 #define DNS_ANSWER_NS (30 * SECOND_NS)
@@ -174,6 +175,9 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
   return more ? DROP : PASS;
 }
 
+/* In place of a verdict of dns_sent(): the query that was read last is to be answered, and goes no further. */
+enum { WITHHELD = 10 };
+
 /* Remembers the queries in a packet that the endpoint sends. Returns the tc verdict. The flow, if it is of
  * TCP, is held locked. */
 GLOBAL_FUNCTION int dns_sent(struct __sk_buff *skb, const struct packet *p) {
@@ -188,7 +192,10 @@ GLOBAL_FUNCTION int dns_sent(struct __sk_buff *skb, const struct packet *p) {
   for (__u32 i = 0; i < DNS_MAX_MESSAGES; i++) {
     more = dns_next(skb, p);
     if (more <= 0) break;
-    if (!read_query()) remember_query(skb, p);
+    if (!read_query()) {
+      if (unlikely(is_withheld(w))) return WITHHELD;
+      remember_query(skb, p);
+    }
     if (!tcp && !w->unread) return PASS;
   }
   dns_close(p, !more);

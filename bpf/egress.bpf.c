@@ -187,10 +187,11 @@ static __noinline int read_sent(struct __sk_buff *skb) {
 }
 
 /* What a DNS packet that passes leaves behind: the query, and that the flow is to be inspected. */
-static __always_inline int read_dns(struct __sk_buff *skb, struct packet *p) {
+static __always_inline int read_dns(struct __sk_buff *skb, struct packet *p, const struct ea_endpoint *ep) {
   struct ea_flow *flow = held_flow(p);
   if (flow) flow->tcp_state |= EA_TCP_INSPECT;
   const int verdict = !p->inspected || is_syn(p) ? dns_sent(skb, p) : PASS;
+  if (unlikely(verdict == WITHHELD)) return refuse_query(skb, p, ep->flags, withheld_code());
   if (!p->inspected) return verdict;
   flow = held_flow(p);
   if (!flow) return p->key.protocol == IPPROTO_TCP ? DROP : verdict;
@@ -207,7 +208,7 @@ static __noinline int pod_sends(struct __sk_buff *skb) {
   const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
   if (unlikely(!ep)) return drop(skb, p, EA_REASON_NO_ENDPOINT);
   int verdict = verdict_on(skb, p, ep, take_inline(p));
-  if (verdict == PASS && unlikely(p->inspected || is_dns_server(p))) verdict = read_dns(skb, p);
+  if (verdict == PASS && unlikely(p->inspected || is_dns_server(p))) verdict = read_dns(skb, p, ep);
   release(p);
   return verdict;
 }
@@ -313,12 +314,15 @@ int uplink_in(struct __sk_buff *skb) {
   if (!is_pods_reply && begins && p->opens && owns(ep, p->key.local) &&
       (p->key.protocol != IPPROTO_UDP || has_socket(skb, p)))
     flow = open_inbound(skb, p);
+  int verdict = PASS;
   if (flow && !is_pods_reply) {
+    const int inspected = flow->tcp_state & EA_TCP_INSPECT;
     account(flow, p);
     step(skb, p, flow);
+    if (unlikely(inspected)) verdict = dns_received(skb, p);
   }
   release(p);
-  return PASS;
+  return verdict;
 }
 
 /* A packet that the node forwards, after its translations: the post-DNAT check. */
@@ -389,9 +393,10 @@ int uplink(struct __sk_buff *skb) {
   }
 
   struct ea_flow *flow = take(p);
-  const int verdict = !own     ? forward(skb, p, flow, flags)
-                      : p->set ? verdict_on(skb, p, ep, flow)
-                               : observe(skb, p, flow);
+  int verdict = !own     ? forward(skb, p, flow, flags)
+                : p->set ? verdict_on(skb, p, ep, flow)
+                         : observe(skb, p, flow);
+  if (own && p->set && verdict == PASS && unlikely(is_dns_server(p))) verdict = read_dns(skb, p, ep);
   release(p);
   return verdict;
 }

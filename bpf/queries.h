@@ -157,7 +157,7 @@ static __noinline int ask_in_datagram(struct __sk_buff *skb) {
   if (dns_open(skb, p) != DNS_READ || dns_next(skb, p) != 1 || w->unread)
     deny_unreadable(p);
   else if (judge_message(skb, ep, p))
-    return FOLLOW_FLOW;
+    return is_withheld(w) ? refuse_query(skb, p, ep->flags, withheld_code()) : FOLLOW_FLOW;
   return refuse(skb, p, ep);
 }
 
@@ -179,6 +179,11 @@ static __noinline int ask_in_segment(struct __sk_buff *skb) {
     if (!judge_message(skb, ep, p)) {
       release(p);
       return refuse(skb, p, ep);
+    }
+    const struct dns_work *w = dns_work();
+    if (w && unlikely(is_withheld(w))) {
+      release(p);
+      return refuse_query(skb, p, ep->flags, withheld_code());
     }
   }
   if (more == 0) close_queries(p);

@@ -21,6 +21,18 @@ static __always_inline __u16 refusal_code(void) {
   return st->flags & EA_DNS_REFUSE_NXDOMAIN ? RCODE_NXDOMAIN : RCODE_REFUSED;
 }
 
+/* Whether the query that was read last asks for records that the agent's options withhold (--https-records):
+ * with them an application could encrypt the name that it goes to. */
+static __always_inline int is_withheld(const struct dns_work *w) {
+  const struct ea_name_state_words *st = name_words();
+  return st && (st->flags & (EA_DNS_STRIP_HTTPS | EA_DNS_DENY_HTTPS)) && w->question.type == DNS_HTTPS;
+}
+
+static __always_inline __u32 withheld_code(void) {
+  const struct ea_name_state_words *st = name_words();
+  return st && (st->flags & EA_DNS_DENY_HTTPS) ? refusal_code() : RCODE_NONE;
+}
+
 /* Where the message of an answer is put together, in the buffer behind the query; its L4 header stands before
  * it. */
 enum { ANSWER_AT = 4096 };
