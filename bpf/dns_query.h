@@ -178,6 +178,13 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
 /* In place of a verdict of dns_sent(): the query that was read last is to be answered, and goes no further. */
 enum { WITHHELD = 10 };
 
+/* From now on each packet of the flow is read. Its memory for streams may have a name in it. */
+static __always_inline void inspect_flow(struct ea_flow *flow) {
+  if (flow->tcp_state & EA_TCP_INSPECT) return;
+  __builtin_memset(&flow->extra, 0, sizeof(flow->extra));
+  flow->tcp_state |= EA_TCP_INSPECT;
+}
+
 /* Remembers the queries in a packet that the endpoint sends. Returns the tc verdict. The flow, if it is of
  * TCP, is held locked. */
 GLOBAL_FUNCTION int dns_sent(struct __sk_buff *skb, const struct packet *p) {

@@ -189,7 +189,7 @@ static __noinline int read_sent(struct __sk_buff *skb) {
 /* What a DNS packet that passes leaves behind: the query, and that the flow is to be inspected. */
 static __always_inline int read_dns(struct __sk_buff *skb, struct packet *p, const struct ea_endpoint *ep) {
   struct ea_flow *flow = held_flow(p);
-  if (flow) flow->tcp_state |= EA_TCP_INSPECT;
+  if (flow) inspect_flow(flow);
   const int verdict = !p->inspected || is_syn(p) ? dns_sent(skb, p) : PASS;
   if (unlikely(verdict == WITHHELD)) return refuse_query(skb, p, ep->flags, withheld_code());
   if (!p->inspected) return verdict;

@@ -42,6 +42,7 @@ struct name_work {
   /* Of an address that is judged: the classes of its names, and their sum, which stands for all of them. */
   __u64 classes[MAX_NAME_CLASSES];
   __u64 key;
+  __u64 name_class, alias_class; /* of the name that was classified last */
   __u32 count;
   __u32 name; /* one of its names: slot and incarnation (0: none); if possible, one that a pattern matches */
   __u32 incarnation;

@@ -15,7 +15,7 @@ enum ea_name_sizes {
 enum ea_name_state {
   EA_NAME_VALID = 1 << 0,
   EA_NAME_LEAVING = 1 << 1, /* the agent is about to free it; whoever renews it clears this flag */
-  EA_NAME_BUSY = 1 << 2,    /* a program is filling it; not VALID then */
+  EA_NAME_BUSY = 1 << 2,    /* a program is filling it; with VALID: is giving it its classes */
   EA_NAME_NEXT = 1 << 3,    /* one incarnation */
 };
 

@@ -15,7 +15,7 @@
  * bucket. A way of any bucket is taken by setting BUSY in its entry's state. Readers take no lock: they read
  * the state before and after what they need. A link belongs to a name only if it has the name's incarnation,
  * so links to a name that was freed are dead at once. The agent frees an entry in two steps: it sets LEAVING,
- * reads the expiry again, and then clears VALID. A program that renews an entry writes the expiry first and
+ * reads the expiry again, and then clears VALID by a compare-and-swap. A program that renews an entry writes the expiry first and
  * reads the state afterwards; if it finds LEAVING, it clears that, and if it comes too late, it inserts the
  * entry anew. */
 #ifndef EA_NAMES_H
@@ -37,9 +37,9 @@ static __always_inline __u32 incarnation_of(__u32 state) {
   return state / EA_NAME_NEXT;
 }
 
-/* Whether a state, but for LEAVING, is still the one that was read. */
+/* Whether two states are of the same use of a slot. BUSY beside VALID: somebody gives the name its classes. */
 static __always_inline int same_name_state(__u32 a, __u32 b) {
-  return ((a ^ b) & ~(__u32)EA_NAME_LEAVING) == 0;
+  return ((a ^ b) & ~(__u32)(EA_NAME_LEAVING | EA_NAME_BUSY)) == 0;
 }
 
 static __always_inline __u64 name_hash(const struct name_text *t, __u32 endpoint,
@@ -310,20 +310,29 @@ static __always_inline __u64 cell_class(__u32 state, __u32 which) {
 DEFINE_WALK(entry, struct ea_name, text)
 DEFINE_WALK(text, struct name_text, bytes)
 
-/* Gives a name its classes by the matcher in force, if it has them from another one. Both classes are written
- * before the generation that they belong to. Two programs may do this at once, under different matchers; then
- * a class of the newer one may stand with the older generation for a moment. Every policy set in the maps has
- * rows for the classes of both, so it is judged rightly by either. */
+/* The classes of a name by the matcher in force, into name_work.name_class and alias_class. They are stored in
+ * the entry too, with the generation of the matcher, for the next time. Only who sets BUSY stores them: so the
+ * entry is not given to another name meanwhile, and two programs with two matchers do not mix theirs. */
 GLOBAL_FUNCTION int classify_name(struct ea_name *n) {
   const struct ea_name_state_words *st = name_words();
-  if (!n || !st) return 0;
+  struct name_work *w = name_work();
+  if (!n || !st || !w) return 0;
   const __u64 matcher = READ_ONCE(st->matcher);
-  const __u32 generation = matcher >> 32;
-  if (READ_ONCE(n->generation) == generation) return 0;
+  const __u32 generation = matcher >> 32, seen = state_of(n);
+  w->name_class = READ_ONCE(n->class_id);
+  w->alias_class = READ_ONCE(n->alias_class);
+  if (likely(READ_ONCE(n->generation) == generation && !(seen & EA_NAME_BUSY) && state_of(n) == seen))
+    return 0;
   const __u32 state = (__u32)matcher ? state_of_entry(n, n->length, (__u32)matcher) : 0;
-  WRITE_ONCE(n->class_id, state ? cell_class(state, EA_CELL_CLASS) : 0);
-  WRITE_ONCE(n->alias_class, state ? cell_class(state, EA_CELL_ALIAS) : 0);
-  __sync_lock_test_and_set(&n->generation, generation);
+  w->name_class = state ? cell_class(state, EA_CELL_CLASS) : 0;
+  w->alias_class = state ? cell_class(state, EA_CELL_ALIAS) : 0;
+  if (!(seen & EA_NAME_VALID) || (seen & EA_NAME_BUSY) ||
+      !__sync_bool_compare_and_swap(&n->state, seen, seen | EA_NAME_BUSY))
+    return 0;
+  n->class_id = w->name_class;
+  n->alias_class = w->alias_class;
+  n->generation = generation;
+  __sync_fetch_and_and(&n->state, ~(__u32)EA_NAME_BUSY);
   return 0;
 }
 
@@ -359,7 +368,7 @@ GLOBAL_FUNCTION int add_link(const struct ea_name_link *l) {
   struct ea_name *n = name_of_link(l, w->endpoint);
   if (!n) return 0;
   classify_name(n);
-  const __u64 class_id = name & EA_LINK_ALIAS ? READ_ONCE(n->alias_class) : READ_ONCE(n->class_id);
+  const __u64 class_id = name & EA_LINK_ALIAS ? w->alias_class : w->name_class;
   const __u32 state = state_of(n);
   if (!(state & EA_NAME_VALID) || incarnation_of(state) != incarnation) return 0;
   if (!w->incarnation || (class_id && !w->count)) {
@@ -440,10 +449,7 @@ enum { LEARNED = 0, NAME_NO_ROOM = -1, NAME_BUSY = -2 };
 
 /* After an entry was renewed: whether it is still the same, and stays. */
 static __always_inline int keep_renewed(__u32 *state, __u32 seen) {
-  const __u32 now = __sync_fetch_and_or(state, 0);
-  if (!same_name_state(now, seen)) return 0;
-  if (likely(!(now & EA_NAME_LEAVING))) return 1;
-  return __sync_bool_compare_and_swap(state, now, now & ~(__u32)EA_NAME_LEAVING);
+  return same_name_state(__sync_fetch_and_and(state, ~(__u32)EA_NAME_LEAVING), seen);
 }
 
 /* Puts the later of two expiries into an entry. */

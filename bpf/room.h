@@ -9,6 +9,7 @@
 enum { WORTH_NOTHING = 0, WORTH_HALF_OPEN = 1, WORTH_ANSWERED = 2, WORTH_ESTABLISHED = 3 };
 
 static __always_inline __u32 worth_of(const struct ea_flow_key *key, const struct ea_flow *flow) {
+  if (flow->kind == EA_KIND_QUERY) return WORTH_HALF_OPEN;
   if (flow->kind != EA_KIND_FLOW || flow->verdict == EA_VERDICT_DENY || (flow->tcp_state & EA_TCP_CLOSED))
     return WORTH_NOTHING;
   const int inbound = flow->flags & EA_FLOW_INBOUND;
@@ -215,10 +216,12 @@ GLOBAL_FUNCTION int insert(const struct ea_flow_key *key, const struct ea_flow *
     n->bucket[0] = first;
     n->bucket[1] = other_bucket(first, tag, st);
     /* A side record is the first to be replaced, but is stored like a half open flow: without the record of
-     * its first fragment, a later fragment could get another verdict. */
-    n->worth = same16(key->local, key->remote) ? WORTH_NOTHING
-               : flow->kind != EA_KIND_FLOW    ? WORTH_HALF_OPEN
-                                               : worth_of(key, flow);
+     * its first fragment, a later fragment could get another verdict. A query is stored like a flow that was
+     * answered: of an endpoint that goes on asking, those are what it holds. */
+    n->worth = flow->kind == EA_KIND_QUERY       ? WORTH_ANSWERED
+               : same16(key->local, key->remote) ? WORTH_NOTHING
+               : flow->kind != EA_KIND_FLOW      ? WORTH_HALF_OPEN
+                                                 : worth_of(key, flow);
     n->held = entries_of(h);
     n->worthless = h ? at_least_zero(READ_ONCE(h->worthless)) : 0;
     if (make_room(n)) {

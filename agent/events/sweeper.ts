@@ -11,7 +11,7 @@ const E = L.STRUCTS.ea_entry;
 const FLOW = L.STRUCTS.ea_flow.fields;
 const KEY = L.STRUCTS.ea_flow_key.fields;
 const TCP = L.ENUMS.ea_tcp_state;
-const { EA_KIND_FLOW, EA_KIND_FRAGMENT } = L.ENUMS.ea_kind;
+const { EA_KIND_FLOW, EA_KIND_FRAGMENT, EA_KIND_QUERY } = L.ENUMS.ea_kind;
 const { EA_ENTRY_LOCKED, EA_ENTRY_VALID } = L.ENUMS.ea_entry_state;
 const VERDICT_DENY = L.ENUMS.ea_verdict.EA_VERDICT_DENY;
 const OBSERVED = L.ENUMS.ea_reason.EA_REASON_OBSERVED;
@@ -31,6 +31,7 @@ export const IDLE_SECONDS = {
   denied: 60,
   fragment: 30, // as long as a receiver waits for the rest of a datagram (RFC 8200, 4.5: 60 at most)
   pending: 60,
+  query: 30, // how long an answer counts (bpf/dns_query.h)
 } as const;
 
 const SHORTEST = Math.min(...Object.values(IDLE_SECONDS));
@@ -215,14 +216,16 @@ function isNews(entry: Buffer): boolean {
 function idleLimit(entry: Buffer): number {
   const value = E.fields.flow.offset;
   const kind = entry[value + FLOW.kind.offset];
-  if (kind !== EA_KIND_FLOW) return kind === EA_KIND_FRAGMENT ? IDLE_SECONDS.fragment : IDLE_SECONDS.pending;
+  if (kind === EA_KIND_FRAGMENT) return IDLE_SECONDS.fragment;
+  if (kind === EA_KIND_QUERY) return IDLE_SECONDS.query;
+  if (kind !== EA_KIND_FLOW) return IDLE_SECONDS.pending;
   if (entry[value + FLOW.verdict.offset] === VERDICT_DENY) return IDLE_SECONDS.denied;
   const anyPositive = (...fields: { offset: number }[]) => fields.some(({ offset }) => u64(entry, value + offset) > 0);
   if (entry[KEY.protocol.offset] === 6) {
     const state = entry[value + FLOW.tcp_state.offset] as number;
     if ((state & TCP.EA_TCP_CLOSED) !== 0) return IDLE_SECONDS.tcpClosed;
     if ((state & (TCP.EA_TCP_FIN_IN | TCP.EA_TCP_FIN_OUT)) !== 0) return IDLE_SECONDS.tcpClosing;
-    if (state === TCP.EA_TCP_SYN) return IDLE_SECONDS.tcpOpening;
+    if ((state & ~TCP.EA_TCP_INSPECT) === TCP.EA_TCP_SYN) return IDLE_SECONDS.tcpOpening;
     // A pod's packet that is no SYN makes a flow look open. The node's answers, and those behind translations, are not
     // seen.
     const answersVisible = ((entry[value + FLOW.flags.offset] as number) & (INBOUND | FLAGS.EA_FLOW_POST_DNAT)) === 0;

@@ -47,7 +47,7 @@ export interface Programs {
   /** What endpoints learned of names. */
   readonly names: NameMemory;
   /** The flow table's other entries, by kind. */
-  readonly beside: Readonly<Record<'fragments' | 'pending', FlowTable>>;
+  readonly beside: Readonly<Record<'fragments' | 'pending' | 'queries', FlowTable>>;
   readonly programs: {
     /** Hook for what a pod sends. */
     readonly fromPod: BpfProgram;
@@ -177,11 +177,12 @@ function handles(object: BpfObject, path: string): Omit<Programs, 'fresh' | 'old
     holdings: map('name_holdings'),
     state: map('name_state'),
   });
-  const { EA_KIND_FLOW, EA_KIND_FRAGMENT, EA_KIND_PENDING } = ENUMS.ea_kind;
+  const { EA_KIND_FLOW, EA_KIND_FRAGMENT, EA_KIND_PENDING, EA_KIND_QUERY } = ENUMS.ea_kind;
   const maps = { ...raw, flows: new FlowTable(map('flows'), 'flows', table, EA_KIND_FLOW) };
   const beside = {
     fragments: new FlowTable(map('flows'), 'fragments', table, EA_KIND_FRAGMENT),
     pending: new FlowTable(map('flows'), 'pending', table, EA_KIND_PENDING),
+    queries: new FlowTable(map('flows'), 'queries', table, EA_KIND_QUERY),
   };
   const all = Object.fromEntries(
     object.programNames.map((name) => [name, new BpfProgram(object.programFd(name), name)]),

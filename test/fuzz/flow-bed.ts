@@ -23,7 +23,7 @@ import { DROP, type Hook, PASS } from './kernel.js';
 const PROG_TEST_RUN = 10;
 /** Offset in struct ea_state of what turns on the post-DNAT check at uplinks. */
 const POST_DNAT = 8;
-const MAPS = ['flows', 'fragments', 'pending', 'drop_notes'];
+const MAPS = ['flows', 'fragments', 'pending', 'queries', 'drop_notes'];
 
 export type Device = (typeof PODS)[number] | 'node';
 

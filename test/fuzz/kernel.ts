@@ -33,7 +33,7 @@ const PROG_TEST_RUN = 10;
 /** TC_ACT_UNSPEC and TC_ACT_SHOT. */
 export const PASS = -1;
 export const DROP = 2;
-const FLOW_MAPS = ['flows', 'drop_notes', 'fragments', 'pending'];
+const FLOW_MAPS = ['flows', 'drop_notes', 'fragments', 'pending', 'queries'];
 
 /** What is to be said of a sender's interface beyond its number. */
 export type Place = (key: string) => Partial<EndpointBinding>;

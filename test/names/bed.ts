@@ -33,6 +33,7 @@ export class DnsBed {
   /** A port of the pod's own that no query used before. */
   port(): number {
     this.#port = this.#port >= 65000 ? 1024 : this.#port + 1;
+    if (this.#port % 1000 === 0) this.kernel.forget();
     return this.#port;
   }
 
