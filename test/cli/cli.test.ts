@@ -240,6 +240,55 @@ denylist:
   t.equal(ctl('flows', '--print-raw-filters', ...args).out, printed);
 });
 
+t.test('explain names from manifests', async (t) => {
+  const file = join(dir, 'names.yaml');
+  writeFileSync(
+    file,
+    `{apiVersion: v1, kind: Pod, metadata: {namespace: shop, name: web, labels: {app: web}}, status: {podIP: 10.0.0.1}}
+---
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {namespace: shop, name: web}
+spec:
+  endpointSelector: {matchLabels: {app: web}}
+  egress: [{toFQDNs: [{matchPattern: '*.example.com'}], toPorts: [{ports: [{port: '443', protocol: TCP}]}]}]
+`,
+  );
+  const asked = (to: string, ...more: string[]) =>
+    ctl('explain', '--from', 'shop/web', '--to', to, '--manifests', file, ...more);
+  const unknown = asked('api.example.com:443');
+  t.equal(unknown.code, 0, unknown.err);
+  t.match(
+    unknown.out,
+    /^shop\/web → api\.example\.com TCP port 443\nALLOWED: shop\/web has learned no address for it yet/,
+  );
+  const given = asked(
+    'api.example.com:443',
+    '--names',
+    'api.example.com=203.0.113.1',
+    '--names',
+    'x.example.org=203.0.113.1',
+  );
+  t.match(given.out, /ALLOWED: it is known as 203\.0\.113\.1\n/);
+  t.match(given.out, /203\.0\.113\.1 is outside of the cluster, known as api\.example\.com, x\.example\.org/);
+  t.equal(asked('api.example.com:80').code, 3, 'another port');
+  const apex = asked('example.com:443');
+  t.equal(apex.code, 3);
+  t.match(apex.out, /note cilium\/shop\/web#0.*: \*\.example\.com stands for names below example\.com/);
+  t.equal(asked('203.0.113.1:443').code, 3, 'an address without a name');
+  t.equal(asked('203.0.113.1:443', '--names', 'a.example.com=203.0.113.1').code, 0);
+  writeFileSync(join(dir, 'known'), 'a.example.com 203.0.113.1\n');
+  const json = asked('203.0.113.1:443', '--names', join(dir, 'known'), '-o', 'json');
+  t.match(JSON.parse(json.out), { targets: [{ names: [{ name: 'a.example.com' }] }], verdict: { verdict: 'allow' } });
+  t.match(JSON.parse(asked('example.com:443', '-o', 'json').out), {
+    name: 'example.com',
+    known: false,
+    verdict: 'deny',
+  });
+  for (const bad of ['nothing', 'a.b=', join(dir, 'none')])
+    t.equal(asked('203.0.113.1:443', '--names', bad).code, 2, bad);
+});
+
 t.test('explain is short about what is many', async (t) => {
   const many = join(dir, 'many');
   spawnSync('mkdir', ['-p', many]);

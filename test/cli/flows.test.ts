@@ -215,6 +215,25 @@ t.test('compact: names of rules, and what only staged rules would do', async (t)
   t.match(end, /AUDIT +no-policy \(10\.0s ↑1\.2kB ↓5B, staged: deny np\/shop\/web#default\)$/, 'at its end too');
 });
 
+t.test('compact: the name by which the pod knew the address', async (t) => {
+  const text = (columns?: number, ...args: Parameters<typeof flow>) =>
+    compact(toRecord(flow(...args)), (_, s) => s, columns);
+  const named = { destinationNames: ['api.stripe.com'], rule: rule() };
+  t.match(
+    text(undefined, named),
+    / shop\/web-1 +→ api\.stripe\.com \(192\.0\.2\.1\):443\/tcp +ALLOWED np\/shop\/web#2$/,
+  );
+  t.match(text(200, named), /→ api\.stripe\.com \(192\.0\.2\.1\):443\/tcp/);
+  t.match(text(90, named), /→ api\.stripe\.com:443\/tcp/, 'no room for both: the name');
+  const long = { ...named, destinationNames: [`${'a'.repeat(60)}.example.com`] };
+  t.match(text(undefined, long), /→ a{60}\.example\.com \(192\.0\.2\.1\):443\/tcp/, 'whole into a pipe');
+  t.ok(text(100, long).length <= 100);
+  const denied = text(undefined, { ...named, rule: DENY }, { verdict: 'deny', reason: 'rule' });
+  t.match(denied, /api\.stripe\.com \(192\.0\.2\.1\):443\/tcp DENIED/, 'denied ones, too');
+  const answer = { source: WORLD, destination: WEB, sourceNames: ['api.stripe.com'] };
+  t.match(text(undefined, answer, { isReply: true }), / shop\/web-1 +→ api\.stripe\.com \(192\.0\.2\.1\):443\/tcp/);
+});
+
 t.test('filters, in the order of the command line', async (t) => {
   const uuids = async (...args: string[]) => {
     const { code, out, err } = await ctl('flows', '--all', '-o', 'json', ...args);

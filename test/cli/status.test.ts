@@ -62,3 +62,26 @@ t.test('the five that hold most beyond their share', async (t) => {
   t.match(text({ endpoints: endpoints.slice(0, 2) }), /^Over share: *a\/p1 70$/m);
   t.notMatch(text({ endpoints: endpoints.slice(0, 1) }), /Over share/, 'all of a share is none too many');
 });
+
+t.test('learned names', async (t) => {
+  const maps = [{ name: 'names', entries: '900', max: '1024' }];
+  const resolvers = Array.from({ length: 8 }, (_, i) => ({ address: `10.0.0.${i}`, port: 53, source: 'resolv.conf' }));
+  const names = { names: 900, pages: 9, share: 32, page_share: 64, seeded: '3', resolvers };
+  t.match(
+    text({ maps, names }),
+    /^Names: +900 known, 88% of the room, 32 for each endpoint in any case, 3 records resolved by the agent$/m,
+  );
+  t.match(
+    text({ maps, names }),
+    /^Resolvers: +10\.0\.0\.0:53 \(resolv\.conf\), .*10\.0\.0\.5:53 \(resolv\.conf\), 2 more$/m,
+  );
+  t.notMatch(text({ maps, names }), /Not learned|Not trusted/);
+  const six = { ...names, resolvers: [{ address: 'fd00::53', port: 5353, source: '--dns-servers' }] };
+  t.match(text({ names: six }), /^Resolvers: +\[fd00::53\]:5353 \(--dns-servers\)$/m);
+  t.match(text({ names: { ...names, resolvers: [] } }), /none is trusted/);
+  const endpoints = [{ ...endpoint('a/p1'), names_refused: '4', answers_untrusted: '1' }, endpoint('a/p2')];
+  const bad = text({ endpoints, names: { ...names, refused: '5', overflow: '2', untrusted: '1' } });
+  t.match(bad, /^Not learned: +5 found no room \(a\/p1 4\), 2 addresses with too many names$/m);
+  t.match(bad, /^Not trusted: +1 DNS answer of others, or that nobody asked for \(a\/p1 1\)$/m);
+  t.notMatch(text({}), /Names|Resolvers/, 'an older agent does not say');
+});

@@ -101,6 +101,22 @@ t.test('Observer and egress.v1 for the cluster', async (t) => {
   t.match(JSON.parse((await client.explain({ from: 'shop/node-b-pod', to: '10.0.0.1', port: 443 })).json), {
     summary: 'says node-b',
   });
+  const learned = await client.names({});
+  t.match(learned.names, [
+    { node_name: 'node-a', name: 'node-a.example.com', pod: 'shop/node-a-pod' },
+    { node_name: 'node-b', name: 'node-b.example.com' },
+  ]);
+  t.same(learned.unavailable_nodes, ['node-x']);
+  t.notOk(learned.more);
+  t.match(await client.names({ limit: 1 }), { names: { length: 1 }, more: true });
+  const ofPod = await client.names({ pod: 'shop/node-b-pod' });
+  t.same(
+    ofPod.names?.map((n) => n.pod),
+    ['shop/node-b-pod'],
+    'a node without the pod has nothing to say',
+  );
+  t.same(ofPod.unavailable_nodes, ['node-x'], 'and is not missing');
+  await t.rejects(client.names({ pod: 'shop/nobody' }), { code: 'USAGE' });
   await t.rejects(client.explain({ from: 'shop/nobody', to: '10.0.0.1' }), { code: 'USAGE', message: /node-x/ });
   t.notOk((await client.namespaces()).namespaces, 'nothing within the last hour');
   // Flows here are counted from a moment of 2023.

@@ -118,15 +118,19 @@ export async function clusterPolicies(agents: Agents): Promise<PoliciesResponse>
   return { policies: [...all.values()] };
 }
 
-/** The learned names of all nodes, at most as many as of one. @throws AgentError USAGE if every node refuses the query */
+/**
+ * The learned names of all nodes, at most as many as of one.
+ * @throws AgentError USAGE if every node that answers refuses the query: it is wrong, or no node has the pod
+ */
 export async function clusterNames(agents: Agents, request: NamesRequest): Promise<NamesResponse> {
   const answers = await askAll(agents, (node) => node.ask((c) => c.names(request, ANSWER_MS)));
-  const refusal = answers.find((a) => a.fault instanceof AgentError && a.fault.code === 'USAGE')?.fault;
+  const isRefusal = ({ fault }: Answer<NamesResponse>) => fault instanceof AgentError && fault.code === 'USAGE';
+  const refusal = answers.find(isRefusal)?.fault;
   if (refusal && answers.every((a) => a.fault)) throw refusal;
   const all = answers.flatMap((a) => a.answer?.names ?? []);
   const names = all.slice(0, request.limit || MOST_NAMES);
   const more = names.length < all.length || answers.some((a) => a.answer?.more);
-  const missing = answers.filter((a) => a.fault).map((a) => a.node.name);
+  const missing = answers.filter((a) => a.fault && !isRefusal(a)).map((a) => a.node.name);
   return { names, ...(more ? { more } : {}), ...(missing.length > 0 ? { unavailable_nodes: missing } : {}) };
 }
 
