@@ -48,6 +48,7 @@ struct dns_work {
   __u32 unread_at; /* offset in the packet */
   __u32 unread;    /* bytes */
   __u32 piece;     /* UDP: bytes of each datagram in the packet */
+  __u64 asked_ns;  /* of an answer that counts: when its query was sent */
   /* read_name() */
   __u32 at;
   __u32 begin;

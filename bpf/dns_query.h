@@ -5,6 +5,7 @@
 #ifndef EA_DNS_QUERY_H
 #define EA_DNS_QUERY_H
 
+#include "dns_events.h"
 #include "dns_stream.h"
 #include "inbound.h"
 #include "refuse.h"
@@ -95,18 +96,20 @@ GLOBAL_FUNCTION int remember_query(struct __sk_buff *skb, const struct packet *p
   flow->payer = slot_of(skb->ifindex);
   ((struct ea_query *)flow->side_record)->asked_ns = bpf_ktime_get_coarse_ns();
   query_key(&s->side_key, p, &w->question, names->texts[0].hash);
-  return put_side_record(&s->side_key, flow, s);
+  put_side_record(&s->side_key, flow, s);
+  return report_dns(p, EA_DNS_ASKED);
 }
 
 /* Whether the endpoint sent the query that the message answers, a moment ago. */
-static __always_inline int was_asked(const struct packet *p, const struct dns_question *q, __u64 name) {
+static __always_inline int was_asked(const struct packet *p, struct dns_work *w, __u64 name) {
+  const struct dns_question *q = &w->question;
   struct scratch *s = scratch();
   if (!s) return 0;
   struct side_record *found = (struct side_record *)s->bytes;
   query_key(&s->side_key, p, q, name);
   if (!read_side_record(&s->side_key, found)) return 0;
-  const __u64 asked_ns = ((const struct ea_query *)found->bytes)->asked_ns;
-  return bpf_ktime_get_coarse_ns() - asked_ns <= DNS_ANSWER_NS;
+  w->asked_ns = ((const struct ea_query *)found->bytes)->asked_ns;
+  return bpf_ktime_get_coarse_ns() - w->asked_ns <= DNS_ANSWER_NS;
 }
 
 /* Reads the answer in the buffer dns_work.buffer. 1: it counts, and is well-formed. 0: it teaches nothing. -1:
@@ -117,13 +120,14 @@ GLOBAL_FUNCTION int read_expected_answer(const struct packet *p) {
   if (!p || !names || !w) return 0;
   const struct dns_buffer *m = dns_buffer(w->buffer);
   if (!m || read_question(m, &w->question)) return 0;
-  if (!was_asked(p, &w->question, names->texts[0].hash)) return -1;
+  if (!was_asked(p, w, names->texts[0].hash)) return -1;
   return !read_answer(m, &w->question, names, w);
 }
 
-static __always_inline int count_untrusted(struct __sk_buff *skb) {
+static __always_inline int count_untrusted(struct __sk_buff *skb, const struct packet *p) {
   struct ea_name_holding *h = name_holding(slot_of(skb->ifindex));
   if (h) __sync_fetch_and_add(&h->untrusted, 1);
+  report_dns(p, EA_DNS_UNTRUSTED);
   return PASS;
 }
 
@@ -148,7 +152,7 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
   if (!p || !names || !w) return PASS;
   const int tcp = p->key.protocol == IPPROTO_TCP, judged = note_acknowledged(p);
   if (tcp && !p->carries && !(p->tcp_flags & TCP_SYN)) return PASS;
-  if ((!judged && !is_dns_server(p)) || !is_genuine_answer(skb, p)) return count_untrusted(skb);
+  if ((!judged && !is_dns_server(p)) || !is_genuine_answer(skb, p)) return count_untrusted(skb, p);
   const int found = dns_open(skb, p);
   if (found == DNS_GAP) return DROP;
   if (found == DNS_UNREADABLE) return tcp ? DROP : PASS;
@@ -164,11 +168,12 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
     more = dns_next(skb, p);
     if (more <= 0) break;
     const int counts = read_expected_answer(p);
-    if (counts < 0) count_untrusted(skb);
+    if (counts < 0) count_untrusted(skb, p);
     if (counts > 0 && learn_answer()) {
       more = -1;
       break;
     }
+    if (counts > 0) report_dns(p, EA_DNS_ANSWERED);
     if (!tcp && !w->unread) return PASS;
   }
   dns_close(p, !more);

@@ -348,6 +348,13 @@ struct {
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } events SEC(".maps");
 
+/* Events of DNS (dns_events.h), as `events`. Full: the event is lost and counted (EA_COUNT_DNS_EVENTS_LOST). */
+struct {
+  __uint(type, BPF_MAP_TYPE_RINGBUF);
+  __uint(max_entries, 2 * 1024 * 1024);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} dns_events SEC(".maps");
+
 /* Endpoint → its share of the ring. Hooks write it while the ring is filling; the agent reads which
  * endpoint's events were lost. Full: the least recently used entry is replaced, and its last losses are
  * reported without an endpoint. */

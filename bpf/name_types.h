@@ -112,6 +112,15 @@ enum ea_name_options {
   EA_DNS_EVENTS_ALL = 1 << 5,
 };
 
+/* Why a DNS message is reported. */
+enum ea_dns_event_kind {
+  EA_DNS_REFUSED = 1,   /* a query that no rule allows, or that cannot be read */
+  EA_DNS_ASKED = 2,     /* a query that passed */
+  EA_DNS_ANSWERED = 3,  /* an answer that counts */
+  EA_DNS_UNTRUSTED = 4, /* an answer that does not: of another than the trusted resolvers, or unasked */
+};
+enum ea_dns_event_size { EA_DNS_EVENT_BYTES = 1232 };
+
 /* The matcher: an automaton over a name's bytes, from the last to the first (src/names/automaton.ts). A state
  * is the index of its first cell. Cells are 8 bytes, in chunks of 2^EA_CELL_CHUNK_BITS:
  *   state + 0                      owner = state, next = where every label byte without a cell of its own

@@ -75,6 +75,7 @@ static __always_inline int judge_message(struct __sk_buff *skb, const struct ea_
 static __always_inline int refuse(struct __sk_buff *skb, struct packet *p, const struct ea_endpoint *ep) {
   const int readable = p->decision.reason != EA_REASON_UNREADABLE_QUERY;
   drop_for(skb, p, p->decision.reason, &p->decision);
+  report_dns(p, EA_DNS_REFUSED);
   return readable ? refuse_query(skb, p, ep->flags, refusal_code()) : DROP;
 }
 

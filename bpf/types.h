@@ -276,6 +276,23 @@ struct ea_event {
   __u32 name_incarnation;
 };
 
+/* A DNS message that is reported (dns_events.h). */
+struct ea_dns_event {
+  __u64 time_ns;  /* CLOCK_MONOTONIC */
+  __u64 asked_ns; /* of an answer: when its query was sent; else 0 */
+  __u64 rule;     /* that decided about a query for its name; else 0 */
+  __u64 set;
+  struct ea_flow_key flow;
+  __u32 ifindex;
+  __u32 length; /* of the message, as far as it was read; the event has EA_DNS_EVENT_BYTES of it at most */
+  __u8 kind;    /* enum ea_dns_event_kind */
+  __u8 family;
+  __u8 verdict;
+  __u8 reason;
+  __u8 pad[4];
+  __u8 bytes[EA_DNS_EVENT_BYTES];
+};
+
 /* Indices of `counters` (per CPU). Drops by reason stand at DROPS + reason. */
 enum ea_counter {
   EA_COUNT_EVENTS = 1,
@@ -289,6 +306,7 @@ enum ea_counter {
   EA_COUNT_POST_DNAT_CHECKS = 9,
   EA_COUNT_FLOWS_EVICTED = 10, /* replaced by another flow */
   EA_COUNT_FLOWS_BUSY = 11,    /* locked by another for too long: the changes of a packet were lost */
+  EA_COUNT_DNS_EVENTS_LOST = 12,
   EA_COUNT_DROPS = 32,
   EA_COUNT_MAX = 64,
 };

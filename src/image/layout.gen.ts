@@ -351,6 +351,24 @@ export const STRUCTS = {
       pad: { offset: 8, size: 16 },
     },
   },
+  ea_dns_event: {
+    size: 1328,
+    fields: {
+      time_ns: { offset: 0, size: 8 },
+      asked_ns: { offset: 8, size: 8 },
+      rule: { offset: 16, size: 8 },
+      set: { offset: 24, size: 8 },
+      flow: { offset: 32, size: 44 },
+      ifindex: { offset: 76, size: 4 },
+      length: { offset: 80, size: 4 },
+      kind: { offset: 84, size: 1 },
+      family: { offset: 85, size: 1 },
+      verdict: { offset: 86, size: 1 },
+      reason: { offset: 87, size: 1 },
+      pad: { offset: 88, size: 4 },
+      bytes: { offset: 92, size: 1232 },
+    },
+  },
   ea_note_key: {
     size: 8,
     fields: {
@@ -569,6 +587,7 @@ export const ENUMS = {
     EA_COUNT_POST_DNAT_CHECKS: 9,
     EA_COUNT_FLOWS_EVICTED: 10,
     EA_COUNT_FLOWS_BUSY: 11,
+    EA_COUNT_DNS_EVENTS_LOST: 12,
     EA_COUNT_DROPS: 32,
     EA_COUNT_MAX: 64,
   },
@@ -615,6 +634,15 @@ export const ENUMS = {
   },
   ea_dns_server_flags: {
     EA_DNS_TRUSTED: 1,
+  },
+  ea_dns_event_kind: {
+    EA_DNS_REFUSED: 1,
+    EA_DNS_ASKED: 2,
+    EA_DNS_ANSWERED: 3,
+    EA_DNS_UNTRUSTED: 4,
+  },
+  ea_dns_event_size: {
+    EA_DNS_EVENT_BYTES: 1232,
   },
   ea_stream_flags: {
     EA_STREAM_SYNCED: 1,
