@@ -33,6 +33,11 @@ interface InForce {
   readonly classes: NameClasses;
 }
 
+/** A matcher of so many patterns is made in some tens of milliseconds: none stays that no set has. */
+const FEW_PATTERNS = 1024;
+/** A larger matcher is made again, without its surplus patterns, when they are this part of it. */
+const MIN_SURPLUS = 8;
+
 const NO_CLASSES: NameClasses = new Map();
 
 export class NameMaps {
@@ -86,11 +91,13 @@ export class NameMaps {
     }
   }
 
-  /** Plans the matcher without the patterns that no set in the maps has; undefined: there are none. */
+  /** Plans the matcher without the patterns that no set in the maps has; undefined: there are none, or too few. */
   planSmaller(inMaps: RecoveredMaps, image: Image, ids: Ids): NamePlan | undefined {
     this.#mayHaveSurplus = false;
     const patterns = patternAtoms(inMaps.sets.values());
-    if (!this.#inForce || patterns.length === this.#inForce.patterns.size) return undefined;
+    const now = this.#inForce?.patterns.size ?? 0;
+    const surplus = now - patterns.length;
+    if (surplus === 0 || (now > FEW_PATTERNS && surplus * MIN_SURPLUS < now)) return undefined;
     return { matcher: this.#planFor(patterns, inMaps, image, ids, NO_CLASSES), shown: false };
   }
 

@@ -18,7 +18,7 @@
  *              destinations drop their old atoms (no packet reads an old set any more), then
  *              Services their old kinds, and addresses their old owners; rows of sets and classes without
  *              references are deleted, those of phase 2 after another grace period. When no old set is left,
- *              a matcher without its patterns takes over: its rows first, then one store.
+ *              a matcher without its patterns takes over, unless they are few of many: its rows first, then one store.
  *
  * apply() does not wait for phase 4 (tidyLater() does it, or tidy(), which blocks): the next update plans from the
  * content of the maps. Entries have these states; + and − are the phases in which an entry enters and leaves a state.
