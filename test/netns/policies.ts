@@ -45,3 +45,22 @@ export function toApp(app: string, ...list: readonly string[]): EgressRule {
     ...(list.length > 0 ? { ports: ports(...list) } : {}),
   };
 }
+
+/** A CiliumNetworkPolicy: pods by their `app` label may ask these resolvers, and talk to names by patterns, at all ports. */
+export function cnpNames(name: string, app: string, patterns: readonly string[], resolvers: readonly string[]): object {
+  return {
+    apiVersion: 'cilium.io/v2',
+    kind: 'CiliumNetworkPolicy',
+    metadata: { name, namespace: 'default' },
+    spec: {
+      endpointSelector: { matchLabels: { app } },
+      egress: [
+        {
+          toCIDR: resolvers.map((a) => `${a}/${a.includes(':') ? 128 : 32}`),
+          toPorts: [{ ports: [{ port: '53', protocol: 'ANY' }], rules: { dns: [{ matchPattern: '*' }] } }],
+        },
+        { toFQDNs: patterns.map((p) => (p.includes('*') ? { matchPattern: p } : { matchName: p })) },
+      ],
+    },
+  };
+}

@@ -210,6 +210,24 @@ def op_request(dst, port, proto="tcp", timeout=5.0, data="hello", sport=0):
         return say(sock, data, timeout)
 
 
+def op_fetch(name, port, timeout=5.0, data="hello", every=False):
+    """Looks a name up, connects at once, says one thing, hears the answer. `every`: to each of its addresses."""
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        return {"result": "gaierror", "code": error.errno, "text": str(error)}
+    addresses = [info[4][0] for info in found]
+    reply = {}
+    for address in addresses if every else addresses[:1]:
+        reply["address"] = address
+        try:
+            with connect(address, port, "tcp", timeout) as sock:
+                reply.update(say(sock, data, timeout))
+        except OSError as error:
+            return {"addresses": addresses, **reply, **failure(error)}
+    return {"addresses": addresses, **reply}
+
+
 def op_open(dst, port, proto="tcp", timeout=5.0, sport=0):
     sock = connect(dst, port, proto, timeout, sport)
     return {"handle": keep(sock), "port": sock.getsockname()[1]}
