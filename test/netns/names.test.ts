@@ -28,7 +28,7 @@ t.test('names', { timeout: 600_000 }, async (t) => {
   world.write('policy.yaml', [cnpNames('web', 'web', ['*.good.test'], [dns.ip4, dns.ip6])]);
   const args = ['--dns-servers', dns.ip4, '--dns-servers', dns.ip6, '--name-seed', 'off'];
   let agent = await Agent.start(world, { args });
-  const asker = new Asker(world, web, [`nameserver ${dns.ip4}`, 'options timeout:2 attempts:1']);
+  const asker = new Asker(world, web, [`nameserver ${dns.ip4}`, 'options timeout:2 attempts:2']);
   const refused = async (address: string) =>
     (await web.host.request(address, 80, { timeout: DROP_WAIT })).result === 'timeout';
   const ctl = async (...args: string[]) =>
@@ -52,6 +52,7 @@ t.test('names', { timeout: 600_000 }, async (t) => {
     for (let i = 0; i < 200; i++) {
       const { result } = await asker.probe.call('fetch', { name: `n${i}.good.test`, port: 80, every: true });
       results[result] = (results[result] ?? 0) + 1;
+      if ((results['gaierror'] ?? 0) > 3) break;
     }
     t.same(results, { ok: 200 }, 'with every address, of both families');
     t.equal(await port.count(), 400, 'all of it arrived');
@@ -78,10 +79,10 @@ t.test('names', { timeout: 600_000 }, async (t) => {
   await t.test('the first act of a pod', async (t) => {
     const before = await port.count();
     const results: string[] = [];
-    for (let i = 0; i < 10; i++) {
+    for (let i = 0; i < 6; i++) {
       const pod = await world.pod(`young-${i}`, { labels: { app: 'web' } });
       await agent.enforced(`default/young-${i}`);
-      const young = new Asker(world, pod, [`nameserver ${dns.ip4}`, 'options timeout:2 attempts:1']);
+      const young = new Asker(world, pod, [`nameserver ${dns.ip4}`, 'options timeout:2 attempts:2']);
       results.push((await young.probe.call('fetch', { name: `p${i}.good.test`, port: 80 })).result);
       await young.probe.close();
       await world.removePod(pod);
@@ -90,7 +91,7 @@ t.test('names', { timeout: 600_000 }, async (t) => {
       results,
       results.map(() => 'ok'),
     );
-    t.equal(await port.count(), before + 10);
+    t.equal(await port.count(), before + 6);
   });
 
   await t.test('without an agent, and after it is back', async (t) => {
