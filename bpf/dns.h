@@ -21,6 +21,7 @@ GLOBAL_FUNCTION int read_question(const struct dns_buffer *m, struct dns_questio
   struct name_work *names = name_work();
   struct dns_work *w = dns_work();
   if (!m || !q || !names || !w) return -1;
+  q->end = 0;
   if (m->length < DNS_HEADER || be16_at(m, 4) != 1) return -1;
   q->id = be16_at(m, 0);
   q->flags = be16_at(m, 2);

@@ -21,7 +21,7 @@ struct dns_question {
   __u16 flags;
   __u16 type;
   __u16 class;
-  __u32 end; /* where the records begin */
+  __u32 end; /* where the records begin; 0: it could not be read */
 };
 
 /* The search for a stream's buffer (dns_memory.h). */
@@ -45,6 +45,7 @@ struct dns_work {
   struct dns_choice choice;
   __u32 end_seq;   /* behind the packet */
   __u32 buffer;    /* of the message */
+  __u32 loaded;    /* a query is in the buffer */
   __u32 unread_at; /* offset in the packet */
   __u32 unread;    /* bytes */
   __u32 piece;     /* UDP: bytes of each datagram in the packet */

@@ -149,7 +149,8 @@ static __always_inline int note_acknowledged(const struct packet *p) {
 GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) {
   struct name_work *names = name_work();
   struct dns_work *w = dns_work();
-  if (!p || !names || !w) return PASS;
+  /* What comes from the device that it goes to is this program's own answer to a query (refuse.h). */
+  if (!p || !names || !w || (p->hook == EA_HOOK_TO_POD && skb->ingress_ifindex == skb->ifindex)) return PASS;
   const int tcp = p->key.protocol == IPPROTO_TCP, judged = note_acknowledged(p);
   if (tcp && !p->carries && !(p->tcp_flags & TCP_SYN)) return PASS;
   if ((!judged && !is_dns_server(p)) || !is_genuine_answer(skb, p)) return count_untrusted(skb, p);

@@ -20,8 +20,8 @@
  * packet has nothing to read. UNREADABLE: it has, but it cannot be read. GAP: drop it, it will come again. */
 enum { DNS_READ = 0, DNS_NOTHING = 1, DNS_UNREADABLE = 2, DNS_GAP = 3 };
 
-/* Bytes of a query that are read: header and question. */
-enum { DNS_QUERY_BYTES = DNS_HEADER + 255 + 4 };
+/* Bytes of a query that are read: header, question, and the OPT record that may follow. */
+enum { DNS_OPT_BYTES = 11, DNS_QUERY_BYTES = DNS_HEADER + 255 + 4 + DNS_OPT_BYTES };
 
 /* Copies a message of `length` bytes, 65535 at most, into a CPU's buffer. Of what an endpoint sends, only the
  * first DNS_QUERY_BYTES. */
@@ -34,6 +34,7 @@ static __always_inline int load_message(struct __sk_buff *skb, const struct pack
   asm volatile("%0 &= 0xffff" : "+r"(size));
   m->length = size;
   w->buffer = index;
+  w->loaded = 1;
   return size && bpf_skb_load_bytes(skb, at, m->bytes, size) ? -1 : 0;
 }
 
@@ -102,7 +103,7 @@ static __always_inline int open_segment(const struct packet *p, struct dns_work 
 GLOBAL_FUNCTION int dns_open(struct __sk_buff *skb, const struct packet *p) {
   struct dns_work *w = dns_work();
   if (!p || !w) return DNS_UNREADABLE;
-  w->stream.buffer = w->done.buffer = 0;
+  w->stream.buffer = w->done.buffer = w->loaded = 0;
   return p->key.protocol == IPPROTO_TCP ? open_segment(p, w) : open_datagram(skb, p, w);
 }
 

@@ -72,11 +72,14 @@ static __always_inline int judge_message(struct __sk_buff *skb, const struct ea_
   return 1;
 }
 
+/* Answers what may not pass: as a query, if the packet has one, and a segment otherwise by a reset. */
 static __always_inline int refuse(struct __sk_buff *skb, struct packet *p, const struct ea_endpoint *ep) {
-  const int readable = p->decision.reason != EA_REASON_UNREADABLE_QUERY;
+  const struct dns_work *w = dns_work();
   drop_for(skb, p, p->decision.reason, &p->decision);
   report_dns(p, EA_DNS_REFUSED);
-  return readable ? refuse_query(skb, p, ep->flags, refusal_code()) : DROP;
+  if (!w) return DROP;
+  if (w->loaded) return refuse_query(skb, p, ep->flags, refusal_code());
+  return p->key.protocol == IPPROTO_TCP ? answer(skb, p, ep->flags | EA_EP_REJECT) : DROP;
 }
 
 /* Begins to read the queries in a segment. Each segment must consist of whole messages, and be the next one in
@@ -86,6 +89,7 @@ static __always_inline int refuse(struct __sk_buff *skb, struct packet *p, const
 GLOBAL_FUNCTION int open_queries(const struct packet *p) {
   struct dns_work *w = dns_work();
   if (!p || !w) return 0;
+  w->loaded = 0;
   const struct ea_flow *flow = held_flow(p);
   const __u32 headers = p->l4 - p->l3 + p->header_end, seq = bpf_ntohl(p->seq);
   if (!flow || p->fragment || headers >= p->length || (p->tcp_flags & (TCP_SYN | TCP_URG)) ||
@@ -104,6 +108,7 @@ GLOBAL_FUNCTION int next_query(struct __sk_buff *skb, const struct packet *p) {
   __be16 field = 0;
   if (!p || !w) return -1;
   if (!w->unread) return 0;
+  w->loaded = 0;
   if (w->unread < 2 || bpf_skb_load_bytes(skb, w->unread_at, &field, 2)) return -1;
   const __u32 length = bpf_ntohs(field);
   if (length + 2 > w->unread || load_message(skb, p, w->unread_at + 2, length, w)) return -1;

@@ -43,10 +43,8 @@ static __always_inline int put_ip(struct __sk_buff *skb, const struct packet *p,
   return bpf_skb_store_bytes(skb, p->l3, &ip, sizeof(ip), 0);
 }
 
-/* Checksum of `size` L4 bytes, followed by zeros up to `padded`, a multiple of 4, with the pseudo header of the
- * answer. */
-static __always_inline __u16 checksum_of(const struct packet *p, void *l4, __u32 size, __u32 padded,
-                                         __u8 protocol) {
+/* Checksum of L4 bytes (a multiple of 4) with the pseudo header of the answer. */
+static __always_inline __u16 checksum(const struct packet *p, void *l4, __u32 size, __u8 protocol) {
   const __u8 *to = p->out ? p->key.local : p->key.remote, *from = p->out ? p->key.remote : p->key.local;
   struct pseudo_v6 pseudo = {.length = bpf_htonl(size), .next = bpf_htonl(protocol)};
   /* For IPv4 only the last four bytes of each address count: the mapped prefix is no part of the sum. */
@@ -58,11 +56,7 @@ static __always_inline __u16 checksum_of(const struct packet *p, void *l4, __u32
     __builtin_memcpy(pseudo.dst, to, 16);
   }
   const __u32 sum = bpf_csum_diff(NULL, 0, (void *)&pseudo, sizeof(pseudo), 0);
-  return fold(bpf_csum_diff(NULL, 0, l4, padded, sum));
-}
-
-static __always_inline __u16 checksum(const struct packet *p, void *l4, __u32 size, __u8 protocol) {
-  return checksum_of(p, l4, size, size, protocol);
+  return fold(bpf_csum_diff(NULL, 0, l4, size, sum));
 }
 
 static __always_inline int put_reset(struct __sk_buff *skb, const struct packet *p) {
