@@ -13,6 +13,8 @@ import type { Parts } from './wire.js';
  * A shorter period costs the node's workload more than it gains: each reading displaces its CPU caches.
  */
 const RING_MS = 100;
+/** DNS messages that are read from their ring in one period: at most so much time is spent on them. */
+const DNS_MESSAGES = 512;
 /** Period of recording the namespaces of unread events (of the last hour), and of checking the wall clock for a step. */
 const INTAKE_TICK_MS = 1000;
 /** Period of sweeping one slice of the flow table. */
@@ -42,9 +44,10 @@ export function closeNewLinks({ reconciler }: Parts, closing: Closing): void {
 
 /** Starts the periodic work. @returns the reader of the ring */
 export function startTimers(parts: Parts, log: Logger, closing: Closing): Drain {
-  const { reconciler, store, ring, intake, sweeper, counter, clock, losses, after, names } = parts;
+  const { reconciler, store, ring, dnsRing, intake, sweeper, counter, clock, losses, after, names } = parts;
   const drain = new Drain(ring, intake);
   closing.every(RING_MS, () => drain.run());
+  closing.every(RING_MS, () => dnsRing.records((buf, at) => intake.dns(buf, at), DNS_MESSAGES));
   closing.every(INTAKE_TICK_MS, () => intake.tick());
   closing.every(SWEEP_MS, () => sweeper.sweep(() => clock.estimatedJiffies()));
   closing.every(COUNT_MS, () => counter.tick());

@@ -3,6 +3,7 @@ import { Compiler } from '../src/compile/index.js';
 import { DialectRegistry } from '../src/dialects/index.js';
 import { Intake } from '../src/flow/intake.js';
 import { keyedIds } from '../src/ids.js';
+import { ENUMS } from '../src/image/layout.gen.js';
 import { PolicyEvents } from '../src/kube/events.js';
 import type { Logger } from '../src/log.js';
 import { AfterPass } from './after-pass.js';
@@ -13,6 +14,7 @@ import { EndpointResolver, isHidden } from './endpoints/resolver.js';
 import { ReleasedAddresses } from './events/released-addresses.js';
 import { LossReport } from './events/loss-report.js';
 import { RECORD_STRIDE, RingReader } from './events/ring.js';
+import { DNS_EVENT_SIZE } from '../src/flow/event/dns.js';
 import { Shares } from './events/shares.js';
 import { FlowSweeper } from './events/sweeper.js';
 import { PodGate } from './gate/pod-gate.js';
@@ -63,11 +65,21 @@ export function wire(inputs: WireInputs, closing: Closing): Parts {
   const { options, source, kernel, log, startedAt } = inputs;
   const names = new Learning(kernel, options, log);
   closing.add(() => names.close());
-  const intake = new Intake({ nodeName: options.nodeName, stride: RECORD_STRIDE, names: names.texts });
+  const intake = new Intake({
+    nodeName: options.nodeName,
+    stride: RECORD_STRIDE,
+    names: names.texts,
+    resolvers: names.seen,
+  });
   const peers = new ReleasedAddresses(() => Number(kernel.time.nanos()));
   const down = wirePolicies(inputs, intake, peers, names, closing);
   const { hub } = intake;
   const ring = new RingReader(kernel.map('events'), kernel.map('counters'));
+  const { EA_COUNT_DNS_EVENTS_LOST } = ENUMS.ea_counter;
+  const dnsRing = new RingReader(kernel.map('dns_events'), kernel.map('counters'), {
+    size: DNS_EVENT_SIZE,
+    lost: EA_COUNT_DNS_EVENTS_LOST,
+  });
   const shares = new Shares(kernel.map('event_shares'));
   const losses = new LossReport(ring, shares, hub, log);
   const sweeper = new FlowSweeper(
@@ -81,6 +93,7 @@ export function wire(inputs: WireInputs, closing: Closing): Parts {
   const room = new FlowRoom(kernel.table, counters, (ifindex) => down.store.slotOf(ifindex));
   const namesServer = new NamesServer(names, () => down.reconciler.state);
   const up = {
+    dnsRing,
     names,
     namesServer,
     intake,

@@ -22,7 +22,7 @@ GLOBAL_FUNCTION int report_dns(const struct packet *p, __u32 kind) {
   const struct ea_state *state = current_state();
   const struct dns_work *w = dns_work();
   if (!p || !st || !state || !w || (state->flags & EA_STATE_QUIET)) return 0;
-  const int always = kind == EA_DNS_REFUSED || kind == EA_DNS_UNTRUSTED;
+  const int always = kind != EA_DNS_ASKED && kind != EA_DNS_ANSWERED;
   if (likely(!(st->flags & (always ? EA_DNS_EVENTS_DENIED | EA_DNS_EVENTS_ALL : EA_DNS_EVENTS_ALL))))
     return 0;
   const __u64 now_ns = bpf_ktime_get_ns();
@@ -43,7 +43,7 @@ GLOBAL_FUNCTION int report_dns(const struct packet *p, __u32 kind) {
   e->length = m ? m->length : 0;
   e->kind = kind;
   e->family = p->family;
-  e->verdict = kind == EA_DNS_REFUSED ? EA_VERDICT_DENY : EA_VERDICT_ALLOW;
+  e->verdict = kind == EA_DNS_REFUSED || kind == EA_DNS_WITHHELD ? EA_VERDICT_DENY : EA_VERDICT_ALLOW;
   e->reason = judged ? p->decision.reason : EA_REASON_NONE;
   e->pad[0] = e->pad[1] = 0;
 #pragma clang loop unroll(disable)

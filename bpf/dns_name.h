@@ -49,7 +49,7 @@ struct dns_work {
   __u32 unread_at; /* offset in the packet */
   __u32 unread;    /* bytes */
   __u32 piece;     /* UDP: bytes of each datagram in the packet */
-  __u64 asked_ns;  /* of an answer that counts: when its query was sent */
+  __u64 asked_ns;  /* when the query was sent that the message answers; 0: it was not */
   /* read_name() */
   __u32 at;
   __u32 begin;

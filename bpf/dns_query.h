@@ -119,6 +119,7 @@ GLOBAL_FUNCTION int read_expected_answer(const struct packet *p) {
   struct dns_work *w = dns_work();
   if (!p || !names || !w) return 0;
   const struct dns_buffer *m = dns_buffer(w->buffer);
+  w->asked_ns = 0;
   if (!m || read_question(m, &w->question)) return 0;
   if (!was_asked(p, w, names->texts[0].hash)) return -1;
   return !read_answer(m, &w->question, names, w);
@@ -174,7 +175,7 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
       more = -1;
       break;
     }
-    if (counts > 0) report_dns(p, EA_DNS_ANSWERED);
+    if (counts >= 0 && w->asked_ns) report_dns(p, EA_DNS_ANSWERED);
     if (!tcp && !w->unread) return PASS;
   }
   dns_close(p, !more);

@@ -116,7 +116,8 @@ enum ea_name_options {
 enum ea_dns_event_kind {
   EA_DNS_REFUSED = 1,   /* a query that no rule allows, or that cannot be read */
   EA_DNS_ASKED = 2,     /* a query that passed */
-  EA_DNS_ANSWERED = 3,  /* an answer that counts */
+  EA_DNS_ANSWERED = 3,  /* an answer of a trusted resolver that was asked for */
+  EA_DNS_WITHHELD = 5,  /* a query for records that --https-records withholds */
   EA_DNS_UNTRUSTED = 4, /* an answer that does not: of another than the trusted resolvers, or unasked */
 };
 enum ea_dns_event_size { EA_DNS_EVENT_BYTES = 1232 };

@@ -76,9 +76,9 @@ static __always_inline int judge_message(struct __sk_buff *skb, const struct ea_
 static __always_inline int refuse(struct __sk_buff *skb, struct packet *p, const struct ea_endpoint *ep) {
   const struct dns_work *w = dns_work();
   drop_for(skb, p, p->decision.reason, &p->decision);
-  report_dns(p, EA_DNS_REFUSED);
   if (!w) return DROP;
   if (w->loaded) return refuse_query(skb, p, ep->flags, refusal_code());
+  report_dns(p, EA_DNS_REFUSED);
   return p->key.protocol == IPPROTO_TCP ? answer(skb, p, ep->flags | EA_EP_REJECT) : DROP;
 }
 

@@ -9,6 +9,7 @@
 #ifndef EA_REFUSE_H
 #define EA_REFUSE_H
 
+#include "dns_events.h"
 #include "dns_stream.h"
 
 enum { RCODE_NONE = 0, RCODE_NXDOMAIN = 3, RCODE_REFUSED = 5 };
@@ -230,6 +231,7 @@ GLOBAL_FUNCTION int refuse_query(struct __sk_buff *skb, const struct packet *p, 
                                  __u32 rcode) {
   const struct dns_work *w = dns_work();
   if (!p || !w) return DROP;
+  report_dns(p, p->decision.verdict == EA_VERDICT_DENY ? EA_DNS_REFUSED : EA_DNS_WITHHELD);
   struct dns_buffer *m = dns_buffer(w->buffer);
   __u8 macs[12] = {};
   const int link = !(endpoint_flags & EA_EP_L3), tcp = p->key.protocol == IPPROTO_TCP;

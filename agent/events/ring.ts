@@ -15,8 +15,16 @@ import { PROT_READ, PROT_WRITE, sys } from '../kernel/libbpf/sys.js';
 const BUSY = 0x8000_0000;
 const DISCARD = 0x4000_0000;
 const HEADER = 8;
-/** Bytes from one event to the next in a run. */
-export const RECORD_STRIDE = (EVENT_SIZE + HEADER + 7) & ~7;
+const strideOf = (size: number) => (size + HEADER + 7) & ~7;
+/** Bytes from one struct ea_event to the next in a run. */
+export const RECORD_STRIDE = strideOf(EVENT_SIZE);
+
+/** What is in a ring: records of one size, and the counter of lost ones (enum ea_counter). */
+export interface RingContent {
+  readonly size: number;
+  readonly lost: number;
+}
+const EVENTS: RingContent = { size: EVENT_SIZE, lost: ENUMS.ea_counter.EA_COUNT_EVENTS_LOST };
 
 export class RingReader implements EventSource {
   readonly #counters: BpfMap;
@@ -25,14 +33,18 @@ export class RingReader implements EventSource {
   readonly #words: Int32Array;
   readonly #data: Buffer;
   readonly #mask: number;
+  readonly #content: RingContent;
+  readonly #stride: number;
   /** Bytes read so far, as far as a double counts exactly: 2^53. */
   #position: number;
-  /** Number of records that are not a struct ea_event; 0 unless there is a bug. */
+  /** Number of records of another size; 0 unless there is a bug. */
   unreadable = 0;
 
   /** @param counters per-CPU counters of the programs */
-  constructor(events: BpfMap, counters: BpfMap) {
+  constructor(events: BpfMap, counters: BpfMap, content: RingContent = EVENTS) {
     this.#counters = counters;
+    this.#content = content;
+    this.#stride = strideOf(content.size);
     const size = events.maxEntries;
     const page = sys.pageSize;
     const own = sys.mmap(events.fd, page, PROT_READ | PROT_WRITE, 0);
@@ -50,19 +62,19 @@ export class RingReader implements EventSource {
     return this.records((buf, at) => deliver(decodeEvent(buf, at)), max);
   }
 
-  /** The same without decoding: struct ea_event is in the buffer, aligned to 8 bytes, until `deliver` returns. */
+  /** The same without decoding: the record is in the buffer, aligned to 8 bytes, until `deliver` returns. */
   records(deliver: (buf: Buffer, at: number) => void, max = Number.POSITIVE_INFINITY): number {
     return this.#read(deliver, max, 1);
   }
 
   /**
-   * The same in runs: `count` events, RECORD_STRIDE apart, the first at `at`, so that a caller can copy a run at once.
+   * The same in runs: `count` records, one stride apart, the first at `at`, so that a caller can copy a run at once.
    * If `deliver` throws, the rest of its run is not delivered again either.
    */
   runs(deliver: (buf: Buffer, at: number, count: number) => void, max = Number.POSITIVE_INFINITY): number {
     // A run is a part of the ring: the kernel gets room during a long drain, without a shared cache line for each
     // event.
-    return this.#read(deliver, max, Math.max(Math.floor((this.#mask >> 4) / RECORD_STRIDE), 1));
+    return this.#read(deliver, max, Math.max(Math.floor((this.#mask >> 4) / this.#stride), 1));
   }
 
   /** @param maxRun of one run */
@@ -73,9 +85,9 @@ export class RingReader implements EventSource {
     try {
       while (this.#position < end && n < max) {
         const at = this.#position & this.#mask;
-        const count = this.#run(at, Math.min(maxRun, max - n, (end - this.#position) / RECORD_STRIDE));
+        const count = this.#run(at, Math.min(maxRun, max - n, (end - this.#position) / this.#stride));
         if (count > 0) {
-          this.#position += count * RECORD_STRIDE;
+          this.#position += count * this.#stride;
           n += count;
           deliver(this.#data, at + HEADER, count);
         } else if (!this.#skipRecord(at)) {
@@ -95,20 +107,22 @@ export class RingReader implements EventSource {
   /** Number of complete, consecutive events at `at`. A run may continue in the second mapping of the data. */
   #run(at: number, max: number): number {
     const words = this.#words;
+    const { size } = this.#content;
+    const step = this.#stride >> 2;
     let count = 0;
-    // Events are not busy, not discarded, and have this size. Atomics: the kernel stores the length last, with release
+    // Records are not busy, not discarded, and have this size. Atomics: the kernel stores the length last, with release
     // semantics.
-    for (let i = at >> 2; count < max && Atomics.load(words, i) === EVENT_SIZE; i += RECORD_STRIDE >> 2) count++;
+    for (let i = at >> 2; count < max && Atomics.load(words, i) === size; i += step) count++;
     return count;
   }
 
-  /** Skips a record that is no event. False: it is not complete yet. */
+  /** Skips a record of another size. False: it is not complete yet. */
   #skipRecord(at: number): boolean {
     const head = Atomics.load(this.#words, at >> 2) >>> 0;
     if ((head & BUSY) !== 0) return false;
     const length = head & ~DISCARD;
     // Completed since #run() read it: it is an event, for the next round.
-    if (length === EVENT_SIZE && head === length) return true;
+    if (length === this.#content.size && head === length) return true;
     this.#position += (length + HEADER + 7) & ~7;
     if ((head & DISCARD) === 0) this.unreadable++;
     return true;
@@ -117,7 +131,7 @@ export class RingReader implements EventSource {
   /** Events lost since the programs were loaded, by CPU. */
   lost(): number[] {
     const key = Buffer.alloc(4);
-    key.writeUInt32LE(ENUMS.ea_counter.EA_COUNT_EVENTS_LOST);
+    key.writeUInt32LE(this.#content.lost);
     return this.#counters.lookupPerCpu(key).map((v) => Number(v.readBigUInt64LE(0)));
   }
 

@@ -12,6 +12,7 @@ import { NameSweeper } from '../names/sweeper.js';
 import { NameTable } from '../names/table.js';
 import { NameTexts } from '../names/texts.js';
 import { NameSeeder, type SeededName } from './seed.js';
+import { SeenResolvers } from './seen.js';
 import type { ServerSpec } from './spec.js';
 import { TrustedResolvers } from './trusted.js';
 
@@ -25,6 +26,7 @@ export class Learning {
   readonly texts: NameTexts;
   readonly sweeper: NameSweeper;
   readonly trusted: TrustedResolvers;
+  readonly seen = new SeenResolvers();
   readonly seeder: NameSeeder | undefined;
   /** Ids of endpoints by interface that an earlier agent judged: nothing that they asked was missed. */
   #earlier: ReadonlyMap<number, number> = new Map();

@@ -89,6 +89,7 @@ export function makeMetrics(status: () => AgentStatus): () => Promise<{ type: st
       s.lost.ring.reduce((a, b) => a + b, 0),
     );
     lost.inc({ where: 'reader' }, s.lost.queue);
+    lost.inc({ where: 'dns' }, s.names.dnsEventsLost);
     known.set(s.names.names);
     resolvers.set(s.names.resolvers.length);
     nameRefused.inc(s.names.refused);

@@ -14,6 +14,8 @@ import type { Learning } from '../resolvers/learning.js';
 
 /** Addresses in an answer, of all names together. */
 const MOST_ADDRESSES = 50_000;
+/** Resolvers that are not trusted, in a status. */
+const MOST_SEEN = 16;
 
 export class NamesServer {
   readonly #learning: Learning;
@@ -74,8 +76,12 @@ export class NamesServer {
     return this.#learning.trusted.servers.find((s) => s.asked);
   }
 
-  status(): NamesStatus {
-    const { table, sweeper, trusted, seeder } = this.#learning;
+  /** @param dnsEventsLost reports of DNS messages for which there was no room */
+  status(dnsEventsLost: number): NamesStatus {
+    const { table, sweeper, trusted, seeder, seen } = this.#learning;
+    const isTrusted = (ip: string, port: number) => trusted.servers.some((s) => s.ip === ip && s.port === port);
+    const keys = new Map(this.#state()?.endpoints.map((b) => [b.id, b.key]));
+    const strange = seen.list(isTrusted).slice(0, MOST_SEEN);
     return {
       ...sweeper.entries,
       share: table.memory.nameShare,
@@ -83,6 +89,8 @@ export class NamesServer {
       ...table.totals(),
       seeded: seeder?.entered ?? 0,
       resolvers: trusted.servers.map(({ ip, port, source }) => ({ ip, port, source })),
+      seen: strange.map(({ endpoint, ...s }) => ({ ...s, pod: keys.get(endpoint) ?? '' })),
+      dnsEventsLost,
     };
   }
 

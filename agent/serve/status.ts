@@ -43,6 +43,7 @@ export interface StatusParts {
   readonly attacher: Attacher;
   readonly store: KernelMapStore;
   readonly ring: RingReader;
+  readonly dnsRing: RingReader;
   readonly shares: Shares;
   readonly seeder: Seeder;
   readonly sweeper: FlowSweeper;
@@ -103,7 +104,7 @@ export function agentStatus(parts: StatusParts): AgentStatus {
         : { failingSince: reconciler.failingSince, lastError: lastError(reconciler.problems) }),
     },
     namespaces: state?.snapshot.namespaces.size ?? 0,
-    names: parts.namesServer.status(),
+    names: parts.namesServer.status(parts.dnsRing.lost().reduce((sum, n) => sum + n, 0)),
     ...(source.cluster ? { cluster: clusterView(source.cluster) } : {}),
     ...(parts.gate ? { gate: parts.gate.view() } : {}),
   };

@@ -1,6 +1,7 @@
 /** Turns a Flow into the messages of proto/flow and proto/egress. Each is made once per flow, for all readers. */
 import { formatRule, ruleKey, ruleName } from '../ir/names.js';
 import type { RuleRef } from '../ir/types.js';
+import { rcodeName } from '../names/message.js';
 import { protocolName } from '../net/protocol.js';
 import type {
   FlowRecord,
@@ -8,6 +9,7 @@ import type {
   HubbleFlow,
   HubblePolicy,
   Layer4,
+  Layer7,
   RuleMessage,
   TcpFlags,
   Timestamp,
@@ -25,7 +27,7 @@ import {
   TCP_FLAGS,
   verdictName,
 } from './names/terms.js';
-import type { Flow, FlowEvent, Party } from './event/types.js';
+import type { DnsInfo, Flow, FlowEvent, Party } from './event/types.js';
 
 const hubbleFlows = new WeakMap<Flow, HubbleFlow>();
 const policies = new WeakMap<RuleRef, readonly HubblePolicy[]>();
@@ -106,10 +108,11 @@ function makeHubble(flow: Flow): HubbleFlow {
     ...(l4 ? { l4 } : {}),
     source: endpoint(flow.source, flow, out),
     destination: endpoint(flow.destination, flow, !out),
-    Type: 'L3_L4',
+    Type: flow.dns ? 'L7' : 'L3_L4',
     node_name: flow.nodeName,
     ...(flow.sourceNames ? { source_names: [...flow.sourceNames] } : {}),
     ...(flow.destinationNames ? { destination_names: [...flow.destinationNames] } : {}),
+    ...(flow.dns ? { l7: layer7(flow.dns) } : {}),
     event_type: { type: eventType(e), sub_type: eventSubType(flow) },
     ...(flow.service ? { [out ? 'destination_service' : 'source_service']: flow.service } : {}),
     traffic_direction: direction(e),
@@ -118,8 +121,35 @@ function makeHubble(flow: Flow): HubbleFlow {
     interface: { index: e.ifindex },
     uuid: flow.uuid,
     ...policyFields(flow),
-    Summary: summary(e),
+    Summary: flow.dns ? dnsSummary(flow.dns) : summary(e),
   };
+}
+
+function layer7(dns: DnsInfo): Layer7 {
+  return {
+    type: dns.isAnswer ? 'RESPONSE' : 'REQUEST',
+    latency_ns: Math.round(dns.latencyNs),
+    dns: {
+      query: dns.isRead ? `${dns.query}.` : '',
+      ips: dns.ips,
+      ttl: dns.ttl,
+      cnames: dns.cnames.map((name) => `${name}.`),
+      observation_source: 'egress-agent',
+      rcode: dns.rcode,
+      qtypes: dns.isRead ? [dns.queryType] : [],
+      rrtypes: dns.recordTypes,
+    },
+  };
+}
+
+/** As Hubble words it: `DNS Query example.com. A`, `DNS Answer "192.0.2.1" TTL: 30 (example.com. A)`. */
+function dnsSummary(dns: DnsInfo): string {
+  if (!dns.isRead) return 'DNS message that cannot be read';
+  const question = `${dns.query}. ${dns.queryType}`;
+  if (!dns.isAnswer) return `DNS Query ${question}`;
+  if (dns.rcode !== 0) return `DNS Answer RCode: ${rcodeName(dns.rcode)} (${question})`;
+  const found = [...dns.ips, ...dns.cnames.map((name) => `CNAME ${name}.`)].join(',');
+  return `DNS Answer "${found}" TTL: ${dns.ttl} (${question})`;
 }
 
 /** The policies that decided. A flow that passes but is denied by staged policies names both. */

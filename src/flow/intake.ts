@@ -2,25 +2,36 @@
  * Takes events from the kernel, together with the names known when they arrive, and hands them to the hub. Both are
  * needed to make flows later.
  */
-import { EVENT_SIZE, eventTime, nameIncarnation, nameSlot, parties } from './event/decode.js';
+import { askedResolver, EVENT_SIZE, eventTime, nameIncarnation, nameSlot, parties } from './event/decode.js';
+import { decodeDns } from './event/dns.js';
 import { Enricher, type EnricherOptions, type Known, type NameSource } from './names/enrich.js';
 import { writeFlowEnd } from './event/flow-end.js';
 import { FlowHub } from './hub/hub.js';
 import { eventKind } from './event/kind.js';
+
+/** Who is told of the resolvers that pods use. */
+export interface ResolverSightings {
+  /** A pod's flow to port 53 began, and passed. */
+  asked(endpoint: number, ip: string): void;
+  /** An answer came that does not count: of another than the trusted resolvers, or that nobody asked for. */
+  untrusted(endpoint: number, ip: string, port: number): void;
+}
 
 /** The entry of events into the hub. */
 export class Intake {
   readonly hub: FlowHub;
   readonly #enricher: Enricher;
   readonly #names: NameSource | undefined;
+  readonly #resolvers: ResolverSightings | undefined;
   readonly #stride: number;
   readonly #end = Buffer.from(new ArrayBuffer(EVENT_SIZE));
 
   /** @param stride bytes from one event to the next in the buffers that add() gets */
-  constructor(opts: EnricherOptions & { stride: number }) {
+  constructor(opts: EnricherOptions & { stride: number; resolvers?: ResolverSightings }) {
     const enricher = new Enricher(opts);
     this.#enricher = enricher;
     this.#names = opts.names;
+    this.#resolvers = opts.resolvers;
     this.#stride = opts.stride;
     this.hub = new FlowHub({
       nodeName: opts.nodeName,
@@ -49,6 +60,11 @@ export class Intake {
   add(buf: Buffer, at: number, count: number): void {
     const names = this.#names;
     if (names) for (let i = 0; i < count; i++) noteName(names, buf, at + i * this.#stride);
+    const resolvers = this.#resolvers;
+    for (let i = 0; i < count && resolvers; i++) {
+      const asked = askedResolver(buf, at + i * this.#stride);
+      if (asked) resolvers.asked(asked.endpoint, asked.ip);
+    }
     this.hub.note(buf, at, count);
   }
 
@@ -60,6 +76,13 @@ export class Intake {
     writeFlowEnd(this.#end, key, value, nowNs);
     if (this.#names) noteName(this.#names, this.#end, 0);
     this.hub.note(this.#end, 0);
+  }
+
+  /** Takes a DNS message that the programs have reported. @param buf holds struct ea_dns_event at `at`; not kept */
+  dns(buf: Buffer, at: number): void {
+    const { kind, event, dns } = decodeDns(buf, at);
+    if (kind === 'untrusted') this.#resolvers?.untrusted(event.endpoint, event.remote, event.remotePort);
+    else this.hub.publishNext((number) => this.#enricher.enrichDns(event, dns, number));
   }
 
   /**

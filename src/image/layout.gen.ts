@@ -639,6 +639,7 @@ export const ENUMS = {
     EA_DNS_REFUSED: 1,
     EA_DNS_ASKED: 2,
     EA_DNS_ANSWERED: 3,
+    EA_DNS_WITHHELD: 5,
     EA_DNS_UNTRUSTED: 4,
   },
   ea_dns_event_size: {

@@ -16,6 +16,39 @@ const MAX_LINKS = 8192;
 
 const HEADER = 12;
 export const TYPE = { A: 1, CNAME: 5, AAAA: 28, SVCB: 64, HTTPS: 65 } as const;
+/** Names of other types that are asked for often. */
+const OTHER_TYPES: Readonly<Record<number, string>> = {
+  2: 'NS',
+  6: 'SOA',
+  12: 'PTR',
+  15: 'MX',
+  16: 'TXT',
+  33: 'SRV',
+  35: 'NAPTR',
+  43: 'DS',
+  48: 'DNSKEY',
+  251: 'IXFR',
+  252: 'AXFR',
+  255: 'ANY',
+  257: 'CAA',
+};
+const TYPE_NAMES = new Map<number, string>([
+  ...Object.entries(OTHER_TYPES).map(([n, name]) => [Number(n), name] as const),
+  ...Object.entries(TYPE).map(([name, n]) => [n, name] as const),
+]);
+
+/** The name of a type of records; `TYPE1234` if it has none (RFC 3597). */
+export function typeName(type: number): string {
+  return TYPE_NAMES.get(type) ?? `TYPE${type}`;
+}
+
+const RCODES = ['NOERROR', 'FORMERR', 'SERVFAIL', 'NXDOMAIN', 'NOTIMP', 'REFUSED'];
+
+/** The name of a response code; `RCODE11` if it is a rare one. */
+export function rcodeName(rcode: number): string {
+  return RCODES[rcode] ?? `RCODE${rcode}`;
+}
+
 const CLASS_IN = 1;
 const PARAM_IPV4HINT = 4;
 const PARAM_IPV6HINT = 6;

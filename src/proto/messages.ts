@@ -43,6 +43,21 @@ export interface Layer4 {
   ICMPv6?: { type?: number; code?: number };
 }
 
+export interface Layer7 {
+  type?: 'UNKNOWN_L7_TYPE' | 'REQUEST' | 'RESPONSE' | 'SAMPLE';
+  latency_ns?: Uint64;
+  dns?: {
+    query?: string;
+    ips?: string[];
+    ttl?: number;
+    cnames?: string[];
+    observation_source?: string;
+    rcode?: number;
+    qtypes?: string[];
+    rrtypes?: string[];
+  };
+}
+
 export interface HubbleEndpoint {
   ID?: number;
   identity?: number;
@@ -73,6 +88,7 @@ export interface HubbleFlow {
   node_name?: string;
   source_names?: string[];
   destination_names?: string[];
+  l7?: Layer7;
   event_type?: { type?: number; sub_type?: number };
   source_service?: { name: string; namespace: string };
   destination_service?: { name: string; namespace: string };
@@ -288,6 +304,8 @@ export interface NamesStatusMessage {
   untrusted?: Uint64;
   seeded?: Uint64;
   resolvers?: { address: string; port: number; source: string }[];
+  seen?: { address: string; port: number; pod?: string; asked?: Uint64; untrusted?: Uint64 }[];
+  dns_events_lost?: Uint64;
 }
 
 /** One node of several, with the status that its agent sent, if it answered. */

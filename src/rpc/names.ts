@@ -30,6 +30,8 @@ export function namesStatusMessage(s: NamesStatus): NamesStatusMessage {
     untrusted: s.untrusted,
     seeded: s.seeded,
     resolvers: s.resolvers.map(({ ip, port, source }) => ({ address: ip, port, source })),
+    seen: s.seen.map(({ ip, ...rest }) => ({ address: ip, ...rest })),
+    dns_events_lost: s.dnsEventsLost,
   };
 }
 

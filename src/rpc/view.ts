@@ -77,6 +77,10 @@ export interface NamesStatus {
   /** Number of addresses that the agent has resolved for pods that ran before it. */
   seeded: number;
   resolvers: { ip: string; port: number; source: string }[];
+  /** Resolvers that pods use although they are not trusted, and those whose answers did not count; some of them. */
+  seen: { ip: string; port: number; pod: string; asked: number; untrusted: number }[];
+  /** Number of reports of DNS messages for which there was no room. */
+  dnsEventsLost: number;
 }
 
 export interface AgentStatus {

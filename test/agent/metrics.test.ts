@@ -46,6 +46,8 @@ function status(more: Partial<AgentStatus> = {}): AgentStatus {
       untrusted: 15,
       seeded: 0,
       resolvers: [{ ip: '10.96.0.10', port: 53, source: 'kube-system/kube-dns' }],
+      seen: [],
+      dnsEventsLost: 21,
     },
     ...more,
   };
@@ -98,6 +100,12 @@ t.test('values are those of status', async (t) => {
   is('flows_not_stored_total', 6);
   is('flows_evicted_total', 8);
   is('flows_busy_total', 9);
+  is('names', 12);
+  is('dns_servers', 1);
+  is('names_refused_total', 13);
+  is('names_overflow_total', 14);
+  is('dns_answers_untrusted_total', 15);
+  is('lost_events_total{where="dns"}', 21);
   is('lost_events_total{where="ring"}', 7);
   is('lost_events_total{where="reader"}', 5);
   is('dropped_packets_total{reason="rule"}', 11);

@@ -98,6 +98,8 @@ const STATUS: AgentStatus = {
     untrusted: 0,
     seeded: 0,
     resolvers: [],
+    seen: [],
+    dnsEventsLost: 0,
   },
 };
 

@@ -83,5 +83,13 @@ t.test('learned names', async (t) => {
   const bad = text({ endpoints, names: { ...names, refused: '5', overflow: '2', untrusted: '1' } });
   t.match(bad, /^Not learned: +5 found no room \(a\/p1 4\), 2 addresses with too many names$/m);
   t.match(bad, /^Not trusted: +1 DNS answer of others, or that nobody asked for \(a\/p1 1\)$/m);
+  const seen = [
+    { address: '8.8.8.8', port: 53, pod: 'a/p1', asked: '4' },
+    { address: 'fd00::1', port: 53, pod: 'a/p2', asked: '1', untrusted: '3' },
+  ];
+  t.match(
+    text({ names: { ...names, seen, dns_events_lost: '1' } }),
+    /^Strangers: +8\.8\.8\.8:53 \(used by a\/p1\), \[fd00::1\]:53 \(3 answers to a\/p2\): not learned from\nLost queries: +1 report of/m,
+  );
   t.notMatch(text({}), /Names|Resolvers/, 'an older agent does not say');
 });

@@ -85,6 +85,8 @@ function status(nodeName: string, pods: readonly string[]): AgentStatus {
       untrusted: 0,
       seeded: 0,
       resolvers: [],
+      seen: [],
+      dnsEventsLost: 0,
     },
   };
 }

@@ -113,6 +113,15 @@ function nameRows(s: StatusResponse, paint: Paint): [string, string][] {
     const what = `${counted(Number(untrusted), 'DNS answer')} of others, or that nobody asked for`;
     rows.push(['Not trusted', paint('yellow', `${what}${highest(s.endpoints ?? [], 'answers_untrusted')}`)]);
   }
+  const strange = (s.names.seen ?? []).slice(0, NAMED_RESOLVERS).map(({ address, port, pod, untrusted: answers }) => {
+    const by = pod ? ` by ${safe(pod)}` : '';
+    const what =
+      Number(answers ?? 0) > 0 ? `${counted(Number(answers), 'answer')} to ${safe(pod || 'nobody')}` : `used${by}`;
+    return `${safe(address.includes(':') ? `[${address}]` : address)}:${port} (${what})`;
+  });
+  if (strange.length > 0) rows.push(['Strangers', paint('yellow', `${strange.join(', ')}: not learned from`)]);
+  const events = Number(s.names.dns_events_lost ?? 0);
+  if (events > 0) rows.push(['Lost queries', `${counted(events, 'report')} of DNS messages found no room`]);
   return rows;
 }
 

@@ -1,6 +1,8 @@
 /** Formats flows: one line each, a table, a dictionary, or JSON. */
 import Table from 'cli-table3';
 import type { FlowRecord, GetRecordsResponse, HubbleEndpoint, Timestamp } from '../../proto/messages.js';
+import { rcodeName } from '../../names/message.js';
+import { addressList } from '../common/learned.js';
 import { bytes, duration, fitMiddle, type Paint, type Style, safe, toJson } from '../common/output.js';
 
 export const FLOW_FORMATS = ['compact', 'table', 'dict', 'json', 'jsonpb'] as const;
@@ -206,6 +208,7 @@ function nameOf(e: HubbleEndpoint | undefined, ip: string | undefined): string {
 
 function verdictOf(r: FlowRecord): { verdict: string; style: Style } {
   if (r.event === 'log') return { verdict: 'LOGGED', style: 'yellow' };
+  if (r.event === 'dns' && r.flow.l7?.type === 'RESPONSE') return { verdict: 'reply', style: 'dim' };
   if (r.verdict === 'deny') return { verdict: 'DENIED', style: 'red' };
   if (r.audit_verdict === 'deny') return { verdict: 'AUDIT', style: 'yellow' };
   if (r.verdict === 'allow')
@@ -219,9 +222,22 @@ function note(r: FlowRecord): string {
   if (r.event === 'changed') notes.push('changed');
   if (r.event === 'drop' && drops > 1) notes.push(`${drops} packets`);
   if (r.event === 'end') notes.push(counters(r));
+  if (r.event === 'dns') notes.push(dnsNote(r));
   if (r.audit_verdict && r.audit_verdict !== r.verdict)
     notes.push(`staged: ${r.audit_verdict} ${r.audit_rule?.text ?? ''}`.trimEnd());
   return notes.length === 0 ? '' : `(${notes.join(', ')})`;
+}
+
+/** `A example.com`; of an answer also what it says: `A example.com → 192.0.2.1, TTL 30, 2ms`. */
+function dnsNote({ flow, reason }: FlowRecord): string {
+  const { dns = {}, type, latency_ns: latency = 0 } = flow.l7 ?? {};
+  if (!dns.query) return 'DNS message that cannot be read';
+  const question = `${dns.qtypes?.[0] ?? ''} ${dns.query.replace(/(?!^)\.$/, '')}`;
+  if (type !== 'RESPONSE') return reason === 'withheld-record' ? `${question}, withheld` : question;
+  const ips = dns.ips ?? [];
+  const found = dns.rcode ? rcodeName(dns.rcode) : ips.length === 0 ? 'no address' : addressList(ips, 3);
+  const ttl = ips.length > 0 ? `, TTL ${dns.ttl ?? 0}` : '';
+  return `${question} → ${found}${ttl}${Number(latency) > 0 ? `, ${duration(Number(latency))}` : ''}`;
 }
 
 /** Duration, bytes sent and bytes received: `12.3s ↑1.2kB ↓45kB`. */

@@ -7,8 +7,8 @@ import { FilterBuilder, type Side } from './filters.js';
 
 export const VERDICTS = ['FORWARDED', 'DROPPED', 'AUDIT', 'TRACED'] as const;
 const VERDICT_WORDS: Readonly<Record<string, VerdictName>> = { ALLOWED: 'FORWARDED', DENIED: 'DROPPED' };
-export const PROTOCOLS = ['tcp', 'udp', 'sctp', 'icmp', 'icmpv4', 'icmpv6'] as const;
-const TYPES: Readonly<Record<string, number>> = { drop: 1, trace: 4, 'policy-verdict': 5 };
+export const PROTOCOLS = ['tcp', 'udp', 'sctp', 'icmp', 'icmpv4', 'icmpv6', 'dns'] as const;
+const TYPES: Readonly<Record<string, number>> = { drop: 1, trace: 4, 'policy-verdict': 5, l7: 129 };
 export const EVENT_TYPES = Object.keys(TYPES);
 const TCP_FLAGS: readonly (keyof TcpFlags)[] = ['FIN', 'SYN', 'RST', 'PSH', 'ACK', 'URG', 'ECE', 'CWR', 'NS'];
 export const DEFAULT_LAST = 20;
@@ -79,6 +79,7 @@ export class FilterOptions {
       if (type === undefined) throw new InvalidArgumentError(`It is one of ${EVENT_TYPES.join(', ')}.`);
       return { type };
     });
+    one('--dns-query <regex>', 'name in a DNS query or answer (RE2), with its final dot', 'dns_query', text);
     one('--tcp-flags <flags>', 'TCP flags, e.g. syn,ack', 'tcp_flags', (v) => {
       const names = v.toUpperCase().split(',') as (keyof TcpFlags)[];
       const unknown = names.find((n) => !TCP_FLAGS.includes(n));

@@ -91,6 +91,26 @@ export function nameSlot(buf: Buffer, at: number): number {
   return viewOf(buf).getUint32(buf.byteOffset + at + E.name.offset, true);
 }
 
+/** Port of DNS. */
+const DNS_PORT = 53;
+
+/**
+ * Of the first event of a flow that an endpoint opened to port 53 and that passed: the endpoint and the address.
+ * @param buf holds struct ea_event at `at`
+ */
+export function askedResolver(buf: Buffer, at: number): { endpoint: number; ip: string } | undefined {
+  const v = viewOf(buf);
+  const o = buf.byteOffset + at;
+  if (v.getUint16(o + KEY + K.remote_port.offset) !== DNS_PORT) return undefined;
+  const protocol = v.getUint8(o + KEY + K.protocol.offset);
+  const isFirst = v.getUint8(o + E.type.offset) === ENUMS.ea_event_type.EA_EVENT_VERDICT;
+  const passed = v.getUint8(o + E.verdict.offset) === ENUMS.ea_verdict.EA_VERDICT_ALLOW;
+  const inbound = (v.getUint8(o + E.flow_flags.offset) & F.EA_FLOW_INBOUND) !== 0;
+  if (!isFirst || !passed || inbound || (protocol !== 6 && protocol !== 17)) return undefined;
+  const endpoint = v.getUint32(o + KEY + K.endpoint.offset, true);
+  return { endpoint, ip: address(v, o + KEY + K.remote.offset, buf) };
+}
+
 /**
  * A number that identifies the two parties of an event without finding their names; different pairs share one with a
  * probability of 2^-53. Negative if the addresses are not enough: for a packet without addresses, and for a flow older

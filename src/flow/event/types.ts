@@ -1,7 +1,7 @@
 /** Types of flows on their way up: bytes → FlowEvent → Flow. */
 import type { RuleRef } from '../../ir/types.js';
 
-export type EventType = 'verdict' | 'changed' | 'drop' | 'end' | 'log';
+export type EventType = 'verdict' | 'changed' | 'drop' | 'end' | 'log' | 'dns';
 export type FlowVerdict = 'none' | 'allow' | 'deny' | 'partial';
 export type Hook = 'from-pod' | 'to-pod' | 'uplink';
 
@@ -53,6 +53,26 @@ export interface FlowEvent {
   nameIncarnation: number;
 }
 
+/** What a DNS query asks for, or what an answer says. */
+export interface DnsInfo {
+  /** Lower case, without the final dot; `?` for bytes that are not in [-a-z0-9_]. */
+  query: string;
+  /** False: the message could not be read, and nothing else is known. */
+  isRead: boolean;
+  /** `A`, `HTTPS`, `TYPE1234` … */
+  queryType: string;
+  isAnswer: boolean;
+  rcode: number;
+  ips: string[];
+  /** The targets of its CNAMEs. */
+  cnames: string[];
+  /** The lowest of the addresses, in seconds; 0: no addresses. */
+  ttl: number;
+  recordTypes: string[];
+  /** From the query to the answer; 0: unknown. Some milliseconds exact. */
+  latencyNs: number;
+}
+
 /** One side of a flow, as far as the snapshot knows it. */
 export interface Party {
   ip: string;
@@ -88,6 +108,8 @@ export interface Flow {
   /** The name by which the endpoint knew the address of the source, or of the destination: of its remote side. */
   sourceNames?: readonly string[];
   destinationNames?: readonly string[];
+  /** Of a DNS query or answer. */
+  dns?: DnsInfo;
   nodeName: string;
 }
 

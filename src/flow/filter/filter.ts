@@ -116,7 +116,7 @@ const FIELDS: {
   destination_fqdn: (v, f) => fqdnTest(v, f, (flow) => flow.destinationNames),
   http_status_code: (v, f) => checked(v, f, /^[1-5](\d\d|\d?\+)$/, 'a status code such as 404, or a prefix such as 5+'),
   http_method: (v, f) => checked(v, f, /^[A-Za-z]+$/, 'a method'),
-  dns_query: regexChecked,
+  dns_query: queryTest,
   http_path: regexChecked,
 };
 
@@ -182,8 +182,9 @@ function protocolTest(value: string, field: string): Test {
       return ({ event }) => event.family !== 0 && (event.protocol === 1 || event.protocol === 58);
     case 'icmpv4':
       return ({ event }) => event.family !== 0 && event.protocol === 1;
-    case 'http':
     case 'dns':
+      return ({ dns }) => dns !== undefined;
+    case 'http':
     case 'kafka':
       return never;
   }
@@ -251,13 +252,23 @@ function checked(value: string, field: string, shape: RegExp, what: string): Tes
 
 /** The same for a regular expression. */
 function regexChecked(value: string, field: string): Test {
+  regex(value, field);
+  return never;
+}
+
+/** A test of the name in DNS queries and answers, with its final dot. */
+function queryTest(value: string, field: string): Test {
+  const pattern = regex(value, field);
+  return ({ dns }) => dns?.isRead === true && pattern.matcher(`${dns.query}.`).find();
+}
+
+function regex(value: string, field: string): RE2JS {
   if (value.length > MAX_PATTERN) throw usage(field, `is longer than ${MAX_PATTERN} characters`);
   try {
-    RE2JS.compile(value);
+    return RE2JS.compile(value);
   } catch (e) {
     throw usage(field, `"${value}" is not a regular expression (RE2): ${(e as Error).message}`);
   }
-  return never;
 }
 
 /**

@@ -80,6 +80,11 @@ export class FlowHub {
     this.#started = this.#now();
   }
 
+  /** Publishes a flow that is made with the number of its place among all flows. */
+  publishNext(make: (number: number) => Flow): void {
+    this.publish(make(this.#history.written + 1));
+  }
+
   publish(flow: Flow): void {
     this.#history.put(flow);
     this.#wake();

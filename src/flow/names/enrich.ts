@@ -12,7 +12,7 @@ import { Clocks } from './clocks.js';
 import { type EventHead, eventHead, type RawEvent } from '../event/decode.js';
 import { type Common, NamedFlow } from './named.js';
 import { isInbound, isOutgoing } from './terms.js';
-import type { FlowEvent, ServiceRef } from '../event/types.js';
+import type { DnsInfo, Flow, FlowEvent, ServiceRef } from '../event/types.js';
 
 export interface EnricherOptions {
   nodeName: string;
@@ -156,6 +156,15 @@ export class Enricher {
     return this.#named(eventHead(raw.buf, raw.at), number, raw);
   }
 
+  /** Makes the flow of a DNS message. @param number as of enrich() */
+  enrichDns(event: FlowEvent, dns: DnsInfo, number: number): Flow {
+    const { uuid, timeNs, source, destination, service, rule, nodeName } = this.#named(event, number, event);
+    const flow: Flow = { uuid, timeNs, event, source, destination, nodeName, dns };
+    if (service) flow.service = service;
+    if (rule) flow.rule = rule;
+    return flow;
+  }
+
   #named(e: EventHead, number: number, source: RawEvent | FlowEvent): NamedFlow {
     this.#number = number;
     this.#prune(e.timeNs);
@@ -173,7 +182,7 @@ export class Enricher {
 
   /** The name by which the remote address was judged; or else all by which the endpoint knew it. */
   #namesOf(e: EventHead): readonly string[] {
-    if (this.#names === undefined || e.remote === '') return NO_NAMES;
+    if (this.#names === undefined || e.remote === '' || e.type === 'dns') return NO_NAMES;
     if (e.nameIncarnation === 0) return this.#names.known(e.endpoint, e.remote, e.timeNs);
     const judged = this.#names.text(e.name, e.nameIncarnation);
     return judged === undefined ? NO_NAMES : [judged];

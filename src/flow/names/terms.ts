@@ -18,6 +18,7 @@ const IDENTITIES = 2 ** 24;
 export const EVENT_DROP = 1;
 const EVENT_TRACE = 4;
 const EVENT_POLICY_VERDICT = 5;
+export const EVENT_L7 = 129;
 
 /** The place of a trace: to the endpoint, from the endpoint, to the network. */
 const OBSERVATION_POINTS = { 'to-pod': 0, 'from-pod': 5, uplink: 11 } as const;
@@ -117,9 +118,10 @@ export function dropReason(flow: Flow): DropReasonName | undefined {
   return DROPPED_FOR[event.reason] ?? (rule && rule.index !== DEFAULT_RULE ? 'POLICY_DENY' : 'POLICY_DENIED');
 }
 
-/** 5: policy verdict, 1: drop, 4: trace. */
+/** 5: policy verdict, 1: drop, 4: trace, 129: layer 7. */
 export function eventType(e: Pick<Kind, 'type'>): number {
   if (e.type === 'drop') return EVENT_DROP;
+  if (e.type === 'dns') return EVENT_L7;
   return e.type === 'verdict' || e.type === 'changed' ? EVENT_POLICY_VERDICT : EVENT_TRACE;
 }
 
