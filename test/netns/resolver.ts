@@ -39,7 +39,7 @@ export class Resolver {
     const [v4, v6] = families(addresses);
     resolver.#write(
       'named.conf',
-      `options { directory "${resolver.dir}"; pid-file none; lock-file none; recursion no; allow-query { any; };
+      `options { directory "${resolver.dir}"; pid-file none; lock-file none; recursion yes; allow-query { any; };
          listen-on { ${v4} }; listen-on-v6 { ${v6} }; minimal-responses yes; rrset-order { order cyclic; };
          notify no; };
        controls { };
@@ -77,7 +77,7 @@ export class Resolver {
          module-config: "iterator"
          access-control: 0.0.0.0/0 allow
          access-control: ::/0 allow
-         do-not-query-localhost: no
+         local-zone: "test." nodefault
          ${addresses.map((a) => `interface: ${a}`).join('\n         ')}
          ${more.join('\n         ')}
        remote-control:
