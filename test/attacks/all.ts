@@ -13,6 +13,7 @@ import { attack as encapsulation } from './encapsulation.js';
 import { attack as epochWindows } from './epoch-windows.js';
 import { attack as ethertypes } from './ethertypes.js';
 import { attack as extensionHeaders } from './extension-headers.js';
+import { attack as forgedAnswers } from './forged-answers.js';
 import { attack as forgedErrors } from './forged-errors.js';
 import { attack as fragmentsOverlap } from './fragments-overlap.js';
 import { attack as fragmentsShapes } from './fragments-shapes.js';
@@ -73,6 +74,7 @@ export const ATTACKS: readonly Attack[] = [
   epochWindows,
   ethertypes,
   extensionHeaders,
+  forgedAnswers,
   forgedErrors,
   fragmentsOverlap,
   fragmentsShapes,

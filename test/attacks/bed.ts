@@ -22,7 +22,10 @@ const HANDS = join(root, 'test/attacks/hands.py');
 const DENY = { tcx: 'drop', tc: 'reject' } as const;
 
 /** A server whom the attacker may send whatever it likes. */
-const OPEN = { 4: '203.0.113.30', 6: '2001:db8:100::30' } as const;
+export const OPEN = { 4: '203.0.113.30', 6: '2001:db8:100::30' } as const;
+
+/** The resolver whose answers count. Nobody is there: attacks answer in its place. */
+export const RESOLVER = { 4: '203.0.113.53', 6: '2001:db8:100::53' } as const;
 
 /** Services: port 80, TCP and UDP, to 8080. */
 export const SERVICES = {
@@ -147,8 +150,13 @@ export class Bed {
     // Neighbours are known, as they are among pods that talk: an attack's first packet is not lost in waiting for one.
     for (const pod of pods) await pod.host.request(nodes.a.ip4, 0, { proto: 'icmp', timeout: 1 });
     world.write('policy.yaml', STANDARD);
-    this.agent = await Agent.start(world, { mode: this.hook, deny: DENY[this.hook] });
+    this.agent = await this.#startAgent();
     for (const name of this.actors.keys()) await this.agent.enforced(`default/${name}`);
+  }
+
+  #startAgent(): Promise<Agent> {
+    const args = ['--name-seed', 'off', ...Object.values(RESOLVER).flatMap((address) => ['--dns-servers', address])];
+    return Agent.start(this.world, { mode: this.hook, deny: DENY[this.hook], args });
   }
 
   /** Hands for a pod of the world. */
@@ -296,7 +304,7 @@ export class Bed {
   async restart(meanwhile?: () => Promise<unknown>): Promise<void> {
     await this.agent.kill();
     await meanwhile?.();
-    this.agent = await Agent.start(this.world, { mode: this.hook, deny: DENY[this.hook] });
+    this.agent = await this.#startAgent();
   }
 
   /** Where markers have arrived. */
