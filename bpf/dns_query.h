@@ -207,7 +207,10 @@ GLOBAL_FUNCTION int dns_sent(struct __sk_buff *skb, const struct packet *p) {
     more = dns_next(skb, p);
     if (more <= 0) break;
     if (!read_query()) {
-      if (unlikely(is_withheld(w))) return WITHHELD;
+      if (unlikely(is_withheld(w))) {
+        dns_close(p, 0);
+        return WITHHELD;
+      }
       remember_query(skb, p);
     }
     if (!tcp && !w->unread) return PASS;

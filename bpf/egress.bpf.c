@@ -191,7 +191,10 @@ static __always_inline int read_dns(struct __sk_buff *skb, struct packet *p, con
   struct ea_flow *flow = held_flow(p);
   if (flow) inspect_flow(flow);
   const int verdict = !p->inspected || is_syn(p) ? dns_sent(skb, p) : PASS;
-  if (unlikely(verdict == WITHHELD)) return refuse_query(skb, p, ep->flags, withheld_code());
+  if (unlikely(verdict == WITHHELD)) {
+    release(p); /* the answer goes through to_pod at once */
+    return refuse_query(skb, p, ep->flags, withheld_code());
+  }
   if (!p->inspected) return verdict;
   flow = held_flow(p);
   if (!flow) return p->key.protocol == IPPROTO_TCP ? DROP : verdict;
