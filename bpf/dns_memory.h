@@ -3,8 +3,8 @@
  *
  * A message over TCP that has not arrived whole waits in one of EA_DNS_STREAMS buffers. Each endpoint has a
  * share of DNS_SHARE. While buffers are free, it may take more. Where none is free, an endpoint that holds
- * less than its share takes the one that was idle for longest among those of endpoints that hold more than
- * theirs, or one that was idle for long. The stream that had it is lost, which its stamp tells.
+ * less than its share takes the oldest one among those of endpoints that hold more than theirs, or one that
+ * has been held for long: some bytes now and then do not keep it. The stream that had it is lost, which its stamp tells.
  *
  * `holder`: the endpoint in the high half, 0 where the buffer is free; in the low half a stamp that changes
  * with each holder, and BUFFER_BUSY while a program uses the buffer. It is changed by compare-and-swap only,
@@ -16,7 +16,7 @@
 
 enum { DNS_SHARE = 4 };
 #define BUFFER_BUSY (1u << 31)
-#define BUFFER_IDLE_NS (10 * SECOND_NS)
+#define BUFFER_OLD_NS (10 * SECOND_NS)
 
 static __always_inline __u32 holder_of(const struct dns_buffer *b) {
   return READ_ONCE(b->holder) >> 32;
@@ -41,9 +41,9 @@ GLOBAL_FUNCTION int compare_buffer(struct dns_choice *c, __u32 i) {
   if (holder & BUFFER_BUSY) return 0;
   const __u32 other = holder >> 32;
   if (other) {
-    const int idle = (__s64)(c->now_ns - used_ns) > (__s64)BUFFER_IDLE_NS, own = other == c->endpoint;
+    const int old = (__s64)(c->now_ns - used_ns) > (__s64)BUFFER_OLD_NS, own = other == c->endpoint;
     if (!own && c->held >= DNS_SHARE) return 0;
-    if (!idle && (own || buffers_of(other) <= DNS_SHARE)) return 0;
+    if (!old && (own || buffers_of(other) <= DNS_SHARE)) return 0;
     if (c->best && used_ns >= c->least_ns) return 0;
   } else {
     c->found = 1;
@@ -90,7 +90,6 @@ GLOBAL_FUNCTION int rest_buffer(const struct ea_dns_stream *stream, __u32 endpoi
   const __u64 holder = (__u64)endpoint << 32 | stream->stamp;
   struct dns_buffer *b = dns_buffer((__u32)stream->buffer - 1);
   if (!b) return 0;
-  if (keep) b->used_ns = bpf_ktime_get_coarse_ns();
   __sync_bool_compare_and_swap(&b->holder, holder | BUFFER_BUSY, keep ? holder : stream->stamp);
   return 0;
 }

@@ -132,17 +132,21 @@ static __always_inline int count_untrusted(struct __sk_buff *skb, const struct p
   return PASS;
 }
 
-/* Whether the flow's queries are judged: then a rule says that its peer may be asked, and its answers count.
- * Notes what the peer has acknowledged. */
-static __always_inline int note_acknowledged(const struct packet *p) {
+/* Whether the flow's queries are judged: then a rule says that its peer may be asked, and its answers count. */
+static __always_inline int is_judged(const struct packet *p) {
+  const struct ea_flow *flow = held_flow(p);
+  return flow && (flow->extra.streams[0].flags & EA_STREAM_JUDGED);
+}
+
+/* Notes that the peer has acknowledged all that the endpoint sent, and that it has accepted the connection. */
+static __always_inline void note_acknowledged(const struct packet *p) {
   struct ea_flow *flow = held_flow(p);
-  if (!flow || !(flow->extra.streams[0].flags & EA_STREAM_JUDGED)) return 0;
+  if (!flow || !(p->tcp_flags & TCP_ACK)) return;
   struct ea_dns_stream *sent = &flow->extra.streams[0];
-  const __u32 acked = bpf_ntohl(p->ack);
-  if (p->key.protocol == IPPROTO_TCP && (p->tcp_flags & TCP_ACK) && (__s32)(acked - sent->stamp) > 0 &&
-      (__s32)(sent->next_seq - acked) >= 0)
-    sent->stamp = acked;
-  return 1;
+  if (bpf_ntohl(p->ack) != sent->next_seq) return;
+  if ((p->tcp_flags & (TCP_SYN | TCP_RST)) == TCP_SYN && sent->stamp == sent->next_seq)
+    sent->flags |= EA_STREAM_ACCEPTED;
+  sent->stamp = sent->next_seq;
 }
 
 /* Learns what a packet to the endpoint answers. Returns the tc verdict. The flow, if it is of TCP, is held
@@ -152,9 +156,12 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
   struct dns_work *w = dns_work();
   /* What comes from the device that it goes to is this program's own answer to a query (refuse.h). */
   if (!p || !names || !w || (p->hook == EA_HOOK_TO_POD && skb->ingress_ifindex == skb->ifindex)) return PASS;
-  const int tcp = p->key.protocol == IPPROTO_TCP, judged = note_acknowledged(p);
-  if (tcp && !p->carries && !(p->tcp_flags & TCP_SYN)) return PASS;
+  const int tcp = p->key.protocol == IPPROTO_TCP, judged = is_judged(p);
+  const int reads = !tcp || p->carries || (p->tcp_flags & TCP_SYN);
+  if (!reads && !judged) return PASS;
   if ((!judged && !is_dns_server(p)) || !is_genuine_answer(skb, p)) return count_untrusted(skb, p);
+  if (tcp && judged) note_acknowledged(p);
+  if (!reads) return PASS;
   const int found = dns_open(skb, p);
   if (found == DNS_GAP) return DROP;
   if (found == DNS_UNREADABLE) return tcp ? DROP : PASS;

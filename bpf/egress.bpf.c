@@ -35,6 +35,8 @@ GLOBAL_FUNCTION int judge_again(struct __sk_buff *skb, struct packet *p, struct 
     flow->flags |= EA_FLOW_SERVICE;
   else
     flow->flags &= ~EA_FLOW_SERVICE;
+  /* Before the verdict: the fast path of another CPU must not see one without the other. */
+  if (unlikely(p->inspected)) inspect_flow(flow);
   flow->rule = d->rule;
   flow->audit_rule = d->audit_rule;
   flow->audit_verdict = d->audit_verdict;
@@ -90,7 +92,11 @@ static __always_inline int judge(struct __sk_buff *skb, struct packet *p, const 
   flow->verdict = d->verdict;
   flow->audit_verdict = d->audit_verdict;
   flow->reason = d->reason;
-  if (unlikely(p->set & EA_SET_NAMES)) name_flow(flow);
+  /* Other CPUs see the flow as soon as it is stored: their packets must not take the fast path. */
+  if (unlikely(p->inspected))
+    inspect_flow(flow);
+  else if (unlikely(p->set & EA_SET_NAMES))
+    name_flow(flow);
   if (d->verdict == EA_VERDICT_DENY) {
     flow->drops = 1;
     flow->reported_ns = flow->created_ns;
@@ -193,7 +199,11 @@ static __always_inline int read_dns(struct __sk_buff *skb, struct packet *p, con
   const int verdict = !p->inspected || is_syn(p) ? dns_sent(skb, p) : PASS;
   if (unlikely(verdict == WITHHELD)) {
     release(p); /* the answer goes through to_pod at once */
-    return refuse_query(skb, p, ep->flags, withheld_code());
+    const int answered = refuse_query(skb, p, ep->flags, withheld_code());
+    /* The query may be in a stream's buffer, which is busy until now. */
+    const struct dns_work *w = dns_work();
+    if (w) rest_buffer(&w->done, p->key.endpoint, 1);
+    return answered;
   }
   if (!p->inspected) return verdict;
   flow = held_flow(p);
@@ -239,6 +249,13 @@ int from_pod(struct __sk_buff *skb) {
 /* In place of a verdict: the packet passes if the DNS message in it does. Its flow is still held. */
 enum { TO_BE_READ = 6 };
 
+/* Whether a packet comes from where the endpoint's queries are judged. It opens no flow: what the endpoint
+ * sends there would pass as its answer. A resolver answers all who ask, so that an answer for which the flow is
+ * gone would be one, and so would what an accomplice sends in its name. */
+static __always_inline int is_late_answer(const struct packet *p) {
+  return unlikely(p->set & EA_SET_QUERIES) && is_dns_server(p);
+}
+
 static __noinline int pod_receives(struct __sk_buff *skb, const int noted) {
   struct packet *p = noted ? this_packet() : fresh_packet();
   if (!p) return DROP;
@@ -253,7 +270,7 @@ static __noinline int pod_receives(struct __sk_buff *skb, const int noted) {
 
   struct ea_flow *flow = take(p);
   if (unlikely(!flow || begins_inbound(flow, p)) && p->opens && is_addressed_to(ep, p->key.local) &&
-      has_genuine_source(skb, p, ep) && !is_reply_to_endpoint(skb, p))
+      has_genuine_source(skb, p, ep) && !is_reply_to_endpoint(skb, p) && !is_late_answer(p))
     flow = open_inbound(skb, p);
   const int inspected = flow && (flow->tcp_state & EA_TCP_INSPECT);
   const int verdict = deliver(skb, p, flow, flags);

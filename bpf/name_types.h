@@ -175,7 +175,8 @@ enum ea_stream_flags {
   EA_STREAM_JUDGED =
       1 << 4, /* of what the endpoint sends: a rule asks for names, each query is judged; `stamp`
                               * is what the peer acknowledged */
-  EA_STREAM_LENGTH = 1 << 3, /* the length field has been read, the message is not whole yet */
+  EA_STREAM_ACCEPTED = 1 << 5, /* with JUDGED: the peer's SYN acknowledged the endpoint's */
+  EA_STREAM_LENGTH = 1 << 3,   /* the length field has been read, the message is not whole yet */
 };
 /* Buffers of `dns_memory` that belong to streams; those of the CPUs stand behind them. */
 enum ea_dns_memory { EA_DNS_STREAMS = 32 };

@@ -82,24 +82,27 @@ static __always_inline int refuse(struct __sk_buff *skb, struct packet *p, const
   return p->key.protocol == IPPROTO_TCP ? answer(skb, p, ep->flags | EA_EP_REJECT) : DROP;
 }
 
-/* Begins to read the queries in a segment. Each segment must consist of whole messages, and be the next one in
- * sequence, or the one that the peer waits for: whoever could choose where a message begins could hide one in
- * another. 1: it is to be read; its flow is held locked. 0: it cannot be judged. -1: it is to be dropped, and
- * TCP sends it again if it is needed. */
-GLOBAL_FUNCTION int open_queries(const struct packet *p) {
+/* Begins to read the queries in a segment. Each segment must consist of whole messages, and the peer must get
+ * the messages that are read here: whoever could choose where it begins to read could hide one in another. So
+ * a segment follows what the peer has acknowledged, beginning with its SYN; until it is acknowledged, only the
+ * same bytes pass again, by number; and it is not cut on its way. 1: it is to be read; its flow is held
+ * locked. 0: it cannot be judged. -1: it is to be dropped, and TCP sends it again if it is needed. */
+GLOBAL_FUNCTION int open_queries(struct __sk_buff *skb, const struct packet *p) {
   struct dns_work *w = dns_work();
   if (!p || !w) return 0;
   w->loaded = 0;
   const struct ea_flow *flow = held_flow(p);
   const __u32 headers = p->l4 - p->l3 + p->header_end, seq = bpf_ntohl(p->seq);
-  if (!flow || p->fragment || headers >= p->length || (p->tcp_flags & (TCP_SYN | TCP_URG)) ||
+  if (!flow || p->fragment || skb->gso_size || headers >= p->length || (p->tcp_flags & (TCP_SYN | TCP_URG)) ||
       !(flow->extra.streams[0].flags & EA_STREAM_SYNCED))
     return 0;
-  if (seq != flow->extra.streams[0].next_seq && seq != flow->extra.streams[0].stamp) return -1;
+  const struct ea_dns_stream *sent = &flow->extra.streams[0];
   w->unread_at = p->l3 + headers;
   w->unread = p->length - headers;
   w->end_seq = seq + w->unread;
-  return 1;
+  if (!(sent->flags & EA_STREAM_ACCEPTED)) return 0;
+  if (seq != sent->stamp) return -1;
+  return sent->next_seq == sent->stamp || w->end_seq == sent->next_seq ? 1 : -1;
 }
 
 /* The next query of the segment, into dns_work.buffer. 0: there is none any more. -1: it is not whole. */
@@ -150,7 +153,8 @@ static __noinline int begin_asking(struct __sk_buff *skb) {
   p->decided = 1;
   if (!p->inspected || p->decision.verdict == EA_VERDICT_DENY) return FOLLOW_FLOW;
   if (p->key.protocol == IPPROTO_UDP) return ASKS_IN_DATAGRAM;
-  if (p->key.protocol == IPPROTO_TCP) return p->carries ? ASKS_IN_SEGMENT : FOLLOW_FLOW;
+  /* In fragments the data may come later, and nobody would read it: open_queries() refuses them. */
+  if (p->key.protocol == IPPROTO_TCP) return p->carries || p->fragment ? ASKS_IN_SEGMENT : FOLLOW_FLOW;
   deny_unreadable(p);
   return drop_for(skb, p, p->decision.reason, &p->decision);
 }
@@ -172,7 +176,7 @@ static __noinline int ask_in_segment(struct __sk_buff *skb) {
   const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
   if (!p || !ep) return DROP;
   take(p);
-  int more = open_queries(p);
+  int more = open_queries(skb, p);
   if (more < 0) {
     release(p);
     return DROP;

@@ -19,6 +19,7 @@ import { isNode, isSelectable, NODE_SENDER, senderOf } from '../../src/ir/sender
 import type { Ir } from '../../src/ir/types.js';
 import { parseAddr } from '../../src/net/addr.js';
 import { compiled } from '../netns/shell.js';
+import { FLAGS, tcpFrame } from '../names/wire.js';
 import { type FrameOptions, frame } from './packets.js';
 import { checkTable } from './table-check.js';
 
@@ -103,6 +104,11 @@ export function boundIps(ips: readonly string[]): readonly string[] {
     : [...ips, ...([4, 6] as const).filter((f) => !families.has(f)).map((f) => STAND_INS[f])];
 }
 
+function sourceOf(packet: Packet, ips: readonly string[]): string {
+  const { family } = parseAddr(packet.to);
+  return ips.find((ip) => parseAddr(ip).family === family) ?? STAND_INS[family];
+}
+
 /** A packet as the bytes that a pod of these addresses sends. */
 export function frameOf(
   packet: Packet,
@@ -110,8 +116,7 @@ export function frameOf(
   sport: number,
   more: Partial<FrameOptions> = {},
 ): Buffer {
-  const { family } = parseAddr(packet.to);
-  const src = ips.find((ip) => parseAddr(ip).family === family) ?? STAND_INS[family];
+  const src = sourceOf(packet, ips);
   const fragment = packet.fragment ? { offset: 1480, more: false, id: sport } : undefined;
   return frame(packet, { src, sport, ...(fragment ? { fragment } : {}), ...more });
 }
@@ -224,13 +229,16 @@ export class Kernel implements Engine {
     this.become(packet.from);
     this.forget();
     this.#sport = this.#sport >= 65000 ? 1024 : this.#sport + 1;
-    // A query over TCP belongs to a connection. Its SYN passes, or the verdict on it is the verdict.
+    // A query over TCP belongs to a connection. Its SYN passes and is answered, or the verdict on it is the verdict.
     const { query, ...handshake } = packet;
     const before: FlowEvent[] = [];
     if (query !== undefined && packet.protocol === 6) {
       const opened = this.run(frameOf(handshake, pod.ips, this.#sport, more), isNode(pod) ? 'uplink' : 'fromPod');
       if (opened.verdict === 'deny') return toldOf(packet, opened.verdict, opened.events);
       before.push(...opened.events.filter((e) => e.type !== 'log'));
+      const src = more.src ?? sourceOf(packet, pod.ips);
+      const answer = { src: packet.to, sport: packet.port, dst: src, dport: more.sport ?? this.#sport };
+      if (!isNode(pod)) this.run(tcpFrame(answer, { seq: 0, ack: 1, flags: FLAGS.SYN | FLAGS.ACK }), 'toPod');
     }
     const bytes = frameOf(packet, pod.ips, this.#sport, more);
     const { verdict, events } = this.run(bytes, isNode(pod) ? 'uplink' : 'fromPod');

@@ -119,6 +119,14 @@ export class TcpBed {
     const other = this.#first[hook === 'fromPod' ? 'toPod' : 'fromPod'];
     return this.#kernel.run(tcpFrame(e, { seq, ack: other, flags }, payload), hook).verdict === 'allow';
   }
+
+  /** Whether the peer's acknowledgement of so many bytes passes. */
+  acknowledge(bytes: number): boolean {
+    const { src, sport, dst, dport } = this.ends;
+    const e = { src: dst, sport: dport, dst: src, dport: sport };
+    const [seq, ack] = [this.#first.toPod, (this.#first.fromPod + bytes) % 2 ** 32];
+    return this.#kernel.run(tcpFrame(e, { seq, ack }), 'toPod').verdict === 'allow';
+  }
 }
 
 /** A message with its length, as over TCP. */
