@@ -242,6 +242,8 @@ export class Kernel implements Engine {
     }
     const bytes = frameOf(packet, pod.ips, this.#sport, more);
     const { verdict, events } = this.run(bytes, isNode(pod) ? 'uplink' : 'fromPod');
+    // The packet of a query that is refused over TCP goes on as a reset.
+    if (query !== undefined && events.some((e) => e.verdict === 'deny')) return toldOf(packet, 'deny', events);
     // What passes on an open connection is told of no more.
     return toldOf(packet, verdict, verdict === 'allow' ? [...events, ...before] : events);
   }
