@@ -40,6 +40,7 @@ const ROOMS = [
   'src/flow',
   'src/rpc/transport',
   'src/rpc',
+  'src/tools/names',
   'src/tools',
   'src/tools/lint',
   'src/convert/terms',

@@ -6,7 +6,7 @@ import { NODE_SENDER } from '../ir/sender.js';
 import { isOnLink, isTunnelled } from '../net/tunnels.js';
 import { classLookup } from './lookup.js';
 import { acceptsOf, type Matcher, matcherOf, patternAtoms } from './names.js';
-import { CLASS_SELF, CLASS_UNASKED, CLASS_UNNAMED, classRow, fixedRows, portRow, type Row, testBit } from './rows.js';
+import { CLASS_SELF, classRow, fixedRows, portRow, type Row, setIndex, testBit } from './rows.js';
 import { type Learned, type LearnedName, type Packet, sameDecision, type Verdict } from '../ir/packet.js';
 import type { Image, PolicySet } from './types.js';
 
@@ -92,20 +92,28 @@ function classify(
     for (let i = 0; i < peers.length; i++) peers[i] = (peers[i] as number) | (self[i] as number);
   const ports = portRow(set, protocol, port, fragment);
   let hits: Row = both(peers, ports);
-  if (set.names) hits = both(hits, namesRow(image, set, names, fixed.get(CLASS_UNNAMED) as Row));
-  if (set.queries && !asks) hits = both(hits, queryRow(image, set, packet, fixed.get(CLASS_UNASKED) as Row));
+  const named = namesRow(image, set, names);
+  if (named) hits = both(hits, named);
+  const asked = asks ? undefined : queryRow(image, set, fragment ? undefined : packet.query);
+  if (asked) hits = both(hits, asked);
   const real = scan(set, hits, false);
   if (!set.staged) return real;
   const audit = scan(set, hits, true);
   return { ...real, audit: { verdict: audit.verdict as 'allow' | 'deny', rule: audit.rule } };
 }
 
-function both(one: Row, other: Row): Row {
+/** The rules that both rows have. */
+export function both(one: Row, other: Row): Row {
   return one.map((word, i) => word & (other[i] as number));
 }
 
-/** The rules that match an address with these names: any of the rows of the names' classes. */
-function namesRow(image: Image, set: PolicySet, names: readonly LearnedName[], unnamed: Row): Row {
+/**
+ * The rules of a set that match an address with these names: any of the rows of the names' classes. undefined: no rule
+ * asks for names.
+ */
+export function namesRow(image: Image, set: PolicySet, names: readonly LearnedName[]): Row | undefined {
+  const unnamed = setIndex(set).names?.others;
+  if (!unnamed) return undefined;
   const row = unnamed.slice();
   for (const { name, alias } of names) {
     const accepts = acceptsOf(matcherFor(image), name);
@@ -115,8 +123,13 @@ function namesRow(image: Image, set: PolicySet, names: readonly LearnedName[], u
   return row;
 }
 
-function queryRow(image: Image, set: PolicySet, { query, fragment }: Packet, unasked: Row): Row {
-  if (query === undefined || fragment) return unasked;
+/**
+ * The rules of a set that match a query for this name; undefined: what is no query. @returns undefined: no rule asks for
+ * queries
+ */
+export function queryRow(image: Image, set: PolicySet, query: string | undefined): Row | undefined {
+  const unasked = setIndex(set).queries?.others;
+  if (!unasked || query === undefined) return unasked;
   return classRow(set, acceptsOf(matcherFor(image), query)?.queries ?? []) ?? unasked;
 }
 

@@ -41,12 +41,12 @@ export interface Automaton {
  * @throws AgentError INTERNAL if one is no atom of a pattern
  */
 export function buildAutomaton(atoms: readonly string[]): Automaton {
-  const trie = new Trie();
-  for (const atom of [...new Set(atoms)].sort()) {
+  const patterns = [...new Set(atoms)].sort().map((atom) => {
     const read = readAtom(atom);
     if (!read) throw new AgentError('INTERNAL', `"${atom}" is no atom of a pattern of names`);
-    trie.add(read.pattern, atom);
-  }
+    return { atom, pattern: read.pattern };
+  });
+  const trie = new Trie(patterns);
   const { rows, accepting } = new Subsets(trie).build();
   const { cells, states } = rows.place();
   const accepts = accepting.map(({ row, lists }) => ({ state: states[row]!, ...lists }));

@@ -1,10 +1,16 @@
 /** Sets of small numbers, each kept once and numbered in order of appearance. */
+import { Numbers } from './numbers.js';
+
 export class NumberSets {
   #members = new Int32Array(1 << 12);
   /** Where each set begins in #members, and behind the last one where it ends. */
-  readonly #starts: number[] = [0];
+  readonly #starts = new Numbers();
   /** Open addressing: number of a set plus 1, 0 is free. */
   #table = new Int32Array(1 << 12);
+
+  constructor() {
+    this.#starts.push(0);
+  }
 
   /** Number of sets. */
   get size(): number {
@@ -13,13 +19,13 @@ export class NumberSets {
 
   /** Number of members of all sets together. */
   get total(): number {
-    return this.#starts[this.size]!;
+    return this.#starts.at(this.size);
   }
 
   /** Copies the members of a set, ascending, into `into`, which has only them then. */
   read(set: number, into: number[]): void {
     into.length = 0;
-    for (let i = this.#starts[set]!; i < this.#starts[set + 1]!; i++) into.push(this.#members[i]!);
+    for (let i = this.#starts.at(set); i < this.#starts.at(set + 1); i++) into.push(this.#members[i]!);
   }
 
   /** The number of the set with these members. @param members ascending, without repetition */
@@ -32,8 +38,8 @@ export class NumberSets {
   }
 
   #has(set: number, members: readonly number[]): boolean {
-    const start = this.#starts[set]!;
-    if (this.#starts[set + 1]! - start !== members.length) return false;
+    const start = this.#starts.at(set);
+    if (this.#starts.at(set + 1) - start !== members.length) return false;
     for (let i = 0; i < members.length; i++) if (this.#members[start + i] !== members[i]) return false;
     return true;
   }

@@ -1,4 +1,5 @@
 /** The rows of an automaton's states, and their place in one array of cells, where they lie in each other's gaps. */
+import { Numbers } from './numbers.js';
 
 // enum ea_cells in bpf/name_types.h.
 const CHUNK = 1 << 17;
@@ -12,12 +13,16 @@ const PATIENCE = 64;
 /** Where symbols lead from each state. States are numbered in order here, as rows. */
 export class Rows {
   /** Where a label byte leads that has no target of its own; -1: nowhere. */
-  readonly #otherwise: number[] = [];
-  readonly #accepts: boolean[] = [];
+  readonly #otherwise = new Numbers();
+  readonly #accepts = new Numbers();
   /** Where the targets of each row begin, and behind the last row where they end. */
-  readonly #starts: number[] = [0];
-  readonly #symbols: number[] = [];
-  readonly #targets: number[] = [];
+  readonly #starts = new Numbers();
+  readonly #symbols = new Numbers();
+  readonly #targets = new Numbers();
+
+  constructor() {
+    this.#starts.push(0);
+  }
 
   /** Adds a target to the row that end() will end. */
   target(symbol: number, row: number): void {
@@ -28,7 +33,7 @@ export class Rows {
   /** Ends a row. The next target belongs to the next row. */
   end(otherwise: number, accepts: boolean): void {
     this.#otherwise.push(otherwise);
-    this.#accepts.push(accepts);
+    this.#accepts.push(accepts ? 1 : 0);
     this.#starts.push(this.#symbols.length);
   }
 
@@ -65,8 +70,8 @@ export class Rows {
   /** The cells of a row, relative to the first. */
   #offsets(row: number): number[] {
     const offsets = [0];
-    for (let i = this.#starts[row]!; i < this.#starts[row + 1]!; i++) offsets.push(this.#symbols[i]!);
-    if (this.#accepts[row]) for (let offset = CELL_CLASS; offset < SPAN; offset++) offsets.push(offset);
+    for (let i = this.#starts.at(row); i < this.#starts.at(row + 1); i++) offsets.push(this.#symbols.at(i));
+    if (this.#accepts.at(row) === 1) for (let offset = CELL_CLASS; offset < SPAN; offset++) offsets.push(offset);
     return offsets;
   }
 
@@ -74,13 +79,13 @@ export class Rows {
     const cells = new Uint32Array(2 * size);
     for (let row = 0; row < states.length; row++) {
       const state = states[row]!;
-      const otherwise = this.#otherwise[row]!;
-      cells[2 * state] = this.#accepts[row] ? state + CELL_ACCEPTS : state;
+      const otherwise = this.#otherwise.at(row);
+      cells[2 * state] = this.#accepts.at(row) === 1 ? state + CELL_ACCEPTS : state;
       cells[2 * state + 1] = otherwise < 0 ? 0 : states[otherwise]!;
-      for (let i = this.#starts[row]!; i < this.#starts[row + 1]!; i++) {
-        const at = 2 * (state + this.#symbols[i]!);
+      for (let i = this.#starts.at(row); i < this.#starts.at(row + 1); i++) {
+        const at = 2 * (state + this.#symbols.at(i));
         cells[at] = state;
-        cells[at + 1] = states[this.#targets[i]!]!;
+        cells[at + 1] = states[this.#targets.at(i)]!;
       }
     }
     return cells;

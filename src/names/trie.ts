@@ -16,38 +16,57 @@ export function symbolOf(char: string): number | undefined {
   return SYMBOLS.get(char);
 }
 
-/** The trie. Node 0 is its root, so that 0 means "none" in all lists but `parent`. Grows by add() only. */
+/** The byte of a symbol. */
+export function textOf(symbol: number): string {
+  return ALPHABET[symbol - 1]!;
+}
+
+/** The trie. Node 0 is its root, so that 0 means "none" in all lists but `parent`. */
 export class Trie {
-  readonly parent: number[] = [];
+  readonly parent: Int32Array;
   /** The symbol that leads here from the parent; 0: another way does. */
-  readonly symbol: number[] = [];
+  readonly symbol: Uint8Array;
   /** The first of the nodes to which a symbol leads; the next one of the same parent. */
-  readonly child: number[] = [];
-  readonly sibling: number[] = [];
+  readonly child: Int32Array;
+  readonly sibling: Int32Array;
   /** The node where a star begins that may stand for nothing: whoever is here is there too. */
-  readonly star: number[] = [];
+  readonly star: Int32Array;
   /** The node after one byte or more of a label `*`. */
-  readonly label: number[] = [];
+  readonly label: Int32Array;
   /** The node after one byte or more of a label `**`. */
-  readonly labels: number[] = [];
+  readonly labels: Int32Array;
   /** Every label byte leads to this node: itself at a star, and the label's node from between two labels of a `**`. */
-  readonly back: number[] = [];
+  readonly back: Int32Array;
   /** The dot leads to this node, too: between two labels of a `**`. */
-  readonly between: number[] = [];
+  readonly between: Int32Array;
   /** The atoms whose pattern ends at a node. */
   readonly ends = new Map<number, string[]>();
 
-  constructor() {
+  #size = 0;
+
+  /** @param atoms with their patterns, which are canonical */
+  constructor(atoms: readonly { readonly atom: string; readonly pattern: string }[]) {
+    // No byte of a pattern needs more than one node.
+    const most = atoms.reduce((sum, { pattern }) => sum + pattern.length, 1);
+    this.parent = new Int32Array(most);
+    this.symbol = new Uint8Array(most);
+    this.child = new Int32Array(most);
+    this.sibling = new Int32Array(most);
+    this.star = new Int32Array(most);
+    this.label = new Int32Array(most);
+    this.labels = new Int32Array(most);
+    this.back = new Int32Array(most);
+    this.between = new Int32Array(most);
     this.#node(0, 0);
+    for (const { atom, pattern } of atoms) this.#add(pattern, atom);
   }
 
   /** Number of nodes. */
   get size(): number {
-    return this.parent.length;
+    return this.#size;
   }
 
-  /** Adds an atom under its pattern. @param pattern canonical */
-  add(pattern: string, atom: string): void {
+  #add(pattern: string, atom: string): void {
     if (pattern === EVERY_NAME) {
       this.#end(0, atom);
       this.#end(this.#labels(0), atom);
@@ -94,15 +113,9 @@ export class Trie {
   }
 
   #node(parent: number, symbol: number): number {
-    const node = this.parent.push(parent) - 1;
-    this.symbol.push(symbol);
-    this.child.push(0);
-    this.sibling.push(0);
-    this.star.push(0);
-    this.label.push(0);
-    this.labels.push(0);
-    this.back.push(0);
-    this.between.push(0);
+    const node = this.#size++;
+    this.parent[node] = parent;
+    this.symbol[node] = symbol;
     return node;
   }
 }

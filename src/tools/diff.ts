@@ -2,11 +2,14 @@
  * Finds the flows whose verdict differs between two sets of policies: for every packet, not a sample. Pure functions.
  */
 import { Compiler } from '../compile/index.js';
-import type { Packet, Verdict } from '../ir/packet.js';
+import type { LearnedName, Packet, Verdict } from '../ir/packet.js';
+import { hasPorts } from '../net/protocol.js';
 import { formatRule } from '../ir/names.js';
 import { NODE_SENDER, senderOf } from '../ir/sender.js';
 import type { Snapshot } from '../identity/snapshot.js';
 import { Judge, packetIn, rowKey } from './judge.js';
+import { joinNames, type Situation } from './names/changes.js';
+import { nameKinds, namesTogether } from './names/kinds.js';
 import { byNode } from './nodes.js';
 import {
   cidrEdges,
@@ -17,7 +20,16 @@ import {
   sendersOf,
   type World,
 } from './packets.js';
-import { type AddressRange, addressNumber, addressText, groupBy, joinRanges, type PortSpan, pieces } from './ranges.js';
+import {
+  type AddressRange,
+  addressNumber,
+  addressText,
+  groupBy,
+  joinRanges,
+  type PortSpan,
+  pieces,
+  protocolOf,
+} from './ranges.js';
 
 /** The result for a packet. */
 export interface Outcome {
@@ -32,8 +44,8 @@ export type Destination =
   /** A Service with its addresses and port, which stands for its backends. */
   | { readonly kind: 'service'; readonly service: string; readonly ips: readonly string[] };
 
-/** Flows with the same change. */
-export interface Change {
+/** Flows with the same change. Without a Situation: to addresses without a name, and no query. */
+export interface Change extends Situation {
   /** `namespace/name`, ascending; `@node/NAME` for nodes. */
   readonly senders: readonly string[];
   readonly to: Destination;
@@ -130,11 +142,13 @@ class Comparison {
     const [from] = senders.pods as [string];
     if (senders.policies.every((list) => list.length === 0)) return;
     const spans = portSpans(senders.rules, this.#snapshots);
-    const ports = this.#alike(from, spans, (judge, set, span) => judge.portRow(set, span));
+    const { names, queries } = this.#situations(senders);
+    const alike = this.#alike(from, spans, (judge, set, span) => judge.portRow(set, span));
+    const ports = queries.length === 0 ? alike : alike.flatMap((some) => [...groupBy(some, howItAsks).values()]);
     const places = this.#alike(from, this.#regions, (judge, set, region) =>
       judge.peerRow(set, judge.classOf(region.ip)),
     );
-    const found = new Collector();
+    const found = new Situations();
     // Packets to these addresses do not leave the senders (ir/outcome.ts), and cannot be judged for them.
     const itself = this.#ownOfAll(senders.pods);
     const isItself = ({ family, lo, hi }: AddressRange) => lo === hi && itself.has(addressText(family, lo));
@@ -144,18 +158,39 @@ class Comparison {
       const ranges = () => same.flatMap((region) => region.ranges).filter((range) => !isItself(range));
       for (const some of ports) {
         const packet = packetIn(some[0] as PortSpan, from, ip);
-        found.add(
-          this.#outcomes((judge) => judge.address(packet)),
-          ip,
-          ranges,
-          some,
-        );
+        const plain = this.#outcomes((judge) => judge.address(packet));
+        found.of({}).add(plain, ip, ranges, some);
+        for (const asked of asks(packet) ? [undefined, ...queries] : [undefined]) {
+          const query = asked === undefined ? packet : { ...packet, query: asked[0] as string };
+          const alone = asked && this.#outcomes((judge) => judge.address(query));
+          const told = new Set([keyOf(plain), keyOf(asked ? alone : plain)]);
+          if (asked && keyOf(alone) !== keyOf(plain)) found.of({ queries: asked }).add(alone, ip, ranges, some);
+          // What two names bring about together is told only if neither of them does alone.
+          const alike = new Set<string | undefined>();
+          for (const same of names) {
+            const [together] = same as [readonly LearnedName[]];
+            const outcomes = this.#outcomes((judge) => judge.address(query, together));
+            const key = keyOf(outcomes);
+            if (told.has(key) || (together.length > 1 && alike.has(key))) continue;
+            alike.add(key);
+            const examples = same.filter((one) => one.length === together.length);
+            found.of({ names: examples, ...(asked && { queries: asked }) }).add(outcomes, ip, ranges, some);
+          }
+        }
       }
     }
-    for (const { ranges, spans, was, is } of found.all())
-      yield { senders: senders.pods, to: { kind: 'addresses', ranges }, ports: spans, was, is };
+    for (const { ranges, spans, was, is, ...when } of found.all())
+      yield { senders: senders.pods, to: { kind: 'addresses', ranges }, ports: spans, was, is, ...when };
     // A node's packets are judged after the translation, so Services do not matter.
-    if (from !== NODE_SENDER) yield* this.#services(senders.pods);
+    if (from !== NODE_SENDER) yield* this.#services(senders.pods, queries);
+  }
+
+  /** Names that an address can have at once, and names that can be asked for, grouped if no rule tells them apart. */
+  #situations({ pods, rules }: Senders) {
+    const [from] = pods as [string];
+    const kinds = nameKinds(rules);
+    const [, ...names] = this.#alike(from, namesTogether(kinds), (judge, set, one) => judge.namesRow(set, one));
+    return { names, queries: this.#alike(from, kinds.queries, (judge, set, one) => judge.queryRow(set, one)) };
   }
 
   /** The addresses that all of these pods have, in both worlds. */
@@ -188,7 +223,7 @@ class Comparison {
   }
 
   /** Pods of the same kind differ if one of them is itself a backend of the Service. */
-  *#services(pods: readonly string[]): Generator<Change> {
+  *#services(pods: readonly string[], queries: readonly (readonly string[])[]): Generator<Change> {
     const byKind = new Map<string, { senders: Set<string>; ips: Set<string>; change: Omit<Change, 'senders'> }>();
     const [first] = pods as [string];
     const selfish = this.#judges.some((judge) => judge.meansItself(first));
@@ -202,17 +237,22 @@ class Comparison {
         const from = group[0];
         if (from === undefined) continue;
         const packet: Packet = { from, to: ip, protocol, port };
-        const outcomes = this.#outcomes((judge) => judge.any(packet));
-        if (!outcomes) continue;
-        const [was, is] = outcomes;
-        const key = JSON.stringify([service, port, protocol, was, is, group]);
-        const known = byKind.get(key);
-        for (const sender of group) known?.senders.add(sender);
-        known?.ips.add(ip);
-        if (known) continue;
-        const ports = [{ protocols: [protocol], lo: port, hi: port }];
-        const change = { to: { kind: 'service', service, ips: [] } as const, ports, was, is };
-        byKind.set(key, { senders: new Set(group), ips: new Set([ip]), change });
+        const plain = this.#outcomes((judge) => judge.any(packet));
+        for (const asked of [undefined, ...queries]) {
+          const query = asked && { ...packet, query: asked[0] as string };
+          const outcomes = query ? this.#outcomes((judge) => judge.any(query)) : plain;
+          if (!outcomes || (asked && keyOf(outcomes) === keyOf(plain))) continue;
+          const [was, is] = outcomes;
+          const key = JSON.stringify([service, port, protocol, was, is, group, asked]);
+          const known = byKind.get(key);
+          for (const sender of group) known?.senders.add(sender);
+          known?.ips.add(ip);
+          if (known) continue;
+          const ports = [{ protocols: [protocol], lo: port, hi: port }];
+          const when = asked === undefined ? {} : { queries: asked };
+          const change = { to: { kind: 'service', service, ips: [] } as const, ports, was, is, ...when };
+          byKind.set(key, { senders: new Set(group), ips: new Set([ip]), change });
+        }
       }
     }
     for (const { senders, ips, change } of byKind.values())
@@ -232,6 +272,43 @@ function single(ip: string): AddressRange {
 function outcome(judge: Judge, { verdict, rule }: Verdict): Outcome {
   const ref = judge.ruleOf(rule);
   return ref ? { verdict, rule: formatRule(ref) } : { verdict };
+}
+
+function keyOf(outcomes: readonly [Outcome, Outcome] | undefined): string {
+  return JSON.stringify(outcomes ?? null);
+}
+
+/** Whether the packet can be a DNS query. */
+function asks({ protocol, fragment }: Packet): boolean {
+  return hasPorts(protocol) && !fragment;
+}
+
+/** What decides how a packet that is no query is judged where rules ask for queries. */
+function howItAsks(span: PortSpan): string {
+  const protocol = protocolOf(span);
+  return span.fragment ? 'fragment' : protocol === TCP ? 'handshake' : hasPorts(protocol) ? 'datagram' : 'other';
+}
+
+const TCP = 6;
+
+/** A collector for each situation. */
+class Situations {
+  readonly #found = new Map<string, { when: Situation; collector: Collector }>();
+
+  of(when: Situation): Collector {
+    const key = JSON.stringify(when);
+    let found = this.#found.get(key);
+    if (!found) this.#found.set(key, (found = { when, collector: new Collector() }));
+    return found.collector;
+  }
+
+  all() {
+    return joinNames(
+      [...this.#found.values()].flatMap(({ when, collector }) =>
+        [...collector.all()].map((one) => ({ ...one, ...when })),
+      ),
+    );
+  }
 }
 
 /** Joins changes that differ only in their addresses, and then those that differ only in their ports. */

@@ -10,6 +10,7 @@ export const expectSchema = {
   required: ['manifests', 'tests'],
   properties: {
     manifests: { type: ['string', 'array'], items: { type: 'string', minLength: 1 }, minLength: 1, minItems: 1 },
+    names: { type: 'object' },
     tests: { type: 'array', items: { type: ['string', 'object'] } },
   },
 } as const;
@@ -23,6 +24,7 @@ export const rowSchema = {
     from: { type: 'string', minLength: 1 },
     to: { type: 'string', minLength: 1 },
     port: { type: ['integer', 'string'], minimum: 0, maximum: 65535 },
+    query: { type: 'string', minLength: 1 },
     expect: verdict,
     rule: { type: 'string', minLength: 1 },
     audit: verdict,

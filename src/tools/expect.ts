@@ -6,18 +6,24 @@
  *   - shop/web → 203.0.113.10:443/tcp: allow [np/shop/web#0]
  *   - {name: no SSH, from: shop/web, to: shop/db, port: 22, expect: deny, rule: 'np/shop/web#default'}
  *   - {from: shop/web, to: svc/shop/api, port: 80, expect: allow}
+ *   - shop/web → svc/kube-system/kube-dns:53/udp query api.example.com: allow
+ *   - shop/web → api.example.com:443/tcp: allow
+ *   names:                         # what pods learned from DNS answers
+ *     shop/web: {api.example.com: [203.0.113.10]}
  */
 import { dirname, resolve } from 'node:path';
 import { parse, YAMLParseError } from 'yaml';
 import { compileSchema, shapeFaults } from '../dialects/base/schema.js';
 import { AgentError, type Problem } from '../errors.js';
 import { isRecord } from '../identity/fields.js';
-import type { Packet, Verdict } from '../ir/packet.js';
+import type { Learned, Packet, Verdict } from '../ir/packet.js';
 import { explain, type Explanation } from '../ir/explain.js';
 import { formatRule, ruleKey, rulesById } from '../ir/names.js';
 import { outcomeOf } from '../ir/outcome.js';
 import { onNode, parseSender, senderOf, viewOf } from '../ir/sender.js';
 import type { RuleRef } from '../ir/types.js';
+import { canonicalName } from '../names/pattern.js';
+import { addressesOf, readLearned } from './names/learned.js';
 import { withLine } from './validate.js';
 import { expectSchema, rowSchema } from './expect.schema.js';
 import type { World } from './packets.js';
@@ -29,6 +35,7 @@ interface RowSpec {
   readonly from: string;
   readonly to: string;
   readonly port?: number | string;
+  readonly query?: string;
   readonly expect: Verdict['verdict'];
   readonly rule?: string;
   readonly audit?: Verdict['verdict'];
@@ -71,6 +78,7 @@ export function runFile(file: string): FileResult {
     const table = readTable(file, fault);
     if (!table) return { file, rows: [], problems: problems.map(withoutDocument), manifests: [] };
     const world = loadWorld(table.manifests.map((path) => resolve(dirname(file), path)));
+    const learned = readLearned(table.names, (at, message, hint) => fault(at ? `names.${at}` : 'names', message, hint));
     const rows: RowResult[] = [];
     table.tests.forEach((test, row) => {
       const field = `tests[${row}]`;
@@ -78,7 +86,7 @@ export function runFile(file: string): FileResult {
       const line = place({ severity: 'error', where: { file, document: 0, field }, message: '' }).where.line;
       if (spec)
         rows.push(
-          ...judgeRow(world, spec, { row, line }, (at, message, hint) =>
+          ...judgeRow({ ...world, learned }, spec, { row, line }, (at, message, hint) =>
             fault(at ? `${field}.${at}` : field, message, hint),
           ),
         );
@@ -99,7 +107,13 @@ function withoutDocument(problem: Problem): Problem {
 
 type FaultAt = (field: string, message: string, hint?: string) => void;
 
-function readTable(file: string, fault: FaultAt): { manifests: string[]; tests: unknown[] } | undefined {
+interface Table {
+  readonly manifests: readonly string[];
+  readonly names: unknown;
+  readonly tests: readonly unknown[];
+}
+
+function readTable(file: string, fault: FaultAt): Table | undefined {
   let content: unknown;
   try {
     content = parse(readText(file), { maxAliasCount: 100 });
@@ -113,14 +127,14 @@ function readTable(file: string, fault: FaultAt): { manifests: string[]; tests: 
   const faults = shapeFaults(validateFile, content);
   for (const f of faults) fault(f.field, f.message, f.hint);
   if (faults.length > 0) return undefined;
-  const { manifests, tests } = content as { manifests: string | string[]; tests: unknown[] };
-  return { manifests: [manifests].flat(), tests };
+  const { manifests, names = {}, tests } = content as Omit<Table, 'manifests'> & { manifests: string | string[] };
+  return { manifests: [manifests].flat(), names, tests };
 }
 
 /** `shop/web → 1.2.3.4:443/tcp: allow [np/shop/web#0] audit deny`; the arrow may be `->`. */
 const SHORT = /^(\S+)\s+(?:→|->)\s+(.+?):\s+(\S+)(?:\s+\[([^\]]+)\])?(?:\s+audit\s+(\S+))?\s*$/;
-/** `1.2.3.4`, `[fd00::1]` or `shop/api`, followed by `:443/tcp`, `:443`, `/gre` or `/icmp 8/0`. */
-const SHORT_TO = /^(\[[^\]]+\]|[^:\s]+?)(?::(\S+)|\/((?:icmp|icmpv6)\s+\S+))?$/i;
+/** `1.2.3.4`, `[fd00::1]` or `shop/api`, followed by `:443/tcp`, `:443`, `/gre` or `/icmp 8/0`; ` query NAME`. */
+const SHORT_TO = /^(\[[^\]]+\]|[^:\s]+?)(?::(\S+)|\/((?:icmp|icmpv6)\s+\S+))?(?:\s+query\s+(\S+))?$/i;
 
 function readRow(test: unknown, field: string, fault: FaultAt): RowSpec | undefined {
   const entries = isRecord(test) ? Object.entries(test) : [];
@@ -133,13 +147,13 @@ function readRow(test: unknown, field: string, fault: FaultAt): RowSpec | undefi
   let spec: unknown = test;
   if (text !== undefined) {
     const [, from, target = '', expected, rule, audit] = SHORT.exec(text) ?? [];
-    const [, bare, port, icmp] = SHORT_TO.exec(target) ?? [];
+    const [, bare, port, icmp, query] = SHORT_TO.exec(target) ?? [];
     if (from === undefined || bare === undefined) {
       fault(field, `is no row: ${text}`, 'for example: shop/web → 203.0.113.10:443/tcp: allow [np/shop/web#0]');
       return undefined;
     }
     const place = splitProtocol(bare.replace(/^\[|\]$/g, ''));
-    const parts = { from, to: place.to, port: port ?? icmp ?? place.protocol, expect: expected, rule, audit };
+    const parts = { from, to: place.to, port: port ?? icmp ?? place.protocol, query, expect: expected, rule, audit };
     spec = Object.fromEntries(Object.entries(parts).filter(([, v]) => v !== undefined));
   }
   const faults = shapeFaults(validateRow, spec);
@@ -159,7 +173,7 @@ function splitProtocol(text: string): { to: string; protocol?: string } {
 }
 
 function judgeRow(
-  { ir, snapshot }: LoadedWorld,
+  { ir, snapshot, learned }: LoadedWorld & { readonly learned: Learned },
   spec: RowSpec,
   at: { row: number; line?: number },
   fault: FaultAt,
@@ -174,18 +188,23 @@ function judgeRow(
   try {
     const port: Port = parsePort(spec.port, spec.to, snapshot);
     const world: World = { ir, snapshot: node === undefined ? viewOf(snapshot, from) : onNode(snapshot, node) };
-    const name = spec.name ?? `${spec.from} → ${spec.to.includes(':') ? `[${spec.to}]` : spec.to}${port.text}`;
+    const asked = spec.query === undefined ? '' : ` query ${spec.query}`;
+    const to = spec.to.includes(':') ? `[${spec.to}]` : spec.to;
+    const name = spec.name ?? `${spec.from} → ${to}${port.text}${asked}`;
+    const query = spec.query === undefined ? {} : { query: canonicalName(spec.query) };
+    const byName = addressesOf(learned, from, spec.to);
     const expected = shown(spec.expect, spec.rule, spec.audit);
-    const results = destinationsOf(spec.to, snapshot).map((to): RowResult => {
-      const packet = { from, to, protocol: port.protocol, port: port.port };
-      const verdict = outcomeOf(world.ir, world.snapshot, packet);
+    const places = byName.length > 0 ? byName : destinationsOf(spec.to, snapshot);
+    const results = places.map((to): RowResult => {
+      const packet = { from, to, protocol: port.protocol, port: port.port, ...query };
+      const verdict = outcomeOf(world.ir, world.snapshot, packet, learned);
       const ref = rulesById(ir).get(verdict.rule);
       const rule = ref && ruleKey(ref);
       const ok =
         verdict.verdict === spec.expect &&
         (spec.rule === undefined || (ref !== undefined && isCalled(ref, spec.rule))) &&
         (spec.audit === undefined || spec.audit === (verdict.audit ?? verdict).verdict);
-      const why = ok ? [] : reasons(explain(world.ir, world.snapshot, packet), spec);
+      const why = ok ? [] : reasons(explain(world.ir, world.snapshot, packet, learned), spec);
       const audit = spec.audit === undefined ? undefined : (verdict.audit ?? verdict).verdict;
       return { ...at, name, ok, expected, actual: shown(verdict.verdict, rule, audit), packet, why };
     });

@@ -7,14 +7,15 @@ import { Compiler } from '../compile/index.js';
 import type { Snapshot } from '../identity/snapshot.js';
 import { classLookup } from '../image/lookup.js';
 import { classRow, fixedRows, CLASS_SELF, portRow, type Row, setIndex } from '../image/rows.js';
-import { simulate } from '../image/simulate.js';
+import { namesRow, queryRow, simulate } from '../image/simulate.js';
 import type { Image, ImageService, PolicySet } from '../image/types.js';
-import type { Packet, Verdict } from '../ir/packet.js';
+import type { LearnedName, Packet, Verdict } from '../ir/packet.js';
 import { evaluate } from '../ir/evaluate.js';
 import { rulesById } from '../ir/names.js';
 import { withoutAddresses } from '../ir/outcome.js';
 import type { RuleRef } from '../ir/types.js';
 import { senderOf } from '../ir/sender.js';
+import { learnedFor } from './names/kinds.js';
 import { type ServicePlace, servicePlaces, type World } from './packets.js';
 import { LAST_PORT, type PortSpan, protocolOf } from './ranges.js';
 
@@ -91,16 +92,27 @@ export class Judge {
     return portRow(set, protocolOf(span), span.fragment ? 0 : span.lo, span.fragment ?? false);
   }
 
+  /** The rules of the set that match an address with these names; undefined: none asks for names. */
+  namesRow(set: PolicySet, names: readonly LearnedName[]): Row | undefined {
+    return namesRow(this.image, set, names);
+  }
+
+  /** The rules of the set that match a query for this name; undefined: none asks for queries. */
+  queryRow(set: PolicySet, query: string): Row | undefined {
+    return queryRow(this.image, set, query);
+  }
+
   /** Whether a rule of the pod may match the pod itself. */
   meansItself(pod: string): boolean {
     const set = this.setOf(pod);
     return this.isRefused(pod) || (set !== undefined && setIndex(set).self !== undefined);
   }
 
-  /** Judges a packet to an address that is not the sender's own. */
-  address(packet: Packet): Verdict {
-    if (this.isRefused(packet.from)) return evaluate(this.world.ir, this.#plainSnapshot, packet);
-    return simulate(this.#plain, packet, []);
+  /** Judges a packet to an address that is not the sender's own. @param names that the sender learned for it */
+  address(packet: Packet, names: readonly LearnedName[] = []): Verdict {
+    const learned = learnedFor(packet, names);
+    if (this.isRefused(packet.from)) return evaluate(this.world.ir, this.#plainSnapshot, packet, learned);
+    return simulate(this.#plain, packet, [], learned);
   }
 
   /** The same, with Services. */

@@ -7,6 +7,8 @@
  * Destinations: the edges of each CIDR, and each kind of pod, node and backend that a rule could match.
  * Ports: the edges of each range by protocol, the numbers that pods give to port names, fragments, every protocol in a
  * rule, and one other protocol.
+ * Names, by boundaryProbes(): each kind of names that patterns tell apart, learned for the destination or asked for in a
+ * query, and names that just miss a pattern.
  */
 import { Selector } from '../compile/select.js';
 import { AddressViews } from '../identity/address-views.js';
@@ -18,6 +20,8 @@ import type { Peer } from '../ir/peers.js';
 import { NODE_SENDER, senderOf } from '../ir/sender.js';
 import { implicitRules, type Ir, type IrPolicy, type PortMatch, type Rule } from '../ir/types.js';
 import { hasPorts } from '../net/protocol.js';
+import { boundaryKinds, type NameKinds } from './names/kinds.js';
+import { type Probe, withNames } from './names/probes.js';
 import {
   type AddressRange,
   addressNumber,
@@ -154,9 +158,12 @@ export function portSpans(rules: readonly Rule[], snapshots: readonly Snapshot[]
   const names = namedPorts(matches, snapshots);
   // Protocols with the same cuts in all rules are joined.
   const byCuts = new Map<string, { protocols: number[]; cuts: Set<number> }>();
+  // Where rules ask for queries, a TCP handshake is judged otherwise than a datagram that is no query.
+  const asking = rules.some((rule) => rule.queries);
   for (let protocol = 0; protocol < 256; protocol++) {
     const cuts = new Set([0]);
     const texts: string[] = [hasPorts(protocol) ? 'ports' : looksAtPort(protocol) ? 'types' : ''];
+    if (asking && protocol === TCP) texts.push('handshake');
     const cut = (lo: number, hi: number) => {
       cuts.add(lo);
       if (hi < LAST_PORT) cuts.add(hi + 1);
@@ -221,12 +228,38 @@ function namedPorts(matches: readonly PortMatch[], snapshots: readonly Snapshot[
   return out;
 }
 
+const TCP = 6;
+
 /**
  * Yields all packets at the boundaries, with one sender for each kind of pod. Destinations of one kind (pods that no
  * rule distinguishes) occur once. They are generated one by one, since there may be millions.
  * @param only considers only these pods; default: all
  */
 export function* boundaryPackets(worlds: readonly World[], only?: ReadonlySet<string>): Generator<Packet> {
+  for (const { packet } of packetsByRules(worlds, only)) yield packet;
+}
+
+/**
+ * The same packets, each also to an address with names of each kind, and as a DNS query for a name of each kind. A
+ * Service's address is never learned for a name here.
+ */
+export function* boundaryProbes(worlds: readonly World[], only?: ReadonlySet<string>): Generator<Probe> {
+  let last: { readonly rules: readonly Rule[]; readonly kinds: NameKinds } | undefined;
+  for (const { packet, rules, service } of packetsByRules(worlds, only)) {
+    if (last?.rules !== rules) last = { rules, kinds: boundaryKinds(rules) };
+    yield* withNames(packet, service ? { ...last.kinds, learned: [] } : last.kinds);
+  }
+}
+
+/** A packet at a boundary of some rules. */
+interface Placed {
+  readonly packet: Packet;
+  readonly rules: readonly Rule[];
+  /** Whether it goes to a Service's address. */
+  readonly service: boolean;
+}
+
+function* packetsByRules(worlds: readonly World[], only?: ReadonlySet<string>): Generator<Placed> {
   const views = worlds.map(({ snapshot }) => new AddressViews(snapshot));
   const known = knownAddresses(worlds);
   const places = new Map(worlds.flatMap(({ snapshot }) => [...servicePlaces(snapshot)]));
@@ -236,6 +269,9 @@ export function* boundaryPackets(worlds: readonly World[], only?: ReadonlySet<st
       worlds.map((w) => w.snapshot),
     );
     const from = senders.pods[0] as string;
+    const { rules } = senders;
+    const placed = (packets: Iterable<Packet>) =>
+      [...packets].map((packet): Placed => ({ packet, rules, service: false }));
     const to = new Set<string>();
     const blocks = pieces(cidrEdges(senders.rules));
     for (const { family, lo, hi } of blocks) for (const n of [lo, hi]) to.add(addressText(family, n));
@@ -248,16 +284,16 @@ export function* boundaryPackets(worlds: readonly World[], only?: ReadonlySet<st
       const other = owns(from, ips) ? senders.pods.find((key) => !owns(key, ips)) : undefined;
       return other === undefined ? [from] : [from, other];
     };
-    for (const ip of to) for (const key of sendersTo([ip])) yield* toPorts(key, ip, spans);
+    for (const ip of to) for (const key of sendersTo([ip])) yield* placed(toPorts(key, ip, spans));
     for (const key of selfish ? senders.pods : []) {
       for (const { snapshot } of worlds)
-        for (const ip of snapshot.pods.get(key)?.ips ?? []) yield* toPorts(key, ip, spans);
+        for (const ip of snapshot.pods.get(key)?.ips ?? []) yield* placed(toPorts(key, ip, spans));
     }
     for (const { ip, port, protocol, backends } of from === NODE_SENDER ? [] : places.values()) {
       const backendIps = backends.map((b) => b.ip);
       const own = selfish ? senders.pods.filter((key) => owns(key, backendIps)) : [];
       for (const key of new Set([...sendersTo([ip]), ...sendersTo(backendIps), ...own]))
-        yield { from: key, to: ip, protocol, port };
+        yield { packet: { from: key, to: ip, protocol, port }, rules, service: true };
     }
   }
 }

@@ -45,7 +45,7 @@ export function destinationsOf(to: string, snapshot: Snapshot): readonly string[
     throw fail(
       'to',
       `${to} is no destination`,
-      'write an address, namespace/pod or svc/namespace/name; a CIDR is many: give one address',
+      'write an address, namespace/pod, svc/namespace/name, or a name that the pod learned; a CIDR is many: give one address',
     );
   try {
     return podAddresses(snapshot, to, 'a Service is written svc/namespace/name');

@@ -24,7 +24,7 @@ import { toIr } from '../../src/dialects/index.js';
 import { buildSnapshot } from '../../src/identity/builder.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
 import { parseManifest } from '../../src/identity/files/yaml.js';
-import type { Learned, LearnedName, Packet, Verdict } from '../../src/ir/packet.js';
+import type { Learned, Packet, Verdict } from '../../src/ir/packet.js';
 import { ruleId, ruleKey } from '../../src/ir/names.js';
 import type { Peer } from '../../src/ir/peers.js';
 import {
@@ -39,7 +39,7 @@ import {
   type Tier,
 } from '../../src/ir/types.js';
 import { canonicalName } from '../../src/names/pattern.js';
-import { canonicalAddr } from '../../src/net/addr.js';
+import { readLearned } from '../../src/tools/names/learned.js';
 import { parseProtocol } from '../../src/net/protocol.js';
 import { root } from '../netns/shell.js';
 
@@ -78,31 +78,15 @@ interface CaseFile {
   nodeIps?: string[];
   /** Of the node's own cache of names. */
   dnsIps?: string[];
-  names?: Record<string, Record<string, readonly string[] | NamesText>>;
+  names?: Record<string, unknown>;
   packets: (string | Record<string, string>)[];
 }
 
-/** A name with the targets of its CNAMEs. */
-interface NamesText {
-  aliases?: readonly string[];
-  addresses: readonly string[];
-}
-
-function parseNames(names: CaseFile['names'] = {}): Learned {
-  const learned = new Map<string, Map<string, LearnedName[]>>();
-  for (const [pod, asked] of Object.entries(names)) {
-    const known = new Map<string, LearnedName[]>();
-    learned.set(senderKey(pod), known);
-    for (const [name, value] of Object.entries(asked)) {
-      const { aliases = [], addresses } = 'addresses' in value ? value : { addresses: value };
-      const own: LearnedName[] = [
-        { name: canonicalName(name) },
-        ...aliases.map((alias) => ({ name: canonicalName(alias), alias: true as const })),
-      ];
-      for (const address of addresses.map(canonicalAddr)) known.set(address, [...(known.get(address) ?? []), ...own]);
-    }
-  }
-  return learned;
+function parseNames(file: string, names: Record<string, unknown> = {}): Learned {
+  const byPod = Object.fromEntries(Object.entries(names).map(([pod, known]) => [senderKey(pod), known]));
+  return readLearned(byPod, (field, message) => {
+    throw new Error(`${file}: names.${field}: ${message}`);
+  });
 }
 
 function senderKey(text: string): string {
@@ -132,7 +116,7 @@ export function parseCase(file: string, text: string): Case {
             .join('');
     return parseRow(file, line);
   });
-  return { file, name: raw.name, ir, snapshot, learned: parseNames(raw.names), rows };
+  return { file, name: raw.name, ir, snapshot, learned: parseNames(file, raw.names), rows };
 }
 
 const ROW = /^(\S+) → (\S+?)(?:\/(icmp|icmpv6) (\d+)\/(\d+)|(?::(\d+))?\/(\w+))( fragment)?(?: query (\S+))?: (.+)$/;

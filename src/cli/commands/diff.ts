@@ -2,6 +2,7 @@
 import { counted } from '../../counted.js';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Change, Destination, Outcome } from '../../tools/diff.js';
+import { situationText } from '../../tools/names/changes.js';
 import type { World } from '../../tools/packets.js';
 import { type AddressNames, bounded, rangesText, rangeText, spansText } from '../../tools/ranges.js';
 import { EXIT } from '../../exit.js';
@@ -139,15 +140,16 @@ function outcomeText({ verdict, rule }: Outcome): string {
 
 const MARKS = { allow: '+', deny: '-', partial: '~' } as const;
 
-function changeText({ to, ports, was, is }: Change, names: AddressNames, paint: Paint): string {
+function changeText({ to, ports, was, is, ...when }: Change, names: AddressNames, paint: Paint): string {
   const style = is.verdict === 'allow' ? 'green' : is.verdict === 'deny' ? 'red' : 'yellow';
-  const where = bounded(destinationTexts(to, names), LISTED);
+  const where = `${bounded(destinationTexts(to, names), LISTED)}${situationText(when)}`;
   return `  ${paint(style, `${MARKS[is.verdict]} ${safe(where)} on ${spansText(ports)}`)}: ${safe(`${outcomeText(was)} → ${outcomeText(is)}`)}`;
 }
 
 /** A change for JSON output, complete, with ranges as text. */
-function toObject({ senders, to, ports, was, is }: Change, names: AddressNames) {
+function toObject({ senders, to, ports, was, is, names: learned, queries }: Change, names: AddressNames) {
   const destination = to.kind === 'addresses' ? { kind: to.kind, ranges: to.ranges.map(rangeText) } : to;
+  const when = { ...(learned && { names: learned }), ...(queries && { queries }) };
   const text = { to: destinationTexts(to, names), ports: spansText(ports) };
-  return { senders, to: destination, ports, was, is, text };
+  return { senders, to: destination, ports, ...when, was, is, text };
 }

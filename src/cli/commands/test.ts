@@ -31,12 +31,19 @@ Example of a table:
   - shop/web → [2001:db8::1]/icmpv6 128/0: deny
   - {from: shop/web, to: shop/db, port: 5432, expect: deny, rule: 'np/shop/web#default', name: db}
   - {from: shop/web, to: svc/shop/api, port: 80/tcp, expect: allow}
+  - shop/web → api.example.com:443/tcp: allow
+  - shop/web → 10.96.0.10:53/udp query api.example.com: allow
+  names:                     # what pods learned from DNS answers
+    shop/web:
+      api.example.com: [203.0.113.10]
+      www.example.com: {aliases: [cdn.example.net], addresses: [203.0.113.11]}
 
 Fields of a row:
   from    a pod of the manifests, as namespace/name
-  to      an address, a pod (namespace/name) or a Service (svc/namespace/name);
-          a pod or Service with several addresses is tested at each address
+  to      an address, a pod (namespace/name), a Service (svc/namespace/name), or a name that the pod learned;
+          one with several addresses is tested at each address
   port    443, 443/tcp, 53/udp, icmp 8/0, gre
+  query   the name that a DNS query asks for
   expect  allow, deny, or partial (some backends of the Service are allowed)
   rule    the rule that must decide
   audit   the expected verdict if staged policies were enforced
