@@ -36,7 +36,10 @@ GLOBAL_FUNCTION int judge_again(struct __sk_buff *skb, struct packet *p, struct 
   else
     flow->flags &= ~EA_FLOW_SERVICE;
   /* Before the verdict: the fast path of another CPU must not see one without the other. */
-  if (unlikely(p->inspected)) inspect_flow(flow);
+  if (unlikely(p->inspected))
+    inspect_flow(flow);
+  else if (unlikely(flow->tcp_state & EA_TCP_INSPECT))
+    flow->extra.streams[0].flags &= ~EA_STREAM_JUDGED; /* no rule asks for names any more */
   flow->rule = d->rule;
   flow->audit_rule = d->audit_rule;
   flow->audit_verdict = d->audit_verdict;
