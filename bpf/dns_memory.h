@@ -4,7 +4,8 @@
  * A message over TCP that has not arrived whole waits in one of EA_DNS_STREAMS buffers. Each endpoint has a
  * share of DNS_SHARE. While buffers are free, it may take more. Where none is free, an endpoint that holds
  * less than its share takes the oldest one among those of endpoints that hold more than theirs, or one that
- * has been held for long: some bytes now and then do not keep it. The stream that had it is lost, which its stamp tells.
+ * has been held for long: some bytes now and then do not keep it. The stream that had it is lost, which its
+ * stamp tells.
  *
  * `holder`: the endpoint in the high half, 0 where the buffer is free; in the low half a stamp that changes
  * with each holder, and BUFFER_BUSY while a program uses the buffer. It is changed by compare-and-swap only,

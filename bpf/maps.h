@@ -313,8 +313,8 @@ struct {
 
 /* Where DNS messages are read: first EA_DNS_STREAMS buffers for messages over TCP that have not arrived whole,
  * then one buffer for each CPU (dns_memory.h). Hooks write and read. Full: an endpoint that holds less than
- * its share takes one that was held for long, or by who holds more; otherwise the segment is dropped, and TCP sends it again. The loader
- * sets the size. */
+ * its share takes one that was held for long, or by who holds more; otherwise the segment is dropped, and TCP
+ * sends it again. The loader sets the size. */
 struct dns_buffer {
   __u64 holder;  /* of a stream's buffer: see dns_memory.h */
   __u64 used_ns; /* CLOCK_MONOTONIC */
