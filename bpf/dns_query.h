@@ -27,6 +27,18 @@ static __always_inline int is_dns_server(const struct packet *p) {
   return unlikely(is_in_filter(p->key.remote, p->key.remote_port, protocol)) && is_listed_server(p);
 }
 
+/* Whether a packet that an endpoint sends says that it is from a trusted resolver. */
+GLOBAL_FUNCTION int says_server(const struct packet *p) {
+  if (!p) return 0;
+  struct ea_service_key key = {.port = p->key.local_port};
+  __builtin_memcpy(key.addr, p->key.local, 16);
+  return !!bpf_map_lookup_elem(&dns_servers, &key);
+}
+static __always_inline int speaks_for_server(const struct packet *p) {
+  return has_ports(p->key.protocol) &&
+         unlikely(is_in_filter(p->key.local, p->key.local_port, p->key.protocol)) && says_server(p);
+}
+
 /* Whether a packet to the endpoint that seems to come from a trusted resolver does so. Nobody but the node
  * itself and the network can send it, with two exceptions: a pod of this node sends from its own address, and
  * what comes from a Service's address was translated by the node. For that the packet's own connection is the

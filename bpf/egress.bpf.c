@@ -70,8 +70,10 @@ GLOBAL_FUNCTION int judge_again(struct __sk_buff *skb, struct packet *p, struct 
 static __always_inline int judge(struct __sk_buff *skb, struct packet *p, const struct ea_endpoint *ep,
                                  struct ea_flow *old) {
   if (!p || !ep) return DROP;
-  if (p->set && (ep->flags & EA_EP_CHECK_SOURCE) && owns_inline(ep, p->key.local) != 1 &&
-      !source_allowed(ep, p))
+  /* A pod without policies may send in anybody's name but in that of a resolver whose answers count: behind a
+   * bridge it is not seen any more which pod a packet is from. */
+  if ((ep->flags & EA_EP_CHECK_SOURCE) && owns_inline(ep, p->key.local) != 1 &&
+      (p->set || speaks_for_server(p)) && !source_allowed(ep, p))
     return drop(skb, p, EA_REASON_SPOOFED_ADDRESS);
 
   struct decision *d = &p->decision;

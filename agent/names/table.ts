@@ -262,11 +262,17 @@ export class NameTable {
     return found.sort((a, b) => Number(a.alias) - Number(b.alias)).slice(0, most);
   }
 
-  /** Whether an endpoint has learned a name. @param text as it is remembered */
-  knows(endpoint: number, text: string): boolean {
-    return (
-      this.list({ endpoints: new Set([endpoint]), matches: (t) => t === text, limit: 1, addresses: 0 }).names.length > 0
-    );
+  /** The texts of all names that are known, by endpoint. */
+  texts(): Map<number, Set<string>> {
+    const out = new Map<number, Set<string>>();
+    for (let slot = 0; slot < this.memory.nameCapacity; slot++) {
+      const record = this.#nameTags[tagAt(slot)] === 0 ? undefined : this.at(slot);
+      if (!record) continue;
+      const texts = out.get(record.endpoint);
+      if (texts) texts.add(record.text);
+      else out.set(record.endpoint, new Set([record.text]));
+    }
+    return out;
   }
 
   /** Counts of an endpoint. @param payer its slot in `endpoints` */

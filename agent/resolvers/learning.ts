@@ -21,6 +21,9 @@ export interface LearningOptions {
   readonly nameSeed: 'on' | 'off';
 }
 
+/** How long a pass over all names answers the seed's questions. */
+const KNOWN_MS = 1000;
+
 export class Learning {
   readonly table: NameTable;
   readonly texts: NameTexts;
@@ -34,6 +37,8 @@ export class Learning {
   #presentOf: InForceState['endpoints'] | undefined;
   #endpoints: InForceState['endpoints'] | undefined;
   #sleptS = 0;
+  #knownByEndpoint: ReadonlyMap<number, ReadonlySet<string>> = new Map();
+  #textsReadAt = Number.NEGATIVE_INFINITY;
 
   constructor(programs: Pick<Programs, 'maps' | 'names' | 'table' | 'all'>, options: LearningOptions, log: Logger) {
     this.table = new NameTable(programs.names);
@@ -53,10 +58,20 @@ export class Learning {
     if (options.nameSeed === 'off' || !program) return;
     this.seeder = new NameSeeder({
       enter: (seed) => enter(program, seed),
-      knows: (endpoint, name) => this.table.knows(endpoint, name),
+      knows: (endpoint, name) => this.#knownTexts().get(endpoint)?.has(name) === true,
       trusted: () => this.trusted.servers,
       log,
     });
+  }
+
+  /** What is known, as of a second ago at most: a seed asks for many names, and one pass answers for all. */
+  #knownTexts(): ReadonlyMap<number, ReadonlySet<string>> {
+    const now = performance.now();
+    if (now - this.#textsReadAt >= KNOWN_MS) {
+      this.#knownByEndpoint = this.table.texts();
+      this.#textsReadAt = now;
+    }
+    return this.#knownByEndpoint;
   }
 
   /** Sets the endpoints that an earlier agent has left in the maps. @param ids by interface */

@@ -8,6 +8,7 @@ import { DnsServers } from '../../agent/maps/tables/dns-servers.js';
 import { bitOf, ServiceFilter } from '../../agent/maps/tables/service-filter.js';
 import { nodeNameservers, parseResolvConf, readSmallFile } from '../../agent/resolvers/resolv-conf.js';
 import { resolveServers } from '../../agent/resolvers/resolvers.js';
+import { SeenResolvers } from '../../agent/resolvers/seen.js';
 import { parseServers, type ServerSpec } from '../../agent/resolvers/spec.js';
 import { TrustedResolvers } from '../../agent/resolvers/trusted.js';
 import type { BpfMap } from '../../agent/kernel/libbpf/map.js';
@@ -259,4 +260,20 @@ t.test('the map follows the Snapshot and the node’s resolv.conf', async (t) =>
     ['192.0.2.2', '10.96.0.10', '10.244.0.5'],
   );
   t.same(trusted.problems, []);
+});
+
+t.test('resolvers that are used although they are not trusted', async (t) => {
+  const seen = new SeenResolvers();
+  for (let i = 0; i < 3; i++) seen.asked(1, '8.8.8.8');
+  seen.asked(2, '10.96.0.10');
+  seen.asked(2, '8.8.8.8');
+  seen.untrusted(3, '10.96.0.10', 53);
+  seen.asked(1, '192.0.2.53');
+  const isTrusted = (ip: string) => ip === '10.96.0.10' || ip === '192.0.2.53';
+  t.same(seen.list(isTrusted), [
+    { ip: '10.96.0.10', port: 53, endpoint: 3, asked: 1, untrusted: 1 },
+    { ip: '8.8.8.8', port: 53, endpoint: 2, asked: 4, untrusted: 0 },
+  ]);
+  for (let i = 0; i < 1000; i++) seen.asked(1, `192.0.${2 + (i >> 8)}.${i & 255}`);
+  t.equal(seen.list(() => false).length, 256, 'bounded');
 });

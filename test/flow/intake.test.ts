@@ -279,3 +279,37 @@ t.test('the name of an event is noted as it comes, also of the end of a flow', a
     if ('flow' in item) found.push(item.flow.destinationNames?.[0]);
   t.same(found, ['name-10.example', undefined, 'name-12.example', 'name-20.example', undefined]);
 });
+
+t.test('resolvers that pods ask are seen with the first event of a flow', async (t) => {
+  const asked: string[] = [];
+  const resolvers = {
+    asked: (endpoint: number, ip: string) => asked.push(`${endpoint} ${ip}`),
+    untrusted: () => t.fail('no answer'),
+  };
+  const intake = new Intake({ nodeName: 'node-a', stride: EVENT_SIZE, resolvers });
+  const key = E.flow.offset;
+  const event = (over: Partial<Record<'type' | 'verdict' | 'flags' | 'port' | 'protocol', number>>): Buffer => {
+    const b = Buffer.from(new ArrayBuffer(EVENT_SIZE));
+    b[E.type.offset] = over.type ?? ENUMS.ea_event_type.EA_EVENT_VERDICT;
+    b[E.verdict.offset] = over.verdict ?? ENUMS.ea_verdict.EA_VERDICT_ALLOW;
+    b[E.flow_flags.offset] = over.flags ?? 0;
+    b[E.family.offset] = 4;
+    b.set(parseAddr('8.8.8.8').bytes, key + K.remote.offset);
+    b.writeUInt16BE(over.port ?? 53, key + K.remote_port.offset);
+    b.writeUInt32LE(5, key + K.endpoint.offset);
+    b[key + K.protocol.offset] = over.protocol ?? 17;
+    return b;
+  };
+  intake.add(event({}), 0, 1);
+  intake.add(event({ protocol: 6 }), 0, 1);
+  t.same(asked, ['5 8.8.8.8', '5 8.8.8.8']);
+  for (const other of [
+    { type: ENUMS.ea_event_type.EA_EVENT_END },
+    { verdict: ENUMS.ea_verdict.EA_VERDICT_DENY },
+    { flags: ENUMS.ea_flow_flags.EA_FLOW_INBOUND },
+    { port: 443 },
+    { protocol: 1 },
+  ])
+    intake.add(event(other), 0, 1);
+  t.equal(asked.length, 2, 'no other event');
+});
