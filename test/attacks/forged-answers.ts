@@ -1,7 +1,7 @@
 import { cnpNames, egressPolicy, toHosts, toServer } from '../netns/policies.js';
 import type { At } from './at.js';
 import type { Attack } from './attack.js';
-import { OPEN, RESOLVER } from './bed.js';
+import { type Actor, OPEN, RESOLVER } from './bed.js';
 import { ACK, fragments, ip, PSH, SYN, tcp, type Transport, udp } from './craft.js';
 import { A, AAAA, type Answer, answer, framed, query } from './dns.js';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -93,8 +93,7 @@ async function connect(at: At, f: Forgery): Promise<{ seq: number; segment: (l4:
 }
 
 /** Pods beside the attacker, and how their frames reach it: by the gateway, and straight where there is a bridge. */
-async function neighbours(at: At) {
-  const free = await at.bed.actor(at.bed.pod(`bad-${at.style}`));
+function neighbours(at: At, free: Actor) {
   return [
     { who: 'a neighbour', actor: at.colluder },
     { who: 'a neighbour without policies', actor: free },
@@ -182,7 +181,8 @@ export const attack: Attack = {
       await sleep(STEP_MS);
       await f.outside(ip({ src: f.resolver, dst: src }, udp(53, f.port, f.message())));
     });
-    for (const { who, send } of await neighbours(at)) {
+    const free = await at.bed.actor(at.bed.pod(`bad-${at.style}`));
+    for (const { who, send } of neighbours(at, free)) {
       await forge(`in the resolver's name, from ${who}`, async (f) => {
         await f.ask();
         await send(f.packet());
@@ -204,6 +204,7 @@ export const attack: Attack = {
         await reply(framed(f.message()), ACK | PSH, 9001, 1001 + asked.length);
       });
     }
+    await free.hands.close();
     await forge('into a stream, from its middle', async (f) => {
       const { segment, seq } = await connect(at, f);
       await f.outside(ip({ src: f.resolver, dst: at.own }, segment(framed(f.message()), seq + 20)));
