@@ -181,7 +181,10 @@ export const attack: Attack = {
       await sleep(STEP_MS);
       await f.outside(ip({ src: f.resolver, dst: src }, udp(53, f.port, f.message())));
     });
-    const free = await at.bed.actor(at.bed.pod(`bad-${at.style}`));
+    const { actors } = at.bed;
+    const called = `bad-${at.style}`;
+    const free = actors.get(called) ?? (await at.bed.actor(at.bed.pod(called)));
+    actors.set(called, free); // the bed lets go of its hands
     for (const { who, send } of neighbours(at, free)) {
       await forge(`in the resolver's name, from ${who}`, async (f) => {
         await f.ask();
@@ -204,7 +207,6 @@ export const attack: Attack = {
         await reply(framed(f.message()), ACK | PSH, 9001, 1001 + asked.length);
       });
     }
-    await free.hands.close();
     await forge('into a stream, from its middle', async (f) => {
       const { segment, seq } = await connect(at, f);
       await f.outside(ip({ src: f.resolver, dst: at.own }, segment(framed(f.message()), seq + 20)));
