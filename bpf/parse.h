@@ -23,6 +23,9 @@ enum { FRAGMENT_NONE = 0, FRAGMENT_FIRST = 1, FRAGMENT_LATER = 2 };
 
 enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16, TCP_URG = 32 };
 
+/* What is known of the name that a packet asks for (queries.h). MET: rules that ask for one match. */
+enum { QUERY_NONE = 0, QUERY_MET = 1, QUERY_KNOWN = 2 };
+
 struct packet {
   __u64 set;    /* of the endpoint, when this packet arrived */
   __u32 epoch;  /* read before set */

@@ -13,9 +13,6 @@
 /* Queries in a segment. */
 enum { MAX_QUERIES = 16 };
 
-/* struct packet, `query_mode`: what is known of the name that is asked for. */
-enum { QUERY_NONE = 0, QUERY_MET = 1, QUERY_KNOWN = 2 };
-
 /* Decides about a packet whose set has rules about queries. Result in p->decision; 1: its flow is to be
  * inspected, and the decision is about what is no query: handshakes pass if any query might. Inlined where it
  * is used, as the others: the stack has no room for one more call. */

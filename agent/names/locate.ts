@@ -1,4 +1,4 @@
-/** Where the pages of an address are: the hash of their key, as in bpf/names.h (page_hash). */
+/** Where the pages of an address are: the hash of their key, as in bpf/name_table.h (page_hash). */
 import * as L from '../../src/image/layout.gen.js';
 import type { NameMemory } from './memory.js';
 

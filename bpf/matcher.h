@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* The matcher of names: an automaton of all patterns, in cells that the agent writes (name_types.h). */
+#ifndef EA_MATCHER_H
+#define EA_MATCHER_H
+
+#include "name_table.h"
+
+/* The symbol of a byte of a name; 0: no pattern has it. */
+static __always_inline __u32 symbol_of(__u8 c) {
+  if (c == '.') return 1;
+  const __u8 letter = c - 'a', digit = c - '0';
+  if (letter < 26) return 2 + letter;
+  if (digit < 10) return 28 + digit;
+  return c == '-' ? 38 : c == '_' ? 39 : 0;
+}
+
+static __always_inline const struct ea_cell *cell_at(__u32 index) {
+  __u32 chunk = index >> EA_CELL_CHUNK_BITS, at = index & ((1 << EA_CELL_CHUNK_BITS) - 1);
+  void *cells = bpf_map_lookup_elem(&name_cells, &chunk);
+  return cells ? bpf_map_lookup_elem(cells, &at) : NULL;
+}
+
+static __always_inline __u64 cell_class(__u32 state, __u32 which) {
+  const struct ea_cell *c = cell_at(state + which);
+  return c ? READ_ONCE(*(const __u64 *)c) : 0;
+}
+
+/* A walk through the matcher, from the last byte of a text. `state` 0: nowhere. */
+#define DEFINE_WALK(it, type, field)                                                                         \
+  struct walk_##it {                                                                                         \
+    __u32 state, left;                                                                                       \
+    const type *text;                                                                                        \
+  };                                                                                                         \
+  static long step_##it(__u32 i, struct walk_##it *w) {                                                      \
+    (void)i;                                                                                                 \
+    if (!w->left || !w->state) return 1;                                                                     \
+    const __u32 at = (w->left - 1) & (EA_NAME_TEXT - 1);                                                     \
+    const __u32 symbol = symbol_of(w->text->field[at]);                                                      \
+    w->left--;                                                                                               \
+    if (!symbol) {                                                                                           \
+      w->state = 0;                                                                                          \
+      return 1;                                                                                              \
+    }                                                                                                        \
+    const struct ea_cell *c = cell_at(w->state + symbol);                                                    \
+    if (c && c->owner == w->state) {                                                                         \
+      w->state = c->next;                                                                                    \
+      return 0;                                                                                              \
+    }                                                                                                        \
+    c = symbol == 1 ? NULL : cell_at(w->state);                                                              \
+    w->state = c ? c->next : 0;                                                                              \
+    return 0;                                                                                                \
+  }                                                                                                          \
+  /* The accepting state of a text; 0: no pattern matches it. */                                             \
+  static __always_inline __u32 state_of_##it(const type *text, __u32 length, __u32 root) {                   \
+    struct walk_##it w = {.state = root, .left = length, .text = text};                                      \
+    bpf_loop(EA_NAME_TEXT, step_##it, &w, 0);                                                                \
+    if (!w.state || w.left) return 0;                                                                        \
+    const struct ea_cell *c = cell_at(w.state);                                                              \
+    return c && (c->owner & EA_CELL_ACCEPTS) ? w.state : 0;                                                  \
+  }
+DEFINE_WALK(entry, struct ea_name, text)
+DEFINE_WALK(text, struct name_text, bytes)
+
+/* The classes of a name by the matcher in force, into name_work.name_class and alias_class. They are stored in
+ * the entry too, with the generation of the matcher, for the next time. Only who sets BUSY stores them: so the
+ * entry is not given to another name meanwhile, and two programs with two matchers do not mix theirs. */
+GLOBAL_FUNCTION int classify_name(struct ea_name *n) {
+  const struct ea_name_state_words *st = name_words();
+  struct name_work *w = name_work();
+  if (!n || !st || !w) return 0;
+  const __u64 matcher = READ_ONCE(st->matcher);
+  const __u32 generation = matcher >> 32, seen = state_of(n);
+  w->name_class = READ_ONCE(n->class_id);
+  w->alias_class = READ_ONCE(n->alias_class);
+  if (likely(READ_ONCE(n->generation) == generation && !(seen & EA_NAME_BUSY) && state_of(n) == seen))
+    return 0;
+  const __u32 state = (__u32)matcher ? state_of_entry(n, n->length, (__u32)matcher) : 0;
+  w->name_class = state ? cell_class(state, EA_CELL_CLASS) : 0;
+  w->alias_class = state ? cell_class(state, EA_CELL_ALIAS) : 0;
+  if (!(seen & EA_NAME_VALID) || (seen & EA_NAME_BUSY) ||
+      !__sync_bool_compare_and_swap(&n->state, seen, seen | EA_NAME_BUSY))
+    return 0;
+  n->class_id = w->name_class;
+  n->alias_class = w->alias_class;
+  n->generation = generation;
+  __sync_fetch_and_and(&n->state, ~(__u32)EA_NAME_BUSY);
+  return 0;
+}
+
+/* The class of a name that is asked for in a query, in texts[TEXT_QUESTION]. */
+GLOBAL_FUNCTION __u64 class_of_query(void) {
+  const struct ea_name_state_words *st = name_words();
+  struct name_work *w = name_work();
+  if (!st || !w) return 0;
+  const __u32 root = (__u32)READ_ONCE(st->matcher);
+  const __u32 state =
+      root ? state_of_text(&w->texts[TEXT_QUESTION], w->texts[TEXT_QUESTION].length, root) : 0;
+  return state ? cell_class(state, EA_CELL_QUERY) : 0;
+}
+
+#endif
