@@ -47,10 +47,15 @@ function port(r: Random): object {
   return { ...(r.chance(90) ? { protocol } : {}), port: first, ...endPort };
 }
 
-/** GKE's and the add-on's shapes: both are read, and closed as long as names are not enforced. */
+const FQDN_VERSIONS = ['v1alpha1', 'v1alpha3', 'v1'] as const;
+
+/**
+ * GKE's and the add-on's shapes. The version follows from the name: an API server shows an object under one version of its group at a
+ * time, so two of one name do not stand side by side.
+ */
 export function fqdnNetworkPolicy(r: Random, key: string): Manifest {
   const [namespace, name] = key.split('/') as [string, string];
-  const version = r.pick(['v1alpha1', 'v1alpha3', 'v1']);
+  const version = FQDN_VERSIONS[key.charCodeAt(key.length - 1) % FQDN_VERSIONS.length] as string;
   const gke = () => ({
     matches: list(r, 2, () => (r.chance(60) ? { name: 'a.example' } : { pattern: '*.example' })),
     ...(r.chance(60) ? { ports: [{ protocol: r.pick(['TCP', 'UDP', 'ALL']), port: r.pick(PORTS) }] } : {}),
