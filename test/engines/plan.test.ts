@@ -15,7 +15,7 @@ import type { Snapshot } from '../../src/identity/snapshot.js';
 import type { Action, Ir, Rule } from '../../src/ir/types.js';
 import type { Peer } from '../../src/ir/peers.js';
 
-const seed = Number(process.env.EA_SEED ?? Date.now() % 2 ** 31);
+const seed = Number(process.env.FUZZ_SEED ?? Date.now() % 2 ** 31);
 let state = seed;
 /** xorshift32: repeatable from the seed. */
 function random(n: number): number {

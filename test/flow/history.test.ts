@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import fc from '../seeded.js';
 import t from 'tap';
 import { FlowHub, type HubItem, type Records } from '../../src/flow/hub/hub.js';
 import type { Flow } from '../../src/flow/event/types.js';

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import fc from 'fast-check';
+import fc from '../seeded.js';
 import t from 'tap';
 import { FlowHub, type HubItem } from '../../src/flow/hub/hub.js';
 import type { Flow } from '../../src/flow/event/types.js';

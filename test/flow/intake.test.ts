@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import fc from '../seeded.js';
 import t from 'tap';
 import { decodeEvent, EVENT_SIZE, parties } from '../../src/flow/event/decode.js';
 import { compileFilter, wantedKinds } from '../../src/flow/filter/filter.js';

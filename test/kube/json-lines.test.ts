@@ -1,5 +1,5 @@
 /** Lines of JSON out of bytes that are cut anywhere. */
-import fc from 'fast-check';
+import fc from '../seeded.js';
 import t from 'tap';
 import { JsonLineError, JsonLines } from '../../src/kube/client/json-lines.js';
 

@@ -1,5 +1,5 @@
 /** Leaving out what nobody reads: what is kept is what parsing all of it and taking the same would give. */
-import fc from 'fast-check';
+import fc from '../seeded.js';
 import t from 'tap';
 import { type Keep, keeper, keepOf, ofEvents, ofList } from '../../src/kube/client/keep.js';
 

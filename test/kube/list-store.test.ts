@@ -2,7 +2,7 @@
  * Lists and events in every order, without a network: each object's state only goes forward in the server's time, and when all events
  * are in, the view is the server's. FUZZ_SEED repeats a run.
  */
-import fc from 'fast-check';
+import fc from '../seeded.js';
 import t from 'tap';
 import type { KubeObject } from '../../src/kube/client/client.js';
 import { ListStore, type ListUnderWay } from '../../src/kube/reflector/list-store.js';

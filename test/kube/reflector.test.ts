@@ -3,7 +3,7 @@
  * in time, and in the end the view is the server's. FUZZ_SEED repeats a run, FUZZ_RUNS makes it longer.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import fc from 'fast-check';
+import fc from '../seeded.js';
 import t, { type Test } from 'tap';
 import type { KubeObject } from '../../src/kube/client/client.js';
 import { Reflector, type ReflectorOptions } from '../../src/kube/reflector/reflector.js';

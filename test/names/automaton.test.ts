@@ -1,5 +1,5 @@
 /** The automaton of names says what matchesName() says, is small, and refuses to grow without bound. */
-import fc from 'fast-check';
+import fc from '../seeded.js';
 import t from 'tap';
 import { AgentError } from '../../src/errors.js';
 import { ENUMS } from '../../src/image/layout.gen.js';

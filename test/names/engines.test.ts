@@ -1,5 +1,5 @@
 /** Rules that ask for names, as compiled: the rows of their classes, what is refused, and the same verdicts as evaluate(). */
-import fc from 'fast-check';
+import fc from '../seeded.js';
 import t from 'tap';
 import { Compiler } from '../../src/compile/index.js';
 import { patternAtoms } from '../../src/image/names.js';

@@ -1,5 +1,5 @@
 /** DNS messages that are made at random and then damaged: the kernel learns what a strict parser reads, nothing else. */
-import fc from 'fast-check';
+import fc from '../seeded.js';
 import t from 'tap';
 import { readMessage, taughtBy } from '../../src/names/message.js';
 import { DnsBed, line } from './bed.js';

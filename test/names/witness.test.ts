@@ -1,5 +1,5 @@
 /** A name for each kind of names that patterns tell apart. */
-import fc from 'fast-check';
+import fc from '../seeded.js';
 import t from 'tap';
 import { buildAutomaton, walk } from '../../src/names/automaton.js';
 import { witnesses } from '../../src/names/witness.js';

@@ -39,8 +39,8 @@ t.test('lengths that lie', async (t) => {
 });
 
 t.test('random bytes break nothing', async (t) => {
-  const seed = Number(process.env['SEED'] ?? Date.now() % 1e6);
-  t.comment(`SEED=${seed}`);
+  const seed = Number(process.env.FUZZ_SEED ?? Date.now() % 1e6);
+  t.comment(`FUZZ_SEED=${seed}`);
   let state = seed || 1;
   const random = (n: number) => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import fc from 'fast-check';
+import fc from '../seeded.js';
 import t from 'tap';
 import { DialectRegistry, toIr } from '../../src/dialects/index.js';
 import { buildSnapshot, SnapshotBuilder } from '../../src/identity/builder.js';

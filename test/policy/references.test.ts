@@ -3,7 +3,7 @@
  * tiers, network sets and CIDR groups the IR is the one of a fresh start, and what has nothing to do with a change is the same object.
  */
 import { isDeepStrictEqual } from 'node:util';
-import fc from 'fast-check';
+import fc from '../seeded.js';
 import t from 'tap';
 import { DialectRegistry, toIr } from '../../src/dialects/index.js';
 import { buildSnapshot, SnapshotBuilder } from '../../src/identity/builder.js';

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import fc from '../seeded.js';
 import t from 'tap';
 import { type Change, changedKeys, SharedMap } from '../../src/identity/shared-map.js';
 

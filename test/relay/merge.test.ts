@@ -1,5 +1,5 @@
 /** The merge by property: several nodes, each with delays of its own → time order, nothing lost, nothing doubled. */
-import fc from 'fast-check';
+import fc from '../seeded.js';
 import t from 'tap';
 import { Merge } from '../../src/relay/merge/merge.js';
 

@@ -1,5 +1,5 @@
 /** What is written from a flow's bytes is what protobufjs makes of the flow's message, byte for byte. */
-import fc from 'fast-check';
+import fc from '../seeded.js';
 import t from 'tap';
 import { EVENT_SIZE } from '../../src/flow/event/decode.js';
 import { Enricher } from '../../src/flow/names/enrich.js';

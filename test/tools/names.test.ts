@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import fc from 'fast-check';
+import fc from '../seeded.js';
 import t from 'tap';
 import { outcomeOf } from '../../src/ir/outcome.js';
 import type { Peer } from '../../src/ir/peers.js';
