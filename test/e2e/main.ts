@@ -2,7 +2,7 @@
  * The end-to-end test: the DaemonSet on a real cluster, judged from real pods.
  *
  *   npm run test:e2e                       everything, with CNI ptp and (on the test node) with CNI bridge
- *   npm run test:e2e -- --short            policies, Services, first packet, restart of the agent
+ *   npm run test:e2e -- --short            policies, Services, names, first packet, restart of the agent
  *   npm run test:e2e -- --image FILE.tar   an image that was built before
  *   npm run test:e2e -- --keep             leave everything as it is at the end
  */
@@ -15,6 +15,7 @@ import { churn } from './churn.js';
 import { deployment } from './deployment.js';
 import { dialects } from './dialects.js';
 import { firstPacket } from './first-packet.js';
+import { names } from './names.js';
 import { policies } from './policies.js';
 import { readers } from './readers.js';
 import { makeWorld } from './world.js';
@@ -46,6 +47,7 @@ for (const cni of values.cni ? [values.cni as 'ptp' | 'bridge'] : (['ptp', 'brid
     // A minute and more, and no CNI has a part in it.
     if (wanted('dialects') && !again && (!values.short || values.only))
       await t.test('every policy language', (t) => dialects(t, cluster, world));
+    if (wanted('names') && !again) await t.test('names', (t) => names(t, cluster));
     if (wanted('readers')) await t.test('egressctl and the relay', (t) => readers(t, cluster, world));
     if (wanted('first'))
       await t.test('the first packet of a new pod', (t) => firstPacket(t, cluster, world, again || values.short));
