@@ -8,7 +8,7 @@
 #include "dns_events.h"
 #include "dns_stream.h"
 #include "inbound.h"
-#include "refuse.h"
+#include "unread.h"
 
 /* How long an answer may take. */
 #define DNS_ANSWER_NS (30 * SECOND_NS)
@@ -137,6 +137,22 @@ GLOBAL_FUNCTION int read_expected_answer(const struct packet *p) {
   return !read_answer(m, &w->question, names, w);
 }
 
+/* Reads what a datagram's first fragment has of an answer, as far as its question. 1: the endpoint asked for it.
+ * 0: it did not. -1: the question is not there, or is malformed. */
+GLOBAL_FUNCTION int read_first_fragment(struct __sk_buff *skb, const struct packet *p) {
+  const struct name_work *names = name_work();
+  struct dns_work *w = dns_work();
+  if (!p || !names || !w) return -1;
+  const __u32 headers = p->l4 - p->l3 + 8, most = DNS_QUERY_BYTES;
+  w->asked_ns = 0;
+  if (p->length < headers) return -1;
+  const __u32 length = p->length - headers;
+  if (load_message(skb, p, p->l4 + 8, length < most ? length : most, w)) return -1;
+  const struct dns_buffer *m = dns_buffer(w->buffer);
+  if (!m || read_question(m, &w->question)) return -1;
+  return was_asked(p, w, names->texts[0].hash);
+}
+
 static __always_inline int count_untrusted(struct __sk_buff *skb, const struct packet *p) {
   struct ea_name_holding *h = name_holding(slot_of(skb->ifindex));
   if (h) __sync_fetch_and_add(&h->untrusted, 1);
@@ -161,6 +177,17 @@ static __always_inline void note_acknowledged(const struct packet *p) {
   sent->stamp = sent->next_seq;
 }
 
+/* A first fragment of what a trusted resolver sends. Its datagram cannot be read: the other fragments come each
+ * by itself. So it becomes a truncated answer, and the others are dropped. Returns the tc verdict. */
+static __always_inline int receive_fragment(struct __sk_buff *skb, const struct packet *p) {
+  const int asked = read_first_fragment(skb, p);
+  if (asked == 0) return count_untrusted(skb, p);
+  remember_first(p, 0);
+  if (asked < 0 || put_truncated(skb, p)) return drop(skb, p, EA_REASON_UNREADABLE_ANSWER);
+  report_dns(p, EA_DNS_ANSWERED);
+  return PASS;
+}
+
 /* Learns what a packet to the endpoint answers. Returns the tc verdict. The flow, if it is of TCP, is held
  * locked. */
 GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) {
@@ -174,6 +201,7 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
   if ((!judged && !is_dns_server(p)) || !is_genuine_answer(skb, p)) return count_untrusted(skb, p);
   if (tcp && judged) note_acknowledged(p);
   if (!reads) return PASS;
+  if (!tcp && unlikely(p->fragment)) return receive_fragment(skb, p);
   const int found = dns_open(skb, p);
   if (found == DNS_GAP) return DROP;
   if (found == DNS_UNREADABLE) return tcp ? DROP : PASS;

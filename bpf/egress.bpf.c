@@ -41,6 +41,7 @@ static __noinline int pod_receives(struct __sk_buff *skb, const int noted) {
     flow = open_inbound(skb, p);
   const int inspected = flow && (flow->tcp_state & EA_TCP_INSPECT);
   const int verdict = deliver(skb, p, flow, flags);
+  if (verdict == PASS && unlikely(p->fragment)) pass_first(p);
   if (verdict == PASS && unlikely(inspected)) return TO_BE_READ;
   release(p);
   return verdict;
@@ -91,7 +92,12 @@ int uplink_in(struct __sk_buff *skb) {
   if (!p) return DROP;
   const struct ea_endpoint *ep = identify_endpoint(skb, p, EA_HOOK_UPLINK);
   if (unlikely(!ep)) return PASS;
-  if (parse_global(skb, p, ep->flags & EA_EP_L3 ? PARSE_L3 : 0) != PACKET_FLOW) return PASS;
+  const int kind = parse_global(skb, p, ep->flags & EA_EP_L3 ? PARSE_L3 : 0);
+  if (unlikely(kind != PACKET_FLOW)) {
+    /* The first fragment was an answer to the node, and has become another packet: dns_received(). */
+    const int follows = kind == PACKET_LATER && first_of(p, 1) == FIRST_DROPPED;
+    return follows ? drop(skb, p, EA_REASON_FRAGMENT) : PASS;
+  }
   struct ea_flow *flow = take(p);
   /* The entry belongs to a pod's connection: the packet is a reply on its way to the pod, unless it is a SYN
    * that no translated connection expects. */
@@ -102,6 +108,7 @@ int uplink_in(struct __sk_buff *skb) {
       (p->key.protocol != IPPROTO_UDP || has_socket(skb, p)))
     flow = open_inbound(skb, p);
   int verdict = PASS;
+  if (unlikely(p->fragment)) pass_first(p);
   if (flow && !is_pods_reply) {
     const int inspected = flow->tcp_state & EA_TCP_INSPECT;
     account(flow, p);

@@ -67,6 +67,16 @@ GLOBAL_FUNCTION int first_of(struct packet *p, int may_overlap) {
   return first->passed ? FIRST_PASSED : FIRST_DROPPED;
 }
 
+/* Notes that a first fragment to the endpoint passes, where a dropped one had the same id before. */
+GLOBAL_FUNCTION int pass_first(const struct packet *p) {
+  struct scratch *s = scratch();
+  if (!p || !s) return 0;
+  struct side_record *found = (struct side_record *)s->bytes;
+  fragment_key(&s->side_key, p);
+  if (!read_side_record(&s->side_key, found)) return 0;
+  return ((const struct ea_fragment *)found->bytes)->passed ? 0 : remember_first(p, 1);
+}
+
 /* Judges a later fragment that the endpoint sends: the tc verdict, or FOLLOW_FLOW. It gets the verdict of its
  * first. If policies have changed since, it is judged as a packet of its first's flow. */
 enum { FOLLOW_FLOW = 1 };

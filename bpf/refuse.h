@@ -181,24 +181,10 @@ GLOBAL_FUNCTION int put_refusal(struct __sk_buff *skb, const struct packet *p, s
          bpf_skb_store_bytes(skb, p->l4 + header, m->bytes + MESSAGE_AT, second, 0);
 }
 
-/* Puts the reset that goes on to the server together, at RESET_AT: its IP and TCP headers. Returns their size. */
-GLOBAL_FUNCTION __u32 build_reset(struct __sk_buff *skb, const struct packet *p, struct dns_buffer *m) {
-  struct {
-    __be16 source, dest;
-    __be32 seq, ack;
-    __u8 doff, flags;
-    __be16 window, check, urgent;
-  } tcp = {.doff = 5 << 4, .flags = TCP_RST | TCP_ACK};
-  if (!p || !m) return 0;
-  tcp.source = p->key.local_port;
-  tcp.dest = p->key.remote_port;
-  tcp.seq = p->seq;
-  tcp.ack = p->ack;
-  const __u64 sum = pseudo_sum(p, sizeof(tcp));
-  const __u16 check =
-      fold(is_sum_partial(skb) ? sum : (__u32)bpf_csum_diff(NULL, 0, (void *)&tcp, sizeof(tcp), sum));
-  tcp.check = is_sum_partial(skb) ? (__u16)~check : check;
-  __u8 *to = m->bytes + RESET_AT;
+/* Writes the IP header of a packet with so much payload, to the packet's peer or to the endpoint. Returns its
+ * size. */
+static __always_inline __u32 build_ip(__u8 *to, const struct packet *p, int to_peer, __u32 payload) {
+  const __u8 *from = to_peer ? p->key.local : p->key.remote, *dest = to_peer ? p->key.remote : p->key.local;
   if (p->family == 4) {
     struct iphdr *ip = (struct iphdr *)to;
     __builtin_memset(ip, 0, sizeof(*ip));
@@ -206,24 +192,53 @@ GLOBAL_FUNCTION __u32 build_reset(struct __sk_buff *skb, const struct packet *p,
     ip->ihl = 5;
     ip->ttl = 64;
     ip->frag_off = bpf_htons(0x4000);
-    ip->protocol = IPPROTO_TCP;
-    ip->tot_len = bpf_htons(sizeof(*ip) + sizeof(tcp));
-    ip->saddr = v4_of(p->key.local);
-    ip->daddr = v4_of(p->key.remote);
+    ip->protocol = p->key.protocol;
+    ip->tot_len = bpf_htons(sizeof(*ip) + payload);
+    ip->saddr = v4_of(from);
+    ip->daddr = v4_of(dest);
     ip->check = fold((__u32)bpf_csum_diff(NULL, 0, (void *)ip, sizeof(*ip), 0));
-    __builtin_memcpy(to + sizeof(*ip), &tcp, sizeof(tcp));
-    return sizeof(*ip) + sizeof(tcp);
+    return sizeof(*ip);
   }
   struct ipv6hdr *ip = (struct ipv6hdr *)to;
   __builtin_memset(ip, 0, sizeof(*ip));
   ip->version = 6;
   ip->hop_limit = 64;
-  ip->nexthdr = IPPROTO_TCP;
-  ip->payload_len = bpf_htons(sizeof(tcp));
-  __builtin_memcpy(&ip->saddr, p->key.local, 16);
-  __builtin_memcpy(&ip->daddr, p->key.remote, 16);
-  __builtin_memcpy(to + sizeof(*ip), &tcp, sizeof(tcp));
-  return sizeof(*ip) + sizeof(tcp);
+  ip->nexthdr = p->key.protocol;
+  ip->payload_len = bpf_htons(payload);
+  __builtin_memcpy(&ip->saddr, from, 16);
+  __builtin_memcpy(&ip->daddr, dest, 16);
+  return sizeof(*ip);
+}
+
+/* A segment without data. */
+struct bare_tcp {
+  __be16 source, dest;
+  __be32 seq, ack;
+  __u8 doff, flags;
+  __be16 window, check, urgent;
+};
+
+/* Puts a segment without data together, at RESET_AT: its IP header, and this TCP header, all but its ports and
+ * checksum. Returns their size. */
+GLOBAL_FUNCTION __u32 build_bare(struct __sk_buff *skb, const struct packet *p, struct bare_tcp *tcp,
+                                 int to_peer) {
+  struct dns_buffer *m = own_buffer();
+  if (!p || !m || !tcp) return 0;
+  tcp->source = to_peer ? p->key.local_port : p->key.remote_port;
+  tcp->dest = to_peer ? p->key.remote_port : p->key.local_port;
+  tcp->doff = 5 << 4;
+  tcp->check = tcp->urgent = 0;
+  const __u64 sum = pseudo_sum(p, sizeof(*tcp));
+  const __u16 check =
+      fold(is_sum_partial(skb) ? sum : (__u32)bpf_csum_diff(NULL, 0, (void *)tcp, sizeof(*tcp), sum));
+  tcp->check = is_sum_partial(skb) ? (__u16)~check : check;
+  __u8 *to = m->bytes + RESET_AT;
+  const __u32 ip = build_ip(to, p, to_peer, sizeof(*tcp));
+  if (ip == sizeof(struct iphdr))
+    __builtin_memcpy(to + sizeof(struct iphdr), tcp, sizeof(*tcp));
+  else
+    __builtin_memcpy(to + sizeof(struct ipv6hdr), tcp, sizeof(*tcp));
+  return ip + sizeof(*tcp);
 }
 
 /* Answers the query in dns_work.buffer that was read last, in place of the packet. Returns the tc verdict. */
@@ -232,12 +247,14 @@ GLOBAL_FUNCTION int refuse_query(struct __sk_buff *skb, const struct packet *p, 
   const struct dns_work *w = dns_work();
   if (!p || !w) return DROP;
   report_dns(p, p->decision.verdict == EA_VERDICT_DENY ? EA_DNS_REFUSED : EA_DNS_WITHHELD);
-  struct dns_buffer *m = dns_buffer(w->buffer);
+  struct dns_buffer *m = dns_buffer(w->buffer), *own = own_buffer();
   __u8 macs[12] = {};
   const int link = !(endpoint_flags & EA_EP_L3), tcp = p->key.protocol == IPPROTO_TCP;
-  if (!m || (link && bpf_skb_load_bytes(skb, 0, macs, sizeof(macs))) || !may_answer(p, macs)) return DROP;
+  if (!m || !own || (link && bpf_skb_load_bytes(skb, 0, macs, sizeof(macs))) || !may_answer(p, macs))
+    return DROP;
   const __u32 l3 = p->l3;
-  __u64 reset = tcp ? build_reset(skb, p, m) : 0;
+  struct bare_tcp bare = {.seq = p->seq, .ack = p->ack, .flags = TCP_RST | TCP_ACK};
+  __u64 reset = tcp ? build_bare(skb, p, &bare, 1) : 0;
   if (put_refusal(skb, p, m, rcode)) return DROP;
   if (link && (bpf_skb_store_bytes(skb, 0, macs + 6, 6, 0) || bpf_skb_store_bytes(skb, 6, macs, 6, 0)))
     return DROP;
@@ -250,7 +267,7 @@ GLOBAL_FUNCTION int refuse_query(struct __sk_buff *skb, const struct packet *p, 
   asm volatile("%0 &= 0x3f" : "+r"(reset));
   if (!reset || reset > 60 || bpf_skb_change_tail(skb, l3 + reset, 0)) return DROP;
   if (link && bpf_skb_store_bytes(skb, 0, macs, 12, 0)) return DROP;
-  return bpf_skb_store_bytes(skb, l3, m->bytes + RESET_AT, reset, 0) ? DROP : PASS;
+  return bpf_skb_store_bytes(skb, l3, own->bytes + RESET_AT, reset, 0) ? DROP : PASS;
 }
 
 #endif

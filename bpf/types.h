@@ -53,6 +53,8 @@ enum ea_reason {
   EA_REASON_LINK = 5,      /* ARP, neighbour discovery, multicast listener reports */
   EA_REASON_OBSERVED = 6,  /* the node's own traffic: seen, not judged */
   EA_REASON_FRAGMENT = 7,  /* a later fragment: the verdict of its first */
+  /* Drops without a rule, as those from 16 on. */
+  EA_REASON_UNREADABLE_ANSWER = 8, /* a trusted resolver's answer from which nothing could be learned */
   /* From here on: drops without a rule. */
   EA_REASON_MALFORMED = 16, /* a header is truncated or inconsistent */
   EA_REASON_UNKNOWN_ETHERTYPE = 17,

@@ -100,6 +100,7 @@ t.test('verdict, event type and drop reason', async (t) => {
         ['spoofed-neighbour', 132, 'INVALID_SOURCE_IP'],
         ['next-hop', 131, 'INVALID_DESTINATION_MAC'],
         ['checksum-offload', 134, 'INVALID_PACKET_DROPPED'],
+        ['unreadable-answer', 134, 'INVALID_PACKET_DROPPED'],
       ] as const
     ).map(([reason, sub_type, drop_reason_desc]): (typeof rows)[number] => [
       reason,

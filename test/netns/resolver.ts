@@ -33,15 +33,20 @@ export class Resolver {
     this.dir = dir;
   }
 
-  /** The authority. @param records lines of a zone file; names end in a dot */
-  static async authority(world: World, addresses: readonly string[], records: readonly string[]): Promise<Resolver> {
+  /** The authority. @param records lines of a zone file; names end in a dot @param options more options of named.conf */
+  static async authority(
+    world: World,
+    addresses: readonly string[],
+    records: readonly string[],
+    options = '',
+  ): Promise<Resolver> {
     const resolver = Resolver.#make(world, world.internet, 'named', addresses);
     const [v4, v6] = families(addresses);
     resolver.#write(
       'named.conf',
       `options { directory "${resolver.dir}"; pid-file none; lock-file none; recursion yes; allow-query { any; };
          listen-on { ${v4} }; listen-on-v6 { ${v6} }; minimal-responses yes; rrset-order { order cyclic; };
-         notify no; };
+         notify no; ${options} };
        controls { };
        zone "." { type primary; file "zone"; };`,
     );
