@@ -188,6 +188,38 @@ static __always_inline int receive_fragment(struct __sk_buff *skb, const struct 
   return PASS;
 }
 
+/* Whether the segment cannot be read when it comes again. `more`: it has more messages than are read in one; a
+ * large one, of several, comes again in its parts. */
+static __always_inline int is_unreadable_for_good(const struct __sk_buff *skb, const struct packet *p,
+                                                  int more) {
+  const struct ea_flow *flow = held_flow(p);
+  if (p->key.protocol != IPPROTO_TCP) return 0;
+  return more > 0 ? !skb->gso_size : flow && (flow->extra.streams[1].flags & EA_STREAM_LOST);
+}
+
+/* Ends a connection with a trusted resolver whose stream cannot be read any more. In place of the segment, the
+ * endpoint gets a reset, so that the client tries anew. What the resolver sends again loses its data, and is
+ * answered by the endpoint's kernel, which no longer has such a connection, by a reset (RFC 9293, 3.10.7.1). If
+ * it still has the connection, the next one is a reset again. Returns the tc verdict. */
+static __always_inline int end_connection(struct __sk_buff *skb, const struct packet *p) {
+  struct ea_flow *flow = held_flow(p);
+  __u32 seq = bpf_ntohl(p->seq), flags = TCP_RST | TCP_ACK;
+  if (flow) {
+    struct ea_dns_stream *stream = stream_of(flow, p);
+    if (stream->flags & EA_STREAM_SYNCED) {
+      /* Who does not know the place, such as a forger, ends nothing. */
+      if (stream->next_seq - seq > p->length) return DROP;
+      seq = stream->next_seq;
+    }
+    end_stream(stream, p->key.endpoint);
+    if (stream->flags & EA_STREAM_ENDED) flags = TCP_ACK;
+    stream->flags = (stream->flags | EA_STREAM_LOST) ^ EA_STREAM_ENDED;
+  }
+  if (p->fragment) remember_first(p, 0);
+  drop(skb, p, EA_REASON_UNREADABLE_ANSWER);
+  return put_bare(skb, p, seq, flags) ? DROP : PASS;
+}
+
 /* Learns what a packet to the endpoint answers. Returns the tc verdict. The flow, if it is of TCP, is held
  * locked. */
 GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) {
@@ -204,7 +236,7 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
   if (!tcp && unlikely(p->fragment)) return receive_fragment(skb, p);
   const int found = dns_open(skb, p);
   if (found == DNS_GAP) return DROP;
-  if (found == DNS_UNREADABLE) return tcp ? DROP : PASS;
+  if (found == DNS_UNREADABLE) return tcp ? end_connection(skb, p) : PASS;
   if (found == DNS_NOTHING) return PASS;
   struct learning *learning = &names->learning;
   learning->endpoint = p->key.endpoint;
@@ -226,7 +258,8 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
     if (!tcp && !w->unread) return PASS;
   }
   dns_close(p, !more);
-  return more ? DROP : PASS;
+  if (likely(!more)) return PASS;
+  return is_unreadable_for_good(skb, p, more) ? end_connection(skb, p) : DROP;
 }
 
 /* In place of a verdict of dns_sent(): the query that was read last is to be answered, and goes no further. */

@@ -88,7 +88,9 @@ static __always_inline int open_segment(const struct packet *p, struct dns_work 
     }
   }
   if (!w->unread) return DNS_NOTHING;
-  if ((stream->flags & (EA_STREAM_SYNCED | EA_STREAM_LOST)) != EA_STREAM_SYNCED) return DNS_UNREADABLE;
+  /* Where queries are not followed any more, answers to them would teach nothing. */
+  const __u8 lost = (stream->flags | flow->extra.streams[0].flags) & EA_STREAM_LOST;
+  if (lost || !(stream->flags & EA_STREAM_SYNCED)) return DNS_UNREADABLE;
   const __s32 old = stream->next_seq - seq;
   if (old < 0) return DNS_GAP;
   if ((__u32)old >= w->unread) return DNS_NOTHING;

@@ -170,12 +170,13 @@ struct ea_dns_stream {
 };
 enum ea_stream_flags {
   EA_STREAM_SYNCED = 1 << 0, /* next_seq is valid */
-  EA_STREAM_LOST = 1 << 1,   /* not followed any more: its buffer was taken away */
+  EA_STREAM_LOST = 1 << 1,   /* not followed any more: its buffer was taken away, or it cannot be read */
   EA_STREAM_HALF = 1 << 2,   /* a length field was cut in two */
   /* Of what the endpoint sends: a rule asks for names, each query is judged. `stamp` is what the peer has
    * acknowledged. */
   EA_STREAM_JUDGED = 1 << 4,
   EA_STREAM_ACCEPTED = 1 << 5, /* with JUDGED: the peer's SYN acknowledged the endpoint's */
+  EA_STREAM_ENDED = 1 << 6,    /* with LOST: the endpoint has got a reset (unread.h) */
   EA_STREAM_LENGTH = 1 << 3,   /* the length field has been read, the message is not whole yet */
 };
 /* Buffers of `dns_memory` that belong to streams; those of the CPUs stand behind them. */

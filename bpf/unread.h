@@ -48,4 +48,17 @@ GLOBAL_FUNCTION int put_truncated(struct __sk_buff *skb, const struct packet *p)
   return bpf_skb_store_bytes(skb, p->l3 + ip + sizeof(udp), m->bytes, end, BPF_F_RECOMPUTE_CSUM);
 }
 
+/* Rewrites a segment as one without data, with these flags, and with the sequence number that the endpoint
+ * waits for. 0: done. */
+GLOBAL_FUNCTION int put_bare(struct __sk_buff *skb, const struct packet *p, __u32 seq, __u32 flags) {
+  const struct dns_buffer *m = own_buffer();
+  if (!p || !m) return -1;
+  struct bare_tcp tcp = {
+      .seq = bpf_htonl(seq), .ack = p->ack, .flags = flags, .window = bpf_htons(flags & TCP_RST ? 0 : 1024)};
+  /* The kernel or the device will write the sum where the header was. */
+  const __u32 ip = p->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+  if (is_sum_partial(skb) && p->l4 != p->l3 + ip) return -1;
+  return put_headers(skb, p, m, build_bare(skb, p, &tcp, 0), 0);
+}
+
 #endif

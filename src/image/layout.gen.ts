@@ -652,6 +652,7 @@ export const ENUMS = {
     EA_STREAM_HALF: 4,
     EA_STREAM_JUDGED: 16,
     EA_STREAM_ACCEPTED: 32,
+    EA_STREAM_ENDED: 64,
     EA_STREAM_LENGTH: 8,
   },
   ea_dns_memory: {

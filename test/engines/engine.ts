@@ -253,12 +253,13 @@ export class Kernel implements Engine {
     bytes: Buffer,
     program: 'fromPod' | 'toPod' | 'uplink' = 'fromPod',
     came = 0,
-  ): { verdict: 'allow' | 'deny'; retval: number; events: FlowEvent[] } {
+  ): { verdict: 'allow' | 'deny'; retval: number; events: FlowEvent[]; out: Buffer } {
     this.#ctx.writeUInt32LE(came, SKB_INGRESS);
-    const { retval } = this.programs.programs[program].testRun(bytes, { ctx: this.#ctx });
+    const opts = { ctx: this.#ctx, dataOutSize: bytes.length + 64 };
+    const { retval, dataOut: out } = this.programs.programs[program].testRun(bytes, opts);
     const events: FlowEvent[] = [];
     this.#ring.drain((e) => events.push(e));
-    return { verdict: retval === -1 ? 'allow' : 'deny', retval, events };
+    return { verdict: retval === -1 ? 'allow' : 'deny', retval, events, out };
   }
 
   /** Throws where the flow table is not as it must be. */

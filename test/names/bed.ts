@@ -6,6 +6,7 @@ import { PLAIN_IDS } from '../../src/ids.js';
 import type { TaughtAddress } from '../../src/names/message.js';
 import { snapshot } from '../bench/worlds.js';
 import { boundIps, IFINDEX, Kernel, loadForTest } from '../engines/engine.js';
+import { ENUMS } from '../../src/image/layout.gen.js';
 import { be16, type Ends, encodeMessage, FLAGS, tcpFrame, udpFrame, type WireMessage } from './wire.js';
 
 export const POD = '10.244.0.1';
@@ -64,8 +65,22 @@ export class DnsBed {
   }
 
   /** A connection of the pod to the resolver, after its handshake. */
-  connect(): TcpBed {
-    return new TcpBed(this.kernel, { src: POD, sport: this.port(), dst: RESOLVER, dport: 53 });
+  connect(dst = RESOLVER): TcpBed {
+    return new TcpBed(this.kernel, { src: this.address(dst), sport: this.port(), dst, dport: 53 });
+  }
+
+  /** Gives the buffers of all streams to another endpoint; 0: they are free. */
+  takeBuffers(holder: number): void {
+    const { dns_memory: memory } = this.kernel.programs.maps as Record<string, BpfMap>;
+    for (let i = 0; i < ENUMS.ea_dns_memory.EA_DNS_STREAMS; i++) {
+      const key = Buffer.alloc(4);
+      key.writeUInt32LE(i);
+      const value = memory?.lookup(key);
+      if (!value) throw new Error(`no buffer ${i}`);
+      value.writeUInt32LE(value.readUInt32LE(0) + 1, 0);
+      value.writeUInt32LE(holder, 4);
+      memory?.update(key, value);
+    }
   }
 
   /** What the pod has learned, one line for each address and name, sorted. */
@@ -118,6 +133,22 @@ export class TcpBed {
     const seq = this.#first[hook] + at;
     const other = this.#first[hook === 'fromPod' ? 'toPod' : 'fromPod'];
     return this.#kernel.run(tcpFrame(e, { seq, ack: other, flags }, payload), hook).verdict === 'allow';
+  }
+
+  /** What a segment of the peer has become when the pod gets it; told: reasons of drops. */
+  given(at: number, payload: Buffer): { passes: boolean; flags: number; seq: number; data: number; told: string[] } {
+    const { src, sport, dst, dport } = this.ends;
+    const e = { src: dst, sport: dport, dst: src, dport: sport };
+    const fields = { seq: this.#first.toPod + at, ack: this.#first.fromPod, flags: FLAGS.ACK | FLAGS.PSH };
+    const { verdict, events, out } = this.#kernel.run(tcpFrame(e, fields, payload), 'toPod');
+    const l4 = out.subarray(14 + (src.includes(':') ? 40 : 20));
+    return {
+      passes: verdict === 'allow',
+      flags: l4[13] ?? 0,
+      seq: (l4.readUInt32BE(4) - this.#first.toPod) | 0,
+      data: l4.length - 20,
+      told: events.filter((e) => e.verdict === 'deny').map((e) => e.reason),
+    };
   }
 
   /** Whether the peer's acknowledgement of so many bytes passes. */

@@ -1,6 +1,6 @@
 /** DNS over TCP: messages in segments that are cut anywhere, lost, doubled and out of order. */
 import t from 'tap';
-import { DnsBed, type TcpBed, withLength } from './bed.js';
+import { DnsBed, RESOLVER, type TcpBed, withLength } from './bed.js';
 import { a, encodeMessage, FLAGS, TYPES } from './wire.js';
 
 const bed = new DnsBed();
@@ -87,12 +87,55 @@ t.test('a new connection of the same ports begins anew', async (t) => {
   t.same(bed.learned(), [learnedOf(2)]);
 });
 
+const RESET = { flags: FLAGS.RST | FLAGS.ACK, data: 0 };
+
 t.test('a stream whose beginning nobody saw is not delivered', async (t) => {
+  for (const address of [RESOLVER, '2001:db8::53']) {
+    const c = bed.connect(address);
+    bed.kernel.forget();
+    t.ok(c.segment('fromPod', 0, query(1)), 'what the pod sends passes');
+    t.match(c.given(0, answer(1)), { ...RESET, seq: 0, told: ['unreadable-answer'] }, 'its answer becomes a reset');
+    t.match(c.given(0, answer(1)), { flags: FLAGS.ACK, data: 0, seq: 0 }, 'so that its sender is reset next');
+    t.match(c.given(0, answer(1)), { ...RESET, seq: 0 });
+    t.same(bed.learned(), []);
+  }
+});
+
+t.test('a stream whose buffer was taken away ends', async (t) => {
   const c = bed.connect();
-  bed.kernel.forget();
-  t.ok(c.segment('fromPod', 0, query(1)), 'what the pod sends passes');
-  t.notOk(c.segment('toPod', 0, answer(1)), 'its answer does not');
-  t.same(bed.learned(), []);
+  t.ok(c.segment('fromPod', 0, Buffer.concat([query(1), query(2)])));
+  const bytes = Buffer.concat([answer(2), answer(1)]);
+  const [behind, cut] = [answer(2).length, answer(2).length + 30];
+  t.ok(c.segment('toPod', 0, bytes.subarray(0, cut)));
+  bed.takeBuffers(0xffff);
+  t.teardown(() => bed.takeBuffers(0));
+  t.notOk(c.given(cut + 1, bytes.subarray(cut + 1)).passes, 'behind a gap, as always');
+  t.match(c.given(cut, bytes.subarray(cut)), { ...RESET, seq: cut }, 'where the pod waits for more');
+  t.notOk(c.given(cut + 1, bytes.subarray(cut + 1)).passes, 'elsewhere nothing is ended');
+  t.match(c.given(behind, bytes.subarray(behind)), { flags: FLAGS.ACK, data: 0, seq: cut });
+  t.same(bed.learned(), [learnedOf(2)]);
+  t.ok(c.segment('fromPod', 100_000, Buffer.alloc(0), FLAGS.SYN));
+  t.ok(c.segment('toPod', 200_000, Buffer.alloc(0), FLAGS.SYN | FLAGS.ACK));
+  t.ok(c.segment('fromPod', 100_001, query(1)));
+  t.match(c.given(200_001, answer(1)), { passes: true, data: answer(1).length }, 'the next connection is read');
+});
+
+t.test('queries that are not followed any more', async (t) => {
+  const c = bed.connect();
+  t.ok(c.segment('fromPod', 0, query(1).subarray(0, 20)));
+  bed.takeBuffers(0xffff);
+  t.teardown(() => bed.takeBuffers(0));
+  t.notOk(c.segment('fromPod', 20, query(1).subarray(20)));
+  t.ok(c.segment('fromPod', 20, query(1).subarray(20)), 'again');
+  t.match(c.given(0, answer(1)), { ...RESET, seq: 0 }, 'their answers would teach nothing');
+});
+
+t.test('more messages than are read in a segment', async (t) => {
+  const c = bed.connect();
+  t.ok(c.segment('fromPod', 0, query(1)));
+  const empty = Buffer.alloc(2 * 128);
+  t.match(c.given(0, empty.subarray(2)), { passes: true, data: empty.length - 2 });
+  t.match(c.given(empty.length - 2, empty), { ...RESET, seq: empty.length - 2 });
 });
 
 t.test('more streams than buffers', async (t) => {
