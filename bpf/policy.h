@@ -78,7 +78,8 @@ static __always_inline long apply_rule(struct scan *c, __u32 bit) {
   }
   if (rule->action == EA_ACTION_LOG) {
     struct scratch *s = c->s;
-    if (c->log & LOG_REPORT) {
+    /* A rule may have several bits, which follow each other: it is told once. */
+    if ((c->log & LOG_REPORT) && s->event.rule != rule->id) {
       s->event.type = EA_EVENT_LOG;
       s->event.rule = rule->id;
       output(s, may_report_more(&s->event.flow, s->event.time_ns));

@@ -30,7 +30,10 @@ static __always_inline int depends_on_query(const struct ea_endpoint *ep, struct
   const struct decision *met = &w->met, *none = &p->decision;
   if (met->verdict == none->verdict && met->rule == none->rule && met->audit_rule == none->audit_rule)
     return 0;
-  if (none->verdict == EA_VERDICT_DENY) p->decision = w->met;
+  if (none->verdict == EA_VERDICT_DENY) {
+    p->decision = w->met;
+    p->query_mode = QUERY_MET;
+  }
   return 1;
 }
 
@@ -44,7 +47,10 @@ static __always_inline void deny_unreadable(struct packet *p) {
 /* Decides about a query whose name is in texts[TEXT_QUESTION]. Result in p->decision; 1: it may pass. Where
  * only some backends of a Service may get it, it is refused: the check behind the translation does not know
  * the name. */
-static __always_inline int judge_query(const struct ea_endpoint *ep, struct packet *p) {
+static __always_inline int judge_query(struct __sk_buff *skb, const struct ea_endpoint *ep,
+                                       struct packet *p) {
+  p->tells = !!(p->set & EA_SET_LOGS);
+  if (unlikely(p->tells)) describe(skb, p);
   p->query = class_of_query();
   p->query_mode = QUERY_KNOWN;
   p->decision = (struct decision){};
@@ -64,7 +70,7 @@ static __always_inline int judge_message(struct __sk_buff *skb, const struct ea_
     deny_unreadable(p);
     return 0;
   }
-  if (!judge_query(ep, p)) return 0;
+  if (!judge_query(skb, ep, p)) return 0;
   remember_query(skb, p);
   return 1;
 }

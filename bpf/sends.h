@@ -76,10 +76,14 @@ static __always_inline int judge(struct __sk_buff *skb, struct packet *p, const 
     return drop(skb, p, EA_REASON_SPOOFED_ADDRESS);
 
   struct decision *d = &p->decision;
-  if (likely(!p->decided)) *d = (struct decision){};
-  if (p->set & EA_SET_LOGS) describe(skb, p);
+  /* Queries have told of Log rules where they were judged; the other decisions of queries.h are silent. */
+  p->tells = (p->set & EA_SET_LOGS) && p->query_mode != QUERY_KNOWN;
+  if (unlikely(p->tells)) describe(skb, p);
   if (unlikely(p->set & EA_SET_NAMES)) note_learned(slot_of(p->payer));
-  if (likely(!p->decided)) decide(ep, p, d);
+  if (likely(!p->decided) || p->tells) {
+    *d = (struct decision){};
+    decide(ep, p, d);
+  }
 
   if (old && !(old->flags & EA_FLOW_INBOUND) && !(is_syn(p) && (old->tcp_state & EA_TCP_CLOSED)))
     return judge_again(skb, p, old, d, ep->flags);

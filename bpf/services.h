@@ -119,7 +119,7 @@ static __always_inline void judge_target(const struct target *t, struct decision
 
 /* What a decision about a packet has to do and to take as given. */
 static __always_inline __u8 flags_of(const struct packet *p, const struct ea_state *st) {
-  return ((p->set & EA_SET_LOGS) && !(st->flags & EA_STATE_QUIET) ? TARGET_LOG : 0) |
+  return (p->tells && !(st->flags & EA_STATE_QUIET) ? TARGET_LOG : 0) |
          (p->query_mode == QUERY_MET ? TARGET_MET : 0);
 }
 
@@ -128,8 +128,7 @@ static __always_inline int depends_on_more(const struct packet *p) {
   return !!(p->set & (EA_SET_NAMES | EA_SET_QUERIES));
 }
 
-/* The verdict on the first packet of a flow that the endpoint opens. Call describe() first: Log rules send
- * events. 1: the result is not reliable. The agent replaces Services' entries while they are read, and the
+/* The verdict on the first packet of a flow that the endpoint opens. With p->tells, Log rules send events. 1: the result is not reliable. The agent replaces Services' entries while they are read, and the
  * memory of an old entry may hold another Service's at once. What was read counts only if the entry is still
  * where it was, and no update (which ends with another epoch) came meanwhile. */
 GLOBAL_FUNCTION int try_decide(const struct ea_endpoint *ep, struct packet *p, struct decision *d) {

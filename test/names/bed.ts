@@ -115,6 +115,8 @@ export function line({ name, alias, address, ttl }: TaughtAddress): string {
 export class TcpBed {
   readonly #kernel: Kernel;
   readonly ends: Ends;
+  /** Types of the events that its segments caused. */
+  readonly told: string[] = [];
   /** Near the end of the number space, so that they wrap around. */
   readonly #first = { fromPod: 0xffff_ff00, toPod: 0xffff_fff0 };
 
@@ -132,7 +134,9 @@ export class TcpBed {
     const e = hook === 'fromPod' ? this.ends : { src: dst, sport: dport, dst: src, dport: sport };
     const seq = this.#first[hook] + at;
     const other = this.#first[hook === 'fromPod' ? 'toPod' : 'fromPod'];
-    return this.#kernel.run(tcpFrame(e, { seq, ack: other, flags }, payload), hook).verdict === 'allow';
+    const { verdict, events } = this.#kernel.run(tcpFrame(e, { seq, ack: other, flags }, payload), hook);
+    this.told.push(...events.map(({ type }) => type));
+    return verdict === 'allow';
   }
 
   /** What a segment of the peer has become when the pod gets it; told: reasons of drops. */

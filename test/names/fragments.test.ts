@@ -2,7 +2,6 @@
 import t, { type Test } from 'tap';
 import type { FlowEvent } from '../../src/flow/event/types.js';
 import { fragments, type IpFields, udp } from '../attacks/craft.js';
-import { SKB_INGRESS, SKB_SIZE } from '../engines/engine.js';
 import { checksum } from '../netns/frames.js';
 import { DnsBed, RESOLVER } from './bed.js';
 import { a, addressBytes, be16, be32, encodeMessage, TYPES } from './wire.js';
@@ -23,9 +22,6 @@ const ETHERNET = {
 };
 /** Over an interface that is nobody's: what has come in by none is the node's own. */
 const CAME = 77;
-const ctx = Buffer.alloc(SKB_SIZE);
-ctx.writeUInt32LE(1, 40);
-ctx.writeUInt32LE(CAME, SKB_INGRESS);
 
 interface Outcome {
   passes: boolean;
@@ -36,14 +32,8 @@ interface Outcome {
 function deliver(packet: Buffer): Outcome {
   const family = packet[0] === undefined || packet[0] >> 4 === 4 ? 4 : 6;
   const frame = Buffer.concat([ETHERNET[family], packet]);
-  const { events } = bed.kernel.run(Buffer.alloc(14)); // what was told before
-  events.length = 0;
-  const { retval, dataOut } = bed.kernel.programs.programs.toPod.testRun(frame, { ctx, dataOutSize: 4096 });
-  return {
-    passes: retval === -1,
-    out: Buffer.from(dataOut.subarray(14)),
-    events: bed.kernel.run(Buffer.alloc(14)).events,
-  };
+  const { verdict, events, out } = bed.kernel.run(frame, 'toPod', CAME);
+  return { passes: verdict === 'allow', out: Buffer.from(out.subarray(14)), events };
 }
 
 /** The pieces of a message from the resolver, cut at these bytes of the datagram. */
