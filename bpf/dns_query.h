@@ -235,7 +235,7 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
   if (!reads) return PASS;
   if (!tcp && unlikely(p->fragment)) return receive_fragment(skb, p);
   const int found = dns_open(skb, p);
-  if (found == DNS_GAP) return DROP;
+  if (found == DNS_GAP) return drop(skb, p, EA_REASON_OUT_OF_ORDER);
   if (found == DNS_UNREADABLE) return tcp ? end_connection(skb, p) : PASS;
   if (found == DNS_NOTHING) return PASS;
   struct learning *learning = &names->learning;
@@ -262,8 +262,9 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
   return is_unreadable_for_good(skb, p, more) ? end_connection(skb, p) : DROP;
 }
 
-/* In place of a verdict of dns_sent(): the query that was read last is to be answered, and goes no further. */
-enum { WITHHELD = 10 };
+/* In place of a verdict of dns_sent(). WITHHELD: the query that was read last is to be answered, and goes no
+ * further. UNREAD: the packet may have such a query, and cannot be read. */
+enum { WITHHELD = 10, UNREAD = 11 };
 
 /* From now on each packet of the flow is read. Its memory for streams may have a name in it. */
 static __always_inline void inspect_flow(struct ea_flow *flow) {
@@ -280,7 +281,9 @@ GLOBAL_FUNCTION int dns_sent(struct __sk_buff *skb, const struct packet *p) {
   const int tcp = p->key.protocol == IPPROTO_TCP;
   if (tcp && !p->carries && !(p->tcp_flags & TCP_SYN)) return PASS;
   const int found = dns_open(skb, p);
-  if (found != DNS_READ) return found == DNS_GAP ? DROP : PASS;
+  if (found == DNS_GAP) return drop(skb, p, EA_REASON_OUT_OF_ORDER);
+  if (unlikely(found == DNS_UNREADABLE) && withholds()) return UNREAD;
+  if (found != DNS_READ) return PASS;
   int more = 1;
 #pragma clang loop unroll(disable)
   for (__u32 i = 0; i < DNS_MAX_MESSAGES; i++) {

@@ -182,7 +182,7 @@ static __noinline int ask_in_segment(struct __sk_buff *skb) {
   int more = open_queries(skb, p);
   if (more < 0) {
     release(p);
-    return DROP;
+    return drop(skb, p, EA_REASON_OUT_OF_ORDER);
   }
   if (more == 0) more = -1;
 #pragma clang loop unroll(disable)

@@ -37,11 +37,16 @@ static __always_inline __u16 refusal_code(void) {
   return st->flags & EA_DNS_REFUSE_NXDOMAIN ? RCODE_NXDOMAIN : RCODE_REFUSED;
 }
 
-/* Whether the query that was read last asks for records that the agent's options withhold (--https-records):
- * with them an application could encrypt the name that it goes to. */
-static __always_inline int is_withheld(const struct dns_work *w) {
+/* Whether the agent's options withhold records (--https-records): with them an application could encrypt the
+ * name that it goes to. */
+static __always_inline int withholds(void) {
   const struct ea_name_state_words *st = name_words();
-  return st && (st->flags & (EA_DNS_STRIP_HTTPS | EA_DNS_DENY_HTTPS)) && w->question.type == DNS_HTTPS;
+  return st && (st->flags & (EA_DNS_STRIP_HTTPS | EA_DNS_DENY_HTTPS));
+}
+
+/* Whether the query that was read last asks for such records. */
+static __always_inline int is_withheld(const struct dns_work *w) {
+  return withholds() && w->question.type == DNS_HTTPS;
 }
 
 static __always_inline __u32 withheld_code(void) {

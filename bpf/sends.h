@@ -213,6 +213,12 @@ static __always_inline int read_dns(struct __sk_buff *skb, struct packet *p, con
     if (w) rest_buffer(&w->done, p->key.endpoint, 1);
     return answered;
   }
+  if (unlikely(verdict == UNREAD)) {
+    release(p);
+    if (p->fragment) remember_first(p, 0);
+    deny_unreadable(p);
+    return refuse(skb, p, ep);
+  }
   if (!p->inspected) return verdict;
   flow = held_flow(p);
   if (!flow) return p->key.protocol == IPPROTO_TCP ? DROP : verdict;

@@ -55,6 +55,7 @@ enum ea_reason {
   EA_REASON_FRAGMENT = 7,  /* a later fragment: the verdict of its first */
   /* Drops without a rule, as those from 16 on. */
   EA_REASON_UNREADABLE_ANSWER = 8, /* a trusted resolver's answer from which nothing could be learned */
+  EA_REASON_OUT_OF_ORDER = 9,      /* a segment of a DNS stream that comes too early: it will come again */
   /* From here on: drops without a rule. */
   EA_REASON_MALFORMED = 16, /* a header is truncated or inconsistent */
   EA_REASON_UNKNOWN_ETHERTYPE = 17,

@@ -277,8 +277,8 @@ export class Kernel implements Engine {
   }
 
   /** Each packet is to be the first of its flow, and each drop to be told. */
-  forget(): void {
-    for (const name of ['flows', 'drop_notes', 'fragments', 'pending', 'queries']) {
+  forget(...only: string[]): void {
+    for (const name of only.length > 0 ? only : ['flows', 'drop_notes', 'fragments', 'pending', 'queries']) {
       const map = this.#map(name);
       for (const { keys, count } of map.batches(64)) map.deleteBatch(Buffer.from(keys), count);
     }

@@ -115,7 +115,7 @@ export function line({ name, alias, address, ttl }: TaughtAddress): string {
 export class TcpBed {
   readonly #kernel: Kernel;
   readonly ends: Ends;
-  /** Types of the events that its segments caused. */
+  /** Types of the events that its segments caused, and the reasons of drops. */
   readonly told: string[] = [];
   /** Near the end of the number space, so that they wrap around. */
   readonly #first = { fromPod: 0xffff_ff00, toPod: 0xffff_fff0 };
@@ -135,8 +135,15 @@ export class TcpBed {
     const seq = this.#first[hook] + at;
     const other = this.#first[hook === 'fromPod' ? 'toPod' : 'fromPod'];
     const { verdict, events } = this.#kernel.run(tcpFrame(e, { seq, ack: other, flags }, payload), hook);
-    this.told.push(...events.map(({ type }) => type));
+    this.told.push(...events.map(({ type, reason }) => (type === 'drop' ? `drop: ${reason}` : type)));
     return verdict === 'allow';
+  }
+
+  /** What a segment of the pod has behind its header when it goes on. */
+  sent(at: number, payload: Buffer): Buffer {
+    const fields = { seq: this.#first.fromPod + at, ack: this.#first.toPod, flags: FLAGS.ACK | FLAGS.PSH };
+    const { out } = this.#kernel.run(tcpFrame(this.ends, fields, payload));
+    return out.subarray(14 + (this.ends.src.includes(':') ? 40 : 20) + 20);
   }
 
   /** What a segment of the peer has become when the pod gets it; told: reasons of drops. */

@@ -30,7 +30,10 @@ t.test('queries one after the other, and again', async (t) => {
   const one = query(ALLOWED);
   t.ok(c.segment('fromPod', 0, one));
   t.ok(c.segment('fromPod', 0, one), 'it was lost');
+  kernel.forget('drop_notes');
+  c.told.length = 0;
   t.notOk(c.segment('fromPod', one.length, one), 'not before the first is acknowledged');
+  t.same(c.told, ['drop: out-of-order'], 'which is told');
   t.ok(c.acknowledge(one.length));
   t.ok(c.segment('fromPod', one.length, one));
   t.notOk(c.segment('fromPod', 2 * one.length, EVIL));

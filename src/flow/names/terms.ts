@@ -51,6 +51,7 @@ const DROPPED_FOR: Readonly<Record<string, DropReasonName>> = {
   'spoofed-neighbour': 'INVALID_SOURCE_IP',
   'next-hop': 'INVALID_DESTINATION_MAC',
   'checksum-offload': 'INVALID_PACKET_DROPPED',
+  'out-of-order': 'INVALID_PACKET_DROPPED',
   'unreadable-answer': 'INVALID_PACKET_DROPPED',
 };
 
