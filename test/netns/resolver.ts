@@ -6,7 +6,7 @@ import { type Host, Host as Namespace, PROBE } from './host.js';
 import { type Output, run, until } from './shell.js';
 import type { Pod, World } from './world.js';
 
-export type Software = 'named' | 'unbound' | 'dnsmasq';
+export type Software = 'named' | 'unbound' | 'dnsmasq' | 'kresd';
 
 /** Every address of these networks is one of the internet's: what servers of many addresses need. */
 export const many = { ip4: '198.51.100', ip6: '2001:db8:51:' } as const;
@@ -14,7 +14,7 @@ export const many = { ip4: '198.51.100', ip6: '2001:db8:51:' } as const;
 let resolvers = 0;
 
 /**
- * `named` is the authority for all names, of a zone file (RFC 1035). `unbound` and `dnsmasq` pass on what they are asked to
+ * `named` is the authority for all names, of a zone file (RFC 1035). The others pass on what they are asked to
  * another one.
  */
 export class Resolver {
@@ -55,10 +55,10 @@ export class Resolver {
     return resolver;
   }
 
-  /** One that asks another. */
+  /** One that asks another. @param more lines of its configuration; of dnsmasq, options */
   static async forwarder(
     world: World,
-    software: 'unbound' | 'dnsmasq',
+    software: Exclude<Software, 'named'>,
     addresses: readonly string[],
     to: string,
     more: readonly string[] = [],
@@ -68,6 +68,18 @@ export class Resolver {
       const listen = addresses.map((a) => `--listen-address=${a}`);
       const own = ['--keep-in-foreground', '--no-resolv', '--no-hosts', '--bind-interfaces', '--conf-file=/dev/null'];
       await resolver.#start('dnsmasq', [...own, '--user=root', '--pid-file', `--server=${to}`, ...listen, ...more]);
+      return resolver;
+    }
+    if (software === 'kresd') {
+      resolver.#write(
+        'kresd.conf',
+        `${addresses.map((a) => `net.listen('${a}', 53, { kind = 'dns' })`).join('\n')}
+         cache.open(4 * MB, 'lmdb://${resolver.dir}/cache')
+         trust_anchors.remove('.')
+         policy.add(policy.all(policy.STUB({ '${to}' })))
+         ${more.join('\n         ')}`,
+      );
+      await resolver.#start('kresd', ['-n', '-c', join(resolver.dir, 'kresd.conf'), resolver.dir]);
       return resolver;
     }
     resolver.#write(
