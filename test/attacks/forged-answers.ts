@@ -164,11 +164,17 @@ export const attack: Attack = {
       await f.ask({ name: 'x.bad.test' });
       await f.outside(f.packet({ name: 'x.bad.test', owner: f.name, alias: true }));
     });
-    await forge('an answer in fragments', async (f) => {
-      await f.ask();
-      const l4 = udp(53, f.port, f.message());
-      for (const piece of fragments({ src: f.resolver, dst: at.own, id: f.id }, l4, [0, 24])) await f.outside(piece);
-    });
+    for (const [variant, cut, order] of [
+      ['in fragments', 24, 1],
+      ['in fragments, the question in the first', 48, 1],
+      ['in fragments, the first one last', 48, -1],
+    ] as const) {
+      await forge(`an answer ${variant}`, async (f) => {
+        await f.ask();
+        const pieces = fragments({ src: f.resolver, dst: at.own, id: f.id }, udp(53, f.port, f.message()), [0, cut]);
+        for (const piece of order > 0 ? pieces : pieces.reverse()) await f.outside(piece);
+      });
+    }
     await forge('an answer that it sends to itself', async (f) => {
       await f.ask();
       await at.send([at.link(f.packet())]);
