@@ -122,24 +122,8 @@ static __always_inline __u32 page_expiry(const struct ea_name_page *p) {
   return last;
 }
 
-static long lock_name_bucket_step(__u32 i, __u32 *bucket) {
-  (void)i;
-  __u32 which = *bucket & ~(1u << 31);
-  struct ea_bucket *b = bpf_map_lookup_elem(&name_buckets, &which);
-  if (!b) return 1;
-  if (__sync_val_compare_and_swap(&b->lock, 0, 1)) return 0;
-  *bucket |= 1u << 31;
-  return 1;
-}
-static long lock_page_bucket_step(__u32 i, __u32 *bucket) {
-  (void)i;
-  __u32 which = *bucket & ~(1u << 31);
-  struct ea_bucket *b = bpf_map_lookup_elem(&page_buckets, &which);
-  if (!b) return 1;
-  if (__sync_val_compare_and_swap(&b->lock, 0, 1)) return 0;
-  *bucket |= 1u << 31;
-  return 1;
-}
+DEFINE_BUCKET_LOCK(lock_name_bucket_step, name_buckets)
+DEFINE_BUCKET_LOCK(lock_page_bucket_step, page_buckets)
 
 /* Functions for the two tables:
  *   search   finds the entry of a key

@@ -142,15 +142,7 @@ static __always_inline int make_room(struct insertion *n) {
   return evict(n);
 }
 
-static long lock_bucket_step(__u32 i, __u32 *bucket) {
-  (void)i;
-  __u32 which = *bucket & ~(1u << 31);
-  struct ea_bucket *b = bpf_map_lookup_elem(&flow_buckets, &which);
-  if (!b) return 1;
-  if (__sync_val_compare_and_swap(&b->lock, 0, 1)) return 0;
-  *bucket |= 1u << 31; /* locked */
-  return 1;
-}
+DEFINE_BUCKET_LOCK(lock_bucket_step, flow_buckets)
 
 /* Puts another flow into an entry that this program has locked. Its payer, and how it is counted there,
  * stay. */

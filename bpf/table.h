@@ -239,6 +239,19 @@ static long lock_entry_step(__u32 i, struct attempt *a) {
  * whose virtual CPU was descheduled holds it for longer. */
 #define MAX_LOCK_ATTEMPTS 1024
 
+/* A try to lock a bucket, as a step of bpf_loop(): the bucket's highest bit is set when it is locked. A program
+ * must name the map, so each table has a function of its own. */
+#define DEFINE_BUCKET_LOCK(step, buckets)                                                                    \
+  static long step(__u32 i, __u32 *bucket) {                                                                 \
+    (void)i;                                                                                                 \
+    __u32 which = *bucket & ~(1u << 31);                                                                     \
+    struct ea_bucket *b = bpf_map_lookup_elem(&buckets, &which);                                             \
+    if (!b) return 1;                                                                                        \
+    if (__sync_val_compare_and_swap(&b->lock, 0, 1)) return 0;                                               \
+    *bucket |= 1u << 31;                                                                                     \
+    return 1;                                                                                                \
+  }
+
 static __always_inline int lock_entry(struct ea_entry *e, const struct place *at) {
   if (likely(__sync_bool_compare_and_swap(&e->state, at->seen, at->seen | EA_ENTRY_LOCKED))) return 1;
   struct attempt a = {.slot = at->slot, .seen = at->seen};
