@@ -25,7 +25,7 @@ export async function startDns(world: World, host: Host, address: string, zone: 
     `listen-address=${address}`,
     'user=root',
     'pid-file',
-    'edns-packet-max=1232',
+    'edns-packet-max=4096',
     `local-ttl=${zone.ttl ?? 60}`,
     'local=/#/',
     ...Object.entries(zone.hosts ?? {}).flatMap(([name, ips]) => ips.map((ip) => `host-record=${name},${ip}`)),

@@ -75,6 +75,16 @@ t.test('a pod may go where the names lead that it may ask for', async (t) => {
     t.match(large.text, /Truncated, retrying in TCP mode/);
   });
 
+  await t.test('an answer in fragments', async (t) => {
+    for (const server of [...VIPS, servers.one.ip6]) {
+      const { answers, text } = await dig(web.host, server, ['+bufsize=4096', 'large.ok.example']);
+      t.match(text, /Truncated, retrying in TCP mode/, server);
+      t.equal(answers.length, MANY.length);
+      const ignored = await dig(web.host, server, ['+bufsize=4096', '+ignore', 'large.ok.example']);
+      t.match(ignored.text, /flags: qr .*tc.*ANSWER: 0, AUTHORITY: 0, ADDITIONAL: 0/);
+    }
+  });
+
   await t.test('refused queries are answered at once', async (t) => {
     for (const server of [...VIPS, servers.one.ip6]) {
       for (const how of ['+notcp', '+tcp']) {

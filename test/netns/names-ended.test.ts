@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import t from 'tap';
 import { Agent } from './agent.js';
+import { startDns } from './dns-server.js';
 import { DROP_WAIT, type Host } from './host.js';
 import { cnpNames } from './policies.js';
 import { answerForMany, many, Resolver } from './resolver.js';
@@ -10,6 +11,7 @@ import { until } from './shell.js';
 import { servers, World } from './world.js';
 
 const dns = servers.two;
+const VIPS = ['10.96.0.10', 'fd00:96::10'] as const;
 
 /** Asks once; then, on a line of its input, again over the same connection, and when that fails over another one. */
 const CLIENT = `
@@ -65,6 +67,19 @@ t.test('connections to a resolver from before the agent', { timeout: 180_000 }, 
   const records = ['pod', 'node'].map((name, i) => `${name}.good.test. IN A ${many.ip4}.${i + 1}`);
   await Resolver.authority(world, [dns.ip4, dns.ip6], records);
   const web = await world.pod('web');
+  // A resolver on the same node: its segments have no sum yet when the pod gets them.
+  const labels = { 'k8s-app': 'kube-dns' };
+  const resolver = await world.pod('dns', { namespace: 'kube-system', labels });
+  const zone = { hosts: { 'pod.good.test': [`${many.ip4}.1`] } };
+  for (const ip of [resolver.ip4, resolver.ip6]) await startDns(world, resolver.host, ip, zone);
+  const port = (protocol: 'UDP' | 'TCP') => ({ name: protocol.toLowerCase(), port: 53, protocol, targetPort: 53 });
+  await world.service({
+    namespace: 'kube-system',
+    name: 'kube-dns',
+    vips: VIPS,
+    ports: [port('UDP'), port('TCP')],
+    backends: [resolver.ip4, resolver.ip6],
+  });
   await world.internet.listen('::', 80, 'tcp', 'outside');
   world.write('policy.yaml', [
     cnpNames('web', 'web', ['pod.good.test'], []),
@@ -74,7 +89,10 @@ t.test('connections to a resolver from before the agent', { timeout: 180_000 }, 
       metadata: { name: 'resolvers', namespace: 'default' },
       spec: {
         endpointSelector: { matchLabels: { app: 'web' } },
-        egress: [{ toCIDR: [`${dns.ip4}/32`, `${dns.ip6}/128`] }],
+        egress: [
+          { toCIDR: [`${dns.ip4}/32`, `${dns.ip6}/128`] },
+          { toEndpoints: [{ matchLabels: { 'k8s:io.kubernetes.pod.namespace': 'kube-system', ...labels } }] },
+        ],
       },
     },
     {
@@ -88,14 +106,23 @@ t.test('connections to a resolver from before the agent', { timeout: 180_000 }, 
     },
   ]);
   const clients = [web.host, world.node].flatMap((host, i) =>
-    [dns.ip4, dns.ip6].map((server) => {
+    [dns.ip4, dns.ip6, ...(i === 0 ? VIPS : [])].map((server) => {
       const name = i === 0 ? 'pod.good.test' : 'node.good.test';
       return { host, server, address: `${many.ip4}.${i + 1}`, client: new Client(host, server, name) };
     }),
   );
   for (const { client } of clients) await client.has('answered True');
   const agent = await Agent.start(world, {
-    args: ['--dns-servers', dns.ip4, '--dns-servers', dns.ip6, '--name-seed', 'off'],
+    args: [
+      '--dns-servers',
+      dns.ip4,
+      '--dns-servers',
+      dns.ip6,
+      '--dns-servers',
+      'k8s-service:kube-system/kube-dns',
+      '--name-seed',
+      'off',
+    ],
   });
   for (const { host, server, address, client } of clients) {
     await t.test(`${host === web.host ? 'a pod' : 'the node'}, ${server}`, async (t) => {
@@ -105,9 +132,10 @@ t.test('connections to a resolver from before the agent', { timeout: 180_000 }, 
       t.equal((await host.request(address, 80)).result, 'ok', 'learned by the new connection');
     });
   }
-  t.ok(((await agent.status()).drops['unreadable-answer'] ?? 0) >= 4, 'counted');
-  await until('the resolver has none of them any more', async () => {
-    const { stdout } = await world.internet.run('ss', ['-tanH']);
-    return !stdout.split('\n').some((line) => /^(ESTAB|FIN-WAIT|CLOSE-WAIT|LAST-ACK).*:53\s/.test(line));
-  });
+  t.ok(((await agent.status()).drops['unreadable-answer'] ?? 0) >= 6, 'counted');
+  for (const host of [world.internet, resolver.host])
+    await until('no resolver has one of them any more', async () => {
+      const { stdout } = await host.run('ss', ['-tanH']);
+      return !stdout.split('\n').some((line) => /^(ESTAB|FIN-WAIT|CLOSE-WAIT|LAST-ACK).*:53\s/.test(line));
+    });
 });
