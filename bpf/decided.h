@@ -16,8 +16,9 @@
 
 #include "config.h"
 
-/* MET: it is not known which name is asked for; rules that ask for one match. */
-enum { TARGET_FRAGMENT = 1, TARGET_SELF = 2, TARGET_LOG = 4, TARGET_MET = 8 };
+/* MET: it is not known which name is asked for; rules that ask for one match. NAMED: this packet's names may
+ * have been collected already. */
+enum { TARGET_FRAGMENT = 1, TARGET_SELF = 2, TARGET_LOG = 4, TARGET_MET = 8, TARGET_NAMED = 16 };
 
 struct target {
   __u64 set; /* reference, with its flags */

@@ -25,41 +25,49 @@ static __always_inline __u64 cell_class(__u32 state, __u32 which) {
   return c ? READ_ONCE(*(const __u64 *)c) : 0;
 }
 
-/* A walk through the matcher, from the last byte of a text. `state` 0: nowhere. */
+/* A walk through the matcher, from the last byte of a text. `state` 0: nowhere. A step of the loop is a call, and costs
+ * more than a byte: so it goes some bytes far. */
+enum { WALK_BYTES = 8 };
 #define DEFINE_WALK(it, type, field)                                                                         \
   struct walk_##it {                                                                                         \
     __u32 state, left;                                                                                       \
     const type *text;                                                                                        \
   };                                                                                                         \
   static long step_##it(__u32 i, struct walk_##it *w) {                                                      \
+    __u32 state = w->state, left = w->left;                                                                  \
     (void)i;                                                                                                 \
-    if (!w->left || !w->state) return 1;                                                                     \
-    const __u32 at = (w->left - 1) & (EA_NAME_TEXT - 1);                                                     \
-    const __u32 symbol = symbol_of(w->text->field[at]);                                                      \
-    w->left--;                                                                                               \
-    if (!symbol) {                                                                                           \
-      w->state = 0;                                                                                          \
-      return 1;                                                                                              \
+    _Pragma("clang loop unroll(disable)") for (int n = 0; n < WALK_BYTES && left && state; n++) {            \
+      left--;                                                                                                \
+      const __u32 symbol = symbol_of(w->text->field[left & (EA_NAME_TEXT - 1)]);                             \
+      const struct ea_cell *c = symbol ? cell_at(state + symbol) : NULL;                                     \
+      if (!c || c->owner != state) c = symbol > 1 ? cell_at(state) : NULL;                                   \
+      state = c ? c->next : 0;                                                                               \
     }                                                                                                        \
-    const struct ea_cell *c = cell_at(w->state + symbol);                                                    \
-    if (c && c->owner == w->state) {                                                                         \
-      w->state = c->next;                                                                                    \
-      return 0;                                                                                              \
-    }                                                                                                        \
-    c = symbol == 1 ? NULL : cell_at(w->state);                                                              \
-    w->state = c ? c->next : 0;                                                                              \
-    return 0;                                                                                                \
+    w->state = state;                                                                                        \
+    w->left = left;                                                                                          \
+    return !left || !state;                                                                                  \
   }                                                                                                          \
   /* The accepting state of a text; 0: no pattern matches it. */                                             \
   static __always_inline __u32 state_of_##it(const type *text, __u32 length, __u32 root) {                   \
     struct walk_##it w = {.state = root, .left = length, .text = text};                                      \
-    bpf_loop(EA_NAME_TEXT, step_##it, &w, 0);                                                                \
+    bpf_loop(EA_NAME_TEXT / WALK_BYTES, step_##it, &w, 0);                                                   \
     if (!w.state || w.left) return 0;                                                                        \
     const struct ea_cell *c = cell_at(w.state);                                                              \
     return c && (c->owner & EA_CELL_ACCEPTS) ? w.state : 0;                                                  \
   }
 DEFINE_WALK(entry, struct ea_name, text)
 DEFINE_WALK(text, struct name_text, bytes)
+
+/* The classes that the entry has from the matcher in force, into name_work.name_class and alias_class. 0: it
+ * has none. */
+static __always_inline int recall_classes(struct name_work *w, const struct ea_name *n) {
+  const struct ea_name_state_words *st = name_words();
+  const __u32 seen = state_of(n);
+  w->name_class = READ_ONCE(n->class_id);
+  w->alias_class = READ_ONCE(n->alias_class);
+  return st && READ_ONCE(n->generation) == READ_ONCE(st->matcher) >> 32 && !(seen & EA_NAME_BUSY) &&
+         state_of(n) == seen;
+}
 
 /* The classes of a name by the matcher in force, into name_work.name_class and alias_class. They are stored in
  * the entry too, with the generation of the matcher, for the next time. Only who sets BUSY stores them: so the
@@ -70,10 +78,6 @@ GLOBAL_FUNCTION int classify_name(struct ea_name *n) {
   if (!n || !st || !w) return 0;
   const __u64 matcher = READ_ONCE(st->matcher);
   const __u32 generation = matcher >> 32, seen = state_of(n);
-  w->name_class = READ_ONCE(n->class_id);
-  w->alias_class = READ_ONCE(n->alias_class);
-  if (likely(READ_ONCE(n->generation) == generation && !(seen & EA_NAME_BUSY) && state_of(n) == seen))
-    return 0;
   const __u32 state = (__u32)matcher ? state_of_entry(n, n->length, (__u32)matcher) : 0;
   w->name_class = state ? cell_class(state, EA_CELL_CLASS) : 0;
   w->alias_class = state ? cell_class(state, EA_CELL_ALIAS) : 0;

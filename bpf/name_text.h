@@ -47,6 +47,7 @@ struct name_work {
   __u32 name; /* one of its names: slot and incarnation (0: none); if possible, one that a pattern matches */
   __u32 incarnation;
   __u32 endpoint;
+  __u8 collected[16]; /* the address */
   __u32 learned; /* what the endpoint had learned before its packet was judged: ea_name_holding.learned */
   struct decision met; /* queries.h */
   __u8 known[24];      /* the same: struct peeked */

@@ -59,7 +59,8 @@ struct ea_name_page {
   __u32 state;
   __u32 endpoint;
   __u32 payer;
-  __u32 page; /* 0 … EA_NAME_PAGES - 1: more names of the same address are in the next page */
+  __u16 page; /* 0 … EA_NAME_PAGES - 1 */
+  __u16 more; /* not 0: there may be more names of the same address in the next page */
   __u8 addr[16];
   struct ea_name_link links[EA_NAME_LINKS];
 };

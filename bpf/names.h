@@ -26,7 +26,7 @@ GLOBAL_FUNCTION int add_link(const struct ea_name_link *l) {
   const __u32 name = READ_ONCE(l->name), incarnation = READ_ONCE(l->life) >> 32;
   struct ea_name *n = name_of_link(l, w->endpoint);
   if (!n) return 0;
-  classify_name(n);
+  if (unlikely(!recall_classes(w, n))) classify_name(n);
   const __u64 class_id = name & EA_LINK_ALIAS ? w->alias_class : w->name_class;
   const __u32 state = state_of(n);
   if (!(state & EA_NAME_VALID) || incarnation_of(state) != incarnation) return 0;
@@ -56,7 +56,7 @@ static __always_inline long collect_step(__u32 page, struct name_search *q) {
 #pragma clang loop unroll(disable)
   for (__u32 i = 0; i < EA_NAME_LINKS; i++)
     if (READ_ONCE(e->links[i].life)) add_link(&e->links[i]);
-  return 0;
+  return !READ_ONCE(e->more);
 }
 
 static long collect_more_step(__u32 i, __u32 *page) {
@@ -77,10 +77,17 @@ GLOBAL_FUNCTION int collect_names(__u32 endpoint, const struct target *t) {
   q->endpoint = endpoint;
   q->last = st->last_page_bucket;
   __builtin_memcpy(q->addr, t->addr, 16);
+  __builtin_memcpy(w->collected, t->addr, 16);
   /* Nearly every address has no name, or one page of them. */
   __u32 unused = 0;
   if (!collect_step(0, q)) bpf_loop(EA_NAME_PAGES - 1, collect_more_step, &unused, 0);
   return 0;
+}
+
+/* Whether the names that were collected last are those of this target. */
+static __always_inline int are_collected(const struct target *t) {
+  const struct name_work *w = name_work();
+  return w && w->endpoint == t->endpoint && same16(w->collected, t->addr);
 }
 
 /* Reads how much an endpoint has learned, before its packet is judged. */
@@ -185,6 +192,26 @@ GLOBAL_FUNCTION int remember_name(__u32 text, __u32 until) {
   return result;
 }
 
+/* Puts the later expiry into a link that is in the page already, without a lock. Nobody gives a link of a
+ * living name away: only the agent clears it, by a compare-and-swap, and not before it is over. 0: not done. */
+static __always_inline int renew_link(const struct name_work *w, const struct name_search *q, __u32 name,
+                                      __u64 life) {
+  __u32 page = q->slot;
+  struct ea_name_page *e = bpf_map_lookup_elem(&name_pages, &page);
+  if (!e) return 0;
+#pragma clang loop unroll(disable)
+  for (__u32 i = 0; i < EA_NAME_LINKS; i++) {
+    struct ea_name_link *l = &e->links[i];
+    const __u64 was = READ_ONCE(l->life);
+    if (was >> 32 != life >> 32 || READ_ONCE(l->name) != name) continue;
+    if ((__u32)was < (__u32)life && !__sync_bool_compare_and_swap(&l->life, was, life)) return 0;
+    if (l->ttl_s != w->learning.ttl_s) l->ttl_s = w->learning.ttl_s;
+    const __u32 state = READ_ONCE(e->state);
+    return same_name_state(state, q->state) && !(state & EA_NAME_LEAVING);
+  }
+  return 0;
+}
+
 /* Puts a link to a name into the page that was found, whose bucket is locked. 1: done. 0: the page is full. */
 static __always_inline int link_into(struct name_work *w, struct name_search *q, __u32 name, __u64 life) {
   __u32 page = q->slot, free = EA_NAME_LINKS;
@@ -219,6 +246,7 @@ static __always_inline void new_page(struct name_work *w, struct name_search *q,
   e->endpoint = q->endpoint;
   e->payer = q->payer;
   e->page = q->page;
+  e->more = 0;
   __builtin_memcpy(e->addr, q->addr, 16);
   __builtin_memset(e->links, 0, sizeof(e->links));
   e->links[0].name = name;
@@ -229,8 +257,9 @@ static __always_inline void new_page(struct name_work *w, struct name_search *q,
   WRITE_ONCE(b->tags[slot % EA_WAYS], q->tag);
 }
 
-/* Links an address to a name, in the first of its pages that has room. In place of a result: LINK_PAGE_FULL. */
-enum { LINK_PAGE_FULL = 1 };
+/* Links an address to a name, in the first of its pages that has room. In place of a result: LINK_PAGE_FULL,
+ * and LINK_RENEWED where nothing is new. */
+enum { LINK_PAGE_FULL = 1, LINK_RENEWED = 2 };
 GLOBAL_FUNCTION int link_in_page(__u32 page, __u32 name, __u64 life) {
   const struct ea_name_state_words *st = name_words();
   struct name_work *w = name_work();
@@ -247,6 +276,7 @@ GLOBAL_FUNCTION int link_in_page(__u32 page, __u32 name, __u64 life) {
   __u32 first = (__u32)(q->hash >> 40) & q->last, locked = first;
   struct ea_bucket *home = bpf_map_lookup_elem(&page_buckets, &first);
   if (!home) return NAME_NO_ROOM;
+  if (find_page(q, NULL) && renew_link(w, q, name, life)) return LINK_RENEWED;
   if (unlikely(!__sync_bool_compare_and_swap(&home->lock, 0, 1))) {
     bpf_loop(MAX_LOCK_ATTEMPTS, lock_page_bucket_step, &locked, 0);
     if (locked == first) return NAME_BUSY;
@@ -256,6 +286,7 @@ GLOBAL_FUNCTION int link_in_page(__u32 page, __u32 name, __u64 life) {
     result = link_into(w, q, name, life) ? LEARNED : LINK_PAGE_FULL;
     __u32 slot = q->slot;
     struct ea_name_page *e = bpf_map_lookup_elem(&name_pages, &slot);
+    if (e && result == LINK_PAGE_FULL) WRITE_ONCE(e->more, 1);
     if (e && !keep_renewed(&e->state, q->state)) q->state = 0;
   }
   if (!q->state && claim_page(q)) {
@@ -286,7 +317,7 @@ GLOBAL_FUNCTION int learn_address(void) {
     struct ea_name *n = bpf_map_lookup_elem(&names, &slot);
     if (n) {
       extend(&n->expires_s, until);
-      classify_name(n);
+      if (unlikely(!recall_classes(w, n))) classify_name(n);
     }
     const __u32 name = slot | (l->alias ? EA_LINK_ALIAS : 0);
     const __u64 life = (__u64)w->incarnations[text] << 32 | until;
@@ -294,6 +325,7 @@ GLOBAL_FUNCTION int learn_address(void) {
     for (__u32 page = 0; page < EA_NAME_PAGES && result == LINK_PAGE_FULL; page++)
       result = link_in_page(page, name, life);
   }
+  if (result == LINK_RENEWED) return LEARNED;
   if (!h) return result;
   if (result == LEARNED)
     __sync_fetch_and_add(&h->learned, 1);

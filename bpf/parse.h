@@ -59,6 +59,7 @@ struct packet {
   __u8 decided;   /* `decision` is about this packet already */
   __u8 inspected; /* its flow is to be inspected */
   __u8 tells;     /* decisions report the Log rules that match; describe() was called */
+  __u8 named;     /* the names of its destination have been collected (name_work.collected) */
   /* Not cleared by fresh_packet(): the judging function fills them in. They are here because the stack is
    * short. */
   struct target target;

@@ -132,11 +132,11 @@ static __always_inline long apply_rule(struct scan *c, __u32 bit) {
   }                                                                                                          \
                                                                                                              \
   static __always_inline int names_##size(struct name_work *w, struct ea_class_key *key) {                   \
-    const struct ea_row_##size *row = row_##size(key, EA_CLASS_UNNAMED), *named;                             \
+    const struct ea_row_##size *row = w->count == 1 ? row_##size(key, w->classes[0]) : NULL;                 \
+    if (!row) row = row_##size(key, EA_CLASS_UNNAMED);                                                       \
     if (!row) return -1;                                                                                     \
     if (likely(w->count < 2)) {                                                                              \
-      named = w->count ? row_##size(key, w->classes[0]) : NULL;                                              \
-      and_##size(w, named ? named : row);                                                                    \
+      and_##size(w, row);                                                                                    \
       return 0;                                                                                              \
     }                                                                                                        \
     __u32 unused = 0;                                                                                        \
@@ -309,7 +309,8 @@ GLOBAL_FUNCTION int classify_collected(const struct target *t, struct decision *
 /* Decides about a target. Names are collected by a call of their own: the stack of one call less is all that
  * is left for them. */
 static __always_inline void classify(const struct target *t, struct decision *d) {
-  if (unlikely(t->set & EA_SET_NAMES)) collect_names(t->endpoint, t);
+  if (unlikely(t->set & EA_SET_NAMES) && !(t->flags & TARGET_NAMED && are_collected(t)))
+    collect_names(t->endpoint, t);
   classify_collected(t, d);
 }
 

@@ -26,6 +26,7 @@ static __always_inline int depends_on_query(const struct ea_endpoint *ep, struct
     w->met = p->decision;
     p->decision = (struct decision){};
     decide(ep, p, &p->decision);
+    p->named = 1; /* for the other decisions about this packet */
   }
   const struct decision *met = &w->met, *none = &p->decision;
   if (met->verdict == none->verdict && met->rule == none->rule && met->audit_rule == none->audit_rule)

@@ -120,7 +120,7 @@ static __always_inline void judge_target(const struct target *t, struct decision
 /* What a decision about a packet has to do and to take as given. */
 static __always_inline __u8 flags_of(const struct packet *p, const struct ea_state *st) {
   return (p->tells && !(st->flags & EA_STATE_QUIET) ? TARGET_LOG : 0) |
-         (p->query_mode == QUERY_MET ? TARGET_MET : 0);
+         (p->query_mode == QUERY_MET ? TARGET_MET : 0) | (p->named ? TARGET_NAMED : 0);
 }
 
 /* Decisions about Services that depend on more than the Service are not remembered for it. */

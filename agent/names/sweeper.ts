@@ -18,7 +18,7 @@ import * as L from '../../src/image/layout.gen.js';
 import type { AddressesInUse } from './in-use.js';
 import type { NameMemory } from './memory.js';
 import { Side } from './side.js';
-import { incarnationOf, isReadable, LINK_WORDS, NAME_WORDS, PAGE_WORDS, tagAt, wordsIn } from './table.js';
+import { DEPTH, incarnationOf, isReadable, LINK_WORDS, NAME_WORDS, PAGE_WORDS, tagAt, wordsIn } from './table.js';
 
 const { ea_name: N, ea_name_holding: H } = L.STRUCTS;
 const { EA_NAME_LINKS, EA_NAME_TEXT } = L.ENUMS.ea_name_sizes;
@@ -147,7 +147,7 @@ export class NameSweeper {
       }
       this.#pages.noteEntry(words[base + PAGE_WORDS.payer] as number);
       this.#nextLearners[learnerBit(words[base + PAGE_WORDS.endpoint] as number)] = 1;
-      const depth = words[base + PAGE_WORDS.page] as number;
+      const depth = (words[base + PAGE_WORDS.page] as number) & DEPTH;
       if (depth > 0) {
         const key = this.#keyOf(base);
         deepest.set(key, Math.max(depth, deepest.get(key) ?? 0));
@@ -287,7 +287,7 @@ export class NameSweeper {
   }
 
   #depthOf(page: number): number {
-    return this.#pages.words[page * PAGE_WORDS.size + PAGE_WORDS.page] as number;
+    return (this.#pages.words[page * PAGE_WORDS.size + PAGE_WORDS.page] as number) & DEPTH;
   }
 
   /** Endpoint and address of a page, as text. */

@@ -111,6 +111,8 @@ const wordsOf = (s: { size: number; fields: Record<'state' | 'endpoint' | 'payer
 });
 export const NAME_WORDS = { ...wordsOf(N), expires: N.fields.expires_s.offset / WORD };
 export const PAGE_WORDS = { ...wordsOf(P), address: P.fields.addr.offset / WORD, page: P.fields.page.offset / WORD };
+/** The number of a page, in its word. */
+export const DEPTH = 0xffff;
 /** Words of a link, from the beginning of its page: the lower half of its life (when it expires) is first. */
 export const LINK_WORDS = {
   first: P.fields.links.offset / WORD,
@@ -355,7 +357,7 @@ export class NameTable {
         const base = page * PAGE_WORDS.size;
         const isIt =
           this.#pages[base + PAGE_WORDS.endpoint] === endpoint &&
-          this.#pages[base + PAGE_WORDS.page] === depth &&
+          ((this.#pages[base + PAGE_WORDS.page] as number) & DEPTH) === depth &&
           this.#addressOf(page).equals(address);
         if (isIt && isReadable(Atomics.load(this.#pages, base + PAGE_WORDS.state))) return page;
       }
