@@ -41,7 +41,7 @@ export interface Automaton {
  * @throws AgentError INTERNAL if one is no atom of a pattern
  */
 export function buildAutomaton(atoms: readonly string[]): Automaton {
-  const patterns = [...new Set(atoms)].sort().map((atom) => {
+  const patterns = ascending(atoms).map((atom) => {
     const read = readAtom(atom);
     if (!read) throw new AgentError('INTERNAL', `"${atom}" is no atom of a pattern of names`);
     return { atom, pattern: read.pattern };
@@ -51,6 +51,12 @@ export function buildAutomaton(atoms: readonly string[]): Automaton {
   const { cells, states } = rows.place();
   const accepts = accepting.map(({ row, lists }) => ({ state: states[row]!, ...lists }));
   return { cells, size: cells.length / 2, root: states[0]!, accepts };
+}
+
+/** Each atom once, ascending. */
+function ascending(atoms: readonly string[]): readonly string[] {
+  for (let i = 1; i < atoms.length; i++) if (!(atoms[i - 1]! < atoms[i]!)) return [...new Set(atoms)].sort();
+  return atoms;
 }
 
 const CELL_ACCEPTS = 0x80000000;

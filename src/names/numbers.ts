@@ -16,6 +16,11 @@ export class Numbers {
     this.#values[this.#length++] = value;
   }
 
+  /** All of them, for as long as none is added. */
+  get values(): Int32Array {
+    return this.#values;
+  }
+
   at(index: number): number {
     return this.#values[index]!;
   }

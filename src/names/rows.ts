@@ -5,6 +5,7 @@ import { Numbers } from './numbers.js';
 const CHUNK = 1 << 17;
 const CELL_CLASS = 40;
 const SPAN = 43;
+const CLASS_CELLS = SPAN - CELL_CLASS;
 const CELL_ACCEPTS = 0x80000000;
 
 /** After this many places that do not fit, rows of the same length are not tried in the gaps behind any more. */
@@ -42,59 +43,88 @@ export class Rows {
    * @returns the cells as pairs (owner, next), and the state of each row: the index of its first cell, never 0
    */
   place(): { cells: Uint32Array; states: Uint32Array } {
-    const byLength: number[][] = [];
-    for (let row = 0; row < this.#otherwise.length; row++) (byLength[this.#offsets(row).length] ??= []).push(row);
-    const states = new Uint32Array(this.#otherwise.length);
-    let used = new Uint8Array(1 << 12);
+    const count = this.#otherwise.length;
+    const starts = this.#starts.values;
+    const symbols = this.#symbols.values;
+    const accepts = this.#accepts.values;
+    const states = new Uint32Array(count);
+    // Some cells stay free: most rows have two.
+    let used = new Uint8Array(1 << Math.ceil(Math.log2(3 * (count + SPAN))));
     used[0] = 1;
     let end = 1;
-    for (const rows of byLength.reverse()) {
-      let from = 1;
-      for (const row of rows ?? []) {
-        const offsets = this.#offsets(row);
-        while (used[from] === 1) from++;
-        let state = from;
-        for (let tries = 0; ; state++) {
-          if (state + SPAN > used.length) used = grown(used);
-          if (isFree(used, state, offsets) && (state % CHUNK) + SPAN <= CHUNK) break;
-          if (++tries > PATIENCE) from = state - PATIENCE;
+    const rows = this.#byLength();
+    let from = 1;
+    let last = 0;
+    for (let n = 0; n < count; n++) {
+      const row = rows[n]!;
+      const [first, behind] = [starts[row]!, starts[row + 1]!];
+      const accepting = accepts[row] === 1;
+      const length = behind - first + (accepting ? CLASS_CELLS : 0);
+      if (length !== last) from = 1;
+      last = length;
+      while (used[from] === 1) from++;
+      let state = from;
+      search: for (let tries = 0; ; state++) {
+        if (state + SPAN > used.length) used = grown(used);
+        if ((state % CHUNK) + SPAN <= CHUNK && used[state] === 0) {
+          let i = first;
+          while (i < behind && used[state + symbols[i]!] === 0) i++;
+          if (i === behind && !(accepting && areClassesUsed(used, state))) break search;
         }
-        for (const offset of offsets) used[state + offset] = 1;
-        states[row] = state;
-        end = Math.max(end, state + SPAN);
+        if (++tries > PATIENCE) from = state - PATIENCE;
       }
+      used[state] = 1;
+      for (let i = first; i < behind; i++) used[state + symbols[i]!] = 1;
+      if (accepting) used.fill(1, state + CELL_CLASS, state + SPAN);
+      states[row] = state;
+      end = Math.max(end, state + SPAN);
     }
     return { cells: this.#fill(states, end), states };
   }
 
-  /** The cells of a row, relative to the first. */
-  #offsets(row: number): number[] {
-    const offsets = [0];
-    for (let i = this.#starts.at(row); i < this.#starts.at(row + 1); i++) offsets.push(this.#symbols.at(i));
-    if (this.#accepts.at(row) === 1) for (let offset = CELL_CLASS; offset < SPAN; offset++) offsets.push(offset);
-    return offsets;
+  /** All rows, those with most cells first, and in order among those with as many. */
+  #byLength(): Int32Array {
+    const count = this.#otherwise.length;
+    const starts = this.#starts.values;
+    const accepts = this.#accepts.values;
+    const lengthOf = (row: number) => starts[row + 1]! - starts[row]! + (accepts[row] === 1 ? CLASS_CELLS : 0);
+    const places = new Int32Array(SPAN + 1);
+    for (let row = 0; row < count; row++) places[lengthOf(row)]!++;
+    for (let length = SPAN, at = 0; length >= 0; length--) {
+      const some = places[length]!;
+      places[length] = at;
+      at += some;
+    }
+    const rows = new Int32Array(count);
+    for (let row = 0; row < count; row++) rows[places[lengthOf(row)]!++] = row;
+    return rows;
   }
 
   #fill(states: Uint32Array, size: number): Uint32Array {
     const cells = new Uint32Array(2 * size);
+    const starts = this.#starts.values;
+    const symbols = this.#symbols.values;
+    const targets = this.#targets.values;
+    const accepts = this.#accepts.values;
+    const otherwises = this.#otherwise.values;
     for (let row = 0; row < states.length; row++) {
       const state = states[row]!;
-      const otherwise = this.#otherwise.at(row);
-      cells[2 * state] = this.#accepts.at(row) === 1 ? state + CELL_ACCEPTS : state;
+      const otherwise = otherwises[row]!;
+      cells[2 * state] = accepts[row] === 1 ? state + CELL_ACCEPTS : state;
       cells[2 * state + 1] = otherwise < 0 ? 0 : states[otherwise]!;
-      for (let i = this.#starts.at(row); i < this.#starts.at(row + 1); i++) {
-        const at = 2 * (state + this.#symbols.at(i));
+      for (let i = starts[row]!; i < starts[row + 1]!; i++) {
+        const at = 2 * (state + symbols[i]!);
         cells[at] = state;
-        cells[at + 1] = states[this.#targets.at(i)]!;
+        cells[at + 1] = states[targets[i]!]!;
       }
     }
     return cells;
   }
 }
 
-function isFree(used: Uint8Array, state: number, offsets: readonly number[]): boolean {
-  for (let i = 0; i < offsets.length; i++) if (used[state + offsets[i]!] === 1) return false;
-  return true;
+function areClassesUsed(used: Uint8Array, state: number): boolean {
+  for (let at = state + CELL_CLASS; at < state + SPAN; at++) if (used[at] === 1) return true;
+  return false;
 }
 
 function grown(used: Uint8Array): Uint8Array<ArrayBuffer> {

@@ -1,10 +1,11 @@
 /**
  * Makes the trie of patterns deterministic: a state is the set of the trie's nodes where one can be after the bytes read
- * so far.
+ * so far. Nearly all states have one node, and lead where its symbols lead: they have a way of their own.
  */
 import { AgentError } from '../errors.js';
 import { NumberSets } from './number-sets.js';
 import { NAMES_MARK, QUERIES_MARK, readAtom } from './pattern.js';
+import { Numbers } from './numbers.js';
 import { Rows } from './rows.js';
 import { DOT, LAST_SYMBOL, type Trie } from './trie.js';
 
@@ -38,8 +39,14 @@ export class PatternFault extends AgentError {
 
 export class Subsets {
   readonly #trie: Trie;
-  /** The states: their numbers are their rows. */
+  /** States of several nodes. */
   readonly #sets = new NumberSets();
+  /** Their rows. */
+  readonly #rowOfSet = new Numbers();
+  /** The row of the state that is a node alone, plus 1; 0: there is none yet. */
+  readonly #rowOfNode: Int32Array;
+  /** By row: the state's only node, or the number of its set as -1 - number. */
+  readonly #states = new Numbers();
   readonly #rows = new Rows();
   /** By the nodes with ends among a state's; and by their atoms. */
   readonly #lists = new Map<string, Lists>();
@@ -51,6 +58,7 @@ export class Subsets {
 
   constructor(trie: Trie) {
     this.#trie = trie;
+    this.#rowOfNode = new Int32Array(trie.size);
     this.#maxStates = Math.min(MAX_STATES, SPARE + PER_NODE * trie.size);
     this.#maxTotal = Math.min(MAX_TOTAL, 4 * this.#maxStates);
   }
@@ -63,13 +71,39 @@ export class Subsets {
     const accepting: { row: number; lists: Lists }[] = [];
     const set: number[] = [];
     this.#rowOf([0]);
-    for (let row = 0; row < this.#sets.size; row++) {
-      this.#sets.read(row, set);
+    for (let row = 0; row < this.#states.length; row++) {
+      const node = this.#states.at(row);
+      if (node >= 0 && this.#trie.isPlain(node)) {
+        const lists = this.#trie.hasEnds[node] === 1 ? this.#listsOf(this.#trie.ends.get(node)!) : undefined;
+        if (lists) accepting.push({ row, lists });
+        this.#followSymbols(node);
+        this.#rows.end(-1, lists !== undefined);
+        continue;
+      }
+      this.#read(row, set);
       const lists = this.#accepted(set);
       if (lists) accepting.push({ row, lists });
       this.#rows.end(this.#follow(set), lists !== undefined);
     }
     return { rows: this.#rows, accepting };
+  }
+
+  /** Copies the nodes of a state, ascending, into `into`, which has only them then. */
+  #read(row: number, into: number[]): void {
+    const node = this.#states.at(row);
+    if (node < 0) {
+      this.#sets.read(-1 - node, into);
+      return;
+    }
+    into.length = 0;
+    into.push(node);
+  }
+
+  /** Adds the targets of a node to its row, which has no others. */
+  #followSymbols(node: number): void {
+    const { child, sibling, symbol, star } = this.#trie;
+    for (let to = child[node]!; to !== 0; to = sibling[to]!)
+      this.#rows.target(symbol[to]!, star[to] === 0 ? this.#rowOfOne(to) : this.#rowOf([to]));
   }
 
   /** Adds the targets of a set's symbols to its row. @returns the row of all other label bytes, or -1 */
@@ -109,23 +143,46 @@ export class Subsets {
       for (let i = 1; i < reached.length; i++) if (reached[i] !== reached[i - 1]) reached[kept++] = reached[i]!;
       reached.length = kept;
     }
-    const row = this.#sets.number(reached);
-    if (row >= this.#maxStates || this.#sets.total > this.#maxTotal) throw this.#tooLarge();
+    if (reached.length === 1) return this.#rowOfOne(reached[0]!);
+    const set = this.#sets.number(reached);
+    if (set === this.#rowOfSet.length) this.#rowOfSet.push(this.#newRow(-1 - set));
+    return this.#rowOfSet.at(set);
+  }
+
+  #rowOfOne(node: number): number {
+    const known = this.#rowOfNode[node]!;
+    if (known !== 0) return known - 1;
+    const row = this.#newRow(node);
+    this.#rowOfNode[node] = row + 1;
+    return row;
+  }
+
+  #newRow(state: number): number {
+    const row = this.#states.length;
+    this.#states.push(state);
+    const total = row + 1 - this.#sets.size + this.#sets.total;
+    if (row >= this.#maxStates || total > this.#maxTotal) throw this.#tooLarge();
     return row;
   }
 
   #accepted(set: readonly number[]): Lists | undefined {
-    const { ends } = this.#trie;
-    const own = set.filter((node) => ends.has(node));
+    const { ends, hasEnds } = this.#trie;
+    const own = set.filter((node) => hasEnds[node] === 1);
     if (own.length === 0) return undefined;
     const key = own.join();
     let lists = this.#lists.get(key);
     if (!lists) {
-      const atoms = own.flatMap((node) => ends.get(node)!).sort();
-      lists = this.#byAtoms.get(atoms.join()) ?? listsOf(atoms);
-      this.#byAtoms.set(atoms.join(), lists);
+      lists = this.#listsOf(own.flatMap((node) => ends.get(node)!));
       this.#lists.set(key, lists);
     }
+    return lists;
+  }
+
+  #listsOf(ends: readonly string[]): Lists {
+    const atoms = ends.length === 1 ? ends : [...ends].sort();
+    const key = atoms.join();
+    let lists = this.#byAtoms.get(key);
+    if (!lists) this.#byAtoms.set(key, (lists = listsOf(atoms)));
     return lists;
   }
 
@@ -134,8 +191,8 @@ export class Subsets {
     const { parent, ends } = this.#trie;
     const states = new Float64Array(this.#trie.size);
     const set: number[] = [];
-    for (let row = 0; row < this.#sets.size; row++) {
-      this.#sets.read(row, set);
+    for (let row = 0; row < this.#states.length; row++) {
+      this.#read(row, set);
       for (const node of set) states[node]!++;
     }
     const scores = new Map<string, number>();
@@ -145,19 +202,21 @@ export class Subsets {
       for (const atom of atoms) scores.set(readAtom(atom)!.pattern, score);
     }
     const worst = [...scores].sort((a, b) => b[1] - a[1]).map(([pattern]) => pattern);
-    return new PatternFault(`the patterns of names need more than ${this.#sets.size - 1} states`, worst);
+    return new PatternFault(`the patterns of names need more than ${this.#states.length - 1} states`, worst);
   }
 }
 
 /** @param atoms ascending */
 function listsOf(atoms: readonly string[]): Lists {
-  const of = (mark: string, ...kinds: readonly string[]) => {
-    const own = atoms.filter((atom) => kinds.includes(readAtom(atom)!.kind));
-    return own.length === 0 ? [] : [mark, ...own];
-  };
-  return {
-    names: of(NAMES_MARK, 'name', 'alias'),
-    aliases: of(NAMES_MARK, 'alias'),
-    queries: of(QUERIES_MARK, 'query'),
-  };
+  const [names, aliases, queries]: [string[], string[], string[]] = [[], [], []];
+  for (const atom of atoms) {
+    const isQuery = atom.startsWith('query:');
+    const isAlias = !isQuery && atom.startsWith('alias:');
+    if (isQuery) queries.push(atom);
+    else names.push(atom);
+    if (isAlias) aliases.push(atom);
+  }
+  for (const list of [names, aliases]) if (list.length > 0) list.unshift(NAMES_MARK);
+  if (queries.length > 0) queries.unshift(QUERIES_MARK);
+  return { names, aliases, queries };
 }

@@ -9,11 +9,14 @@ import { EVERY_NAME } from './pattern.js';
 export const DOT = 1;
 const ALPHABET = '.abcdefghijklmnopqrstuvwxyz0123456789-_';
 export const LAST_SYMBOL = ALPHABET.length;
-const SYMBOLS = new Map([...ALPHABET].map((char, i) => [char, i + 1]));
+const STAR = '*'.charCodeAt(0);
+/** By the code of an ASCII character; 0: it has none. */
+const SYMBOLS = new Uint8Array(128);
+for (let i = 0; i < LAST_SYMBOL; i++) SYMBOLS[ALPHABET.charCodeAt(i)] = i + 1;
 
 /** The symbol of a byte of a name, or undefined if no pattern matches names with it. */
 export function symbolOf(char: string): number | undefined {
-  return SYMBOLS.get(char);
+  return SYMBOLS[char.charCodeAt(0)] || undefined;
 }
 
 /** The byte of a symbol. */
@@ -39,8 +42,9 @@ export class Trie {
   readonly back: Int32Array;
   /** The dot leads to this node, too: between two labels of a `**`. */
   readonly between: Int32Array;
-  /** The atoms whose pattern ends at a node. */
+  /** The atoms whose pattern ends at a node; and 1 for each node with some. */
   readonly ends = new Map<number, string[]>();
+  readonly hasEnds: Uint8Array;
 
   #size = 0;
 
@@ -57,6 +61,7 @@ export class Trie {
     this.labels = new Int32Array(most);
     this.back = new Int32Array(most);
     this.between = new Int32Array(most);
+    this.hasEnds = new Uint8Array(most);
     this.#node(0, 0);
     for (const { atom, pattern } of atoms) this.#add(pattern, atom);
   }
@@ -73,14 +78,25 @@ export class Trie {
       return;
     }
     let at = 0;
-    for (const [n, label] of pattern.split('.').reverse().entries()) {
-      if (n > 0) at = this.#symbol(at, DOT);
-      if (label === '**') at = this.#labels(at);
-      else if (label === '*') at = this.label[at] ||= this.#loop(at);
-      else
-        for (let i = label.length - 1; i >= 0; i--)
-          if (label[i] === '*') at = this.star[at] ||= this.#loop(at);
-          else at = this.#symbol(at, SYMBOLS.get(label[i]!)!);
+    // Whether a label ends behind the byte, and so whether a star that begins one is all of it.
+    let ends = true;
+    for (let i = pattern.length - 1; i >= 0; i--) {
+      const code = pattern.charCodeAt(i);
+      if (code !== STAR) {
+        const symbol = SYMBOLS[code]!;
+        at = this.#symbol(at, symbol);
+        ends = symbol === DOT;
+        continue;
+      }
+      if (i > 0 && pattern.charCodeAt(i - 1) === STAR) {
+        at = this.#labels(at);
+        i--;
+      } else if (ends && (i === 0 || SYMBOLS[pattern.charCodeAt(i - 1)] === DOT)) {
+        at = this.label[at] ||= this.#loop(at);
+      } else {
+        at = this.star[at] ||= this.#loop(at);
+      }
+      ends = false;
     }
     this.#end(at, atom);
   }
@@ -89,13 +105,20 @@ export class Trie {
     const known = this.ends.get(node);
     if (known) known.push(atom);
     else this.ends.set(node, [atom]);
+    this.hasEnds[node] = 1;
   }
 
   #symbol(from: number, symbol: number): number {
-    for (let to = this.child[from]!; to !== 0; to = this.sibling[to]!) if (this.symbol[to] === symbol) return to;
+    const { symbol: symbols, sibling } = this;
+    for (let to = this.child[from]!; to !== 0; to = sibling[to]!) if (symbols[to] === symbol) return to;
     const to = this.#node(from, symbol);
     this.sibling[to] = this.child[from]!;
     return (this.child[from] = to);
+  }
+
+  /** Whether all that leads on from a node are symbols. */
+  isPlain(node: number): boolean {
+    return (this.label[node]! | this.labels[node]! | this.back[node]! | this.between[node]!) === 0;
   }
 
   #labels(from: number): number {
