@@ -49,7 +49,9 @@ export function buildAutomaton(atoms: readonly string[]): Automaton {
   const trie = new Trie(patterns);
   const { rows, accepting } = new Subsets(trie).build();
   const { cells, states } = rows.place();
-  const accepts = accepting.map(({ row, lists }) => ({ state: states[row]!, ...lists }));
+  const accepts = accepting.map(({ row, lists: { names, aliases, queries } }) => {
+    return { state: states[row]!, names, aliases, queries };
+  });
   return { cells, size: cells.length / 2, root: states[0]!, accepts };
 }
 

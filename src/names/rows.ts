@@ -14,14 +14,20 @@ const PATIENCE = 64;
 /** Where symbols lead from each state. States are numbered in order here, as rows. */
 export class Rows {
   /** Where a label byte leads that has no target of its own; -1: nowhere. */
-  readonly #otherwise = new Numbers();
-  readonly #accepts = new Numbers();
+  readonly #otherwise: Numbers;
+  readonly #accepts: Numbers;
   /** Where the targets of each row begin, and behind the last row where they end. */
-  readonly #starts = new Numbers();
-  readonly #symbols = new Numbers();
-  readonly #targets = new Numbers();
+  readonly #starts: Numbers;
+  readonly #symbols: Numbers;
+  readonly #targets: Numbers;
 
-  constructor() {
+  /** @param expected how many rows there may be, and targets: about as many */
+  constructor(expected: number) {
+    this.#otherwise = new Numbers(expected);
+    this.#accepts = new Numbers(expected);
+    this.#starts = new Numbers(expected + 1);
+    this.#symbols = new Numbers(expected);
+    this.#targets = new Numbers(expected);
     this.#starts.push(0);
   }
 
@@ -64,12 +70,12 @@ export class Rows {
       last = length;
       while (used[from] === 1) from++;
       let state = from;
-      search: for (let tries = 0; ; state++) {
+      for (let tries = 0; ; state++) {
         if (state + SPAN > used.length) used = grown(used);
         if ((state % CHUNK) + SPAN <= CHUNK && used[state] === 0) {
           let i = first;
           while (i < behind && used[state + symbols[i]!] === 0) i++;
-          if (i === behind && !(accepting && areClassesUsed(used, state))) break search;
+          if (i === behind && !(accepting && areClassesUsed(used, state))) break;
         }
         if (++tries > PATIENCE) from = state - PATIENCE;
       }

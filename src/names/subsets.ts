@@ -16,6 +16,9 @@ export interface Lists {
   readonly queries: readonly string[];
 }
 
+/** The lists of the last automaton: the next one has mostly the same, as the same objects. */
+let lately: ReadonlyMap<string, Lists> = new Map();
+
 /** Limits: how much larger than the trie all states together may be, counted in states and in nodes of states. */
 const SPARE = 1 << 16;
 const PER_NODE = 8;
@@ -46,8 +49,8 @@ export class Subsets {
   /** The row of the state that is a node alone, plus 1; 0: there is none yet. */
   readonly #rowOfNode: Int32Array;
   /** By row: the state's only node, or the number of its set as -1 - number. */
-  readonly #states = new Numbers();
-  readonly #rows = new Rows();
+  readonly #states: Numbers;
+  readonly #rows: Rows;
   /** By the nodes with ends among a state's; and by their atoms. */
   readonly #lists = new Map<string, Lists>();
   readonly #byAtoms = new Map<string, Lists>();
@@ -58,7 +61,9 @@ export class Subsets {
 
   constructor(trie: Trie) {
     this.#trie = trie;
+    this.#rows = new Rows(trie.size);
     this.#rowOfNode = new Int32Array(trie.size);
+    this.#states = new Numbers(trie.size);
     this.#maxStates = Math.min(MAX_STATES, SPARE + PER_NODE * trie.size);
     this.#maxTotal = Math.min(MAX_TOTAL, 4 * this.#maxStates);
   }
@@ -73,7 +78,7 @@ export class Subsets {
     this.#rowOf([0]);
     for (let row = 0; row < this.#states.length; row++) {
       const node = this.#states.at(row);
-      if (node >= 0 && this.#trie.isPlain(node)) {
+      if (node >= 0 && this.#trie.special[node] === 0) {
         const lists = this.#trie.hasEnds[node] === 1 ? this.#listsOf(this.#trie.ends.get(node)!) : undefined;
         if (lists) accepting.push({ row, lists });
         this.#followSymbols(node);
@@ -85,6 +90,7 @@ export class Subsets {
       if (lists) accepting.push({ row, lists });
       this.#rows.end(this.#follow(set), lists !== undefined);
     }
+    lately = this.#byAtoms;
     return { rows: this.#rows, accepting };
   }
 
@@ -101,14 +107,14 @@ export class Subsets {
 
   /** Adds the targets of a node to its row, which has no others. */
   #followSymbols(node: number): void {
-    const { child, sibling, symbol, star } = this.#trie;
+    const { child, sibling, symbol, special } = this.#trie;
     for (let to = child[node]!; to !== 0; to = sibling[to]!)
-      this.#rows.target(symbol[to]!, star[to] === 0 ? this.#rowOfOne(to) : this.#rowOf([to]));
+      this.#rows.target(symbol[to]!, special[to] === 0 ? this.#rowOfOne(to) : this.#rowOf([to]));
   }
 
   /** Adds the targets of a set's symbols to its row. @returns the row of all other label bytes, or -1 */
   #follow(set: readonly number[]): number {
-    const { child, sibling, symbol, label, labels, back, between } = this.#trie;
+    const { child, sibling, symbol, special, label, labels, back, between } = this.#trie;
     const touched: number[] = [];
     const anyway: number[] = [];
     const lead = (by: number, to: number) => {
@@ -117,10 +123,10 @@ export class Subsets {
     };
     for (const node of set) {
       for (let to = child[node]!; to !== 0; to = sibling[to]!) lead(symbol[to]!, to);
-      if (between[node] !== 0) lead(DOT, between[node]!);
-      if (back[node] !== 0) anyway.push(back[node]!);
-      if (label[node] !== 0) anyway.push(label[node]!);
-      if (labels[node] !== 0) anyway.push(labels[node]!);
+      const at = special[node]!;
+      if (at === 0) continue;
+      if (between.at(at) !== 0) lead(DOT, between.at(at));
+      for (const leads of [back, label, labels]) if (leads.at(at) !== 0) anyway.push(leads.at(at));
     }
     const otherwise = anyway.length === 0 ? -1 : this.#rowOf([...anyway]);
     for (const by of touched) {
@@ -135,8 +141,11 @@ export class Subsets {
 
   /** The row of a set of nodes, and of the stars that begin at them. Changes `reached`. */
   #rowOf(reached: number[]): number {
-    const { star } = this.#trie;
-    for (let i = reached.length - 1; i >= 0; i--) if (star[reached[i]!] !== 0) reached.push(star[reached[i]!]!);
+    const { special, star } = this.#trie;
+    for (let i = reached.length - 1; i >= 0; i--) {
+      const to = star.at(special[reached[i]!]!);
+      if (to !== 0) reached.push(to);
+    }
     if (reached.length > 1) {
       reached.sort((a, b) => a - b);
       let kept = 1;
@@ -182,7 +191,7 @@ export class Subsets {
     const atoms = ends.length === 1 ? ends : [...ends].sort();
     const key = atoms.join();
     let lists = this.#byAtoms.get(key);
-    if (!lists) this.#byAtoms.set(key, (lists = listsOf(atoms)));
+    if (!lists) this.#byAtoms.set(key, (lists = lately.get(key) ?? listsOf(atoms)));
     return lists;
   }
 

@@ -3,6 +3,7 @@
  * they have in common at their ends. Its nodes are numbers, and what is known of a node stands in one list for each
  * field: there are hundreds of thousands.
  */
+import { Numbers } from './numbers.js';
 import { EVERY_NAME } from './pattern.js';
 
 /** The symbol of the dot. Symbols are numbers from 1 to LAST_SYMBOL, see enum ea_cells in bpf/name_types.h. */
@@ -26,44 +27,48 @@ export function textOf(symbol: number): string {
 
 /** The trie. Node 0 is its root, so that 0 means "none" in all lists but `parent`. */
 export class Trie {
-  readonly parent: Int32Array;
+  parent: Int32Array;
   /** The symbol that leads here from the parent; 0: another way does. */
-  readonly symbol: Uint8Array;
+  symbol: Uint8Array;
   /** The first of the nodes to which a symbol leads; the next one of the same parent. */
-  readonly child: Int32Array;
-  readonly sibling: Int32Array;
-  /** The node where a star begins that may stand for nothing: whoever is here is there too. */
-  readonly star: Int32Array;
-  /** The node after one byte or more of a label `*`. */
-  readonly label: Int32Array;
-  /** The node after one byte or more of a label `**`. */
-  readonly labels: Int32Array;
-  /** Every label byte leads to this node: itself at a star, and the label's node from between two labels of a `**`. */
-  readonly back: Int32Array;
-  /** The dot leads to this node, too: between two labels of a `**`. */
-  readonly between: Int32Array;
+  child: Int32Array;
+  sibling: Int32Array;
   /** The atoms whose pattern ends at a node; and 1 for each node with some. */
   readonly ends = new Map<number, string[]>();
-  readonly hasEnds: Uint8Array;
+  hasEnds: Uint8Array;
+  /** Of a node from which more leads on than symbols: its place in the lists below. */
+  special: Int32Array;
+  /** The node where a star begins that may stand for nothing: whoever is here is there too. */
+  readonly star = new Numbers(1 << 12);
+  /** The node after one byte or more of a label `*`. */
+  readonly label = new Numbers(1 << 12);
+  /** The node after one byte or more of a label `**`. */
+  readonly labels = new Numbers(1 << 12);
+  /** Every label byte leads to this node: itself at a star, and the label's node from between two labels of a `**`. */
+  readonly back = new Numbers(1 << 12);
+  /** The dot leads to this node, too: between two labels of a `**`. */
+  readonly between = new Numbers(1 << 12);
 
   #size = 0;
 
   /** @param atoms with their patterns, which are canonical */
   constructor(atoms: readonly { readonly atom: string; readonly pattern: string }[]) {
-    // No byte of a pattern needs more than one node.
+    // No byte of a pattern needs more than one node, and many patterns share half of theirs.
     const most = atoms.reduce((sum, { pattern }) => sum + pattern.length, 1);
-    this.parent = new Int32Array(most);
-    this.symbol = new Uint8Array(most);
-    this.child = new Int32Array(most);
-    this.sibling = new Int32Array(most);
-    this.star = new Int32Array(most);
-    this.label = new Int32Array(most);
-    this.labels = new Int32Array(most);
-    this.back = new Int32Array(most);
-    this.between = new Int32Array(most);
-    this.hasEnds = new Uint8Array(most);
+    const expected = most < 1 << 16 ? most : most >> 1;
+    this.parent = new Int32Array(expected);
+    this.symbol = new Uint8Array(expected);
+    this.child = new Int32Array(expected);
+    this.sibling = new Int32Array(expected);
+    this.special = new Int32Array(expected);
+    this.hasEnds = new Uint8Array(expected);
+    for (const list of this.#specials) list.push(0);
     this.#node(0, 0);
     for (const { atom, pattern } of atoms) this.#add(pattern, atom);
+  }
+
+  get #specials(): readonly Numbers[] {
+    return [this.star, this.label, this.labels, this.back, this.between];
   }
 
   /** Number of nodes. */
@@ -92,9 +97,9 @@ export class Trie {
         at = this.#labels(at);
         i--;
       } else if (ends && (i === 0 || SYMBOLS[pattern.charCodeAt(i - 1)] === DOT)) {
-        at = this.label[at] ||= this.#loop(at);
+        at = this.#loopOf(this.label, at);
       } else {
-        at = this.star[at] ||= this.#loop(at);
+        at = this.#loopOf(this.star, at);
       }
       ends = false;
     }
@@ -116,29 +121,60 @@ export class Trie {
     return (this.child[from] = to);
   }
 
-  /** Whether all that leads on from a node are symbols. */
-  isPlain(node: number): boolean {
-    return (this.label[node]! | this.labels[node]! | this.back[node]! | this.between[node]!) === 0;
+  /** The place of a node in the lists of special nodes. */
+  #specialOf(node: number): number {
+    const known = this.special[node]!;
+    if (known !== 0) return known;
+    const at = this.star.length;
+    for (const list of this.#specials) list.push(0);
+    return (this.special[node] = at);
   }
 
   #labels(from: number): number {
-    const known = this.labels[from]!;
+    const known = this.labels.at(this.#specialOf(from));
     if (known !== 0) return known;
-    const within = (this.labels[from] = this.#loop(from));
-    const between = (this.between[within] = this.#node(within, 0));
-    this.back[between] = within;
+    const within = this.#loopOf(this.labels, from);
+    const between = this.#node(within, 0);
+    this.between.set(this.#specialOf(within), between);
+    this.back.set(this.#specialOf(between), within);
     return within;
   }
 
-  #loop(from: number): number {
+  /** The node that one of the lists has for a node; a new one, to which every label byte leads again, if none. */
+  #loopOf(list: Numbers, from: number): number {
+    const at = this.#specialOf(from);
+    const known = list.at(at);
+    if (known !== 0) return known;
     const node = this.#node(from, 0);
-    return (this.back[node] = node);
+    list.set(at, node);
+    this.back.set(this.#specialOf(node), node);
+    return node;
   }
 
   #node(parent: number, symbol: number): number {
     const node = this.#size++;
+    if (node === this.parent.length) this.#grow();
     this.parent[node] = parent;
     this.symbol[node] = symbol;
     return node;
+  }
+
+  #grow(): void {
+    const words = (list: Int32Array) => {
+      const larger = new Int32Array(2 * list.length);
+      larger.set(list);
+      return larger;
+    };
+    const bytes = (list: Uint8Array) => {
+      const larger = new Uint8Array(2 * list.length);
+      larger.set(list);
+      return larger;
+    };
+    this.parent = words(this.parent);
+    this.child = words(this.child);
+    this.sibling = words(this.sibling);
+    this.special = words(this.special);
+    this.symbol = bytes(this.symbol);
+    this.hasEnds = bytes(this.hasEnds);
   }
 }

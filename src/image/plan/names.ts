@@ -53,19 +53,14 @@ export function planMatcher(
   if (patterns.length === 0) return NO_MATCHER;
   const { accepts, cells, size, root } = matcherOf(patterns).automaton;
   const classes = new Map<number, readonly string[]>();
-  const idByContent = new Map<string, number>();
   const idByList = new Map<readonly string[], number>();
   const idOf = (atoms: readonly string[]): number => {
     if (atoms.length === 0) return 0;
     let id = idByList.get(atoms);
     if (id !== undefined) return id;
-    const content = atoms.join();
-    id = idByContent.get(content);
-    if (id === undefined) {
-      id = freeClassId(atoms, ids, (taken) => [...held(taken), classes.get(taken)], looksLikeNoState);
-      idByContent.set(content, id);
-      classes.set(id, atoms);
-    }
+    // The same atoms in another list get the same id.
+    id = freeClassId(atoms, ids, (taken) => [...held(taken), classes.get(taken)], looksLikeNoState);
+    classes.set(id, atoms);
     idByList.set(atoms, id);
     return id;
   };
