@@ -9,6 +9,7 @@ import { dialects } from './dialects.js';
 import { events } from './events.js';
 import { flood } from './flood.js';
 import { load } from './load.js';
+import { names } from './names/index.js';
 import { onOneCpu } from './one-cpu.js';
 import { manyFirstPackets } from './many.js';
 import { packets } from './packet.js';
@@ -29,6 +30,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Result[]>>> = {
   packet: onOneCpu(async () => [...(await packets()), ...manyFirstPackets()]),
   steps: onOneCpu(steps),
   peer: onOneCpu(peer),
+  names,
   events,
   load,
   update,

@@ -122,6 +122,11 @@ export class Resolver {
     await this.#answers();
   }
 
+  /** Of its process. */
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
   async stop(): Promise<void> {
     const child = this.#child;
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
