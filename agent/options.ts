@@ -5,7 +5,7 @@ import { LOG_LEVELS, type LogLevel } from '../src/log.js';
 import type { GateFlags } from './gate/gate.js';
 import type { AttachMode } from './hooks/attach.js';
 import type { NextHopMode } from './endpoints/next-hop.js';
-import { DNS_FLOWS, DNS_REFUSALS, HTTPS_RECORDS, NAME_DEFAULTS, type NameOptions } from './names/settings.js';
+import { DNS_FLOWS, HTTPS_RECORDS, NAME_DEFAULTS, type NameOptions } from './names/settings.js';
 import type { ServerSpec } from './resolvers/spec.js';
 
 export interface AgentOptions extends NameOptions {
@@ -66,7 +66,8 @@ export const WHEN_DOWN = ['open', 'closed'] as const;
 export const NEXT_HOP_MODES: readonly NextHopMode[] = ['auto', 'on', 'off'];
 export const DENY_RESPONSES = ['drop', 'reject'] as const;
 export const NAME_SEED = ['on', 'off'] as const;
-export { DNS_FLOWS, DNS_REFUSALS, HTTPS_RECORDS, LOG_LEVELS };
+export { DNS_REFUSALS } from '../src/ir/types.js';
+export { DNS_FLOWS, HTTPS_RECORDS, LOG_LEVELS };
 
 /** Longest time in the options about names: a week. Seconds. */
 const MAX_TTL_S = 604_800;

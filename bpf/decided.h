@@ -40,7 +40,8 @@ struct decision {
   __u8 reason;
   __u8 logged;  /* a Log rule matched */
   __u8 service; /* decided by a Service's backends */
-  __u8 pad[3];
+  __u8 refusal; /* enum ea_refusal, of the rule */
+  __u8 pad[2];
 };
 
 /* 32 and 64 KiB for each CPU. A long list of networks is some hundred classes. */

@@ -29,12 +29,17 @@ struct dns_opt {
  * of four: its L4 header with the message's length, and the message. */
 enum { ANSWER_AT = 4096, MESSAGE_AT = 4160, RESET_AT = 8192, MOST_HEADER = 32 + 2, MOST_MESSAGE = 288 };
 
-/* The answer code of refused queries, by the agent's options. */
-static __always_inline __u16 refusal_code(void) {
+/* The answer code of refused queries: as the rule says that refuses them (enum ea_refusal), or else the agent's
+ * options. */
+static __always_inline __u16 refusal_code(__u8 refusal) {
   const struct ea_name_state_words *st = name_words();
-  if (!st) return RCODE_REFUSED;
-  if (st->flags & EA_DNS_REFUSE_NODATA) return RCODE_NONE;
-  return st->flags & EA_DNS_REFUSE_NXDOMAIN ? RCODE_NXDOMAIN : RCODE_REFUSED;
+  const __u32 options = st ? st->flags : 0;
+  if (refusal == EA_REFUSAL_OPTION)
+    refusal = options & EA_DNS_REFUSE_NODATA     ? EA_REFUSAL_NODATA
+              : options & EA_DNS_REFUSE_NXDOMAIN ? EA_REFUSAL_NXDOMAIN
+                                                 : EA_REFUSAL_REFUSED;
+  if (refusal == EA_REFUSAL_NODATA) return RCODE_NONE;
+  return refusal == EA_REFUSAL_NXDOMAIN ? RCODE_NXDOMAIN : RCODE_REFUSED;
 }
 
 /* Whether the agent's options withhold records (--https-records): with them an application could encrypt the
@@ -51,7 +56,7 @@ static __always_inline int is_withheld(const struct dns_work *w) {
 
 static __always_inline __u32 withheld_code(void) {
   const struct ea_name_state_words *st = name_words();
-  return st && (st->flags & EA_DNS_DENY_HTTPS) ? refusal_code() : RCODE_NONE;
+  return st && (st->flags & EA_DNS_DENY_HTTPS) ? refusal_code(EA_REFUSAL_OPTION) : RCODE_NONE;
 }
 
 /* Puts the message of the answer together, at MESSAGE_AT. Returns its size in bytes; 0: the packet has no

@@ -36,6 +36,14 @@ enum ea_class {
 
 enum ea_action { EA_ACTION_ALLOW = 1, EA_ACTION_DENY = 2, EA_ACTION_PASS = 3, EA_ACTION_LOG = 4 };
 
+/* How a DNS query that a rule denies is answered; OPTION: as --dns-refusal says. */
+enum ea_refusal {
+  EA_REFUSAL_OPTION = 0,
+  EA_REFUSAL_REFUSED = 1,
+  EA_REFUSAL_NXDOMAIN = 2,
+  EA_REFUSAL_NODATA = 3
+};
+
 enum ea_verdict {
   EA_VERDICT_NONE = 0,
   EA_VERDICT_ALLOW = 1,
@@ -191,7 +199,7 @@ struct ea_rule {
   __u8 action;    /* enum ea_action */
   __u8 staged;
   __u8 log;
-  __u8 pad;
+  __u8 refusal; /* enum ea_refusal */
 };
 
 /* The backends of a Service address: one for each kind of backend (same class, same port). With `many`, only

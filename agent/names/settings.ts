@@ -1,8 +1,8 @@
 /** The options about names and DNS, and what they mean to the programs. */
 import { ENUMS } from '../../src/image/layout.gen.js';
+import type { DnsRefusal } from '../../src/ir/types.js';
 import type { NameSettings } from './memory.js';
 
-export const DNS_REFUSALS = ['refused', 'nxdomain', 'nodata'] as const;
 export const HTTPS_RECORDS = ['allow', 'strip', 'deny'] as const;
 export const DNS_FLOWS = ['off', 'denied', 'all'] as const;
 
@@ -11,7 +11,7 @@ export interface NameOptions {
   readonly nameTtlMin: number;
   readonly nameTtlExtra: number;
   /** How a query that no rule allows is answered. */
-  readonly dnsRefusal: (typeof DNS_REFUSALS)[number];
+  readonly dnsRefusal: DnsRefusal;
   /** What becomes of queries for HTTPS records (type 65): `strip` answers that there are none. */
   readonly httpsRecords: (typeof HTTPS_RECORDS)[number];
   /** Which queries are reported. */

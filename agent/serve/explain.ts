@@ -12,16 +12,19 @@ import type { AgentExplanation, ExplainQuery } from '../../src/rpc/view.js';
 import type { NamesServer } from './names.js';
 
 /** @throws AgentError USAGE if the query names an unknown object */
-export function explainQuery(query: ExplainQuery, ir: Ir, snapshot: Snapshot, names: NamesServer): AgentExplanation {
-  const { from, port, protocol } = query;
+export function explainQuery(asked: ExplainQuery, ir: Ir, snapshot: Snapshot, names: NamesServer): AgentExplanation {
+  const { from, port, protocol, query } = asked;
   const view = viewOf(snapshot, from);
   const learned = names.learned(from);
-  const address = tryCanonicalAddr(query.to);
-  if (address === undefined && isDnsName(query.to)) {
-    const name = canonicalName(query.to);
+  const address = tryCanonicalAddr(asked.to);
+  if (address === undefined && isDnsName(asked.to)) {
+    const name = canonicalName(asked.to);
     const explained = explainName(ir, view, { from, name, port, protocol, resolver: names.resolver }, learned);
     return { ...explained, learned: names.named(from, name) };
   }
-  const to = address ?? podAddresses(snapshot, query.to)[0];
-  return { ...explain(ir, view, { from, to, port, protocol }, learned), learned: names.of(from, to) };
+  const to = address ?? podAddresses(snapshot, asked.to)[0];
+  return {
+    ...explain(ir, view, { from, to, port, protocol, ...(query === undefined ? {} : { query }) }, learned),
+    learned: names.of(from, to),
+  };
 }

@@ -5,9 +5,12 @@ import type { AtomExpr, PolicySet, PortRange, SetRule } from '../image/types.js'
 import { formatPolicy, ruleClash, ruleText } from '../ir/names.js';
 import {
   DEFAULT_RULE,
+  defaultRefusal,
   implicitRules,
   type IrPolicy,
   type PortMatch,
+  type DnsRefusal,
+  refusing,
   type Rule,
   type RuleRef,
   type Tier,
@@ -63,7 +66,7 @@ interface RuleBits {
 /** Builds sets. It caches compiled rules. */
 export class SetBuilder {
   readonly #ids: Ids;
-  readonly #known = new WeakMap<Rule, Map<boolean, RuleBits>>();
+  readonly #known = new WeakMap<Rule, Map<string, RuleBits>>();
 
   constructor(ids: Ids) {
     this.#ids = ids;
@@ -84,9 +87,9 @@ export class SetBuilder {
     for (const { tier, policies } of selections) {
       staged ||= policies.some((p) => p.staged && p.rules.length > 0);
       const bits: Bit[] = [];
-      const add = (rule: Rule, asStaged: boolean) => {
+      const add = (rule: Rule, asStaged: boolean, refusal?: DnsRefusal) => {
         const ref = rule.ref.staged === asStaged ? rule.ref : { ...rule.ref, staged: asStaged };
-        const built = this.#ruleBits(rule, ref, asStaged, world);
+        const built = this.#ruleBits(rule, ref, { staged: asStaged, refusal }, world);
         for (const name of built.portNames) portNames.add(name);
         for (const atom of built.atoms) atoms.set(atom.id, atom);
         // A rule that cannot match anything is omitted.
@@ -98,7 +101,7 @@ export class SetBuilder {
       };
       for (const policy of policies) {
         try {
-          for (const rule of policy.rules) add(rule, policy.staged);
+          for (const rule of policy.rules) add(rule, policy.staged, policy.dnsRefusal);
         } catch (e) {
           return { refused: `${formatPolicy(policy.ref)} cannot be compiled: ${(e as Error).message}` };
         }
@@ -132,12 +135,18 @@ export class SetBuilder {
     return { set, atoms: [...atoms.values()], refs: [...refs], portNames: [...portNames] };
   }
 
-  #ruleBits(rule: Rule, ref: RuleRef, staged: boolean, world: World): RuleBits {
-    const cached = this.#known.get(rule)?.get(staged);
+  #ruleBits(
+    rule: Rule,
+    ref: RuleRef,
+    { staged, refusal }: { staged: boolean; refusal: DnsRefusal | undefined },
+    world: World,
+  ): RuleBits {
+    const key = `${staged} ${refusal}`;
+    const cached = this.#known.get(rule)?.get(key);
     if (cached) return cached;
     const text = ruleText(ref);
     const id = this.#ids.of(text);
-    const built = partsOf(rule).map((part) => partBits(part, text, { id, staged }, world));
+    const built = partsOf(refusing(rule, refusal)).map((part) => partBits(part, text, { id, staged }, world));
     const portNames = built.flatMap((part) => part.portNames);
     const whole = {
       id,
@@ -148,7 +157,7 @@ export class SetBuilder {
     if (portNames.length === 0) {
       let slot = this.#known.get(rule);
       if (!slot) this.#known.set(rule, (slot = new Map()));
-      slot.set(staged, whole);
+      slot.set(key, whole);
     }
     return whole;
   }
@@ -165,7 +174,8 @@ function partBits(
   // No query matches none of the patterns.
   if (queries?.length === 0) return { bits: [], atoms: [], portNames: [] };
   const asks = { ...(names ? { names } : {}), ...(queries ? { queries } : {}) };
-  const common = { id, action: rule.action, staged, log: rule.log ?? false, ...asks };
+  const answer = rule.dnsRefusal === undefined ? {} : { dnsRefusal: rule.dnsRefusal };
+  const common = { id, action: rule.action, staged, log: rule.log ?? false, ...asks, ...answer };
   const { atoms, exprs, named, self } = peerAtoms(rule);
   const used: Atom[] = [];
   const bits: Bit[] = [];
@@ -257,7 +267,7 @@ export function defaultRule(tier: Tier, policies: readonly IrPolicy[], staged: b
   const first = policies.find((p) => p.staged === staged) ?? (policies[0] as IrPolicy);
   const action = tier.defaultAction;
   const ref: RuleRef = { policy: first.ref, index: DEFAULT_RULE, tier: tier.name, staged, action };
-  return { ref, action, peers: null, ports: null };
+  return refusing({ ref, action, peers: null, ports: null }, defaultRefusal(policies, staged));
 }
 
 /** @param expr undefined: every destination */
@@ -291,9 +301,10 @@ function byRange(a: { range: PortRange }, b: { range: PortRange }): number {
 
 /** @param called the content that identifies the rule, since its id differs between nodes */
 function makeBit(called: string, rule: Omit<SetRule, 'tierEnd'>): Bit {
-  const { action, staged, log, atoms, self, ports, exprs, names, queries } = rule;
+  const { action, staged, log, atoms, self, ports, exprs, names, queries, dnsRefusal } = rule;
   const asks = names || queries ? [names ?? null, queries ?? null] : [];
-  const content = [called, action, staged, log, atoms, self, ports, exprs, ...asks];
+  const answer = dnsRefusal === undefined ? [] : [{ dnsRefusal }];
+  const content = [called, action, staged, log, atoms, self, ports, exprs, ...asks, ...answer];
   return { ...rule, name: contentName(`bit|${JSON.stringify(content)}`) };
 }
 

@@ -11,6 +11,7 @@ import { fqdnNetworkPolicy } from './fqdn/index.js';
 import { applicationNetworkPolicy } from './networkpolicy/application.js';
 import { networkPolicy } from './networkpolicy/index.js';
 import { guarded } from './problems.js';
+import { withRefusal } from './refusal.js';
 
 export const DIALECTS: readonly Dialect[] = [
   networkPolicy,
@@ -50,7 +51,7 @@ export function isPolicy(raw: RawPolicy): boolean {
 export function understandOne(raw: RawPolicy, { policies, namespaces }: Snapshot): Understood | undefined {
   const dialect = dialectOf(raw);
   if (!dialect) return undefined;
-  const result = guarded(dialect, raw, supportingOf(dialect, policies));
+  const result = withRefusal(raw, guarded(dialect, raw, supportingOf(dialect, policies)));
   const audited = isAudit(annotationsOf(raw)) || isAudit(namespaces.get(raw.namespace ?? '')?.annotations);
   return audited ? { ...result, policies: result.policies.map(staged) } : result;
 }
@@ -85,7 +86,7 @@ export function understand(raw: RawPolicy, supporting: Supporting): Understood |
   ) {
     return cached.result;
   }
-  const result = guarded(dialect, raw, objects);
+  const result = withRefusal(raw, guarded(dialect, raw, objects));
   understood.set(raw.object, { raw, supporting: objects, result });
   return result;
 }

@@ -4,6 +4,7 @@ import type { RawPolicy, Snapshot } from '../identity/snapshot.js';
 import type { Placed, Understood } from './base/dialect.js';
 import { enforcementProblems, staged } from './enforcement.js';
 import { faultProblems } from './problems.js';
+import { refusalProblems } from './refusal.js';
 
 export interface Slot {
   readonly key: string;
@@ -31,7 +32,8 @@ export class Memory {
     this.#dependsOn = result.dependsOn;
     if (result.good) this.#lastGood = result.policies;
     this.policies = (this.#lastGood ?? result.policies).map((p) => (audited ? staged(p) : p));
-    this.problems = [...faultProblems(result, raw, this.#lastGood !== undefined), ...enforcementProblems(raw)];
+    const faults = faultProblems(result, raw, this.#lastGood !== undefined);
+    this.problems = [...faults, ...enforcementProblems(raw), ...refusalProblems(raw)];
   }
 
   /** Whether its meaning may change after these objects were added, deleted or changed. */

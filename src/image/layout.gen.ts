@@ -111,7 +111,7 @@ export const STRUCTS = {
       action: { offset: 12, size: 1 },
       staged: { offset: 13, size: 1 },
       log: { offset: 14, size: 1 },
-      pad: { offset: 15, size: 1 },
+      refusal: { offset: 15, size: 1 },
     },
   },
   ea_service_key: {
@@ -472,6 +472,12 @@ export const ENUMS = {
     EA_ACTION_DENY: 2,
     EA_ACTION_PASS: 3,
     EA_ACTION_LOG: 4,
+  },
+  ea_refusal: {
+    EA_REFUSAL_OPTION: 0,
+    EA_REFUSAL_REFUSED: 1,
+    EA_REFUSAL_NXDOMAIN: 2,
+    EA_REFUSAL_NODATA: 3,
   },
   ea_verdict: {
     EA_VERDICT_NONE: 0,

@@ -5,7 +5,7 @@
  * Ids are hashes of content under the node's key (see src/ids.ts): the same policies give the same ids in every
  * process, so a restarted agent finds its maps already right.
  */
-import type { PolicyRef, RuleRef } from '../ir/types.js';
+import type { DnsRefusal, PolicyRef, RuleRef } from '../ir/types.js';
 import type { TunnelTable } from '../net/tunnels.js';
 
 /** Bit n of a set: one rule in the form of the kernel. */
@@ -32,6 +32,8 @@ export interface SetRule {
   readonly names?: readonly string[];
   /** The same for the name in a DNS query; absent: it does not ask what the packet is. */
   readonly queries?: readonly string[];
+  /** How a DNS query that it denies is answered; absent: as the agent's option says. */
+  readonly dnsRefusal?: DnsRefusal;
 }
 
 /** A predicate on a destination class: it has an atom, or all, any or none of some expressions hold. */

@@ -33,7 +33,17 @@ import { governs, isNode, senderOf } from './sender.js';
 import { ruleId } from './names.js';
 import { matchesName } from '../names/pattern.js';
 import type { Peer } from './peers.js';
-import { DEFAULT_RULE, implicitRules, type Ir, type IrPolicy, type PortMatch, type Rule, type Tier } from './types.js';
+import {
+  DEFAULT_RULE,
+  defaultRefusal,
+  implicitRules,
+  type Ir,
+  type IrPolicy,
+  type PortMatch,
+  refusing,
+  type Rule,
+  type Tier,
+} from './types.js';
 
 /**
  * A tier as it applies to one sender: the policies that select the sender, and the rules in the order they are judged.
@@ -150,7 +160,9 @@ export function tiersFor(ir: Ir, snapshot: Snapshot, sender: Pod): TierView[] {
     const selecting = tier.policies.filter((policy) => governs(policy, sender, snapshot));
     if (selecting.length === 0) continue;
     const stagedAs = (rule: Rule, value: boolean): Rule => ({ ...rule, ref: { ...rule.ref, staged: value } });
-    const rules = selecting.flatMap((policy) => policy.rules.map((rule) => stagedAs(rule, policy.staged)));
+    const rules = selecting.flatMap((policy) =>
+      policy.rules.map((rule) => refusing(stagedAs(rule, policy.staged), policy.dnsRefusal)),
+    );
     const isolating = selecting.filter((policy) => policy.isolates !== false);
     if (isolating.length > 0) {
       // If only staged policies bring a tier into force, the whole tier is staged: without them it would not apply.
@@ -167,12 +179,8 @@ export function tiersFor(ir: Ir, snapshot: Snapshot, sender: Pod): TierView[] {
 function tierDefault(tier: Tier, isolating: readonly IrPolicy[], staged: boolean): Rule {
   const first = isolating.find((policy) => policy.staged === staged) as IrPolicy;
   const action = tier.defaultAction;
-  return {
-    ref: { policy: first.ref, index: DEFAULT_RULE, tier: tier.name, staged, action },
-    action,
-    peers: null,
-    ports: null,
-  };
+  const ref = { policy: first.ref, index: DEFAULT_RULE, tier: tier.name, staged, action };
+  return refusing({ ref, action, peers: null, ports: null }, defaultRefusal(isolating, staged));
 }
 
 function judge(tiers: readonly TierView[], snapshot: Snapshot, judged: Judged): Verdict {

@@ -22,11 +22,11 @@ import {
 import { findService, ownNodeAddresses } from './services.js';
 import { describeNodes, describePatterns, describePort, describeRule, describeWorkload, saysOf } from './describe.js';
 import { matchName, matchWorkload } from './match.js';
-import { byId, formatPolicy, formatRule } from './names.js';
+import { byId, formatPolicy, formatRule, ruleId } from './names.js';
 import { allowingItself, outcomeOf, staysInside, withoutAddresses } from './outcome.js';
 import { isNode, NODE_SENDER, senderOf } from './sender.js';
 import { asksForName, type Peer, type WorkloadMatch } from './peers.js';
-import type { Action, Ir, IrPolicy, PolicyRef, Rule, RuleRef } from './types.js';
+import type { Action, Ir, IrPolicy, PolicyRef, DnsRefusal, Rule, RuleRef } from './types.js';
 
 export interface ExplainedRule {
   /** The rule's key, such as `np/default/web#2`. */
@@ -82,6 +82,11 @@ export interface Explanation {
   /** The verdict of outcomeOf(). */
   verdict: Verdict;
   rule?: RuleRef;
+  /**
+   * How the packet is answered, if it is a DNS query that is refused; `option`: as the agent's --dns-refusal says.
+   * Absent: it passes, or it is dropped like any other packet, since its server may not be asked for anything.
+   */
+  answer?: DnsRefusal | 'option';
   /** The verdict in one sentence. */
   summary: string;
 }
@@ -130,6 +135,8 @@ export function explain(all: Ir, snapshot: Snapshot, packet: Packet, learned?: L
     rule,
     summary: summarize(packet, verdict, rule, sender, found, targets, stays),
   };
+  const answer = itself && !stays ? answerTo(views, snapshot, packet, itself, verdict) : undefined;
+  if (answer !== undefined) explanation.answer = answer;
   if (found) {
     const { service, port, backends } = found;
     explanation.service = {
@@ -140,6 +147,21 @@ export function explain(all: Ir, snapshot: Snapshot, packet: Packet, learned?: L
     };
   }
   return explanation;
+}
+
+/** How a refused query is answered: only where others might pass are queries read at all. */
+function answerTo(
+  views: readonly TierView[],
+  snapshot: Snapshot,
+  { query, ...packet }: Packet,
+  { query: _, ...judged }: Judged,
+  { verdict, rule }: Verdict,
+): Explanation['answer'] {
+  if (query === undefined || verdict !== 'deny') return undefined;
+  const other = readAs(views, snapshot, packet, judged);
+  if (!other.unreadable && other.verdict.verdict === 'deny') return undefined;
+  const decider = views.flatMap((view) => view.rules).find(({ ref }) => ruleId(ref) === rule);
+  return decider?.dnsRefusal ?? 'option';
 }
 
 function explainSender(key: string, pod: Pod | undefined): Explanation['sender'] {

@@ -19,6 +19,10 @@ export interface PolicyRef {
   labels?: Readonly<Record<string, string>>;
 }
 
+/** How a refused DNS query is answered: with an error, as a name that does not exist, or as one without records. */
+export const DNS_REFUSALS = ['refused', 'nxdomain', 'nodata'] as const;
+export type DnsRefusal = (typeof DNS_REFUSALS)[number];
+
 /** Identifies a rule for people. Every flow carries one. */
 export interface RuleRef {
   policy: PolicyRef;
@@ -69,6 +73,8 @@ export interface Rule {
   readonly queries?: readonly string[];
   /** Log the packet even if the rule also decides. */
   readonly log?: boolean;
+  /** How a DNS query that it denies is answered. Set where rules are put in order, from their policies: see refusing(). */
+  readonly dnsRefusal?: DnsRefusal;
 }
 
 export interface IrPolicy {
@@ -93,6 +99,8 @@ export interface IrPolicy {
   readonly implicit?: readonly Rule[];
   /** Staged: the verdict is computed and reported, but not enforced. */
   readonly staged: boolean;
+  /** How DNS queries that it refuses are answered; absent: as the agent's option says. */
+  readonly dnsRefusal?: DnsRefusal;
 }
 
 export interface Tier {
@@ -107,6 +115,19 @@ export interface Tier {
 /** The implicit rules of the policies that isolate, each once. */
 export function implicitRules(isolating: readonly IrPolicy[]): ReadonlySet<Rule> {
   return new Set(isolating.flatMap((policy) => policy.implicit ?? []));
+}
+
+/** A policy's rule that says how a DNS query that it denies is answered. */
+export function refusing(rule: Rule, refusal: DnsRefusal | undefined): Rule {
+  return rule.action === 'deny' && refusal !== undefined ? { ...rule, dnsRefusal: refusal } : rule;
+}
+
+/**
+ * How the default of a tier answers a DNS query that it denies: as the first of the policies says that isolate and say
+ * anything. @param isolating in order of precedence @param staged whether the default is a staged one
+ */
+export function defaultRefusal(isolating: readonly IrPolicy[], staged: boolean): DnsRefusal | undefined {
+  return isolating.find((policy) => policy.staged === staged && policy.dnsRefusal !== undefined)?.dnsRefusal;
 }
 
 /** Tiers in order of precedence. */

@@ -1,8 +1,7 @@
 /** Explains what becomes of a connection to a name: by each address that the sender learned for it. */
 import type { Snapshot } from '../identity/snapshot.js';
 import { explain, type Explanation } from '../ir/explain.js';
-import { evaluate } from '../ir/evaluate.js';
-import { formatRule, rulesById } from '../ir/names.js';
+import { formatRule } from '../ir/names.js';
 import type { Learned, LearnedName, Packet } from '../ir/packet.js';
 import type { Ir } from '../ir/types.js';
 import { NamedRules } from './rules.js';
@@ -26,7 +25,12 @@ export interface NameExplanation {
   /** Why patterns that look as if they meant the name do not. */
   readonly hints: string[];
   /** What becomes of the DNS query for it; absent: no resolver is known, or no rule asks for the name in queries. */
-  readonly query?: { readonly to: string; readonly verdict: 'allow' | 'deny' | 'partial'; readonly rule?: string };
+  readonly query?: {
+    readonly to: string;
+    readonly verdict: 'allow' | 'deny' | 'partial';
+    readonly rule?: string;
+    readonly answer?: Explanation['answer'];
+  };
 }
 
 export interface NameQuestion {
@@ -65,9 +69,9 @@ export function explainName(ir: Ir, snapshot: Snapshot, asked: NameQuestion, lea
 function queryOf(ir: Ir, snapshot: Snapshot, { from, name, resolver }: NameQuestion): Pick<NameExplanation, 'query'> {
   if (!resolver || !ir.tiers.some((t) => t.policies.some((p) => p.rules.some((r) => r.queries)))) return {};
   const packet: Packet = { from, to: resolver.ip, port: resolver.port, protocol: 17, query: name };
-  const { verdict, rule } = evaluate(ir, snapshot, packet);
-  const ref = rulesById(ir).get(rule);
-  return { query: { to: resolver.ip, verdict, ...(ref ? { rule: formatRule(ref) } : {}) } };
+  const { verdict, rule, answer } = explain(ir, snapshot, packet);
+  const by = rule ? { rule: formatRule(rule) } : {};
+  return { query: { to: resolver.ip, verdict: verdict.verdict, ...by, ...(answer ? { answer } : {}) } };
 }
 
 /** Most hints, since a policy may have thousands of patterns. */

@@ -327,6 +327,7 @@ export interface ExplainRequest {
   to: string;
   port?: number;
   protocol?: number;
+  dns_query?: string;
 }
 
 export interface ExplainResponse {

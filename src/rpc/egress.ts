@@ -3,6 +3,7 @@ import type { ServerWritableStream, UntypedServiceImplementation } from '@grpc/g
 import { formatProblem, type Problem } from '../errors.js';
 import type { FlowHub } from '../flow/hub/hub.js';
 import { timestamp, toRecord } from '../flow/hubble.js';
+import { canonicalName } from '../names/pattern.js';
 import type {
   ApiStatusMessage,
   ClusterStatusResponse,
@@ -51,7 +52,9 @@ export function egressHandlers(
       return { nodes: [{ name: status.node_name, state: 'NODE_CONNECTED', status }] };
     }),
     Explain: unary((q: ExplainRequest): ExplainResponse => {
-      const explanation = view.explain({ from: q.from, to: q.to, port: q.port ?? 0, protocol: q.protocol ?? 0 });
+      const query = q.dns_query ? { query: canonicalName(q.dns_query) } : {};
+      const { port = 0, protocol = 0 } = q;
+      const explanation = view.explain({ from: q.from, to: q.to, port, protocol, ...query });
       const { verdict } = explanation;
       return { json: JSON.stringify(explanation), verdict: typeof verdict === 'string' ? verdict : verdict.verdict };
     }),

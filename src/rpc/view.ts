@@ -151,6 +151,8 @@ export interface ExplainQuery {
   port: number;
   /** IANA protocol number. */
   protocol: number;
+  /** The name that the packet asks for, if it is a DNS query. */
+  query?: string;
 }
 
 /** Which names to list. What is given is ANDed. */

@@ -289,6 +289,39 @@ spec:
     t.equal(asked('203.0.113.1:443', '--names', bad).code, 2, bad);
 });
 
+t.test('explain says how a refused DNS query is answered', async (t) => {
+  const file = join(dir, 'queries.yaml');
+  const write = (annotations: string) =>
+    writeFileSync(
+      file,
+      `{apiVersion: v1, kind: Pod, metadata: {namespace: shop, name: web, labels: {app: web}}, status: {podIP: 10.0.0.1}}
+---
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {namespace: shop, name: web, annotations: {${annotations}}}
+spec:
+  endpointSelector: {matchLabels: {app: web}}
+  egress:
+  - toCIDR: [192.0.2.53/32]
+    toPorts: [{ports: [{port: '53', protocol: ANY}], rules: {dns: [{matchPattern: '*.example.com'}]}}]
+`,
+    );
+  const asked = (to: string, name: string) =>
+    ctl('explain', '--from', 'shop/web', '--to', to, '--dns-query', name, '--manifests', file);
+  write('egress-agent.io/dns-refusal: nxdomain');
+  const passes = asked('192.0.2.53', 'API.example.com.');
+  t.equal(passes.code, 0, passes.err);
+  t.match(passes.out, / UDP port 53\nALLOWED: .*\n {2}a DNS query for api\.example\.com\n/);
+  const refused = asked('192.0.2.53:53/tcp', 'example.org');
+  t.equal(refused.code, 3);
+  t.match(refused.out, / TCP port 53\nDENIED: .*\n {2}a DNS query for example\.org: answered NXDOMAIN\n/);
+  t.match(asked('192.0.2.54', 'api.example.com').out, /a DNS query for api\.example\.com\n/, 'it is dropped');
+  write('');
+  t.match(asked('192.0.2.53', 'example.org').out, /answered as the agent’s --dns-refusal says/);
+  t.equal(asked('api.example.com', 'example.org').code, 2);
+  t.equal(asked('192.0.2.53', 'no name').code, 2);
+});
+
 t.test('explain is short about what is many', async (t) => {
   const many = join(dir, 'many');
   spawnSync('mkdir', ['-p', many]);

@@ -36,11 +36,11 @@ t.test('a pod may go where the names lead that it may ask for', async (t) => {
   for (const ip of [servers.one.ip4, servers.two.ip4, servers.two.ip6])
     await world.internet.listen(ip, 80, 'tcp', 'server');
   const dnsRule = { ports: [{ port: '53', protocol: 'ANY' }], rules: { dns: [{ matchPattern: '*.ok.example' }] } };
-  world.write('policy.yaml', [
+  const policy = (annotations: Record<string, string>) => [
     {
       apiVersion: 'cilium.io/v2',
       kind: 'CiliumNetworkPolicy',
-      metadata: { namespace: 'default', name: 'web' },
+      metadata: { namespace: 'default', name: 'web', annotations },
       spec: {
         endpointSelector: { matchLabels: { app: 'web' } },
         egress: [
@@ -53,9 +53,10 @@ t.test('a pod may go where the names lead that it may ask for', async (t) => {
         ],
       },
     },
-  ]);
+  ];
+  world.write('policy.yaml', policy({}));
   const servers53 = ['k8s-service:kube-system/kube-dns', `[${servers.one.ip6}]:53`].join(',');
-  await Agent.start(world, { args: ['--dns-servers', servers53, '--name-seed', 'off'] });
+  const agent = await Agent.start(world, { args: ['--dns-servers', servers53, '--name-seed', 'off'] });
   const reach = async (ip: string) => (await web.host.request(ip, 80, { timeout: DROP_WAIT })).result;
 
   await t.test('what was not asked for is not reached', async (t) => {
@@ -106,6 +107,30 @@ t.test('a pod may go where the names lead that it may ask for', async (t) => {
         'no connection is left',
       );
     }
+  });
+
+  await t.test('a policy says how its refused queries are answered', async (t) => {
+    const answers = async () => {
+      const all = [];
+      for (const server of [VIPS[0], servers.one.ip6])
+        for (const how of ['+notcp', '+tcp']) {
+          const { status, answers } = await dig(web.host, server, [how, 'bad.example']);
+          all.push(`${status} ${answers.length}`);
+        }
+      return [...new Set(all)];
+    };
+    for (const [value, expected] of [
+      ['nxdomain', 'NXDOMAIN 0'],
+      ['nodata', 'NOERROR 0'],
+      ['refused', 'REFUSED 0'],
+      ['nothing', 'REFUSED 0'],
+    ] as const) {
+      await agent.apply('policy.yaml', policy({ 'egress-agent.io/dns-refusal': value }));
+      t.same(await answers(), [expected], value);
+      t.same((await dig(web.host, VIPS[0], ['b.ok.example'])).answers, [servers.one.ip4], 'what is allowed passes');
+    }
+    await agent.logged(/dns-refusal.*"nothing" is not a way to refuse DNS queries/);
+    await agent.apply('policy.yaml', policy({}));
   });
 
   await t.test('nobody else teaches', async (t) => {

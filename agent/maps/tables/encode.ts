@@ -28,6 +28,12 @@ export const EPOCH_WORD = L.STRUCTS.ea_state.fields.epoch.offset / 4;
 /** Index of the word that enables the post-DNAT check at uplinks, in 32-bit words. */
 export const POST_DNAT_WORD = L.STRUCTS.ea_state.fields.post_dnat.offset / 4;
 
+const ANSWERS = {
+  refused: L.ENUMS.ea_refusal.EA_REFUSAL_REFUSED,
+  nxdomain: L.ENUMS.ea_refusal.EA_REFUSAL_NXDOMAIN,
+  nodata: L.ENUMS.ea_refusal.EA_REFUSAL_NODATA,
+};
+
 const ACTIONS = {
   allow: L.ENUMS.ea_action.EA_ACTION_ALLOW,
   deny: L.ENUMS.ea_action.EA_ACTION_DENY,
@@ -139,6 +145,7 @@ export function writeRule(buf: Buffer, at: number, rule: SetRule): void {
   buf.writeUInt8(ACTIONS[rule.action], at + R.fields.action.offset);
   buf.writeUInt8(rule.staged ? 1 : 0, at + R.fields.staged.offset);
   buf.writeUInt8(rule.log ? 1 : 0, at + R.fields.log.offset);
+  buf.writeUInt8(rule.dnsRefusal === undefined ? 0 : ANSWERS[rule.dnsRefusal], at + R.fields.refusal.offset);
 }
 
 /** @param key address × 64 + prefix length */

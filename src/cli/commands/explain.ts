@@ -25,6 +25,7 @@ interface ExplainFlags extends Globals {
   all?: boolean;
   nodeName?: string;
   names?: string[];
+  dnsQuery?: string;
   output: 'text' | 'json';
 }
 
@@ -33,6 +34,8 @@ export interface Target {
   to: string;
   port: number;
   protocol: number;
+  /** The name that the packet asks for, if it is a DNS query. */
+  query?: string;
 }
 
 export function explainCommand(program: Command): void {
@@ -52,6 +55,7 @@ export function explainCommand(program: Command): void {
       'with --manifests: what the pod has learned, NAME=IP or a file of NAME IP lines; may be repeated',
       repeated,
     )
+    .option('--dns-query <name>', 'the packet is a DNS query for this name; by default by UDP to port 53')
     .addOption(new Option('-o, --output <format>', 'output format').choices(['text', 'json']).default('text'))
     .addHelpText(
       'after',
@@ -66,7 +70,7 @@ Examples:
     );
   command.action(async () => {
     const flags = command.optsWithGlobals<ExplainFlags>();
-    const target = parseTarget(flags.to);
+    const target = flags.dnsQuery === undefined ? parseTarget(flags.to) : asQuery(flags.to, flags.dnsQuery);
     if (flags.names !== undefined && flags.manifests === undefined) {
       throw new AgentError('USAGE', '--names needs --manifests', { hint: 'an agent knows what its pods have learned' });
     }
@@ -116,17 +120,36 @@ export function parseTarget(value: string): Target {
   return { to: address ?? (pod as string), port: icmp ? port * 256 : port, protocol };
 }
 
+/** A DNS query for a name. @throws AgentError USAGE */
+function asQuery(to: string, name: string): Target {
+  const target = parseTarget(to);
+  const query = canonicalName(name);
+  if (query !== '' && !isDnsName(query)) throw new AgentError('USAGE', `--dns-query ${name} is not a DNS name`);
+  if (isDnsName(target.to))
+    throw new AgentError('USAGE', '--dns-query needs the address of a DNS server', { hint: 'write it as --to' });
+  const protocol = /\/(tcp|6)$/.test(to) ? target.protocol : UDP;
+  return { ...target, protocol, port: target.port || DNS_PORT, query };
+}
+
+const UDP = 17;
+const DNS_PORT = 53;
+
 async function ask(flags: ExplainFlags, target: Target): Promise<AgentExplanation> {
   if (await isCluster(flags)) return askCluster(flags, target);
   const { AgentClient } = await import('../../rpc/transport/client.js');
   const client = new AgentClient(flags.socket);
   try {
     return JSON.parse(
-      (await client.explain({ from: parseSender(flags.from).from, ...target })).json,
+      (await client.explain({ from: parseSender(flags.from).from, ...asked(target) })).json,
     ) as AgentExplanation;
   } finally {
     client.close();
   }
+}
+
+/** The target in the agent's words. */
+function asked({ query, ...target }: Target) {
+  return { ...target, ...(query === undefined ? {} : { dns_query: query || '.' }) };
 }
 
 /** Asks the agent of the node on which the pod runs, since that agent judges the pod's packets. */
@@ -139,7 +162,7 @@ async function askCluster(flags: ExplainFlags, target: Target): Promise<AgentExp
       throw new AgentError('USAGE', `--from ${from}: which node?`, { hint: `write ${NODE_SENDER}/NAME` });
     }
     const agent = await (node === undefined ? cluster.agentOf(from) : cluster.agentOn(node));
-    const { json } = await agent.ask((client) => client.explain({ from, ...target }));
+    const { json } = await agent.ask((client) => client.explain({ from, ...asked(target) }));
     return JSON.parse(json) as AgentExplanation;
   } finally {
     cluster.close();
@@ -159,12 +182,12 @@ async function read(flags: ExplainFlags, path: string, target: Target): Promise<
     throw new AgentError('USAGE', `there is no node ${node} in ${path}`);
   const view = node === undefined ? viewOf(snapshot, from) : onNode(snapshot, node);
   const learned = learnedFrom(from, (flags.names ?? []).flatMap(givenNames));
-  const { port, protocol } = target;
+  const { port, protocol, query } = target;
   const address = tryCanonicalAddr(target.to);
   if (address === undefined && isDnsName(target.to))
     return explainName(ir, view, { from, name: canonicalName(target.to), port, protocol }, learned);
   const to = address ?? podAddresses(snapshot, target.to)[0];
-  return explain(ir, view, { from, to, port, protocol }, learned);
+  return explain(ir, view, { from, to, port, protocol, ...(query === undefined ? {} : { query }) }, learned);
 }
 
 /** The value of one `--names`. */
@@ -211,8 +234,8 @@ function nameText(e: NameExplanation, known: readonly string[], target: Target, 
   if (!e.known)
     out.push(`  judged is an address outside of the cluster (${STAND_IN}) that it would learn by this name`);
   if (e.query) {
-    const { to, verdict, rule } = e.query;
-    const by = rule === undefined ? '' : ` by ${safe(rule)}`;
+    const { to, verdict, rule, answer } = e.query;
+    const by = `${rule === undefined ? '' : ` by ${safe(rule)}`}${answer ? `, ${answerOf(answer)}` : ''}`;
     out.push(
       `  its DNS query to ${to}: ${verdict === 'partial' ? 'depends on the backend' : WORDS[verdict].toLowerCase()}${by}`,
     );
@@ -220,6 +243,12 @@ function nameText(e: NameExplanation, known: readonly string[], target: Target, 
   for (const hint of e.hints) out.push(`  ${paint('yellow', 'note')} ${cut(hint, most)}`);
   for (const x of e.explanations) out.push('', text(x, target, paint, most));
   return out.join('\n');
+}
+
+/** How a query is answered that is refused. */
+function answerOf(answer: NonNullable<Explanation['answer']>): string {
+  if (answer === 'option') return 'answered as the agent’s --dns-refusal says';
+  return { refused: 'answered REFUSED', nxdomain: 'answered NXDOMAIN', nodata: 'answered without records' }[answer];
 }
 
 function text(e: Explanation, target: Target, paint: Paint, most: number, known: readonly string[] = []): string {
@@ -237,6 +266,8 @@ function text(e: Explanation, target: Target, paint: Paint, most: number, known:
     `${paint('bold', safe(packet.from))} → ${paint('bold', packet.to)} ${protocolName(packet.protocol)}${port}`,
     `${paint(style, word)}: ${safe(e.summary)}`,
   ];
+  if (packet.query !== undefined)
+    out.push(`  a DNS query for ${safe(packet.query) || 'the root'}${e.answer ? `: ${answerOf(e.answer)}` : ''}`);
   out.push(...known);
   if (!e.sender.selectable) out.push(`  ${safe(e.sender.why)}`);
   if (e.service)
