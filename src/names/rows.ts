@@ -72,7 +72,7 @@ export class Rows {
       let state = from;
       for (let tries = 0; ; state++) {
         if (state + SPAN > used.length) used = grown(used);
-        if ((state % CHUNK) + SPAN <= CHUNK && used[state] === 0) {
+        if (used[state] === 0 && (state & (CHUNK - 1)) <= CHUNK - SPAN) {
           let i = first;
           while (i < behind && used[state + symbols[i]!] === 0) i++;
           if (i === behind && !(accepting && areClassesUsed(used, state))) break;

@@ -16,8 +16,10 @@ export interface Lists {
   readonly queries: readonly string[];
 }
 
-/** The lists of the last automaton: the next one has mostly the same, as the same objects. */
-let lately: ReadonlyMap<string, Lists> = new Map();
+/** The lists of the latest automata, by their atoms: the next one has mostly the same, as the same objects. */
+const lately = new Map<string, Lists>();
+/** How many there may be beside those of the last automaton. */
+const SPARE_LISTS = 4096;
 
 /** Limits: how much larger than the trie all states together may be, counted in states and in nodes of states. */
 const SPARE = 1 << 16;
@@ -51,9 +53,8 @@ export class Subsets {
   /** By row: the state's only node, or the number of its set as -1 - number. */
   readonly #states: Numbers;
   readonly #rows: Rows;
-  /** By the nodes with ends among a state's; and by their atoms. */
+  /** By the nodes with ends among a state's, if there are several. */
   readonly #lists = new Map<string, Lists>();
-  readonly #byAtoms = new Map<string, Lists>();
   /** Where the symbols of one row lead, by symbol. Empty between rows. */
   readonly #leads: number[][] = Array.from({ length: LAST_SYMBOL + 1 }, () => []);
   readonly #maxStates: number;
@@ -90,7 +91,7 @@ export class Subsets {
       if (lists) accepting.push({ row, lists });
       this.#rows.end(this.#follow(set), lists !== undefined);
     }
-    lately = this.#byAtoms;
+    if (lately.size > 2 * accepting.length + SPARE_LISTS) lately.clear();
     return { rows: this.#rows, accepting };
   }
 
@@ -178,6 +179,7 @@ export class Subsets {
     const { ends, hasEnds } = this.#trie;
     const own = set.filter((node) => hasEnds[node] === 1);
     if (own.length === 0) return undefined;
+    if (own.length === 1) return this.#listsOf(ends.get(own[0]!)!);
     const key = own.join();
     let lists = this.#lists.get(key);
     if (!lists) {
@@ -189,9 +191,9 @@ export class Subsets {
 
   #listsOf(ends: readonly string[]): Lists {
     const atoms = ends.length === 1 ? ends : [...ends].sort();
-    const key = atoms.join();
-    let lists = this.#byAtoms.get(key);
-    if (!lists) this.#byAtoms.set(key, (lists = lately.get(key) ?? listsOf(atoms)));
+    const key = ends.length === 1 ? ends[0]! : atoms.join();
+    let lists = lately.get(key);
+    if (!lists) lately.set(key, (lists = listsOf(atoms)));
     return lists;
   }
 
