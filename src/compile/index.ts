@@ -20,6 +20,7 @@ import type { Image, Refusal } from '../image/types.js';
 import { formatPolicy } from '../ir/names.js';
 import { DestinationTable } from './destinations/destinations.js';
 import { Members } from './atoms/members.js';
+import { NamedClasses } from './named-classes.js';
 import { NodeTable } from './nodes.js';
 import { Selector } from './select.js';
 import { ServiceTable } from './services.js';
@@ -206,20 +207,26 @@ export class Compiler {
   }
 
   #update(ir: Ir, snapshot: Snapshot, local: readonly string[], closed: readonly string[]): Image {
-    const { world, members, destinations, services, nodes } = this.#tables;
+    const { world, members, destinations, named, services, nodes } = this.#tables;
     const changes = world.update(snapshot);
     const before = this.#chosen;
     const { endpoints, refused } = this.#choose(ir, snapshot, local, closed, changes);
     const same = this.#chosen === before;
     const touched = members.update(world, changes, this.#sum.predicates);
     const { swept, ...moved } = destinations.update(this.#sum.atoms, members, touched);
-    const classOf = (ip: string) => destinations.classOf(ip);
+    const all = named.update(this.#sum.sets.values(), swept.classes) || moved.all;
+    const kinds = {
+      ...moved,
+      all,
+      classOf: (ip: string) => destinations.classOf(ip),
+      named: (id: number) => named.has(id),
+    };
     const places = { nodes: nodes.update(snapshot, changes.nodes), tunnels: tunnelTable(snapshot.tunnels) };
     return {
       sets: this.#sum.sets,
       rules: this.#sum.rules,
       ...swept,
-      services: services.update({ snapshot, classOf, ...moved, local, moved: !same || changes.nodes, ...places }),
+      services: services.update({ snapshot, ...kinds, local, moved: !same || changes.nodes, ...places }),
       refusedServices: services.refused,
       ...places,
       endpoints,
@@ -354,6 +361,7 @@ function makeTables(ids: Ids) {
     world: new World(),
     members: new Members(),
     destinations: new DestinationTable(ids),
+    named: new NamedClasses(),
     services: new ServiceTable(),
     nodes: new NodeTable(),
   };

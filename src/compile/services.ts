@@ -15,11 +15,13 @@ export const MAX_BACKENDS = 16;
 export interface ServiceWorld {
   readonly snapshot: Snapshot;
   readonly classOf: (ip: string) => number;
+  /** Whether names may tell addresses of a class apart. */
+  readonly named: (classId: number) => boolean;
   /** Addresses whose class may have changed since the last update. */
   readonly touched: ReadonlySet<string>;
   /** A predicate for further such addresses. */
   readonly inside?: (ip: string) => boolean;
-  /** Whether the class of any address may have changed. */
+  /** Whether the class of any address may have changed, or what names tell apart. */
   readonly all: boolean;
   /** `namespace/name` of the pods that this node enforces. */
   readonly local: readonly string[];
@@ -43,10 +45,10 @@ interface Claim {
  * Makes one entry for each address and port of each Service that has backends of the address's own family, since
  * kube-proxy never translates from one family to the other.
  *
- * Backends with the same class and port are of one kind, because no rule can distinguish them. There are three
+ * Backends with the same class and port are of one kind, because no rule can distinguish them. There are four
  * exceptions: a local pod is a kind of its own, since a pod always reaches itself; a node is, since encapsulated
- * packets to it are denied; and a backend on this node is, since no post-DNAT check sees packets to it. An entry with
- * more than MAX_BACKENDS kinds lists only the backends on this node; the others are judged after the translation.
+ * packets to it are denied; a backend on this node is, since no post-DNAT check sees packets to it; and an address is
+ * that a rule for names may match, since the sender may have learned it and not the next one. An entry with more than MAX_BACKENDS kinds lists only the backends on this node; the others are judged after the translation.
  * Services beyond the budget of their namespace (service-budget.ts) have no entry.
  *
  * The table remembers its entries and rebuilds only those whose inputs changed.
@@ -82,7 +84,7 @@ export class ServiceTable {
     for (const key of dirty) {
       this.#remove(key, claimed);
       const service = this.#services.get(key);
-      if (service && !this.refused.has(key)) this.#add(key, service, world.classOf, claimed);
+      if (service && !this.refused.has(key)) this.#add(key, service, world, claimed);
     }
     this.#result = this.#result.with(
       [...claimed].map((id) => {
@@ -138,7 +140,7 @@ export class ServiceTable {
     this.#entries.delete(key);
   }
 
-  #add(key: string, service: Service, classOf: (ip: string) => number, claimed: Set<string>): void {
+  #add(key: string, service: Service, { classOf, named: byName }: ServiceWorld, claimed: Set<string>): void {
     const entries = new Map<string, ImageService>();
     const backends = new Set<string>();
     const nodeIps = new Set(this.#nodeIps);
@@ -154,7 +156,8 @@ export class ServiceTable {
           const unwraps =
             isTunnelled(this.#tunnels, port.protocol, b.port) && (this.#nodes.has(b.ip) || isOnLink(b.ip));
           const own = nodeIps.has(b.ip) || (!this.#localIps.has(b.ip) && isBeside(this.#ownNode, b.ip));
-          const kind = `${this.#localIps.has(b.ip) ? b.ip : classOf(b.ip)}|${b.port}|${unwraps}|${own}`;
+          const of = classOf(b.ip);
+          const kind = `${this.#localIps.has(b.ip) || byName(of) ? b.ip : of}|${b.port}|${unwraps}|${own}`;
           if (!kinds.has(kind)) kinds.set(kind, { ip: b.ip, port: b.port, ...(own ? { own } : {}) });
           backends.add(b.ip);
         }
