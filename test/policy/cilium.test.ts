@@ -208,6 +208,12 @@ t.test('policies for nodes leave pods alone, and close no node that they do not 
   t.equal(judgeOf(closing)('@node', OUT), DENIED);
   t.equal(judgeOf(of({ nodeSelector: { matchLabels: { no: 'body' } }, egress: [{}] }))('@node', OUT), 'allow');
   t.equal(judgeOf(of({ nodeSelector: {}, enableDefaultDeny: { egress: true } }))('@node', OUT), DENIED);
+  const dns = (rules: object) =>
+    of({ nodeSelector: {}, egress: [{ toPorts: [{ ports: [{ port: '53' }], ...rules }] }] });
+  t.equal(judgeOf(dns({}))('@node', '203.0.113.1:53/tcp'), 'allow [ccnp/n#0]');
+  const filter = dns({ rules: { dns: [{ matchPattern: '*' }] } });
+  t.equal(judgeOf(filter)('@node', '203.0.113.1:53/tcp'), DENIED, 'no query of a node is judged');
+  tells(t, filter, 'spec.egress[0].toPorts[0].rules.dns', 'what the node itself asks for is not read');
   const empty = of({ nodeSelector: {}, egress: [] });
   tells(t, empty, 'warning', 'spec.egress: is empty');
   t.equal(judgeOf(empty)('@node', OUT), 'allow', 'as for Cilium');

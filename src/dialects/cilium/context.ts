@@ -15,6 +15,8 @@ export interface Context {
   readonly namespace: string | undefined;
   /** Whether the rule is one of egressDeny. */
   readonly deny: boolean;
+  /** Whether the rule is about what nodes send. */
+  readonly ofNodes: boolean;
   /** All CiliumCIDRGroups. */
   readonly groups: readonly RawPolicy[];
   /** Collects the groups that the policy looked for. */

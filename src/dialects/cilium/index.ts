@@ -136,9 +136,10 @@ function readSpec(given: unknown, path: string, source: Source): Placed[] {
         ? { labels: { op: 'true' } as const }
         : { names: [namespace] };
   const common = { ref, subject: { namespaces, pods }, ...(nodes === undefined ? {} : { nodes }), staged: false };
-  const allow = readRules(spec, 'egress', path, source);
-  const deny = readRules(spec, 'egressDeny', path, source);
-  const isolates = broken || isolatesEgress(spec, path, source, nodes !== undefined);
+  const ofNodes = nodes !== undefined;
+  const allow = readRules(spec, 'egress', path, source, ofNodes);
+  const deny = readRules(spec, 'egressDeny', path, source, ofNodes);
+  const isolates = broken || isolatesEgress(spec, path, source, ofNodes);
   const placed: Placed[] = [];
   if (!broken && deny.length > 0) {
     const policy = Object.freeze({ ...common, rules: nodes ? deny : [BEFORE_DENY, ...deny], isolates: false });
@@ -253,6 +254,7 @@ function readRules(
   section: 'egress' | 'egressDeny',
   path: string,
   source: Source,
+  ofNodes: boolean,
 ): Rule[] {
   const { ref: policy, namespace, groups, lookups, several, faults, sound, counted } = source;
   const deny = section === 'egressDeny';
@@ -275,7 +277,7 @@ function readRules(
       errors ||= fault.severity === 'error';
       faults.push(fault);
     };
-    const meanings = readRule(entry as EgressRule, at, { namespace, deny, groups, lookups, report });
+    const meanings = readRule(entry as EgressRule, at, { namespace, deny, ofNodes, groups, lookups, report });
     return (errors ? [closed] : meanings).map((meaning) => Object.freeze<Rule>({ ref, action, ...meaning }));
   });
 }

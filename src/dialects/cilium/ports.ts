@@ -64,6 +64,10 @@ export function portGroups(rules: readonly PortRule[], path: string, context: Co
       return readPort(port, `${at}.ports[${j}]`, context);
     });
     if (!dns) return { ports: matches };
+    if (context.ofNodes) {
+      const [message, hint] = ['what the node itself asks for is not read', 'remove it to allow every query there'];
+      context.report({ severity: 'error', field: `${at}.rules.dns`, message, hint });
+    }
     // ANY is every protocol with ports; queries are sent over two of them.
     const asked = matches.filter(({ protocol }) => protocol === TCP || protocol === UDP);
     return { ports: asked, queries: queriesOf(dns, `${at}.rules.dns`, context) };
