@@ -104,7 +104,8 @@ export function boundIps(ips: readonly string[]): readonly string[] {
     : [...ips, ...([4, 6] as const).filter((f) => !families.has(f)).map((f) => STAND_INS[f])];
 }
 
-function sourceOf(packet: Packet, ips: readonly string[]): string {
+/** The address that a pod of these addresses sends a packet from. */
+export function sourceOf(packet: Packet, ips: readonly string[]): string {
   const { family } = parseAddr(packet.to);
   return ips.find((ip) => parseAddr(ip).family === family) ?? STAND_INS[family];
 }

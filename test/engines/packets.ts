@@ -15,6 +15,8 @@ export interface FrameOptions {
   fragment?: { offset: number; more: boolean; id: number };
   tcpFlags?: number;
   ttl?: number;
+  /** Of a DNS query: its id, its type, and its name in other case. */
+  dns?: { readonly id?: number; readonly type?: number; readonly name?: string };
 }
 
 export interface Segment {
@@ -26,11 +28,11 @@ export interface Segment {
   query?: string;
 }
 
-/** A DNS query for the IPv4 addresses of a name (RFC 1035, 4). A dot in place of a label: the root. */
-export function dnsQuery(name: string, id = 1): Buffer {
+/** A DNS query for a name (RFC 1035, 4). A dot in place of a label: the root. @param type by default IPv4 addresses */
+export function dnsQuery(name: string, id = 1, type = 1): Buffer {
   const labels = name === '' || name === '.' ? [] : name.split('.');
   const wire = labels.map((label) => Buffer.concat([Buffer.from([label.length]), Buffer.from(label, 'latin1')]));
-  return Buffer.concat([be16(id, 0x0100, 1, 0, 0, 0), ...wire, Buffer.from([0]), be16(1, 1)]);
+  return Buffer.concat([be16(id, 0x0100, 1, 0, 0, 0), ...wire, Buffer.from([0]), be16(type, 1)]);
 }
 
 const ETHERNET = Buffer.from('020000000001020000000002', 'hex');
@@ -44,11 +46,11 @@ function be16(...values: number[]): Buffer {
 }
 
 /** L4 header and a few bytes of payload. Checksums are left: filters do not verify them. */
-export function transport(s: Segment, sport: number, tcpFlags = 0x02): Buffer {
+export function transport(s: Segment, sport: number, tcpFlags = 0x02, dns: FrameOptions['dns'] = {}): Buffer {
   switch (s.protocol) {
     case 6:
       if (s.query !== undefined) {
-        const message = dnsQuery(s.query);
+        const message = dnsQuery(dns.name ?? s.query, dns.id, dns.type);
         const header = Buffer.concat([
           be16(sport, s.port),
           be16(0, 1, 0, 1),
@@ -61,7 +63,7 @@ export function transport(s: Segment, sport: number, tcpFlags = 0x02): Buffer {
     case 17:
     case 136:
       if (s.query !== undefined && s.protocol === 17) {
-        const message = dnsQuery(s.query);
+        const message = dnsQuery(dns.name ?? s.query, dns.id, dns.type);
         return Buffer.concat([be16(sport, s.port, 8 + message.length, 0), message]);
       }
       return Buffer.concat([be16(sport, s.port, 16, 0), Buffer.alloc(8)]);
@@ -81,7 +83,7 @@ export function transport(s: Segment, sport: number, tcpFlags = 0x02): Buffer {
 export function frame(s: Segment, o: FrameOptions): Buffer {
   const v4 = parseAddr(s.to).family === 4;
   const tags = (o.vlan ?? []).map((id) => be16(0x8100, id));
-  let payload = transport(s, o.sport, o.tcpFlags);
+  let payload = transport(s, o.sport, o.tcpFlags, o.dns);
   if (o.fragment && o.fragment.offset > 0) payload = Buffer.alloc(16, 0xcd);
   const ip = v4 ? ipv4(s, o, payload) : ipv6(s, o, payload);
   return Buffer.concat([ETHERNET, ...tags, be16(v4 ? 0x0800 : 0x86dd), ip]);

@@ -6,16 +6,24 @@ import { protocolName } from '../../src/net/protocol.js';
 import { printer } from '../engines/cases.js';
 import type { World } from '../engines/engine.js';
 
-/** The packets' rows expect what the reference says. Pods, Nodes and Services are written out, policies as IR. */
-export function caseText(name: string, { ir, snapshot }: World, packets: readonly Packet[]): string {
+/** The packets' rows expect what the reference says. Pods, Nodes and Services are written out, policies as IR. @param names what pods learned */
+export function caseText(
+  name: string,
+  { ir, snapshot, learned }: World,
+  packets: readonly Packet[],
+  names: readonly string[] = [],
+): string {
   const print = printer(ir);
-  const rows = packets.map((p) => `- ${JSON.stringify(`${packetText(p)}: ${print(evaluate(ir, snapshot, p), p)}`)}`);
+  const rows = packets.map(
+    (p) => `- ${JSON.stringify(`${packetText(p)}: ${print(evaluate(ir, snapshot, p, learned), p)}`)}`,
+  );
   return [
     `name: ${JSON.stringify(name)}`,
     `nodeIps: ${JSON.stringify(snapshot.ownNode.ips)}`,
     'manifests: |',
     ...manifests(snapshot).map((m, i) => `${i > 0 ? '  ---\n' : ''}  ${JSON.stringify(m)}`),
     `ir: ${JSON.stringify(ir)}`,
+    ...names,
     'packets:',
     ...rows,
     '',
@@ -28,7 +36,8 @@ export function packetText(p: Packet): string {
   if (p.protocol === 1 || p.protocol === 58) {
     return `${p.from} → ${to}/${p.protocol === 1 ? 'icmp' : 'icmpv6'} ${p.port >> 8}/${p.port & 255}`;
   }
-  return `${p.from} → ${to}:${p.port}/${p.protocol}`;
+  const query = p.query === undefined ? '' : ` query ${p.query === '' ? '.' : p.query}`;
+  return `${p.from} → ${to}:${p.port}/${p.protocol}${query}`;
 }
 
 function manifests(snapshot: Snapshot): object[] {

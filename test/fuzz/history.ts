@@ -7,7 +7,7 @@ import type { Entry } from '../../src/identity/entry.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
 import { simulate } from '../../src/image/simulate.js';
 import type { Image } from '../../src/image/types.js';
-import type { Packet, Verdict } from '../../src/ir/packet.js';
+import type { Learned, Packet, Verdict } from '../../src/ir/packet.js';
 import { evaluate } from '../../src/ir/evaluate.js';
 import { senderOf } from '../../src/ir/sender.js';
 import type { Ir } from '../../src/ir/types.js';
@@ -16,6 +16,7 @@ import { EntryReader } from '../../src/kube/read.js';
 import { comparable, localPods, type World } from '../engines/engine.js';
 import { NODE } from '../policy/world.js';
 import type { ManyPackets, Sent } from './kernel.js';
+import { Knowledge, type Lesson, queryOf } from './lessons.js';
 import type { Manifest } from './objects/names.js';
 import type { Change } from './world.js';
 
@@ -23,6 +24,8 @@ import type { Change } from './world.js';
 export interface Batch {
   readonly changes: readonly Change[];
   readonly ownIps: readonly string[];
+  /** What pods learn once the changes are visible. */
+  readonly lessons?: readonly Lesson[];
 }
 
 /** What the engines say where they do not say the same, or what else is not as it should be. */
@@ -41,16 +44,27 @@ export class Agent {
   readonly #objects = new Map<string, Manifest>();
   #ownIps: readonly string[] = [];
   #world!: World;
+  readonly #knowledge = new Knowledge();
 
   constructor(private readonly kernel: ManyPackets) {
     kernel.restart();
+    kernel.trust();
   }
 
   get world(): World {
     return this.#world;
   }
 
-  take({ changes, ownIps }: Batch): void {
+  /** Makes the changes visible, and teaches. */
+  take(batch: Batch): void {
+    this.change(batch);
+    if (!batch.lessons?.length) return;
+    const fresh = this.fresh();
+    for (const lesson of batch.lessons) this.teach(fresh, lesson);
+  }
+
+  /** Makes the changes visible. */
+  change({ changes, ownIps }: Batch): void {
     for (const [id, object] of changes) {
       const held = this.#objects.get(id);
       if (object) this.#objects.set(id, object);
@@ -66,11 +80,31 @@ export class Agent {
 
   /** The same state without a past. Its policies' last good states are all that it takes over. */
   fresh(): Fresh {
-    return new Fresh([...this.#objects.values()].reverse(), this.#ownIps, this.#world.ir);
+    return new Fresh([...this.#objects.values()].reverse(), this.#ownIps, this.#world.ir, this.#knowledge);
   }
 
-  judge(packet: Packet) {
-    return this.kernel.judge(packet);
+  /**
+   * Lets a pod learn, if it is there: by a query, if it has one, and its answer, else by hand. The answer to a query that did not
+   * pass comes all the same, and must teach nothing.
+   */
+  teach(fresh: Fresh, lesson: Lesson): { found?: Disagreement; took: boolean } {
+    const { pod, uid, server } = lesson;
+    if (!fresh.senders.includes(pod) || senderOf(fresh.snapshot, pod)?.uid !== uid) return { took: false };
+    let took = true;
+    if (server === undefined) this.kernel.learn(lesson);
+    else {
+      const { verdict, sent, found } = judged(fresh, this, queryOf(lesson), lesson.type);
+      if (found) return { found, took: false };
+      took = verdict.verdict === 'allow';
+      this.kernel.answer(lesson, sent.sport);
+    }
+    if (took) this.#knowledge.add(lesson);
+    fresh.learn();
+    return { took };
+  }
+
+  judge(packet: Packet, type?: number) {
+    return type === undefined ? this.kernel.judge(packet) : this.kernel.judge(packet, { type });
   }
 }
 
@@ -79,11 +113,13 @@ export class Fresh {
   readonly snapshot: Snapshot;
   readonly #image: Image;
   readonly senders: readonly string[];
+  #learned!: Learned;
 
   constructor(
     readonly objects: readonly Manifest[],
     readonly ownIps: readonly string[],
     readonly ir: Ir,
+    private readonly knowledge = new Knowledge(),
   ) {
     const live = new LiveSnapshot(NODE);
     const reader = new EntryReader();
@@ -91,14 +127,25 @@ export class Fresh {
     this.snapshot = live.snapshot(ownIps);
     this.senders = localPods(this.snapshot);
     this.#image = new Compiler().compile(ir, this.snapshot, this.senders);
+    this.learn();
   }
 
-  evaluate(packet: Packet): Verdict {
-    return evaluate(this.ir, this.snapshot, packet);
+  /** What the pods know. */
+  get learned(): Learned {
+    return this.#learned;
+  }
+
+  /** Somebody has learned something. */
+  learn(): void {
+    this.#learned = this.knowledge.of(this.snapshot, this.senders);
+  }
+
+  evaluate(packet: Packet, learned = this.#learned): Verdict {
+    return evaluate(this.ir, this.snapshot, packet, learned);
   }
 
   simulate(packet: Packet): Verdict {
-    return simulate(this.#image, packet, senderOf(this.snapshot, packet.from)?.ips ?? []);
+    return simulate(this.#image, packet, senderOf(this.snapshot, packet.from)?.ips ?? [], this.#learned);
   }
 
   /**
@@ -123,31 +170,45 @@ function apply(live: LiveSnapshot, reader: EntryReader, of: Manifest, object: Ma
   live.apply(`${apiVersion} ${kind}`, section, { changed: new Map([[key, entry]]) });
 }
 
-/** undefined: all say the same. */
+/** Whether all say the same. @param type of a query */
 export function judged(
   fresh: Fresh,
   agent: Agent,
   packet: Packet,
+  type?: number,
 ): { found?: Disagreement; verdict: Verdict; sent: Sent } {
+  const { verdict, sent } = agent.judge(packet, type);
+  // Of a query over TCP that found no connection: its handshake.
+  packet = sent.packet;
   const reference = fresh.evaluate(packet);
-  const { verdict, sent } = agent.judge(packet);
-  const answers = {
-    evaluate: comparable(reference, packet),
-    simulate: comparable(fresh.simulate(packet), packet),
-    kernel: comparable(verdict, packet),
+  // Of a query that passes on an open connection nothing is told.
+  const silent = packet.query !== undefined && packet.protocol === 6 && verdict.verdict === 'allow';
+  // The name in a datagram that is denied whatever it asks for is not read, so what staged rules say of it is not known.
+  const { query, ...unread } = packet;
+  const blind = query !== undefined && reference.audit && fresh.evaluate(unread).verdict === 'deny';
+  const said = (v: Verdict) => {
+    if (silent) return { verdict: v.verdict };
+    const { audit: _, ...inForce } = v;
+    return comparable(blind ? inForce : v, packet);
   };
+  const answers = { evaluate: said(reference), simulate: said(fresh.simulate(packet)), kernel: said(verdict) };
   const first = JSON.stringify(answers.evaluate);
   const same = JSON.stringify(answers.simulate) === first && JSON.stringify(answers.kernel) === first;
   return { verdict: reference, sent, ...(same ? {} : { found: { about: 'verdict', answers, packet } }) };
 }
 
-/** A flow from before the change: its next packet is judged by what is in force now. */
+/**
+ * A flow from before the change: its next packet is judged by what is in force now. Of a query over TCP only that it does not pass
+ * if it may not: a connection whose beginning was not followed is ended.
+ */
 export function judgedAgain(fresh: Fresh, kernel: ManyPackets, sent: Sent): Disagreement | undefined {
   const now = kernel.again(sent);
   if (now === undefined) return undefined;
-  const { verdict } = fresh.evaluate(sent.packet);
+  const { packet } = sent;
+  const { verdict } = fresh.evaluate(packet);
   if ((verdict === 'deny') === (now === 'deny')) return undefined;
-  return { about: 'flow', answers: { evaluate: verdict, kernel: now }, packet: sent.packet };
+  if (packet.query !== undefined && packet.protocol === 6 && now === 'deny') return undefined;
+  return { about: 'flow', answers: { evaluate: verdict, kernel: now }, packet };
 }
 
 /** What needs no packet: the IR, and what stands in the maps. */

@@ -5,7 +5,10 @@
 import type { BpfMap } from '../../agent/kernel/libbpf/map.js';
 import { sys } from '../../agent/kernel/libbpf/sys.js';
 import type { Programs } from '../../agent/kernel/loader.js';
+import type { BpfProgram } from '../../agent/kernel/libbpf/program.js';
 import { KernelMapStore } from '../../agent/maps/store.js';
+import { DnsServers } from '../../agent/maps/tables/dns-servers.js';
+import { teach } from '../../agent/names/learn.js';
 import { RingReader } from '../../agent/events/ring.js';
 import { Compiler } from '../../src/compile/index.js';
 import type { FlowEvent } from '../../src/flow/event/types.js';
@@ -15,6 +18,7 @@ import type { Image } from '../../src/image/types.js';
 import type { Packet, Verdict } from '../../src/ir/packet.js';
 import { NODE_SENDER, senderOf } from '../../src/ir/sender.js';
 import { hasPorts } from '../../src/net/protocol.js';
+import { FLAGS, tcpFrame, udpFrame } from '../names/wire.js';
 import { checkTable } from '../engines/table-check.js';
 import {
   type Engine,
@@ -24,15 +28,25 @@ import {
   localPods,
   SKB_IFINDEX,
   SKB_SIZE,
+  sourceOf,
   toldOf,
   type World,
   boundIps,
 } from '../engines/engine.js';
+import type { FrameOptions } from '../engines/packets.js';
+import { answerOf, DNS_PORT, type Lesson, queryOf, RESOLVERS } from './lessons.js';
 
 const PROG_TEST_RUN = 10;
 /** TC_ACT_UNSPEC and TC_ACT_SHOT. */
 export const PASS = -1;
 export const DROP = 2;
+/** TC_ACT_REDIRECT: a query that is refused goes back as its own answer. */
+const REDIRECT = 7;
+const TCP = 6;
+/** Names are few: the tables are emptied for each world. */
+const SIZES = { flows: 8192, events: 1 << 20, names: 2048, name_pages: 8192 };
+/** Types of queries that are not refused whatever their names are: zone transfers are. */
+const QUERY_TYPES = [1, 28, 1, 28, 65, 64, 12, 15, 16, 33, 5, 2, 6, 255, 41, 0, 65535];
 const FLOW_MAPS = ['flows', 'drop_notes', 'fragments', 'pending', 'queries'];
 
 /** What is to be said of a sender's interface beyond its number. */
@@ -46,6 +60,16 @@ export interface Sent {
   readonly bytes: Buffer;
   /** The sender's UID and addresses. */
   readonly sender: string;
+  readonly sport: number;
+}
+
+/** How a query is written: its type and the case of its name follow from what it asks, so that it is the same again. */
+function wireOf({ query, to, port }: Packet): FrameOptions['dns'] {
+  if (query === undefined) return {};
+  let hash = port;
+  for (const c of `${query} ${to}`) hash = (hash * 31 + c.charCodeAt(0)) % 65_521;
+  const cased = [...query].map((c, i) => ((hash >> (i % 16)) & 1 ? c.toUpperCase() : c)).join('');
+  return { type: QUERY_TYPES[hash % QUERY_TYPES.length] as number, name: hash % 3 === 0 ? cased : query };
 }
 
 export class ManyPackets {
@@ -62,14 +86,22 @@ export class ManyPackets {
   #local: readonly string[] = [];
   #from: string | undefined;
   #sport = 1024;
+  /** The memory of names. */
+  readonly #names: readonly Buffer[];
   /** Holds from the next world on. */
   place: Place = () => ({});
 
-  constructor(programs: Programs = loadForTest()) {
+  constructor(programs: Programs = loadForTest(SIZES)) {
     this.#programs = programs;
     this.#store = new KernelMapStore(programs.maps);
     this.#ring = new RingReader(this.#map('events'), this.#map('counters'));
     this.#ctx.writeUInt32LE(IFINDEX, SKB_IFINDEX);
+    this.#names = [programs.names].flatMap((n) => [n.names, n.nameBuckets, n.pages, n.pageBuckets, n.holdings]);
+  }
+
+  /** From now on these are trusted, and flows to them are inspected. */
+  trust(servers: readonly string[] = RESOLVERS): void {
+    new DnsServers(this.#programs.maps).set(servers.map((ip) => ({ ip, port: DNS_PORT })));
   }
 
   /** Another cluster: a compiler without a past; the maps hold what they held, as after a restart. */
@@ -78,6 +110,7 @@ export class ManyPackets {
     this.#ids.clear();
     this.#from = undefined;
     this.forget();
+    for (const memory of this.#names) memory.fill(0);
   }
 
   /** Writes the world into the maps; pods stay where they are. */
@@ -98,30 +131,70 @@ export class ManyPackets {
     return this.#store.verify(false);
   }
 
-  /** The first packet of a flow of its own. */
-  judge(packet: Packet): { verdict: Verdict; sent: Sent } {
-    this.#become(packet.from);
-    // Drops without a flow are told once a second.
-    if (packet.fragment) this.forget(['drop_notes']);
+  /**
+   * The first packet of a flow of its own; of a query over TCP, the first behind the handshake. If that does not pass, the verdict is
+   * about it, and so is `sent`.
+   */
+  judge(packet: Packet, dns: FrameOptions['dns'] = wireOf(packet)): { verdict: Verdict; sent: Sent } {
+    const { from, query, ...rest } = packet;
+    this.#become(from);
+    // Drops without a flow are told once a second: of fragments, and of what should be a query.
+    if (packet.fragment || query !== undefined || packet.protocol !== TCP) this.forget(['drop_notes']);
     this.#sport = this.#sport >= 65000 ? 1024 : this.#sport + 1;
-    const { ips } = this.#sender(packet.from);
-    const bytes = frameOf(packet, ips, this.#sport);
-    const verdict = this.#judged(bytes, packet.from);
-    const events: FlowEvent[] = [];
-    this.#ring.drain((e) => events.push(e));
-    return {
-      verdict: toldOf(packet, verdict, events),
-      sent: { packet, bytes, sender: this.#whois(packet.from) },
-    };
+    const { ips } = this.#sender(from);
+    const bytes = frameOf(packet, ips, this.#sport, { dns });
+    const sent = { packet, bytes, sender: this.#whois(from), sport: this.#sport };
+    const before: FlowEvent[] = [];
+    if (query !== undefined && packet.protocol === TCP) {
+      const syn = { from, ...rest };
+      const first = { ...sent, packet: syn, bytes: frameOf(syn, ips, this.#sport) };
+      const opened = this.#judged(first.bytes, from);
+      const events = this.#told();
+      if (opened === 'deny') return { verdict: toldOf(syn, opened, events), sent: first };
+      before.push(...events.filter((e) => e.type !== 'log'));
+      const ends = { src: packet.to, sport: packet.port, dst: sourceOf(packet, ips), dport: this.#sport };
+      const answer = tcpFrame(ends, { seq: 0, ack: 1, flags: FLAGS.SYN | FLAGS.ACK });
+      if (from !== NODE_SENDER) this.#run(answer, 'toPod');
+      this.#told();
+    }
+    const verdict = this.#judged(bytes, from);
+    const events = this.#told();
+    // The packet of a query that is refused over TCP goes on as a reset.
+    const refused = query !== undefined && events.some((e) => e.verdict === 'deny');
+    if (refused) return { verdict: toldOf(packet, 'deny', events), sent };
+    return { verdict: toldOf(packet, verdict, verdict === 'allow' ? [...events, ...before] : events), sent };
   }
 
   /** The same bytes once more, in a flow that the kernel may know; undefined where the sender is another one now. */
   again({ packet, bytes, sender }: Sent): 'allow' | 'deny' | undefined {
     if (!this.#local.includes(packet.from) || this.#whois(packet.from) !== sender) return undefined;
     this.#become(packet.from);
+    if (packet.query !== undefined) this.forget(['drop_notes']);
     const verdict = this.#judged(bytes, packet.from);
-    this.#ring.drain(() => undefined);
-    return verdict;
+    const events = this.#told();
+    return packet.query !== undefined && events.some((e) => e.verdict === 'deny') ? 'deny' : verdict;
+  }
+
+  /** The pod is given an answer, whether it asked or not. @param sport of its query */
+  answer(lesson: Lesson, sport: number): void {
+    const { pod, server = '' } = lesson;
+    this.#become(pod);
+    const ends = { src: server, sport: DNS_PORT, dst: sourceOf(queryOf(lesson), this.#sender(pod).ips), dport: sport };
+    this.#run(udpFrame(ends, answerOf(lesson, 1)), 'toPod');
+    this.#told();
+  }
+
+  /** The pod learns by hand what an answer would have taught. */
+  learn({ pod, name, aliases, addresses }: Lesson): void {
+    this.#become(pod);
+    const endpoint = this.#ids.get(this.#sender(pod).uid) as number;
+    for (const [i, text] of [name, ...aliases].entries()) {
+      for (const address of addresses) {
+        const lesson = { endpoint, ifindex: IFINDEX, name: text, address, ttl: 60, alias: i > 0 };
+        const result = teach(this.#programs.all.learn as BpfProgram, lesson);
+        if (result !== 'learned') throw new Error(`${pod} does not learn ${name} for ${address}: ${result}`);
+      }
+    }
   }
 
   /** What a program answers to any bytes. @throws AgentError KERNEL, EINVAL for what is no frame to BPF_PROG_TEST_RUN */
@@ -133,9 +206,7 @@ export class ManyPackets {
   send(from: string, bytes: Buffer, program: Hook): { retval: number; events: FlowEvent[] } {
     this.#become(from);
     const retval = this.#run(bytes, program);
-    const events: FlowEvent[] = [];
-    this.#ring.drain((e) => events.push(e));
-    return { retval, events };
+    return { retval, events: this.#told() };
   }
 
   /** Of the maps' state: another one after each update that changed something. */
@@ -156,6 +227,13 @@ export class ManyPackets {
     this.#store.close();
     this.#programs.close();
     if (wrong.length > 0) throw new Error(`the flow table: ${wrong.slice(0, 5).join('; ')}`);
+  }
+
+  /** The events since it was asked last. */
+  #told(): FlowEvent[] {
+    const events: FlowEvent[] = [];
+    this.#ring.drain((e) => events.push(e));
+    return events;
   }
 
   #become(key: string): void {
@@ -205,7 +283,8 @@ export class ManyPackets {
   /** What a pod sends is met at its interface, what the node sends at its uplink. */
   #judged(bytes: Buffer, from: string): 'allow' | 'deny' {
     const retval = this.#run(bytes, from === NODE_SENDER ? 'uplink' : 'fromPod');
-    if (retval !== PASS && retval !== DROP) throw new Error(`${from}: ${retval} is neither pass nor drop`);
+    if (retval !== PASS && retval !== DROP && retval !== REDIRECT)
+      throw new Error(`${from}: ${retval} is neither pass nor drop`);
     return retval === PASS ? 'allow' : 'deny';
   }
 

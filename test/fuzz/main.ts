@@ -76,7 +76,7 @@ function runDifferential(): boolean {
     found(small.text, small.extension);
     console.log(JSON.stringify(small.answers));
   }
-  console.log(JSON.stringify(figures.verdicts));
+  console.log(JSON.stringify({ ...figures.verdicts, names: figures.names }));
   console.log(`fuzz: ${line()}, ${small ? 1 : 0} disagreements`);
   return small === undefined;
 }

@@ -4,10 +4,12 @@
  */
 import { toIr } from '../../src/dialects/index.js';
 import { evaluate } from '../../src/ir/evaluate.js';
+import { senderOf } from '../../src/ir/sender.js';
 import { printer } from '../engines/cases.js';
 import { caseText, packetText } from './case-text.js';
 import { Agent, type Batch, type Disagreement, Fresh, judged, judgedAgain, judgedState } from './history.js';
 import type { ManyPackets, Sent } from './kernel.js';
+import { type Lesson, namesText } from './lessons.js';
 import type { Manifest } from './objects/names.js';
 import { idOf } from './world.js';
 
@@ -72,25 +74,30 @@ export function shrink(
   let least = faults(state);
   let small: readonly Batch[] = alone ? state : history;
   if (!alone && still(history)) small = fewer(small, still, until);
-  small = small.map((batch, at) => ({
-    ...batch,
-    changes: smaller(
-      batch.changes,
-      (changes) => {
-        const candidate = small.with(at, { ...batch, changes });
-        const now = faults(candidate);
-        if (now > least || !still(candidate)) return false;
-        least = now;
-        return true;
-      },
-      until,
-    ),
-  }));
+  for (let at = 0; at < small.length; at++) {
+    const taken = (batch: Batch) => {
+      const candidate = small.with(at, batch);
+      const now = faults(candidate);
+      if (now > least || !still(candidate)) return false;
+      least = now;
+      small = candidate;
+      return true;
+    };
+    const less = (lessons: readonly Lesson[]) => taken({ ...(small[at] as Batch), lessons });
+    const fewerLessons = without(small[at]?.lessons ?? [], less, until);
+    for (const [i, lesson] of fewerLessons.entries())
+      without(
+        lesson.addresses,
+        (addresses) => less((small[at] as Batch).lessons?.with(i, { ...lesson, addresses }) ?? []),
+        until,
+      );
+    smaller((small[at] as Batch).changes, (changes) => taken({ ...(small[at] as Batch), changes }), until);
+  }
   if (alone && still(small) && found.packet && found.about === 'verdict') {
     const objects = (small[0] as Batch).changes.map(([, object]) => object as Manifest);
     return {
       name,
-      text: asCase(name, objects, (small[0] as Batch).ownIps, found, kernel),
+      text: asCase(name, objects, small[0] as Batch, found, kernel),
       extension: 'yaml',
       answers: found.answers,
     };
@@ -106,23 +113,26 @@ function problemsOf({ changes, ownIps }: Batch): number {
   return snapshot.problems.length + toIr(snapshot).problems.length;
 }
 
-/** Everything at once. */
+/** Everything at once. What pods learned, they are taught by hand: the policies that let them ask may be gone. */
 function flat(history: readonly Batch[]): Batch {
   const objects = new Map<string, Manifest>();
   for (const [id, object] of history.flatMap((b) => b.changes)) {
     if (object) objects.set(id, object);
     else objects.delete(id);
   }
-  return { changes: [...objects], ownIps: history.at(-1)?.ownIps ?? [] };
+  const lessons = history.flatMap((b) => b.lessons ?? []).filter(({ refused }) => !refused);
+  const byHand = lessons.map(({ server: _, ...lesson }): Lesson => lesson);
+  return { changes: [...objects], ownIps: history.at(-1)?.ownIps ?? [], lessons: byHand };
 }
 
 /** Leaves batches out, and puts neighbours together. */
 function fewer(history: readonly Batch[], still: (h: readonly Batch[]) => boolean, until: number): readonly Batch[] {
   for (let at = history.length - 2; at >= 0 && performance.now() < until; at--) {
     const [a, b] = [history[at] as Batch, history[at + 1] as Batch];
-    const joined = history.toSpliced(at, 2, { changes: [...flat([a, b]).changes, ...gone([a, b])], ownIps: b.ownIps });
-    const without = history.toSpliced(at, 1);
-    if (still(without)) history = without;
+    const { changes, lessons = [] } = flat([a, b]);
+    const joined = history.toSpliced(at, 2, { changes: [...changes, ...gone([a, b])], ownIps: b.ownIps, lessons });
+    const left = history.toSpliced(at, 1);
+    if (still(left)) history = left;
     else if (still(joined)) history = joined;
   }
   return history;
@@ -133,19 +143,25 @@ function gone(history: readonly Batch[]): Batch['changes'] {
   return [...last].filter(([, object]) => object === undefined);
 }
 
+/** Leaves out as many as can be, many at a time and then one by one. */
+function without<T>(list: readonly T[], still: (fewer: readonly T[]) => boolean, until: number): readonly T[] {
+  for (let size = list.length; size >= 1; size = size === 1 ? 0 : Math.ceil(size / 2)) {
+    for (let at = 0; at < list.length && performance.now() < until; ) {
+      const fewer = list.toSpliced(at, size);
+      if (still(fewer)) list = fewer;
+      else at += size;
+    }
+  }
+  return list;
+}
+
 /** Leaves objects out, and then parts of what is left. */
 function smaller(
   changes: Batch['changes'],
   still: (changes: Batch['changes']) => boolean,
   until: number,
 ): Batch['changes'] {
-  for (let size = changes.length; size >= 1; size = size === 1 ? 0 : Math.ceil(size / 2)) {
-    for (let at = 0; at < changes.length && performance.now() < until; ) {
-      const without = changes.toSpliced(at, size);
-      if (still(without)) changes = without;
-      else at += size;
-    }
-  }
+  changes = without(changes, still, until);
   for (let i = 0; i < changes.length; i++) {
     const [id, whole] = changes[i] as Batch['changes'][number];
     let object = whole;
@@ -194,22 +210,27 @@ function* parts(object: Manifest): Generator<Manifest> {
 function asCase(
   name: string,
   objects: readonly Manifest[],
-  ownIps: readonly string[],
+  { ownIps, lessons = [] }: Batch,
   { packet }: Disagreement,
   kernel: ManyPackets,
 ): string {
   const agent = new Agent(kernel);
-  agent.take({ changes: objects.map((o) => [idOf(o), o]), ownIps });
+  agent.take({ changes: objects.map((o) => [idOf(o), o]), ownIps, lessons });
   const { snapshot } = agent.world;
   const { ir, problems } = toIr(snapshot);
   if (!packet) throw new Error('a case is about a packet');
-  if (problems.length > 0) return caseText(name, agent.world, [packet]);
-  const row = `${packetText(packet)}: ${printer(ir)(evaluate(ir, snapshot, packet), packet)}`;
+  const { learned, senders } = agent.fresh();
+  const names = namesText(
+    lessons.filter(({ pod, uid }) => senders.includes(pod) && senderOf(snapshot, pod)?.uid === uid),
+  );
+  if (problems.length > 0) return caseText(name, { ...agent.world, learned }, [packet], names);
+  const row = `${packetText(packet)}: ${printer(ir)(evaluate(ir, snapshot, packet, learned), packet)}`;
   return [
     `name: ${JSON.stringify(name)}`,
     `nodeIps: ${JSON.stringify(ownIps)}`,
     'manifests: |',
     ...objects.map((o, i) => `${i > 0 ? '  ---\n' : ''}  ${JSON.stringify(o)}`),
+    ...names,
     'packets:',
     `- ${JSON.stringify(row)}`,
     '',

@@ -1,8 +1,10 @@
 /** Random packets of a world: to everything that its objects name, and to the edges of every block. */
 import type { Snapshot } from '../../src/identity/snapshot.js';
-import type { Packet } from '../../src/ir/packet.js';
+import type { Learned, Packet } from '../../src/ir/packet.js';
 import { USUAL_TUNNELS } from '../../src/net/tunnels.js';
 import { NODE_SENDER, senderOf } from '../../src/ir/sender.js';
+import { DNS_PORT, isPod, RESOLVERS } from './lessons.js';
+import { nameFor } from './objects/domains.js';
 import { EDGES, NODE_IPS, POD_IPS4, POD_IPS6, PORTS, VIPS4, VIPS6 } from './objects/names.js';
 import type { Random } from './random.js';
 
@@ -27,18 +29,32 @@ const ON_LINK = [
   '::2',
 ];
 
-/** Packets of pods that have an interface, one pod's after the other's; none twice. */
-export function randomPackets(r: Random, snapshot: Snapshot, senders: readonly string[], count: number): Packet[] {
+/** What there is of names: what pods learned, and what policies write. */
+export interface NameWorld {
+  readonly learned: Learned;
+  readonly texts: readonly string[];
+}
+
+/** Packets of pods that have an interface, one pod's after the other's; none twice. @param names absent: none */
+export function randomPackets(
+  r: Random,
+  snapshot: Snapshot,
+  senders: readonly string[],
+  count: number,
+  names?: NameWorld,
+): Packet[] {
   if (senders.length === 0) return [];
   const out = new Map<string, Packet>();
   for (let n = 0; n < count; n++) {
-    const packet = randomPacket(r, snapshot, senders[n % senders.length] as string);
+    const packet = randomPacket(r, snapshot, senders[n % senders.length] as string, names);
     out.set(Object.values(packet).join(' '), packet);
   }
   return [...out.values()].sort((a, b) => (a.from < b.from ? -1 : a.from > b.from ? 1 : 0));
 }
 
-function randomPacket(r: Random, snapshot: Snapshot, from: string): Packet {
+function randomPacket(r: Random, snapshot: Snapshot, from: string, names?: NameWorld): Packet {
+  if (names && r.chance(14)) return query(r, snapshot, from, names);
+  if (names && names.learned.size > 0 && r.chance(30)) return toLearned(r, from, names.learned);
   const services = [...snapshot.services.values()].filter((s) => s.vips.length > 0 && s.ports.length > 0);
   if (services.length > 0 && r.chance(15)) {
     const service = r.pick(services);
@@ -59,6 +75,29 @@ function randomPacket(r: Random, snapshot: Snapshot, from: string): Packet {
         ? 0
         : portFor(r, snapshot, to);
   return { from, to, protocol, port, ...(fragment ? { fragment } : {}) };
+}
+
+/** A DNS query; what else goes to that port is asked for elsewhere. */
+function query(r: Random, snapshot: Snapshot, from: string, { learned, texts }: NameWorld): Packet {
+  const known = [...(learned.get(from)?.keys() ?? [])];
+  const to = r.chance(75)
+    ? r.pick(RESOLVERS)
+    : known.length > 0 && r.chance(50)
+      ? r.pick(known)
+      : destination(r, snapshot, from, undefined);
+  const port = r.chance(85) ? DNS_PORT : portFor(r, snapshot, to);
+  const name = r.chance(92) ? { query: nameFor(r, texts) } : {};
+  const protocol = r.chance(40) && !isPod(snapshot, to) ? 6 : 17;
+  return { from, to, protocol, port, ...name };
+}
+
+/** To an address that the pod learned, or another one did. */
+function toLearned(r: Random, from: string, learned: Learned): Packet {
+  const own = learned.get(from);
+  const of = own && r.chance(85) ? own : (r.pick([...learned.values()]) as NonNullable<typeof own>);
+  const to = r.pick([...of.keys()]);
+  if (r.chance(6)) return { from, to, protocol: r.pick([6, 17]), port: 0, fragment: true };
+  return { from, to, protocol: r.pick([6, 6, 6, 17]), port: r.chance(45) ? r.pick([443, 443, 80, 53]) : r.pick(PORTS) };
 }
 
 /** What nodes unwrap, and what is beside it, to nodes and to others. */

@@ -6,7 +6,7 @@ import { mangled, randomCilium, randomGroup } from '../policy/cilium-random.js';
 import { NODE_IP } from '../policy/world.js';
 import { calicoPolicy, networkSet, tier, TIER_NAMES } from './objects/calico.js';
 import { account, API_SERVER, ENFORCEMENT, namespace, node, pod, service, slice, SLICES } from './objects/cluster.js';
-import { fqdnNetworkPolicy, networkPolicy } from './objects/kubernetes.js';
+import { applicationNetworkPolicy, fqdnNetworkPolicy, networkPolicy } from './objects/kubernetes.js';
 import { meantPolicy, written } from './objects/admin.js';
 import { ACCOUNTS, type Manifest, NAMESPACES, NODES, SERVICES } from './objects/names.js';
 import type { Random } from './random.js';
@@ -27,12 +27,13 @@ export function idOf({ apiVersion, kind, metadata }: Manifest): string {
 
 /** Of a hundred policies. */
 const DIALECTS: readonly (readonly [number, (r: Random, n: number) => Manifest])[] = [
-  [28, (r, n) => networkPolicy(r, `${r.pick(NAMESPACES)}/np${n}`)],
-  [20, (r, n) => written(meantPolicy(r, n))],
-  [24, (r, n) => calicoPolicy(r, `calico${n}`)],
-  [20, (r, n) => randomCilium(r, n) as Manifest],
-  [3, (r, n) => fqdnNetworkPolicy(r, `${r.pick(NAMESPACES)}/fqdn${n}`)],
-  [5, (r) => supporting(r)],
+  [20, (r, n) => networkPolicy(r, `${r.pick(NAMESPACES)}/np${n}`)],
+  [19, (r, n) => written(meantPolicy(r, n, true))],
+  [22, (r, n) => calicoPolicy(r, `calico${n}`)],
+  [22, (r, n) => randomCilium(r, n) as Manifest],
+  [5, (r, n) => fqdnNetworkPolicy(r, `${r.pick(NAMESPACES)}/fqdn${n}`)],
+  [6, (r, n) => applicationNetworkPolicy(r, `${r.pick(NAMESPACES)}/app${n}`)],
+  [6, (r) => supporting(r)],
 ];
 
 /** Tiers, network sets, CIDR groups. */

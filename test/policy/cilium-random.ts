@@ -1,4 +1,5 @@
 /** Random CiliumNetworkPolicies and CIDR groups, whole and mangled. */
+import { ciliumName } from '../fuzz/objects/domains.js';
 import type { Random } from '../fuzz/random.js';
 
 const CIDRS = ['0.0.0.0/0', '10.0.0.0/8', '10.244.0.2/31', '192.0.2.0/24', '192.0.2.128/25', '::/0', '2001:db8::/32'];
@@ -37,11 +38,21 @@ function spec(r: Random, wide: boolean): object {
     ...(ofNodes
       ? { nodeSelector: r.chance(50) ? {} : { matchLabels: { zone: r.pick(['z1', 'z2']) } } }
       : { endpointSelector: r.chance(40) ? {} : { matchLabels: { [r.pick(KEYS)]: r.pick(APPS) } } }),
-    ...(r.chance(85) ? { egress: r.some([1, 2, 3], 3).map(() => rule(r, false)) } : {}),
+    ...(r.chance(85) ? { egress: [...asked(r), ...r.some([1, 2, 3], 3).map(() => rule(r, false))] } : {}),
     ...(r.chance(40) ? { egressDeny: r.some([1, 2], 2).map(() => rule(r, true)) } : {}),
     ...(r.chance(20) ? { enableDefaultDeny: { egress: r.chance(50) } } : {}),
   };
 }
+
+/** Often a rule about the names that may be asked for, wherever the servers are. */
+function asked(r: Random): object[] {
+  if (r.chance(55)) return [];
+  const place = r.pick<object>([{}, { toEntities: ['all'] }, { toCIDR: ['0.0.0.0/0', '::/0'] }]);
+  const group = { ports: [{ port: '53', protocol: r.pick(['UDP', 'ANY', 'ANY']) }], rules: { dns: names(r) } };
+  return [{ ...place, toPorts: [group] }];
+}
+
+const names = (r: Random) => [ciliumName(r), ...r.some([1, 2], 2).map(() => ciliumName(r))];
 
 function rule(r: Random, deny: boolean): object {
   const place = (): object => {
@@ -69,18 +80,37 @@ function rule(r: Random, deny: boolean): object {
       case 6:
         return { toNodes: [r.chance(50) ? {} : { matchLabels: { zone: r.pick(['z1', 'z2']) } }] };
       case 7:
-        return r.chance(20) && !deny ? { toFQDNs: [{ matchName: 'a.example' }] } : { toEntities: [r.pick(ENTITIES)] };
+        return { toEntities: [r.pick(ENTITIES)] };
       default:
         return {};
     }
   };
+  if (!deny && r.chance(30)) return namesRule(r);
   const layer4 = (): object => {
     if (r.chance(40)) return {};
     if (r.chance(15))
       return { icmps: [{ fields: [{ type: r.pick([0, 8, 13]) }, { family: 'IPv6', type: 'EchoRequest' }] }] };
     return { toPorts: r.some([1, 2], 2).map(() => ({ ports: [port(r), port(r)] })) };
   };
-  return { ...place(), ...layer4() };
+  const there = place();
+  if (!deny && r.chance(25))
+    return { ...there, toPorts: [...r.some([1], 1).map(() => ({ ports: [port(r)] })), queries(r)] };
+  return { ...there, ...layer4() };
+}
+
+/** To names; now and then the servers of DNS themselves have one. */
+function namesRule(r: Random): object {
+  const numeric = { port: r.pick(['0', '53', '80', '443', '443']), protocol: r.pick(['TCP', 'UDP', 'ANY']) };
+  const toPorts = r.chance(15) ? [queries(r)] : r.chance(50) ? [{ ports: [numeric, numeric] }] : undefined;
+  return { toFQDNs: names(r), ...(toPorts ? { toPorts } : {}) };
+}
+
+/** An item of toPorts with the names that may be asked for. */
+function queries(r: Random): object {
+  const protocol = r.pick(['UDP', 'TCP', 'ANY', 'ANY']);
+  const range = r.chance(10) ? { endPort: 80 } : {};
+  const ports = r.chance(92) ? [{ port: '53', protocol, ...range }] : [port(r)];
+  return { ports, rules: { dns: r.some([1, 2, 3], 3).map(() => ciliumName(r)) } };
 }
 
 function port(r: Random): object {

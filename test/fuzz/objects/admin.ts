@@ -3,6 +3,7 @@
  * is meant, and how each of the shapes writes it down.
  */
 import type { Random } from '../random.js';
+import { domainName } from './domains.js';
 import { CIDRS, type Manifest } from './names.js';
 
 export const APPS = ['web', 'db', 'ops'];
@@ -20,7 +21,7 @@ export interface Workloads {
 /** A rule as it is meant; each shape writes it down in its own way. */
 export interface Meant {
   action: 'Accept' | 'Deny' | 'Pass';
-  to: (Workloads & { nodes?: Selector; networks?: string[] })[];
+  to: (Workloads & { nodes?: Selector; networks?: string[]; domainNames?: string[] })[];
   ports?: { protocol?: string; range?: [number, number]; named?: string }[];
 }
 export interface MeantPolicy {
@@ -50,10 +51,16 @@ function workloads(r: Random): Workloads {
     : { pods: { namespaceSelector: namespaces, podSelector: selector(r, 'app', APPS) } };
 }
 
-function rule(r: Random, shape: MeantPolicy['shape']): Meant {
+/** @param names whether rules may name domains */
+function rule(r: Random, shape: MeantPolicy['shape'], names: boolean): Meant {
   const some = <T>(make: () => T) => Array.from({ length: 1 + r.below(2) }, make);
   const named = r.chance(25);
+  const action = r.pick<Meant['action']>(shape === 'banp' ? ['Accept', 'Deny'] : ['Accept', 'Deny', 'Pass']);
+  // Only rules that accept may name domains; AWS' ones that pass, too.
+  const mayName = action === 'Accept' || (action === 'Pass' && shape === 'aws') || r.chance(1);
+  const domains = names && shape !== 'article' && !named && mayName && r.chance(50);
   const peer = (): Meant['to'][number] => {
+    if (domains && r.chance(75)) return { domainNames: some(() => domainName(r)) };
     if (shape !== 'article' && (named || r.chance(45))) return workloads(r);
     if (shape === 'article') return { networks: [r.pick(NETWORKS)] };
     return shape !== 'aws' && r.chance(30)
@@ -69,13 +76,13 @@ function rule(r: Random, shape: MeantPolicy['shape']): Meant {
     };
   };
   return {
-    action: r.pick(shape === 'banp' ? ['Accept', 'Deny'] : ['Accept', 'Deny', 'Pass']),
+    action,
     to: some(peer),
     ...(r.chance(55) ? { ports: some(port) } : {}),
   };
 }
 
-export function meantPolicy(r: Random, n: number): MeantPolicy {
+export function meantPolicy(r: Random, n: number, names = false): MeantPolicy {
   const shape = r.pick(['cnp', 'cnp', 'cnp', 'anp', 'banp', 'aws', 'article'] as const);
   const tier = shape === 'anp' ? 'Admin' : shape === 'banp' ? 'Baseline' : r.pick(['Admin', 'Baseline'] as const);
   return {
@@ -84,7 +91,7 @@ export function meantPolicy(r: Random, n: number): MeantPolicy {
     tier,
     priority: shape === 'banp' ? 1001 : r.pick([0, 1, 2, 1000]),
     subject: r.chance(40) ? { namespaces: {} } : workloads(r),
-    egress: Array.from({ length: 1 + r.below(4) }, () => rule(r, shape)),
+    egress: Array.from({ length: 1 + r.below(4) }, () => rule(r, shape, names)),
   };
 }
 

@@ -1,5 +1,6 @@
 /** Random Calico objects: policies of all kinds, tiers, network sets; selectors of the whole language. */
 import type { Random } from '../random.js';
+import { calicoDomain } from './domains.js';
 import { ACCOUNTS, APPS, CIDRS, list, type Manifest, NAMESPACES, PORTS } from './names.js';
 import { networkPolicySpec } from './kubernetes.js';
 
@@ -89,6 +90,7 @@ function rule(r: Random): object {
     { namespaceSelector: namespaces(r) },
     { serviceAccounts: { names: [r.pick(ACCOUNTS)] } },
   ]);
+  if (r.chance(18)) return namesRule(r);
   return {
     action: r.pick(['Allow', 'Allow', 'Allow', 'Deny', 'Deny', 'Pass', 'Log']),
     ...(protocol === undefined ? {} : { protocol }),
@@ -100,6 +102,18 @@ function rule(r: Random): object {
     ...(r.chance(15) ? { ipVersion: version } : {}),
     ...(r.chance(15) ? { source } : {}),
     ...(r.chance(92) ? { destination: destination(r, ported) } : {}),
+  };
+}
+
+/** To domains: they stand alone, and in rules that allow. */
+function namesRule(r: Random): object {
+  const protocol = r.pick(['TCP', 'TCP', 'UDP', undefined, undefined]);
+  const ports = protocol !== undefined && r.chance(50) ? { ports: [r.pick(PORTS), '400:500'] } : {};
+  return {
+    action: r.chance(99) ? 'Allow' : 'Deny',
+    ...(protocol === undefined ? {} : { protocol }),
+    ...(r.chance(15) ? { ipVersion: r.pick([4, 6]) } : {}),
+    destination: { domains: list(r, 3, () => calicoDomain(r)), ...ports },
   };
 }
 
@@ -149,6 +163,8 @@ export function networkSet(r: Random, name: string): Manifest {
     ...(r.chance(80) ? { role: r.pick(['x', 'y']) } : {}),
     ...(r.chance(30) ? { app: r.pick(APPS) } : {}),
   };
+  const domains = r.chance(55) ? { allowedEgressDomains: list(r, 3, () => calicoDomain(r)) } : {};
+  const spec = { ...(r.chance(domains.allowedEgressDomains ? 60 : 100) ? { nets: nets(r, 4) } : {}), ...domains };
   const metadata = { name, labels, ...(kind === 'NetworkSet' ? { namespace: r.pick(NAMESPACES) } : {}) };
-  return { apiVersion: 'projectcalico.org/v3', kind, metadata, spec: { nets: nets(r, 4) } };
+  return { apiVersion: 'projectcalico.org/v3', kind, metadata, spec };
 }

@@ -1,5 +1,6 @@
-/** Random NetworkPolicies and FQDNNetworkPolicies, as manifests. */
+/** Random NetworkPolicies, AWS' ApplicationNetworkPolicies and FQDNNetworkPolicies, as manifests. */
 import type { Random } from '../random.js';
+import { domainName, exactName, gkeName } from './domains.js';
 import { block, list, type Manifest, namespaceSelector, podSelector, PORTS } from './names.js';
 
 /** @param key `namespace/name` */
@@ -10,6 +11,23 @@ export function networkPolicy(r: Random, key: string): Manifest {
     kind: 'NetworkPolicy',
     metadata: { name, namespace },
     spec: networkPolicySpec(r),
+  };
+}
+
+/** EKS Auto Mode's: a NetworkPolicy whose peers may be domain names. @param key `namespace/name` */
+export function applicationNetworkPolicy(r: Random, key: string): Manifest {
+  const [namespace, name] = key.split('/') as [string, string];
+  const to = () => (r.chance(70) ? { domainNames: list(r, 3, () => domainName(r)) } : peer(r));
+  const rule = () => ({
+    ...(r.chance(95) ? { to: list(r, 2, to) } : {}),
+    ...(r.chance(50) ? { ports: list(r, 2, () => port(r, r.chance(90))) } : {}),
+  });
+  const spec = { podSelector: podSelector(r), policyTypes: ['Egress'], egress: list(r, 3, rule) };
+  return {
+    apiVersion: 'networking.k8s.aws/v1alpha1',
+    kind: 'ApplicationNetworkPolicy',
+    metadata: { name, namespace },
+    spec,
   };
 }
 
@@ -38,10 +56,11 @@ function peer(r: Random): object {
   };
 }
 
-function port(r: Random): object {
+/** @param numeric no port name: names of DNS have none */
+function port(r: Random, numeric = false): object {
   const protocol = r.pick(['TCP', 'TCP', 'UDP', 'SCTP']);
   if (r.chance(10)) return { protocol };
-  if (r.chance(25)) return { ...(r.chance(80) ? { protocol } : {}), port: r.pick(['http', 'dns']) };
+  if (!numeric && r.chance(25)) return { ...(r.chance(80) ? { protocol } : {}), port: r.pick(['http', 'dns']) };
   const first = r.pick(PORTS);
   const endPort = r.chance(30) ? { endPort: Math.max(first, r.pick(PORTS)) } : {};
   return { ...(r.chance(90) ? { protocol } : {}), port: first, ...endPort };
@@ -57,11 +76,11 @@ export function fqdnNetworkPolicy(r: Random, key: string): Manifest {
   const [namespace, name] = key.split('/') as [string, string];
   const version = FQDN_VERSIONS[key.charCodeAt(key.length - 1) % FQDN_VERSIONS.length] as string;
   const gke = () => ({
-    matches: list(r, 2, () => (r.chance(60) ? { name: 'a.example' } : { pattern: '*.example' })),
+    matches: list(r, 3, () => gkeName(r)),
     ...(r.chance(60) ? { ports: [{ protocol: r.pick(['TCP', 'UDP', 'ALL']), port: r.pick(PORTS) }] } : {}),
   });
   const addOn = () => ({
-    to: [{ fqdns: ['a.example'] }],
+    to: list(r, 2, () => ({ fqdns: list(r, 2, () => exactName(r)) })),
     ...(r.chance(60) ? { ports: [{ protocol: r.pick(['TCP', 'UDP', 'SCTP']), port: r.pick(PORTS) }] } : {}),
   });
   return {
