@@ -116,6 +116,28 @@ t.test('rows of classes, and what a set says of itself', async (t) => {
   t.equal(classRow(plain, ['@queries', 'query:a.b']), undefined);
 });
 
+t.test('the atoms of sets, whatever was put together before', async (t) => {
+  const set = (...patterns: readonly string[]) => {
+    const peers: Peer[] = [{ kind: 'names', patterns }];
+    const image = new Compiler().compile(irOf([policyOf('a', [{ peers, ports: null }])]), snapshot, [WEB]);
+    return [...image.sets.values()][0] as PolicySet;
+  };
+  const pattern = fc.constantFrom('a.b', '*.b', 'c.d', '**.d', 'x.y', 'z.z', '*.z', 'q.r');
+  const lists = fc.array(fc.uniqueArray(pattern, { minLength: 1, maxLength: 3 }), { minLength: 1, maxLength: 12 });
+  fc.assert(
+    fc.property(lists, fc.array(fc.tuple(fc.nat(11), fc.uniqueArray(pattern, { minLength: 1 }))), (first, changes) => {
+      const sets = first.map((patterns) => set(...patterns));
+      for (const [at, patterns] of changes) {
+        sets[at % (sets.length + 1)] = set(...patterns);
+        const all = [...new Set(sets.flatMap((one) => one.rules.flatMap(({ names }) => names ?? [])))].sort();
+        if (patternAtoms(sets).join() !== all.join()) throw new Error(`${patternAtoms(sets)} are not ${all}`);
+      }
+    }),
+    { numRuns: 100 },
+  );
+  t.pass();
+});
+
 t.test('what a rule asks is part of the identity of its set', async (t) => {
   const ids = [
     setOf({ peers: [names('a')], ports: null }),

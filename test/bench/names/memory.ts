@@ -92,7 +92,8 @@ export async function memory({ pods, names, seconds }: Size = FULL): Promise<Res
     await sleep(1000);
     const busy = await busyShare(agent, seconds);
     const answered = await asking;
-    const rss = residentMiB(pid) - before;
+    // What starting left behind may be given back meanwhile.
+    const rss = Math.max(0, residentMiB(pid) - before);
     const kernel = await kernelMiB(bed.world.pinDir);
     const text = `${known} names of ${pods} pods`;
     progress(`${text}: ${kernel.toFixed(1)} MiB in the kernel, ${rss.toFixed(1)} MiB more of the agent`);
