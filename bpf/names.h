@@ -91,7 +91,7 @@ static __always_inline int are_collected(const struct target *t) {
 }
 
 /* Reads how much an endpoint has learned, before its packet is judged. */
-GLOBAL_FUNCTION int note_learned(__u32 payer) {
+static __always_inline int note_learned(__u32 payer) {
   struct name_work *w = name_work();
   const struct ea_name_holding *h = bpf_map_lookup_elem(&name_holdings, &payer);
   if (w) w->learned = h ? READ_ONCE(h->learned) : 0;

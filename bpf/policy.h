@@ -312,6 +312,13 @@ GLOBAL_FUNCTION int classify_collected(const struct target *t, struct decision *
 /* Decides about a target. Names are collected by a call of their own: the stack of one call less is all that
  * is left for them. */
 static __always_inline void classify(const struct target *t, struct decision *d) {
+  if (unlikely(t->set & EA_SET_NAMES)) collect_names(t->endpoint, t);
+  classify_collected(t, d);
+}
+
+/* The same about the packet's own destination. NAMED: its names have been collected, unless those of a Service's
+ * backends came in between. */
+static __always_inline void classify_own(const struct target *t, struct decision *d) {
   if (unlikely(t->set & EA_SET_NAMES) && !(t->flags & TARGET_NAMED && are_collected(t)))
     collect_names(t->endpoint, t);
   classify_collected(t, d);

@@ -163,7 +163,7 @@ GLOBAL_FUNCTION int try_decide(const struct ea_endpoint *ep, struct packet *p, s
   if (likely(!service || (!service->many && !service->count))) {
     t->flags = flags_of(p, st);
     mark_self(ep, t);
-    classify(t, d);
+    classify_own(t, d);
     if (p->kind == PACKET_ERROR && d->verdict == EA_VERDICT_DENY && d->reason == EA_REASON_RULE)
       d->reason = EA_REASON_UNRELATED_ERROR;
     return 0;
@@ -218,7 +218,7 @@ static __always_inline void decide(const struct ea_endpoint *ep, struct packet *
     __builtin_memcpy(t->addr, p->key.remote, 16);
     t->flags = flags_of(p, st);
     if (owns_inline(ep, t->addr)) mark_self(ep, t);
-    classify(t, d);
+    classify_own(t, d);
     return;
   }
   if (likely(!try_decide(ep, p, d)) || !try_decide(ep, p, d) || !try_decide(ep, p, d)) return;
