@@ -126,6 +126,12 @@ export class ManyPackets {
     return this.#image;
   }
 
+  /** The id by which the programs know a pod. */
+  idOf(key: string): number {
+    this.#become(key);
+    return this.#ids.get(this.#sender(key).uid) as number;
+  }
+
   /** What the maps hold that the Image does not say; empty. */
   verify(): string[] {
     return this.#store.verify(false);

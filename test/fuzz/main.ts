@@ -1,13 +1,15 @@
 /**
  * npm run fuzz: random clusters, policies of every dialect, packets and updates through the three engines; or packets through the
- * strict parser; or sequences of packets through all hooks, and through the flow table, and their models; or the flows of one pod from all
- * CPUs at once. Its last line has the figures;
+ * strict parser; or sequences of packets through all hooks, and through the flow table, and their models; or of DNS queries and answers, and
+ * a model of what pods know; or the flows of one pod from all CPUs at once. Its last line has the figures;
  * 1 is its status where something was found.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { differential, noFigures } from './differential.js';
+import { fuzzDns, replayDns } from './dns-run.js';
+import type { DnsStep } from './dns-types.js';
 import type { Batch, Disagreement } from './history.js';
 import { fuzzFlows, replayFlows } from './flow-run.js';
 import type { Step } from './flow-types.js';
@@ -26,6 +28,7 @@ const { values: options } = parseArgs({
     pairs: { type: 'string' },
     packets: { type: 'boolean', default: false },
     flows: { type: 'boolean', default: false },
+    dns: { type: 'boolean', default: false },
     race: { type: 'boolean', default: false },
     count: { type: 'string' },
     out: { type: 'string', default: 'dist/fuzz' },
@@ -117,6 +120,21 @@ function runFlows(): boolean {
   return wrong === undefined;
 }
 
+/** Queries, answers, and connections to what was learned. */
+function runDns(): boolean {
+  const count = number(options.count, 'count') ?? (until === undefined ? 1_000_000 : Number.POSITIVE_INFINITY);
+  let told = start;
+  const { steps, seen, wrong } = fuzzDns(seed, { count, ...(until === undefined ? {} : { until }) }, (n) => {
+    if (performance.now() - told < PROGRESS_MS) return;
+    told = performance.now();
+    console.error(`… ${many(n)} steps, seed ${seed}, ${seconds()} s`);
+  });
+  if (wrong) found(`${JSON.stringify(wrong, null, 1)}\n`, 'json');
+  console.log(JSON.stringify(seen));
+  console.log(`fuzz: ${many(steps)} steps of DNS, seed ${seed}, ${seconds()} s, ${wrong ? 1 : 0} disagreements`);
+  return wrong === undefined;
+}
+
 /** All CPUs at once, in the same flows. */
 async function runRace(): Promise<boolean> {
   const count = number(options.count, 'count') ?? (until === undefined ? 100_000_000 : Number.POSITIVE_INFINITY);
@@ -138,8 +156,8 @@ interface Found {
   /** Of the differential fuzzer. */
   readonly history: { changes: [string, Batch['changes'][number][1] | null][]; ownIps: string[] }[];
   readonly found: Disagreement;
-  /** Of that of flows, or of the flow table: the first step tells. */
-  readonly steps?: readonly Step[] | readonly TableStep[];
+  /** Of that of flows, of the flow table, or of DNS: the steps tell. */
+  readonly steps?: readonly Step[] | readonly TableStep[] | readonly DnsStep[];
   /** Of that of packets. */
   readonly frame?: string;
 }
@@ -156,6 +174,10 @@ function runReplay(file: string): boolean {
   if (read.frame !== undefined) return wrong(replayPacket(read as unknown as WrongPacket));
   if (steps?.[0]?.do === 'policy') {
     const now = replayTable(steps as readonly TableStep[]);
+    return wrong(now && { kernel: now.kernel, expected: now.expected });
+  }
+  if (steps?.some((step) => step.do === 'ask')) {
+    const now = replayDns(steps as readonly DnsStep[]);
     return wrong(now && { kernel: now.kernel, expected: now.expected });
   }
   if (steps) {
@@ -179,6 +201,7 @@ async function run(): Promise<boolean> {
   if (options.race) return runRace();
   if (options.replay !== undefined) return runReplay(options.replay);
   if (options.flows) return runFlows();
+  if (options.dns) return runDns();
   return options.packets ? runPackets() : runDifferential();
 }
 const good = await run();

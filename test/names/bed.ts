@@ -113,14 +113,14 @@ export function line({ name, alias, address, ttl }: TaughtAddress): string {
 
 /** A TCP connection: sequence numbers are counted from 0 behind the SYN. */
 export class TcpBed {
-  readonly #kernel: Kernel;
+  readonly #kernel: Pick<Kernel, 'run'>;
   readonly ends: Ends;
   /** Types of the events that its segments caused, and the reasons of drops. */
   readonly told: string[] = [];
   /** Near the end of the number space, so that they wrap around. */
   readonly #first = { fromPod: 0xffff_ff00, toPod: 0xffff_fff0 };
 
-  constructor(kernel: Kernel, ends: Ends) {
+  constructor(kernel: Pick<Kernel, 'run'>, ends: Ends) {
     this.#kernel = kernel;
     this.ends = ends;
     this.segment('fromPod', -1, Buffer.alloc(0), FLAGS.SYN);
