@@ -1,5 +1,5 @@
 /** Classes whose addresses names tell apart: to the policy sets, they are not alike. */
-import { classRow, fixedRows, type Row, setIndex } from '../image/rows.js';
+import { classRow, setIndex } from '../image/rows.js';
 import type { Image, PolicySet } from '../image/types.js';
 
 /** The classes that a rule for names may match. It is remembered for each class while the sets are the same. */
@@ -36,7 +36,8 @@ export class NamedClasses {
 
 /** Whether a rule for names is among those that a class of these atoms may match. */
 function asksNames(set: PolicySet, atoms: readonly string[]): boolean {
-  const others = setIndex(set).names?.others;
-  const row = classRow(set, atoms) ?? (new Map(fixedRows(set)).get(0) as Row);
+  const { any, names } = setIndex(set);
+  const others = names?.others;
+  const row = classRow(set, atoms) ?? any;
   return others !== undefined && row.some((word, i) => (word & ~(others[i] as number)) !== 0);
 }
