@@ -47,6 +47,10 @@ const ROOMS = [
   'src/convert/targets',
   'src/convert/proof',
   'src/convert',
+  'src/import/base',
+  'src/import/squid',
+  'src/import/targets',
+  'src/import',
   'src/relay/nodes',
   'src/relay/merge',
   'src/relay/certs',
@@ -55,6 +59,7 @@ const ROOMS = [
   'src/cli/flows',
   'src/cli/cluster',
   'src/cli/commands',
+  'src/cli/lists',
   'src/cli',
   // The agent. The loader creates the readers of the tables: so agent/events and agent/names are below agent/kernel.
   'agent/kernel/libbpf',

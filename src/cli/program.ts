@@ -7,6 +7,7 @@ import { diffCommand } from './commands/diff.js';
 import { doctorCommand } from './commands/doctor.js';
 import { explainCommand } from './commands/explain.js';
 import { flowsCommand } from './commands/flows.js';
+import { importCommand } from './lists/import.js';
 import { lintCommand } from './commands/lint.js';
 import { namesCommand } from './commands/names.js';
 import { statusCommand } from './commands/status.js';
@@ -45,6 +46,7 @@ export function makeProgram(): Command {
   testCommand(program);
   diffCommand(program);
   convertCommand(program);
+  importCommand(program);
   doctorCommand(program);
   completionCommand(program);
   versionCommand(program);

@@ -21,7 +21,7 @@ const VALUES: Readonly<Record<string, readonly string[]>> = {
 };
 const FILES: ReadonlySet<string> = new Set(['--socket', '--kubeconfig', '--manifests', '--with', '--names']);
 /** Commands whose arguments are files or directories. */
-const OF_FILES = ['validate', 'lint', 'test', 'diff', 'convert'];
+const OF_FILES = ['validate', 'lint', 'test', 'diff', 'convert', 'import'];
 
 export function completionCommand(program: Command): void {
   program
