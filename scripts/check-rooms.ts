@@ -49,6 +49,7 @@ const ROOMS = [
   'src/convert',
   'src/import/base',
   'src/import/squid',
+  'src/import/aws',
   'src/import/targets',
   'src/import',
   'src/relay/nodes',

@@ -9,6 +9,7 @@ import { documentText, policiesIn } from '../convert/text.js';
 import { decide } from './base/decide.js';
 import { Assumed, type Listing, placeText, type Remark, Remarks } from './base/model.js';
 import { prove, type Proof, worldOf } from './proof.js';
+import { readFirewall } from './aws/firewall.js';
 import { readSquid } from './squid/index.js';
 import { toCalico } from './targets/calico.js';
 import { toCilium } from './targets/cilium.js';
@@ -21,6 +22,7 @@ type Reader = (files: readonly string[], assumed: Assumed, subject: Subject) => 
 
 const READERS: Readonly<Record<Source, Reader>> = {
   squid: readSquid,
+  'aws-network-firewall': readFirewall,
 };
 
 const MAKERS: Readonly<Record<Target, Maker>> = { cilium: toCilium, cnp: toCnp, calico: toCalico, fqdn: toFqdn };

@@ -235,15 +235,20 @@ class Near {
       if (peer.kind === 'all' || peer.kind === 'some') return { ...peer, of: peer.of.map(peerNear) };
       return peer.kind === 'names' ? ({ ...peer, patterns: near(peer.patterns) } as Names) : peer;
     };
+    const isNobody = (peer: Peer): boolean =>
+      peer.kind === 'names' ? peer.patterns.length === 0 : peer.kind === 'all' && peer.of.some(isNobody);
     const tiers = this.#ir.tiers.map((tier) => ({
       ...tier,
       policies: tier.policies.map((policy) => ({
         ...policy,
-        rules: policy.rules.map((rule) => ({
-          ...rule,
-          peers: rule.peers?.map(peerNear) ?? null,
-          ...(rule.queries ? { queries: near(rule.queries) } : {}),
-        })),
+        rules: policy.rules
+          .map((rule) => ({
+            ...rule,
+            peers: rule.peers?.map(peerNear).filter((peer) => !isNobody(peer)) ?? null,
+            ...(rule.queries ? { queries: near(rule.queries) } : {}),
+          }))
+          // A rule without peers matches nothing.
+          .filter(({ peers, queries }) => peers?.length !== 0 && queries?.length !== 0),
       })),
     }));
     return { ...this.#ir, tiers };

@@ -145,6 +145,11 @@ class Walk {
   }
 
   #deny(names: Region): void {
+    if (names === EVERYTHING) {
+      // Nothing comes after it.
+      this.#decided = EVERYTHING;
+      return;
+    }
     const live = names.minus(this.#decided);
     this.#denied = this.#denied.or(live);
     this.#decided = this.#decided.or(live);
