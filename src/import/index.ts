@@ -10,6 +10,8 @@ import { decide } from './base/decide.js';
 import { Assumed, type Listing, placeText, type Remark, Remarks } from './base/model.js';
 import { prove, type Proof, worldOf } from './proof.js';
 import { readFirewall } from './aws/firewall.js';
+import { readDnsFirewall } from './aws/route53.js';
+import { readIstio } from './istio/index.js';
 import { readSquid } from './squid/index.js';
 import { toCalico } from './targets/calico.js';
 import { toCilium } from './targets/cilium.js';
@@ -23,6 +25,8 @@ type Reader = (files: readonly string[], assumed: Assumed, subject: Subject) => 
 const READERS: Readonly<Record<Source, Reader>> = {
   squid: readSquid,
   'aws-network-firewall': readFirewall,
+  istio: readIstio,
+  'route53-dns-firewall': readDnsFirewall,
 };
 
 const MAKERS: Readonly<Record<Target, Maker>> = { cilium: toCilium, cnp: toCnp, calico: toCalico, fqdn: toFqdn };
