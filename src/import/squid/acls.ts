@@ -106,7 +106,7 @@ export class Acls {
     if (known?.where.file === 'squid' && known.type !== type) this.#acls.delete(name);
     const acl = this.#acls.get(name);
     if (!acl) {
-      this.#acls.set(name, { name, type, where, flags, values, lines: [values] });
+      this.#acls.set(name, { name, type, where, flags, values: [...values], lines: [values] });
       return undefined;
     }
     if (acl.type !== type) return `makes ${name} an acl of another type, ${type}, than it has, ${acl.type}`;
