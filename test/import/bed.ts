@@ -65,6 +65,8 @@ export class Bed {
     const main = paths.filter((path) => !path.startsWith(join(this.dir, 'list')));
     const whole = { ...SUBJECT, ...subject };
     const result = importLists(from, main, to, whole, new Map(Object.entries(assumed)));
+    // Whatever is wider than the source was made wrongly, even if it is not printed.
+    if (result.proof.wide !== undefined) throw new Error(`${to} is wider: ${result.proof.wide}`);
     const { policies } = policiesIn(result.texts.join(''));
     const snapshot = worldOf(whole, policies);
     const { ir } = toIr(snapshot);

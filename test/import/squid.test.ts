@@ -224,7 +224,11 @@ const acls: fc.Arbitrary<Acl[]> = fc
         return to.startsWith('203.0.113.') && (net.endsWith('/24') || (last >= 64 && last < 128));
       },
     },
-    { name: 'ports', text: `acl ports port ${ports.join(' ')}`, holds: ({ port }) => (ports as number[]).includes(port) },
+    {
+      name: 'ports',
+      text: `acl ports port ${ports.join(' ')}`,
+      holds: ({ port }) => (ports as number[]).includes(port),
+    },
     { name: 'hours', text: 'acl hours time M', holds: (_, hours) => hours },
     { name: 'all', text: '', holds: () => true },
   ]);

@@ -62,7 +62,7 @@ class Reader {
       const priority = fieldsOf(one).get('Priority')?.value;
       if (id !== undefined && typeof priority === 'number') this.#groups.set(id, priority);
     }
-    return this.#lists.size + this.#rules.length + this.#groups.size > before;
+    return groups.length > 0 || this.#lists.size + this.#rules.length + this.#groups.size > before;
   }
 
   /** A list of domains, under all names by which rules may refer to it. */

@@ -4,7 +4,7 @@
  */
 import { chunks, type Manifest } from '../../convert/terms/common.js';
 import { ANYWHERE, type Part } from '../base/decide.js';
-import { portsText, type Ports } from '../base/spans.js';
+import { noPorts, portsText, type Ports } from '../base/spans.js';
 import {
   isEveryPort,
   type Maker,
@@ -83,7 +83,8 @@ function ofPart(order: Order, part: Part, rules: Rules): void {
       if (ports)
         for (const some of chunks(matches, NAMES_OF_RULE))
           rules.names.push({ rule: { matches: some, ...ports }, names: some.length });
-    } else {
+    } else if (!noPorts({ ...part.ports, other: isEveryPort(part.ports) })) {
+      // An empty list of ports would be every port.
       const to = item.blocks.map((cidr) => ({ ipBlock: { cidr } }));
       for (const some of chunks(to, 1000)) rules.blocks.push({ to: some, ...rangesOf(part.ports) });
       if (item.blocks === ANYWHERE) break;
