@@ -71,7 +71,10 @@ Proof: the policies are read again and compared with the source, at the boundary
 and port. Policies that would allow more are not printed.
 
 Examples:
-  egressctl import --from squid /etc/squid/squid.conf --to cilium --namespace shop --assume localnet=yes`,
+  egressctl import --from squid squid.conf --to cilium --namespace shop --assume localnet=yes
+  egressctl import --from istio mesh.yaml --to cnp --namespace shop --pod-selector app=web
+  egressctl import --from aws-network-firewall group.json policy.json --to calico
+  egressctl import --from route53-dns-firewall rules.json rslvr-fdl-1.json --to cilium`,
     );
   command.action(async (files: string[]) => {
     const flags = command.optsWithGlobals<ImportFlags>();
