@@ -136,6 +136,19 @@ t.test('rules in fields: actions in their order, variables, and what closes', (t
   t.end();
 });
 
+t.test('without denies, a destination is said once for all of its ports', (t) => {
+  const r = firewall([
+    rules(rule('PASS', { Destination: '203.0.113.0/24', DestinationPort: '22' })),
+    list('ALLOWLIST', ['.a.com']),
+  ]);
+  t.equal(r.no, '');
+  const { egress } = r.objects[0]!.spec as { egress: unknown[] };
+  t.equal(egress.length, 3);
+  t.ok(r.allows({ name: 'a.com', port: 22 }) && r.allows({ to: '203.0.113.1', port: 22 }));
+  t.notOk(r.allows({ to: '203.0.113.1', port: 23 }));
+  t.end();
+});
+
 t.test("Suricata's rules", (t) => {
   const r = firewall([
     suricata(

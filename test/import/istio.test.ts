@@ -69,6 +69,8 @@ t.test('the mode of the mesh, in each of its places', (t) => {
     code: 'USAGE',
     hint: /--namespace shop/,
   });
+  const rooted = [{ ...any, rootNamespace: 'mesh' }, sidecar(REGISTRY, 'mesh')];
+  t.notOk(istio(rooted).allows({}), 'of the namespace that counts for all');
   t.throws(() => istio([{ outboundTrafficPolicy: { mode: 'MAYBE' } }]), { message: /no known mode/ });
   t.end();
 });

@@ -88,6 +88,18 @@ t.test('what is not known closes', (t) => {
   t.end();
 });
 
+t.test('a page of a list is not the list', (t) => {
+  const run = (file: object, more: object) =>
+    bed.run('route53-dns-firewall', {
+      'l.json': JSON.stringify({ Domains: ['bad.com'], ...file }),
+      'all.json': '{"Domains": ["*"]}',
+      'rules.json': JSON.stringify({ FirewallRules: [rule(1, 'BLOCK', 'l'), rule(2, 'ALLOW', 'all')], ...more }),
+    });
+  t.match(run({ NextToken: 'x' }, {}).no, /one page of several \(NextToken\): it denies always/);
+  t.throws(() => run({}, { NextToken: 'x' }), { message: /rules\.json:1 is one page of several/ });
+  t.end();
+});
+
 t.test('with every connection that is no query', (t) => {
   const r = dns([rule(1, 'ALLOW', 'good'), rule(2, 'BLOCK', 'all')], { good: ['a.com'], all: ['*.'] }, {}, true);
   t.ok(r.allows({ query: 'a.com' }) && r.allows({}) && r.allows({ protocol: 17, port: 123 }));

@@ -163,6 +163,18 @@ ssl_bump terminate all
   t.end();
 });
 
+t.test('names of acls have no case; a line without acls is passed over, and closes here', (t) => {
+  const conf = 'acl Bad dstdomain -n a.com\nacl bad dstdomain -n b.com\nacl c dstdomain -n a.com b.com c.com\n';
+  const r = squid(`${conf}http_access deny BAD\nhttp_access allow C\n`);
+  t.equal(r.no, '');
+  t.ok(r.allows({ name: 'c.com' }));
+  t.notOk(r.allows({ name: 'a.com' }) || r.allows({ name: 'b.com' }));
+  const empty = squid(`${conf}http_access allow\nhttp_access deny\nhttp_access allow c\n`);
+  t.match(empty.no, /squid\.conf:4: has no acl: it allows nothing\nsquid\.conf:5: has no acl: it denies always/);
+  t.notOk(empty.allows({ name: 'c.com' }));
+  t.end();
+});
+
 t.test('any-of, all-of, and denies of networks', (t) => {
   const conf = `acl a dstdomain -n .a.com
 acl b dstdomain -n .b.com

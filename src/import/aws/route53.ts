@@ -52,6 +52,10 @@ class Reader {
       this.#list(file, fieldsOf(one), one === json ? own : []);
     const groups = objectsIn(json, (fields) => fields.has('FirewallRules'));
     groups.forEach((group, i) => {
+      if (isPage(fieldsOf(group)))
+        throw new AgentError('MANIFEST', `${file}:${group.line} is one page of several (NextToken)`, {
+          where: { file },
+        });
       for (const rule of itemsOf(fieldsOf(group).get('FirewallRules')) ?? []) this.#rule(file, rule, `${file} ${i}`);
     });
     if (groups.length === 0)
@@ -82,6 +86,9 @@ class Reader {
     }
     bound((this.#names += domains.length), MAX_NAMES, 'names', file);
     const [first] = bad;
+    const partly = isPage(fields)
+      ? doubtful(`the list of domains in ${file} is one page of several (NextToken)`, 'put all domains into one file')
+      : NEVER;
     const condition = every
       ? ALWAYS
       : anyOf([
@@ -91,6 +98,7 @@ class Reader {
                 `domain ${JSON.stringify(first.value)?.slice(0, 60)} (${file}:${first.line}${bad.length > 1 ? `, and ${bad.length - 1} more` : ''}) is not a name, or *. and a name`,
               )
             : NEVER,
+          partly,
         ]);
     const known = ['Id', 'FirewallDomainListId', 'Name', 'Arn'].map((key) => textOf(fields.get(key)));
     for (const name of [...names, ...known]) if (name) this.#lists.set(name, condition);
@@ -190,6 +198,11 @@ class Reader {
     this.notes.say(where, `answers ${what}, which no policy does: such a name does not exist here (nxdomain)`);
     return 'nxdomain';
   }
+}
+
+/** Whether the command line gave a part of a list only. */
+function isPage(fields: Fields): boolean {
+  return typeof fields.get('NextToken')?.value === 'string';
 }
 
 /** What CloudFormation's `Ref` or `Fn::GetAtt` refers to. */

@@ -3,6 +3,7 @@
  * allowed, and blocks that are denied. No language denies by name. So what an earlier rule denies by name is taken out
  * of the names that later rules allow; where that leaves what no pattern says, it is left out and told.
  */
+import { bound } from './limits.js';
 import { type Listing, type ListRule, type Place, Remarks } from './model.js';
 import { EVERYTHING, NOTHING, type Region } from './region.js';
 import {
@@ -31,10 +32,13 @@ export interface Part {
 }
 
 export interface Plan {
-  /** The ports of two parts have none in common. */
+  /** Of two parts with denies, the ports have none in common. */
   readonly parts: readonly Part[];
   readonly refused: readonly Remarks['all'][number][];
 }
+
+/** Names that are looked at, in all groups of ports. */
+const MAX_WORK = 5_000_000;
 
 export const ANYWHERE: readonly string[] = ['0.0.0.0/0', '::/0'];
 
@@ -49,14 +53,29 @@ export function decide(listing: Listing): Plan {
     where: listing.last,
   };
   const byItems = new Map<string, { ports: Ports; items: readonly Item[] }>();
-  for (const { ports, rules } of groups([...listing.rules, last], listing.universe)) {
+  const apart = groups([...listing.rules, last], listing.universe);
+  bound(apart.length * listing.origins.size, MAX_WORK, 'names, times the groups of ports that rules tell apart');
+  for (const { ports, rules } of apart) {
     const items = new Walk(ports, refused).items(rules);
     if (items.length === 0) continue;
     const key = JSON.stringify(items);
     const same = byItems.get(key);
     byItems.set(key, { ports: same ? orPorts(same.ports, ports) : ports, items });
   }
-  return { parts: [...byItems.values()], refused: refused.all };
+  return { parts: united([...byItems.values()]), refused: refused.all };
+}
+
+/** Without a deny the order does not matter: an item that stands on several ports is said once. */
+function united(parts: readonly Part[]): readonly Part[] {
+  if (parts.some(({ items }) => items.some(({ kind }) => kind === 'deny'))) return parts;
+  const byItem = new Map<string, Part>();
+  for (const { ports, items } of parts)
+    for (const item of items) {
+      const key = JSON.stringify(item.kind === 'names' ? item.patterns : [item.blocks]);
+      const same = byItem.get(key);
+      byItem.set(key, same ? { ...same, ports: orPorts(same.ports, ports) } : { ports, items: [item] });
+    }
+  return [...byItem.values()];
 }
 
 interface Group {

@@ -142,10 +142,6 @@ function before(a: AddressRange, b: AddressRange): boolean {
   return a.family < b.family || (a.family === b.family && a.hi < b.lo);
 }
 
-export function isEveryAddress(ranges: Addresses): boolean {
-  return notAddresses(ranges).length === 0;
-}
-
 export function hasAddress(ranges: Addresses, { family, n }: { family: 4 | 6; n: bigint }): boolean {
   return ranges.some((one) => one.family === family && one.lo <= n && n <= one.hi);
 }

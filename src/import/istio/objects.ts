@@ -20,6 +20,8 @@ export interface IstioObjects {
   readonly sidecars: readonly IstioObject[];
   /** The mesh's outboundTrafficPolicy; undefined: no file tells. */
   readonly mode: { readonly mode: Mode; readonly where: Place } | undefined;
+  /** The namespace of objects that count for the whole mesh. */
+  readonly root: string;
 }
 
 /** @throws AgentError */
@@ -27,6 +29,7 @@ export function readObjects(files: readonly string[]): IstioObjects {
   const entries: IstioObject[] = [];
   const sidecars: IstioObject[] = [];
   let mode: IstioObjects['mode'];
+  let root = 'istio-system';
   for (const file of files) {
     const documents = parseManifest(file, readList(file));
     const [problem] = documents.flatMap((d) => d.problems);
@@ -41,8 +44,10 @@ export function readObjects(files: readonly string[]): IstioObjects {
       const config = meshConfig(parsed, file);
       if (ofIstio && kind === 'ServiceEntry') entries.push(objectOf(parsed, file, kind));
       else if (ofIstio && kind === 'Sidecar') sidecars.push(objectOf(parsed, file, kind));
-      else if (config) mode = modeOf(config, { file, ...lineOf(parsed) }) ?? mode;
-      else continue;
+      else if (config) {
+        mode = modeOf(config, { file, ...lineOf(parsed) }) ?? mode;
+        if (typeof config.rootNamespace === 'string') root = config.rootNamespace;
+      } else continue;
       found = true;
     }
     if (!found)
@@ -50,7 +55,7 @@ export function readObjects(files: readonly string[]): IstioObjects {
         where: { file },
       });
   }
-  return { entries, sidecars, mode };
+  return { entries, sidecars, mode, root };
 }
 
 function lineOf({ where }: ParsedObject): { line?: number } {

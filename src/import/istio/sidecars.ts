@@ -7,9 +7,6 @@ import { EVERYTHING, NOTHING, Region } from '../base/region.js';
 import type { Subject } from '../targets/common.js';
 import { type IstioObject, type IstioObjects, type Mode, modeOf, recordsOf, textsOf } from './objects.js';
 
-/** Where a mesh's own objects are, which count for every namespace. */
-const ROOT = 'istio-system';
-
 export interface Scope {
   readonly mode: Mode;
   readonly where: Place;
@@ -19,21 +16,21 @@ export interface Scope {
 
 /** @throws AgentError USAGE if a Sidecar is for some of the pods only */
 export function scopeOf(
-  { sidecars, mode: mesh }: IstioObjects,
+  { sidecars, mode: mesh, root: rootNamespace }: IstioObjects,
   subject: Subject,
   file: string,
   refused: Remarks,
   notes: Remarks,
 ): Scope {
-  const own = sidecars.filter((one) => one.namespace !== ROOT && one.namespace === subject.namespace);
-  const foreign = sidecars.find((one) => one.namespace !== ROOT && subject.namespace === undefined);
+  const own = sidecars.filter((one) => one.namespace !== rootNamespace && one.namespace === subject.namespace);
+  const foreign = sidecars.find((one) => one.namespace !== rootNamespace && subject.namespace === undefined);
   if (foreign)
     throw new AgentError('USAGE', `Sidecar ${foreign.namespace}/${foreign.name} is for pods of its namespace`, {
       hint: `make policies for that namespace: --namespace ${foreign.namespace}`,
     });
   const narrow: IstioObject[] = [];
   let mode = mesh;
-  const root = sidecars.filter((one) => one.namespace === ROOT && !isRecord(one.spec.workloadSelector));
+  const root = sidecars.filter((one) => one.namespace === rootNamespace && !isRecord(one.spec.workloadSelector));
   // A Sidecar for some pods comes before that of the namespace, and that before the mesh's.
   for (const one of [...root, ...byPrecision(own)]) {
     const applies = selects(one, subject);

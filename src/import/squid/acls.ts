@@ -73,6 +73,7 @@ const OPTIONS = new Set(['-n', '-i', '+i', '-m', '--client-requested', '--server
 const MAX_DEPTH = 16;
 
 export class Acls {
+  /** By their names in lower case: Squid takes `Good` and `good` for one. */
   readonly #acls = new Map<string, Acl>();
   readonly #conditions = new Map<string, Condition>();
   readonly #assumed: Assumed;
@@ -87,7 +88,7 @@ export class Acls {
     for (const [name, type, values] of PREDEFINED) {
       const where: Place = { file: 'squid' };
       const own = values.map((text) => ({ text, where }));
-      this.#acls.set(name, { name, type, where, flags: new Set(), values: own, lines: [own] });
+      this.#acls.set(name.toLowerCase(), { name, type, where, flags: new Set(), values: [...own], lines: [own] });
     }
   }
 
@@ -102,11 +103,11 @@ export class Acls {
     const values = valuesOf(rest.slice(at), where);
     this.#names += NAMED.has(type) ? values.length : 0;
     bound(this.#names, MAX_NAMES, 'names', where.file);
-    const known = this.#acls.get(name);
-    if (known?.where.file === 'squid' && known.type !== type) this.#acls.delete(name);
-    const acl = this.#acls.get(name);
+    const key = name.toLowerCase();
+    const known = this.#acls.get(key);
+    const acl = known?.where.file === 'squid' && known.type !== type ? undefined : known;
     if (!acl) {
-      this.#acls.set(name, { name, type, where, flags, values: [...values], lines: [values] });
+      this.#acls.set(key, { name, type, where, flags, values: [...values], lines: [values] });
       return undefined;
     }
     if (acl.type !== type) return `makes ${name} an acl of another type, ${type}, than it has, ${acl.type}`;
@@ -114,11 +115,6 @@ export class Acls {
     for (const value of values) acl.values.push(value);
     acl.lines.push(values);
     return undefined;
-  }
-
-  /** The type of an acl; undefined if there is none. */
-  typeOf(name: string): string | undefined {
-    return this.#acls.get(name)?.type;
   }
 
   /** All acls of a line together. @param words names, with `!` before those that must not match */
@@ -133,15 +129,16 @@ export class Acls {
   }
 
   #condition(name: string, depth: number): Condition {
-    let condition = this.#conditions.get(name);
-    if (!condition) this.#conditions.set(name, (condition = this.#read(name, depth)));
+    const key = name.toLowerCase();
+    let condition = this.#conditions.get(key);
+    if (!condition) this.#conditions.set(key, (condition = this.#read(name, depth)));
     return condition;
   }
 
   #read(name: string, depth: number): Condition {
-    const given = this.#assumed.get(name);
+    const acl = this.#acls.get(name.toLowerCase());
+    const given = this.#assumed.get(acl?.name ?? name);
     if (given !== undefined) return given ? ALWAYS : NEVER;
-    const acl = this.#acls.get(name);
     if (!acl) return doubtful(`acl ${name} is not defined`);
     if (depth > MAX_DEPTH) return doubtful(`acl ${name} is made of acls more than ${MAX_DEPTH} deep`);
     switch (acl.type) {
@@ -167,7 +164,7 @@ export class Acls {
         );
       default:
         // Requests for Squid's own pages go to no other server.
-        if (name === 'manager' && ['proto', 'url_regex'].includes(acl.type)) return NEVER;
+        if (acl.name === 'manager' && ['proto', 'url_regex'].includes(acl.type)) return NEVER;
         return unsaid(acl);
     }
   }

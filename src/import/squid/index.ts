@@ -4,7 +4,7 @@
  * none does, the opposite of the last.
  */
 import { AgentError } from '../../errors.js';
-import { type Condition, rulesOf } from '../base/conditions.js';
+import { type Condition, doubtful, rulesOf } from '../base/conditions.js';
 import { bound, MAX_RULES } from '../base/limits.js';
 import {
   andBoxes,
@@ -87,12 +87,26 @@ function accessList(lines: readonly Line[], directive: string, acls: Acls, file:
   for (const { words, where } of lines) {
     const [, action, ...names] = words;
     if (action !== 'allow' && action !== 'deny') fail(where, `${directive} must be followed by allow or deny`);
-    rules.push(...rulesOf(action, acls.allOf(names), where, refused));
+    rules.push(...rulesOf(action, conditionOf(names, where, acls), where, refused));
     bound(rules.length, MAX_RULES, 'rules', where.file);
     last = { action, where };
   }
   if (!last) return { rules, otherwise: 'deny', last: { file } };
   return { rules, otherwise: last.action === 'allow' ? 'deny' : 'allow', last: last.where };
+}
+
+function conditionOf(names: readonly string[], where: Place, acls: Acls): Condition {
+  // Squid passes over such a line, with a warning.
+  if (names.length === 0) return doubtful('has no acl');
+  try {
+    return acls.allOf(names);
+  } catch (e) {
+    if (!(e instanceof AgentError) || e.code !== 'TOO_LARGE') throw e;
+    throw new AgentError('TOO_LARGE', `${where.file}:${where.line} ${e.message}`, {
+      where: { file: where.file },
+      hint: 'write it as several lines',
+    });
+  }
 }
 
 function withBump(listing: Rules, lines: readonly Line[], acls: Acls, refused: Remarks, notes: Remarks): Rules {
@@ -104,8 +118,7 @@ function withBump(listing: Rules, lines: readonly Line[], acls: Acls, refused: R
     if (action === undefined) fail(where, `ssl_bump ${word.slice(0, 20)} is not known`);
     if (word === 'bump' || word.endsWith('-first'))
       notes.say(where, 'what Squid decrypts, it judges again; a policy sees addresses and ports alone');
-    const condition: Condition = acls.allOf(names);
-    rules.push(...rulesOf(action, condition, where, refused));
+    rules.push(...rulesOf(action, conditionOf(names, where, acls), where, refused));
     bound(rules.length, MAX_RULES, 'rules', where.file);
   }
   const where = lines.at(-1)!.where;

@@ -1,10 +1,9 @@
 /** Shared by the makers of policies: what the policies are for, and what a language cannot say. */
 import type { Manifest } from '../../convert/terms/common.js';
 import { chunks } from '../../convert/terms/common.js';
-import type { Item, Part } from '../base/decide.js';
+import type { Part } from '../base/decide.js';
 import type { Listing, Place, Remarks } from '../base/model.js';
 import type { Ports, Range } from '../base/spans.js';
-import { hasPort } from '../base/spans.js';
 
 /** A DNS server that pods may ask. */
 export type Resolver =
@@ -93,14 +92,4 @@ export function packed<R>(rules: readonly { readonly rule: R; readonly names: nu
 /** Splits the patterns of an item. */
 export function splitNames(patterns: readonly string[], most = NAMES_OF_RULE): (readonly string[])[] {
   return chunks(patterns, most);
-}
-
-/** Whether an item has destinations for some connection: for the order of rules. */
-export function isAllow(item: Item): boolean {
-  return item.kind !== 'deny';
-}
-
-/** Whether the ports include DNS. */
-export function includesDns(ports: Ports): boolean {
-  return hasPort(ports, 17, 53) || hasPort(ports, 6, 53);
 }
