@@ -6,6 +6,9 @@ import { understandOne } from '../dialects/index.js';
 import { AgentError } from '../errors.js';
 import type { Manifest } from '../convert/terms/common.js';
 import { documentText, policiesIn } from '../convert/text.js';
+import { buildAutomaton } from '../names/automaton.js';
+import { nameAtom } from '../names/pattern.js';
+import { PatternFault } from '../names/subsets.js';
 import { decide } from './base/decide.js';
 import { Assumed, type Listing, placeText, type Remark, Remarks } from './base/model.js';
 import { prove, type Proof, worldOf } from './proof.js';
@@ -84,6 +87,7 @@ export function fromListing(
   const order: Order = { subject, listing, parts, refused, notes };
   const objects = MAKERS[to](order);
   notes.say(listing.last, dnsText(subject, listing.about));
+  checkSize(order);
   const comment = `from ${files.map((file) => file).join(', ')} (${from})`;
   const texts = objects.map((object) => documentText(object, [comment]));
   const { policies, problems } = policiesIn(texts.join(''));
@@ -99,6 +103,11 @@ export function fromListing(
     refused.say(listing.last, `what it becomes allows ${proof.wide}, and the source does not: nothing is printed`);
   else if (proof.narrow !== undefined && refused.all.length === 0)
     refused.say(listing.last, `what it becomes does not allow ${proof.narrow}, and the source does`);
+  if (proof.deaf !== undefined)
+    refused.say(
+      listing.last,
+      `what it becomes denies DNS to ${proof.deaf}, since the source denies that address: a pod learns no address there`,
+    );
   const failed = proof.wide !== undefined || wrong.length > 0;
   return {
     objects: failed ? [] : objects,
@@ -107,6 +116,27 @@ export function fromListing(
     notes: notes.all,
     proof,
   };
+}
+
+/** Fewer names are always few enough. */
+const FEW = 10_000;
+
+/** Whether an agent has room for the names: it walks one automaton for all patterns of its node. */
+function checkSize({ listing, parts, refused }: Order): void {
+  const patterns = new Set(
+    parts.flatMap(({ items }) => items.flatMap((one) => (one.kind === 'names' ? one.patterns : []))),
+  );
+  if (patterns.size < FEW) return;
+  try {
+    buildAutomaton([...patterns].map(nameAtom));
+  } catch (e) {
+    if (!(e instanceof PatternFault)) throw e;
+    refused.say(
+      listing.last,
+      `${patterns.size} patterns of names are more than an agent takes: it would refuse the policies, and keep the last ones`,
+      'leave out names that nobody uses, or that a domain covers',
+    );
+  }
 }
 
 const NOTHING: Proof = { packets: 0, names: 0, looked: 0, narrower: 0 };

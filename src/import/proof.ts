@@ -12,7 +12,7 @@ import { NO_TUNNELS } from '../net/tunnels.js';
 import { protocolName } from '../net/protocol.js';
 import { addressNumber, addressText } from '../tools/ranges.js';
 import type { Listing } from './base/model.js';
-import { hasAddress, hasPort } from './base/spans.js';
+import { addressesOf, hasAddress, hasPort } from './base/spans.js';
 import type { Subject } from './targets/common.js';
 
 /** A connection, or a query. */
@@ -35,6 +35,8 @@ export interface Proof {
   readonly narrow?: string;
   /** What the policies allow and the source does not. */
   readonly wide?: string;
+  /** A DNS server that the policies do not let the pods ask, since a deny is before that. */
+  readonly deaf?: string;
 }
 
 /** Packets to judge, at most. */
@@ -47,6 +49,8 @@ const FROM = '192.0.2.1';
 const RESOLVER = '192.0.2.53';
 /** Addresses that no list means by itself. */
 const NEUTRAL = ['198.51.100.77', '2001:db8::77'];
+/** Packets to the pod itself do not leave it, nor those to a loopback address. An IPv4 address has no other form. */
+const NEVER_SENT = /^(192\.0\.2\.(1|53)|127\..*|0\.0\.0\.0|::1?|::ffff:.*)$/;
 const TCP = 6;
 const UDP = 17;
 
@@ -66,7 +70,8 @@ export function prove(listing: Listing, policies: readonly RawPolicy[], subject:
   const snapshot = worldOf(subject, policies);
   const { ir } = toIr(snapshot);
   const from = [...snapshot.pods.keys()][0] as string;
-  const places = listing.about === 'queries' ? queriesTo(subject) : connectionsTo(listing);
+  const servers = serversOf(subject);
+  const places = listing.about === 'queries' ? servers : connectionsTo(listing, subject);
   const all = namesNear(listing);
   const most = Math.max(1, Math.floor(MAX_PACKETS / places.length));
   const names = spread(all, most);
@@ -74,6 +79,9 @@ export function prove(listing: Listing, policies: readonly RawPolicy[], subject:
   let wide: string | undefined;
   let narrow: string | undefined;
   const near = new Near(ir);
+  const ask = (place: Omit<Probe, 'name'>) =>
+    verdictOf(near.of(['far.invalid']), snapshot, from, { ...place, name: 'far.invalid' }, true);
+  const deaf = listing.about === 'queries' ? undefined : servers.find((place) => ask(place) === 'deny')?.to;
   for (let i = 0; i < names.length; i += BATCH) {
     const some = names.slice(i, i + BATCH);
     const small = near.of(some);
@@ -98,6 +106,7 @@ export function prove(listing: Listing, policies: readonly RawPolicy[], subject:
     narrower,
     ...(narrow === undefined ? {} : { narrow }),
     ...(wide === undefined ? {} : { wide }),
+    ...(deaf === undefined ? {} : { deaf }),
   };
 }
 
@@ -148,14 +157,14 @@ function resolverAddress(index: number): string {
   return index === 0 ? RESOLVER : `192.0.2.${100 + (index % 100)}`;
 }
 
-function queriesTo({ resolvers }: Subject): Omit<Probe, 'name'>[] {
+function serversOf({ resolvers }: Subject): Omit<Probe, 'name'>[] {
   return resolvers.slice(0, 8).flatMap((one, i) => {
     const to = 'cidr' in one ? (one.cidr.split('/')[0] as string) : resolverAddress(i);
     return [UDP, TCP].map((protocol) => ({ to, protocol, port: 53 }));
   });
 }
 
-function connectionsTo({ rules, universe }: Listing): Omit<Probe, 'name'>[] {
+function connectionsTo({ rules, universe }: Listing, { resolvers }: Subject): Omit<Probe, 'name'>[] {
   const ports = new Map<string, { protocol: number; port: number }>();
   const add = (protocol: number, port: number) => {
     // To the neutral addresses, DNS is as any other port.
@@ -176,10 +185,14 @@ function connectionsTo({ rules, universe }: Listing): Omit<Probe, 'name'>[] {
       for (const n of [lo, hi, lo - 1n, hi + 1n]) {
         if (n < 0n || n >= 1n << (family === 4 ? 32n : 128n) || addresses.size >= MAX_ADDRESSES) continue;
         const text = addressText(family, n);
-        // Packets to the pod itself do not leave it, and an IPv4 address has no other form.
-        if (![FROM, RESOLVER].includes(text) && !text.startsWith('::ffff:')) addresses.add(text);
+        if (!NEVER_SENT.test(text)) addresses.add(text);
       }
-  return [...addresses].flatMap((to) => [...ports.values()].map((one) => ({ to, ...one })));
+  // Queries to the DNS servers are allowed whatever the list says.
+  const dns = addressesOf(resolvers.flatMap((one, i) => ('cidr' in one ? one.cidr : `${resolverAddress(i)}/32`)));
+  const isDns = (to: string, port: number) => port === 53 && hasAddress(dns, addressNumber(to));
+  return [...addresses].flatMap((to) =>
+    [...ports.values()].filter(({ port }) => !isDns(to, port)).map((one) => ({ to, ...one })),
+  );
 }
 
 /** Names at the boundaries of the domains in a list, one that is far from all, and none. */

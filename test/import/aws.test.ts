@@ -136,6 +136,26 @@ t.test('rules in fields: actions in their order, variables, and what closes', (t
   t.end();
 });
 
+t.test('a DNS server in a network that is denied', (t) => {
+  const groups = [
+    rules(
+      rule('DROP', { Protocol: 'IP', Destination: '203.0.113.0/24' }),
+      rule('PASS', { Destination: '203.0.0.0/16' }),
+    ),
+  ].map((one) => ({ ...one, StatefulRuleOptions: { RuleOrder: 'STRICT_ORDER' } }));
+  const files = { 'g.json': JSON.stringify(groups[0]) };
+  const resolvers = [{ cidr: '203.0.113.0/32' }, { cidr: '198.51.100.77/32' }];
+  t.match(
+    bed.run('aws-network-firewall', files, 'cilium', { resolvers }).no,
+    /g\.json: what it becomes denies DNS to 203\.0\.113\.0/,
+  );
+  const r = bed.run('aws-network-firewall', files, 'cnp', { resolvers });
+  t.equal(r.no, '', 'there, DNS comes first');
+  t.ok(r.allows({ to: '203.0.113.0', protocol: 17, port: 53 }));
+  t.notOk(r.allows({ to: '203.0.113.0', port: 54 }));
+  t.end();
+});
+
 t.test('without denies, a destination is said once for all of its ports', (t) => {
   const r = firewall([
     rules(rule('PASS', { Destination: '203.0.113.0/24', DestinationPort: '22' })),

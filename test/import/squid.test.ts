@@ -130,6 +130,9 @@ http_access deny all
     t.notOk(r.allows({ name: 'example.com', to: '169.254.169.254' }), to);
     t.notOk(r.allows({ to: FAR }));
   }
+  const gke = squid(conf.replace('1025-65535', '8080'), 'fqdn', { CONNECT: false, to_linklocal: false });
+  t.match(gke.no, /^squid\.conf:3: what is below example\.com.*$/, 'what is denied of the pod itself never leaves it');
+  t.ok(gke.allows({ name: 'example.com', port: 8080 }));
   t.end();
 });
 

@@ -21,8 +21,8 @@ import {
 const LANGUAGE = 'an FQDNNetworkPolicy';
 /** Single ports in place of a range. */
 const MAX_PORTS = 100;
-/** A pod's own addresses: no packet to them leaves it. */
-const LOOPBACK = /^(127\.\d+\.\d+\.\d+\/([89]|[12]\d|3[0-2])|::1\/128)$/;
+/** A pod's own addresses: no packet to them leaves it. As blocks that the walk makes of them. */
+const LOOPBACK = /^(127\.\d+\.\d+\.\d+\/([89]|[12]\d|3[0-2])|0\.0\.0\.0\/32|::\/12[78]|::1\/128)$/;
 
 interface Rules {
   readonly names: { rule: object; names: number }[];
