@@ -37,6 +37,7 @@ import { attack as peersAddressReused } from './peers-address-reused.js';
 import { attack as podsThatEnd } from './pods-that-end.js';
 import { attack as portAfterReset } from './port-after-reset.js';
 import { attack as portsAndProtocols } from './ports-and-protocols.js';
+import { attack as queryPen } from './query-pen.js';
 import { attack as relayByNeighbour } from './relay-by-neighbour.js';
 import { attack as routedDiscovery } from './routed-discovery.js';
 import { attack as secondVeth } from './second-veth.js';
@@ -98,6 +99,7 @@ export const ATTACKS: readonly Attack[] = [
   podsThatEnd,
   portAfterReset,
   portsAndProtocols,
+  queryPen,
   relayByNeighbour,
   routedDiscovery,
   secondVeth,
