@@ -55,6 +55,16 @@ static __always_inline __u32 checksum_field(__u8 protocol) {
                                                                   : 0;
 }
 
+/* Whether the kernel will write a sum behind the header that was judged: right, but where what is there is
+ * judged, too. */
+static __always_inline int is_sum_behind(struct __sk_buff *skb, const struct packet *p) {
+  if (!bpf_cast_to_kern_ctx) return 0;
+  const struct sk_buff *k = bpf_cast_to_kern_ctx(skb);
+  if (likely(BPF_CORE_READ_BITFIELD(k, ip_summed) != CHECKSUM_IS_PARTIAL)) return 0;
+  const __u32 start = k->csum_start - (__u32)((unsigned long)k->data - (unsigned long)k->head);
+  return start != p->l4 || k->csum_offset != checksum_field(p->key.protocol);
+}
+
 /* Whether the kernel will change a packet after it was judged. A sender chooses where the kernel is to fill
  * in a checksum, and how it is to cut a large packet (PACKET_VNET_HDR). Without this check, a pod could have
  * a "checksum" written over a port, or payload sent as a header. Right are the checksum of the header that
