@@ -47,6 +47,7 @@ import { attack as serviceOfTheNode } from './service-of-the-node.js';
 import { attack as servicePortReuse } from './service-port-reuse.js';
 import { attack as serviceStaleBackend } from './service-stale-backend.js';
 import { attack as serviceUntranslated } from './service-untranslated.js';
+import { attack as sharedPages } from './shared-pages.js';
 import { attack as simultaneousOpen } from './simultaneous-open.js';
 import { attack as sourceRoutes } from './source-routes.js';
 import { attack as specialAddresses } from './special-addresses.js';
@@ -108,6 +109,7 @@ export const ATTACKS: readonly Attack[] = [
   serviceOfTheNode,
   servicePortReuse,
   serviceUntranslated,
+  sharedPages,
   simultaneousOpen,
   sourceRoutes,
   specialAddresses,
