@@ -51,7 +51,7 @@ static __always_inline void end_stream(struct ea_dns_stream *stream, __u32 endpo
 static __always_inline int open_datagram(struct __sk_buff *skb, const struct packet *p, struct dns_work *w) {
   const __u32 ip = p->l4 - p->l3;
   __be16 field = 0;
-  if (p->fragment || (p->out && is_sum_behind(skb, p)) || load(skb, p->l4 + 4, &field)) return DNS_UNREADABLE;
+  if (p->fragment || (p->out && !is_as_judged(skb, p)) || load(skb, p->l4 + 4, &field)) return DNS_UNREADABLE;
   __u32 length = bpf_ntohs(field);
   w->piece = 65535;
   if (unlikely(skb->gso_size)) {

@@ -88,7 +88,14 @@ static __always_inline struct packet *fresh_packet(void) {
   return p;
 }
 
-/* A pointer by which a header can be read: into the packet, or, if the header is not in the buffer's linear
+/* Copies the packet's first bytes to the buffer's linear part, if they are not there. What is beyond it may be
+ * memory that the sender still writes to (splice, MSG_ZEROCOPY): what is judged must not change any more. 0:
+ * done. */
+static __always_inline int hold_bytes(struct __sk_buff *skb, __u32 size) {
+  return skb->data_end - skb->data < size && bpf_skb_pull_data(skb, size);
+}
+
+/* A pointer by which a header can be read: into the packet, or, if the header was not in the buffer's linear
  * part, to a copy in `local`. NULL: the packet is shorter. Fields are read in units of their own size,
  * whatever the packet's alignment: the CPUs that BPF is compiled for allow that. */
 static __always_inline const void *header_at(struct __sk_buff *skb, __u32 off, void *local,
@@ -99,6 +106,7 @@ static __always_inline const void *header_at(struct __sk_buff *skb, __u32 off, v
   asm volatile("%0 &= 0x7fff" : "+r"(at));
   if (likely(at == off && data + at + size <= end)) return data + at;
   count(EA_COUNT_PULLED);
+  if (hold_bytes(skb, off + size)) return NULL;
   return bpf_skb_load_bytes(skb, off, local, size) ? NULL : local;
 }
 

@@ -97,7 +97,7 @@ GLOBAL_FUNCTION int open_queries(struct __sk_buff *skb, const struct packet *p) 
   w->loaded = 0;
   const struct ea_flow *flow = held_flow(p);
   const __u32 headers = p->l4 - p->l3 + p->header_end, seq = bpf_ntohl(p->seq);
-  if (!flow || p->fragment || skb->gso_size || is_sum_behind(skb, p) || headers >= p->length ||
+  if (!flow || p->fragment || skb->gso_size || !is_as_judged(skb, p) || headers >= p->length ||
       (p->tcp_flags & (TCP_SYN | TCP_URG)) || !(flow->extra.streams[0].flags & EA_STREAM_SYNCED))
     return 0;
   const struct ea_dns_stream *sent = &flow->extra.streams[0];

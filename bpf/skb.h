@@ -65,6 +65,11 @@ static __always_inline int is_sum_behind(struct __sk_buff *skb, const struct pac
   return start != p->l4 || k->csum_offset != checksum_field(p->key.protocol);
 }
 
+/* Whether all bytes of a packet that the endpoint sends will be those that are judged now. */
+static __always_inline int is_as_judged(struct __sk_buff *skb, const struct packet *p) {
+  return !is_sum_behind(skb, p) && !hold_bytes(skb, p->l3 + p->length);
+}
+
 /* Whether the kernel will change a packet after it was judged. A sender chooses where the kernel is to fill
  * in a checksum, and how it is to cut a large packet (PACKET_VNET_HDR). Without this check, a pod could have
  * a "checksum" written over a port, or payload sent as a header. Right are the checksum of the header that
