@@ -57,6 +57,7 @@ import { attack as tcpFlags } from './tcp-flags.js';
 import { attack as tunnelsByBroadcast } from './tunnels-by-broadcast.js';
 import { attack as unhookedDevices } from './unhooked-devices.js';
 import { attack as unlogged } from './unlogged.js';
+import { attack as untoldSegments } from './untold-segments.js';
 import { attack as untrustedServers } from './untrusted-servers.js';
 import { attack as vlanStacks } from './vlan-stacks.js';
 import { attack as wrongLengths } from './wrong-lengths.js';
@@ -120,6 +121,7 @@ export const ATTACKS: readonly Attack[] = [
   tunnelsByBroadcast,
   unhookedDevices,
   unlogged,
+  untoldSegments,
   untrustedServers,
   vlanStacks,
   wrongLengths,
