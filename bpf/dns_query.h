@@ -208,7 +208,7 @@ static __always_inline int end_connection(struct __sk_buff *skb, const struct pa
     struct ea_dns_stream *stream = stream_of(flow, p);
     if (stream->flags & EA_STREAM_SYNCED) {
       /* Who does not know the place, such as a forger, ends nothing. */
-      if (stream->next_seq - seq > p->length) return DROP;
+      if (stream->next_seq - seq > p->length) return drop(skb, p, EA_REASON_UNREADABLE_ANSWER);
       seq = stream->next_seq;
     }
     end_stream(stream, p->key.endpoint);
@@ -259,7 +259,8 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
   }
   dns_close(p, !more);
   if (likely(!more)) return PASS;
-  return is_unreadable_for_good(skb, p, more) ? end_connection(skb, p) : DROP;
+  if (is_unreadable_for_good(skb, p, more)) return end_connection(skb, p);
+  return drop(skb, p, EA_REASON_UNREADABLE_ANSWER);
 }
 
 /* In place of a verdict of dns_sent(). WITHHELD: the query that was read last is to be answered, and goes no
@@ -299,7 +300,7 @@ GLOBAL_FUNCTION int dns_sent(struct __sk_buff *skb, const struct packet *p) {
     if (!tcp && !w->unread) return PASS;
   }
   dns_close(p, !more);
-  return more ? DROP : PASS;
+  return more ? drop(skb, p, EA_REASON_UNREADABLE_QUERY) : PASS;
 }
 
 #endif

@@ -219,9 +219,10 @@ static __always_inline int read_dns(struct __sk_buff *skb, struct packet *p, con
     deny_unreadable(p);
     return refuse(skb, p, ep);
   }
-  if (!p->inspected) return verdict;
+  if (!p->inspected || verdict != PASS) return verdict;
   flow = held_flow(p);
-  if (!flow) return p->key.protocol == IPPROTO_TCP ? DROP : verdict;
+  /* A segment that carries nothing may have ended the flow; what it carries, nobody would remember. */
+  if (!flow) return p->carries || is_syn(p) ? drop(skb, p, EA_REASON_OUT_OF_ORDER) : PASS;
   struct ea_dns_stream *sent = &flow->extra.streams[0];
   if (is_syn(p)) sent->stamp = sent->next_seq;
   sent->flags |= EA_STREAM_JUDGED;
