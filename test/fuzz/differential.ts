@@ -14,7 +14,7 @@ const PACKETS = 100;
 /** Changes of a world before the next one. */
 const UPDATES = 8;
 /** Answers that pods get in each state, at most. */
-const LESSONS = 10;
+const LESSONS = 14;
 /** Flows that are looked at again after a change. */
 const KNOWN = 24;
 

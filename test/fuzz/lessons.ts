@@ -68,7 +68,7 @@ export class Teacher {
   #lesson(snapshot: Snapshot, pod: string, texts: readonly string[], to?: string): Lesson {
     const { r } = this;
     const name = nameFor(r, texts);
-    const address = () => r.pick(r.chance(75) ? OUTSIDE : INSIDE);
+    const address = () => r.pick(r.chance(82) ? OUTSIDE : INSIDE);
     const addresses = [
       ...new Set([...(to === undefined ? [] : [to]), ...Array.from({ length: 1 + r.below(3) }, address)]),
     ];

@@ -133,7 +133,7 @@ export function nameNear(r: Random, text: string): string {
 }
 
 function changed(r: Random, name: string): string {
-  if (r.chance(55)) return name;
+  if (r.chance(65)) return name;
   const at = r.below(Math.max(1, name.length));
   return r.pick([
     `x${name}`,
@@ -151,5 +151,5 @@ function changed(r: Random, name: string): string {
 
 /** A name at the boundary of what policies say, or any. */
 export function nameFor(r: Random, texts: readonly string[]): string {
-  return texts.length > 0 && r.chance(80) ? nameNear(r, r.pick(texts)) : r.pick(NAMES);
+  return texts.length > 0 && r.chance(88) ? nameNear(r, r.pick(texts)) : r.pick(NAMES);
 }
