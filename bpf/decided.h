@@ -40,7 +40,7 @@ struct decision {
   __u8 reason;
   __u8 logged;  /* a Log rule matched */
   __u8 service; /* decided by a Service's backends */
-  __u8 refusal; /* enum ea_refusal, of the rule */
+  __u8 dns;     /* enum ea_rule_dns, of the rule */
   __u8 pad[2];
 };
 

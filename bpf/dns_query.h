@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* Queries and answers: what an endpoint asked, and which answers count. An answer counts if its server is
- * trusted, if it comes from there, and if the endpoint asked for it a moment ago: same addresses and ports,
- * id, name, type and class. */
+/* Queries and answers: what an endpoint asked, and which answers count. An answer counts if it comes from the
+ * server that it says, if the endpoint asked for it a moment ago (same addresses and ports, id, name, type and
+ * class), and if the server is trusted, or was named by the rule that allowed the query. */
 #ifndef EA_DNS_QUERY_H
 #define EA_DNS_QUERY_H
 
@@ -106,13 +106,16 @@ GLOBAL_FUNCTION int remember_query(struct __sk_buff *skb, const struct packet *p
   flow->epoch = p->epoch;
   flow->last_jiffies = bpf_jiffies64();
   flow->payer = slot_of(skb->ifindex);
-  ((struct ea_query *)flow->side_record)->asked_ns = bpf_ktime_get_coarse_ns();
+  struct ea_query *query = (struct ea_query *)flow->side_record;
+  query->asked_ns = bpf_ktime_get_coarse_ns();
+  query->teaches = p->query_mode == QUERY_KNOWN && p->decision.dns == EA_TEACHES;
   query_key(&s->side_key, p, &w->question, names->texts[0].hash);
   put_side_record(&s->side_key, flow, s);
   return report_dns(p, EA_DNS_ASKED);
 }
 
-/* Whether the endpoint sent the query that the message answers, a moment ago. */
+/* Whether the endpoint sent the query that the message answers, a moment ago, and the answers of its server
+ * count: it is trusted, or the query says so. */
 static __always_inline int was_asked(const struct packet *p, struct dns_work *w, __u64 name) {
   const struct dns_question *q = &w->question;
   struct scratch *s = scratch();
@@ -120,8 +123,10 @@ static __always_inline int was_asked(const struct packet *p, struct dns_work *w,
   struct side_record *found = (struct side_record *)s->bytes;
   query_key(&s->side_key, p, q, name);
   if (!read_side_record(&s->side_key, found)) return 0;
-  w->asked_ns = ((const struct ea_query *)found->bytes)->asked_ns;
-  return bpf_ktime_get_coarse_ns() - w->asked_ns <= DNS_ANSWER_NS;
+  const struct ea_query *query = (const struct ea_query *)found->bytes;
+  w->asked_ns = query->asked_ns;
+  if (bpf_ktime_get_coarse_ns() - w->asked_ns > DNS_ANSWER_NS) return 0;
+  return query->teaches || is_dns_server(p);
 }
 
 /* Reads the answer in the buffer dns_work.buffer. 1: it counts, and is well-formed. 0: it teaches nothing. -1:
@@ -160,7 +165,7 @@ static __always_inline int count_untrusted(struct __sk_buff *skb, const struct p
   return PASS;
 }
 
-/* Whether the flow's queries are judged: then a rule says that its peer may be asked, and its answers count. */
+/* Whether the flow's queries are judged: then a rule says that its peer may be asked. */
 static __always_inline int is_judged(const struct packet *p) {
   const struct ea_flow *flow = held_flow(p);
   return flow && (flow->extra.streams[0].flags & EA_STREAM_JUDGED);

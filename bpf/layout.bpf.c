@@ -52,7 +52,7 @@ KEEP(enum, ea_trie);
 KEEP(enum, ea_filter);
 KEEP(enum, ea_class);
 KEEP(enum, ea_action);
-KEEP(enum, ea_refusal);
+KEEP(enum, ea_rule_dns);
 KEEP(enum, ea_verdict);
 KEEP(enum, ea_reason);
 KEEP(enum, ea_hook);

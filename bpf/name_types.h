@@ -155,7 +155,8 @@ enum ea_dns_server_flags { EA_DNS_TRUSTED = 1 };
  * flow key with `local` replaced by the question (hash, id, type). */
 struct ea_query {
   __u64 asked_ns; /* CLOCK_MONOTONIC */
-  __u16 pad[8];
+  __u16 teaches;  /* the rule that allowed it names its servers */
+  __u16 pad[7];
 };
 
 /* One direction of DNS over TCP, in a flow's `streams`: what comes next, and the message that is not whole

@@ -60,7 +60,7 @@ struct scan {
   __u8 log;     /* LOG_REPORT, LOG_MATCHED */
   __u8 verdict; /* result */
   __u8 reason;
-  __u8 refusal;
+  __u8 dns;
 };
 
 /* Applies a rule that matches. 1: the verdict is known. */
@@ -92,7 +92,7 @@ static __always_inline long apply_rule(struct scan *c, __u32 bit) {
   c->rule = rule->id;
   c->verdict = rule->action == EA_ACTION_ALLOW ? EA_VERDICT_ALLOW : EA_VERDICT_DENY;
   c->reason = EA_REASON_RULE;
-  c->refusal = rule->refusal;
+  c->dns = rule->dns;
   return 1;
 }
 
@@ -239,7 +239,7 @@ GLOBAL_FUNCTION int classify_collected(const struct target *t, struct decision *
   d->verdict = EA_VERDICT_DENY;
   d->audit_verdict = EA_VERDICT_NONE;
   d->reason = EA_REASON_NO_SET;
-  d->logged = d->service = d->refusal = 0;
+  d->logged = d->service = d->dns = 0;
 
   struct class_entry *remembered = class_slot(t);
   if (!remembered) return 0;
@@ -290,7 +290,7 @@ GLOBAL_FUNCTION int classify_collected(const struct target *t, struct decision *
   d->rule = scan.rule;
   d->verdict = scan.verdict;
   d->reason = scan.reason;
-  d->refusal = scan.refusal;
+  d->dns = scan.dns;
   d->logged = !!(scan.log & LOG_MATCHED);
   if (t->set & EA_SET_STAGED) {
     scan.any = any;

@@ -81,7 +81,7 @@ static __always_inline int refuse(struct __sk_buff *skb, struct packet *p, const
   const struct dns_work *w = dns_work();
   drop_for(skb, p, p->decision.reason, &p->decision);
   if (!w) return DROP;
-  if (w->loaded) return refuse_query(skb, p, ep->flags, refusal_code(p->decision.refusal));
+  if (w->loaded) return refuse_query(skb, p, ep->flags, refusal_code(p->decision.dns));
   report_dns(p, EA_DNS_REFUSED);
   return p->key.protocol == IPPROTO_TCP ? answer(skb, p, ep->flags | EA_EP_REJECT) : DROP;
 }

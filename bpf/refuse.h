@@ -29,7 +29,7 @@ struct dns_opt {
  * of four: its L4 header with the message's length, and the message. */
 enum { ANSWER_AT = 4096, MESSAGE_AT = 4160, RESET_AT = 8192, MOST_HEADER = 32 + 2, MOST_MESSAGE = 288 };
 
-/* The answer code of refused queries: as the rule says that refuses them (enum ea_refusal), or else the agent's
+/* The answer code of refused queries: as the rule says that refuses them (enum ea_rule_dns), or else the agent's
  * options. */
 static __always_inline __u16 refusal_code(__u8 refusal) {
   const struct ea_name_state_words *st = name_words();

@@ -36,12 +36,14 @@ enum ea_class {
 
 enum ea_action { EA_ACTION_ALLOW = 1, EA_ACTION_DENY = 2, EA_ACTION_PASS = 3, EA_ACTION_LOG = 4 };
 
-/* How a DNS query that a rule denies is answered; OPTION: as --dns-refusal says. */
-enum ea_refusal {
+/* How a DNS query that a rule denies is answered; OPTION: as --dns-refusal says. TEACHES: the rule allows
+ * queries, and names its servers: their answers count as those of trusted resolvers do. */
+enum ea_rule_dns {
   EA_REFUSAL_OPTION = 0,
   EA_REFUSAL_REFUSED = 1,
   EA_REFUSAL_NXDOMAIN = 2,
-  EA_REFUSAL_NODATA = 3
+  EA_REFUSAL_NODATA = 3,
+  EA_TEACHES = 4
 };
 
 enum ea_verdict {
@@ -199,7 +201,7 @@ struct ea_rule {
   __u8 action;    /* enum ea_action */
   __u8 staged;
   __u8 log;
-  __u8 refusal; /* enum ea_refusal */
+  __u8 dns; /* enum ea_rule_dns */
 };
 
 /* The backends of a Service address: one for each kind of backend (same class, same port). With `many`, only

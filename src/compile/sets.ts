@@ -3,6 +3,7 @@ import { contents } from '../image/fault.js';
 import { contentName, type Ids } from '../ids.js';
 import type { AtomExpr, PolicySet, PortRange, SetRule } from '../image/types.js';
 import { formatPolicy, ruleClash, ruleText } from '../ir/names.js';
+import { namesItsServers } from './servers.js';
 import {
   DEFAULT_RULE,
   defaultRefusal,
@@ -163,6 +164,12 @@ export class SetBuilder {
   }
 }
 
+/** How its queries are refused, or whether the answers to them teach names. */
+function dnsOf(rule: Rule): Pick<SetRule, 'dnsRefusal' | 'teaches'> {
+  if (rule.action === 'allow') return rule.queries && namesItsServers(rule) ? { teaches: true } : {};
+  return rule.dnsRefusal === undefined ? {} : { dnsRefusal: rule.dnsRefusal };
+}
+
 /** @param text the content that identifies the rule */
 function partBits(
   { rule, names }: Part,
@@ -174,7 +181,7 @@ function partBits(
   // No query matches none of the patterns.
   if (queries?.length === 0) return { bits: [], atoms: [], portNames: [] };
   const asks = { ...(names ? { names } : {}), ...(queries ? { queries } : {}) };
-  const answer = rule.dnsRefusal === undefined ? {} : { dnsRefusal: rule.dnsRefusal };
+  const answer = dnsOf(rule);
   const common = { id, action: rule.action, staged, log: rule.log ?? false, ...asks, ...answer };
   const { atoms, exprs, named, self } = peerAtoms(rule);
   const used: Atom[] = [];
@@ -301,9 +308,9 @@ function byRange(a: { range: PortRange }, b: { range: PortRange }): number {
 
 /** @param called the content that identifies the rule, since its id differs between nodes */
 function makeBit(called: string, rule: Omit<SetRule, 'tierEnd'>): Bit {
-  const { action, staged, log, atoms, self, ports, exprs, names, queries, dnsRefusal } = rule;
+  const { action, staged, log, atoms, self, ports, exprs, names, queries, dnsRefusal, teaches } = rule;
   const asks = names || queries ? [names ?? null, queries ?? null] : [];
-  const answer = dnsRefusal === undefined ? [] : [{ dnsRefusal }];
+  const answer = dnsRefusal === undefined && !teaches ? [] : [{ dnsRefusal, teaches }];
   const content = [called, action, staged, log, atoms, self, ports, exprs, ...asks, ...answer];
   return { ...rule, name: contentName(`bit|${JSON.stringify(content)}`) };
 }

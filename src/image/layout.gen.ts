@@ -111,7 +111,7 @@ export const STRUCTS = {
       action: { offset: 12, size: 1 },
       staged: { offset: 13, size: 1 },
       log: { offset: 14, size: 1 },
-      refusal: { offset: 15, size: 1 },
+      dns: { offset: 15, size: 1 },
     },
   },
   ea_service_key: {
@@ -349,7 +349,8 @@ export const STRUCTS = {
     size: 24,
     fields: {
       asked_ns: { offset: 0, size: 8 },
-      pad: { offset: 8, size: 16 },
+      teaches: { offset: 8, size: 2 },
+      pad: { offset: 10, size: 14 },
     },
   },
   ea_dns_event: {
@@ -473,11 +474,12 @@ export const ENUMS = {
     EA_ACTION_PASS: 3,
     EA_ACTION_LOG: 4,
   },
-  ea_refusal: {
+  ea_rule_dns: {
     EA_REFUSAL_OPTION: 0,
     EA_REFUSAL_REFUSED: 1,
     EA_REFUSAL_NXDOMAIN: 2,
     EA_REFUSAL_NODATA: 3,
+    EA_TEACHES: 4,
   },
   ea_verdict: {
     EA_VERDICT_NONE: 0,

@@ -32,6 +32,8 @@ export interface SetRule {
   readonly names?: readonly string[];
   /** The same for the name in a DNS query; absent: it does not ask what the packet is. */
   readonly queries?: readonly string[];
+  /** It allows queries, and names its servers: their answers teach names. */
+  readonly teaches?: true;
   /** How a DNS query that it denies is answered; absent: as the agent's option says. */
   readonly dnsRefusal?: DnsRefusal;
 }

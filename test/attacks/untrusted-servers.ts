@@ -62,9 +62,9 @@ async function forge(at: At, { server, what, way, send }: Forgery): Promise<void
 export const attack: Attack = {
   name: 'untrusted-servers',
   tries:
-    'Asks servers that a filter of queries lets it ask, and that are not trusted: its own, or its neighbour in their name.',
+    'Asks servers that a filter of queries lets it ask without naming them: its own, or its neighbour in their name.',
   policies: () => [
-    cnpNames('attacker-names', 'attacker', ['*.good.test'], [...Object.values(RESOLVER), ...Object.values(OPEN)]),
+    cnpNames('attacker-names', 'attacker', ['*.good.test'], ['0.0.0.0/0', '::/0']),
     egressPolicy('attacker', 'attacker', [toServer('one', 'udp/53')]),
   ],
   async run(at) {

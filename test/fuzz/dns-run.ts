@@ -169,6 +169,7 @@ export class DnsPair {
           verdict: this.#run(key, bytes, hook) ? 'allow' : 'deny',
           retval: 0,
           events: [],
+          out: Buffer.alloc(0),
         }),
       },
       ends,

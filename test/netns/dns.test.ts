@@ -3,6 +3,7 @@ import t from 'tap';
 import { Agent } from './agent.js';
 import { dig, startDns } from './dns-server.js';
 import { DROP_WAIT } from './host.js';
+import { run } from './shell.js';
 import { servers, World } from './world.js';
 
 const VIPS = ['10.96.0.10', 'fd00:96::10'] as const;
@@ -36,7 +37,8 @@ t.test('a pod may go where the names lead that it may ask for', async (t) => {
   for (const ip of [servers.one.ip4, servers.two.ip4, servers.two.ip6])
     await world.internet.listen(ip, 80, 'tcp', 'server');
   const dnsRule = { ports: [{ port: '53', protocol: 'ANY' }], rules: { dns: [{ matchPattern: '*.ok.example' }] } };
-  const policy = (annotations: Record<string, string>) => [
+  const toOutside = { toCIDR: [`${servers.one.ip6}/128`], toPorts: [dnsRule] };
+  const policy = (annotations: Record<string, string>, further: object = toOutside) => [
     {
       apiVersion: 'cilium.io/v2',
       kind: 'CiliumNetworkPolicy',
@@ -48,7 +50,7 @@ t.test('a pod may go where the names lead that it may ask for', async (t) => {
             toEndpoints: [{ matchLabels: { 'k8s:io.kubernetes.pod.namespace': 'kube-system', 'k8s-app': 'kube-dns' } }],
             toPorts: [dnsRule],
           },
-          { toCIDR: [`${servers.one.ip6}/128`], toPorts: [dnsRule] },
+          further,
           { toFQDNs: [{ matchPattern: '*.ok.example' }], toPorts: [{ ports: [{ port: '80', protocol: 'TCP' }] }] },
         ],
       },
@@ -138,5 +140,30 @@ t.test('a pod may go where the names lead that it may ask for', async (t) => {
     await startDns(world, forger.host, forger.ip4, { hosts: { 'c.ok.example': [c] } });
     t.equal((await dig(forger.host, forger.ip4, ['c.ok.example'])).status, 'NOERROR');
     t.equal((await dig(web.host, forger.ip4, ['c.ok.example'])).status, '', 'the pod may not ask it');
+  });
+
+  await t.test('a server teaches where the rule names it, trusted or not', async (t) => {
+    const further = await world.pod('further', { labels: { app: 'further' } });
+    const outside = servers.two.ip4;
+    const addresses = ['203.0.113.41', '203.0.113.42'] as const;
+    const zone = { hosts: { 'd.ok.example': [addresses[0]], 'e.ok.example': [addresses[1]] } };
+    await startDns(world, further.host, further.ip4, zone);
+    await startDns(world, world.internet, outside, zone);
+    for (const ip of addresses) {
+      await run('ip', ['-n', world.internet.netns, 'addr', 'add', `${ip}/32`, 'dev', 'lo']);
+      await world.internet.listen(ip, 80, 'tcp', 'server');
+    }
+    const learns = async (what: string, server: string, peers: object, name: string, expected: string) => {
+      await agent.apply('policy.yaml', policy({}, { ...peers, toPorts: [dnsRule] }));
+      const [ip] = (await dig(web.host, server, [name])).answers;
+      t.ok(ip, `${what}: it may be asked`);
+      t.equal(await reach(ip as string), expected, what);
+    };
+    const [d, e] = ['d.ok.example', 'e.ok.example'] as const;
+    await learns('a rule for everywhere', outside, { toEntities: ['all'] }, d, 'timeout');
+    await learns('a rule for a network', outside, { toCIDR: ['203.0.113.0/24'] }, d, 'timeout');
+    await learns('any pod of the namespace', further.ip4, { toEndpoints: [{}] }, d, 'timeout');
+    await learns('pods by label', further.ip4, { toEndpoints: [{ matchLabels: { app: 'further' } }] }, d, 'ok');
+    await learns('an address', outside, { toCIDR: [`${outside}/32`] }, e, 'ok');
   });
 });

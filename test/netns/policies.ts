@@ -56,7 +56,7 @@ export function cnpNames(name: string, app: string, patterns: readonly string[],
       endpointSelector: { matchLabels: { app } },
       egress: [
         {
-          toCIDR: resolvers.map((a) => `${a}/${a.includes(':') ? 128 : 32}`),
+          toCIDR: resolvers.map((a) => (a.includes('/') ? a : `${a}/${a.includes(':') ? 128 : 32}`)),
           toPorts: [{ ports: [{ port: '53', protocol: 'ANY' }], rules: { dns: [{ matchPattern: '*' }] } }],
         },
         { toFQDNs: patterns.map((p) => (p.includes('*') ? { matchPattern: p } : { matchName: p })) },

@@ -29,9 +29,9 @@ export const EPOCH_WORD = L.STRUCTS.ea_state.fields.epoch.offset / 4;
 export const POST_DNAT_WORD = L.STRUCTS.ea_state.fields.post_dnat.offset / 4;
 
 const ANSWERS = {
-  refused: L.ENUMS.ea_refusal.EA_REFUSAL_REFUSED,
-  nxdomain: L.ENUMS.ea_refusal.EA_REFUSAL_NXDOMAIN,
-  nodata: L.ENUMS.ea_refusal.EA_REFUSAL_NODATA,
+  refused: L.ENUMS.ea_rule_dns.EA_REFUSAL_REFUSED,
+  nxdomain: L.ENUMS.ea_rule_dns.EA_REFUSAL_NXDOMAIN,
+  nodata: L.ENUMS.ea_rule_dns.EA_REFUSAL_NODATA,
 };
 
 const ACTIONS = {
@@ -145,7 +145,12 @@ export function writeRule(buf: Buffer, at: number, rule: SetRule): void {
   buf.writeUInt8(ACTIONS[rule.action], at + R.fields.action.offset);
   buf.writeUInt8(rule.staged ? 1 : 0, at + R.fields.staged.offset);
   buf.writeUInt8(rule.log ? 1 : 0, at + R.fields.log.offset);
-  buf.writeUInt8(rule.dnsRefusal === undefined ? 0 : ANSWERS[rule.dnsRefusal], at + R.fields.refusal.offset);
+  buf.writeUInt8(dnsOf(rule), at + R.fields.dns.offset);
+}
+
+function dnsOf({ teaches, dnsRefusal }: SetRule): number {
+  if (teaches) return L.ENUMS.ea_rule_dns.EA_TEACHES;
+  return dnsRefusal === undefined ? 0 : ANSWERS[dnsRefusal];
 }
 
 /** @param key address × 64 + prefix length */
