@@ -101,7 +101,7 @@ t.test('what cannot be read: file, line, field', async (t) => {
 
 t.test('help and completion', async (t) => {
   t.match(ctl('test', '--help'), { code: 0, out: /Exit code: 0 every row holds, 3 one does not/ });
-  t.match(ctl('completion', 'bash').out, /validate\|lint\|test\|diff\|convert\) \[\[/);
-  t.match(ctl('completion', 'fish').out, /__fish_seen_subcommand_from validate lint test diff convert' -F/);
+  t.match(ctl('completion', 'bash').out, /validate\|lint\|test\|diff\|convert\|import\) \[\[/);
+  t.match(ctl('completion', 'fish').out, /__fish_seen_subcommand_from validate lint test diff convert import' -F/);
   t.match(ctl('completion', 'zsh').out, /diff\) _arguments/);
 });
