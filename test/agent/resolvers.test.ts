@@ -2,7 +2,8 @@
 import { mkdtempSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { DnsServers } from '../../agent/maps/tables/dns-servers.js';
 import { bitOf, ServiceFilter } from '../../agent/maps/tables/service-filter.js';
@@ -156,6 +157,23 @@ t.test('resolv.conf', async (t) => {
   t.equal(readSmallFile(join(dir, 'directory')), undefined);
   writeFileSync(join(dir, 'large'), 'x'.repeat(100_000));
   t.equal(readSmallFile(join(dir, 'large'))?.length, 16_384);
+});
+
+t.test('what a pod puts in place of the file is not opened', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'egress-agent-'));
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  const fifo = join(dir, 'fifo');
+  execFileSync('mkfifo', [fifo]);
+  symlinkSync('fifo', join(dir, 'link'));
+  // It waits until somebody opens the FIFO, as others notice it: some devices act when they are opened.
+  const writer = spawn('sh', ['-c', 'exec 3>"$1"; echo opened', 'sh', fifo], { stdio: ['ignore', 'pipe', 'ignore'] });
+  t.teardown(() => writer.kill());
+  let said = '';
+  writer.stdout.setEncoding('utf8').on('data', (text: string) => (said += text));
+  await sleep(100);
+  for (const path of [fifo, join(dir, 'link')]) t.equal(readSmallFile(path), undefined);
+  await sleep(100);
+  t.equal(said, '', 'nobody has opened it');
 });
 
 t.test('the map and the bits in the filter', async (t) => {
