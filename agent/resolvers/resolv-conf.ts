@@ -27,22 +27,27 @@ export function parseResolvConf(text: string): string[] {
   return out;
 }
 
-/** Reads a file that somebody else may have replaced by anything: it never blocks. undefined: there is no such file. */
+/** open(2): finds a file without opening it. Node.js has no name for it. */
+const O_PATH = 0x200000;
+
+/**
+ * Reads a file that somebody else may have replaced by anything: it never blocks, and opens no device, some of which act
+ * when they are opened (a watchdog, a tape). undefined: there is no such file.
+ */
 export function readSmallFile(path: string): string | undefined {
-  let fd: number;
+  let found: number | undefined;
+  let fd: number | undefined;
   try {
-    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
-  } catch {
-    return undefined;
-  }
-  try {
-    if (!fstatSync(fd).isFile()) return undefined;
+    found = openSync(path, O_PATH);
+    if (!fstatSync(found).isFile()) return undefined;
+    fd = openSync(`/proc/self/fd/${found}`, constants.O_RDONLY | constants.O_NONBLOCK);
     const buffer = Buffer.alloc(MAX_BYTES);
     return buffer.toString('utf8', 0, readSync(fd, buffer, 0, MAX_BYTES, 0));
   } catch {
     return undefined;
   } finally {
-    closeSync(fd);
+    if (fd !== undefined) closeSync(fd);
+    if (found !== undefined) closeSync(found);
   }
 }
 
