@@ -128,8 +128,9 @@ static __always_inline int depends_on_more(const struct packet *p) {
   return !!(p->set & (EA_SET_NAMES | EA_SET_QUERIES));
 }
 
-/* The verdict on the first packet of a flow that the endpoint opens. With p->tells, Log rules send events. 1: the result is not reliable. The agent replaces Services' entries while they are read, and the
- * memory of an old entry may hold another Service's at once. What was read counts only if the entry is still
+/* The verdict on the first packet of a flow that the endpoint opens. With p->tells, Log rules send events. 1:
+ * the result is not reliable. The agent replaces Services' entries while they are read, and the memory of an
+ * old entry may hold another Service's at once. What was read counts only if the entry is still
  * where it was, and no update (which ends with another epoch) came meanwhile. */
 GLOBAL_FUNCTION int try_decide(const struct ea_endpoint *ep, struct packet *p, struct decision *d) {
   const struct ea_state *st = current_state();

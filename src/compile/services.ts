@@ -48,7 +48,8 @@ interface Claim {
  * Backends with the same class and port are of one kind, because no rule can distinguish them. There are four
  * exceptions: a local pod is a kind of its own, since a pod always reaches itself; a node is, since encapsulated
  * packets to it are denied; a backend on this node is, since no post-DNAT check sees packets to it; and an address is
- * that a rule for names may match, since the sender may have learned it and not the next one. An entry with more than MAX_BACKENDS kinds lists only the backends on this node; the others are judged after the translation.
+ * that a rule for names may match, since the sender may have learned it and not the next one. An entry with more than
+ * MAX_BACKENDS kinds lists only the backends on this node; the others are judged after the translation.
  * Services beyond the budget of their namespace (service-budget.ts) have no entry.
  *
  * The table remembers its entries and rebuilds only those whose inputs changed.
