@@ -173,7 +173,7 @@ t.test('a connection that its opener resets leaves the table, told of once; what
   t.equal(end.verdict, 'allow');
   t.match(end.events, [{ type: 'end', packetsOut: 3, packetsIn: 1 }]);
   t.equal(count(flows), 0);
-  t.same(back({ local: 40001, flags: ACK }), { verdict: 'allow', retval: -1, events: [] }, 'what was on its way');
+  t.match(back({ local: 40001, flags: ACK }), { verdict: 'allow', retval: -1, events: [] }, 'what was on its way');
   open(40002);
   t.match(back({ local: 40002, flags: RST }).events, [{ type: 'end' }]);
   t.equal(count(flows), 1);
