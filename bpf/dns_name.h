@@ -43,13 +43,14 @@ struct dns_work {
   struct ea_dns_stream stream; /* a copy, until the packet is known to pass */
   struct ea_dns_stream done;   /* its buffer is given back when the packet passes */
   struct dns_choice choice;
-  __u32 end_seq;   /* behind the packet */
-  __u32 buffer;    /* of the message */
-  __u32 loaded;    /* a query is in the buffer */
-  __u32 unread_at; /* offset in the packet */
-  __u32 unread;    /* bytes */
-  __u32 piece;     /* UDP: bytes of each datagram in the packet */
-  __u64 asked_ns;  /* when the query was sent that the message answers; 0: it was not */
+  __u32 end_seq;         /* behind the packet */
+  __u32 buffer;          /* of the message */
+  __u32 loaded;          /* a query is in the buffer */
+  __u32 unread_at;       /* offset in the packet */
+  __u32 unread;          /* bytes */
+  __u32 piece;           /* UDP: bytes of each datagram in the packet */
+  __u64 asked_ns;        /* when the query was sent that the message answers; 0: it was not */
+  struct place asked_at; /* its record */
   /* read_name() */
   __u32 at;
   __u32 begin;

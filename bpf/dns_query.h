@@ -120,13 +120,16 @@ static __always_inline int was_asked(const struct packet *p, struct dns_work *w,
   const struct dns_question *q = &w->question;
   struct scratch *s = scratch();
   if (!s) return 0;
-  struct side_record *found = (struct side_record *)s->bytes;
   query_key(&s->side_key, p, q, name);
-  if (!read_side_record(&s->side_key, found)) return 0;
-  const struct ea_query *query = (const struct ea_query *)found->bytes;
-  w->asked_ns = query->asked_ns;
-  if (bpf_ktime_get_coarse_ns() - w->asked_ns > DNS_ANSWER_NS) return 0;
-  return query->teaches || is_dns_server(p);
+  const struct ea_entry *e = find(&s->side_key, &w->asked_at);
+  if (!e) return 0;
+  const struct ea_query *query = (const struct ea_query *)e->flow.side_record;
+  const __u64 asked_ns = READ_ONCE(query->asked_ns);
+  const int teaches = READ_ONCE(query->teaches);
+  if (state_of(e) != w->asked_at.seen) return 0;
+  w->asked_ns = asked_ns;
+  if (bpf_ktime_get_coarse_ns() - asked_ns > DNS_ANSWER_NS) return 0;
+  return teaches || is_dns_server(p);
 }
 
 /* Reads the answer in the buffer dns_work.buffer. 1: it counts, and is well-formed. 0: it teaches nothing. -1:
@@ -259,6 +262,8 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
       more = -1;
       break;
     }
+    /* It is answered once. Who asks much would fill its share of the flow table with records of queries. */
+    if (counts > 0) forget(&w->asked_at);
     if (counts >= 0 && w->asked_ns) report_dns(p, EA_DNS_ANSWERED);
     if (!tcp && !w->unread) return PASS;
   }

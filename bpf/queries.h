@@ -132,14 +132,6 @@ static __always_inline void close_queries(const struct packet *p) {
   if ((__s32)(w->end_seq - flow->extra.streams[0].next_seq) > 0) flow->extra.streams[0].next_seq = w->end_seq;
 }
 
-/* Whether a packet belongs to a flow that a peer opened to the endpoint: no query of its own. */
-static __always_inline int answers_peer(const struct packet *p) {
-  struct name_work *w = name_work();
-  if (!w) return 0;
-  struct peeked *known = (struct peeked *)w->known;
-  return peek(&p->key, known) && (known->flags & EA_FLOW_INBOUND) && !is_syn(p);
-}
-
 /* In place of a verdict: the packet may carry queries, which are judged next. */
 enum { ASKS_IN_DATAGRAM = 7, ASKS_IN_SEGMENT = 8 };
 
@@ -150,9 +142,16 @@ static __noinline int begin_asking(struct __sk_buff *skb) {
   if (!p) return DROP;
   const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
   if (unlikely(!ep)) return drop(skb, p, EA_REASON_NO_ENDPOINT);
-  if (p->kind != PACKET_FLOW || answers_peer(p)) return FOLLOW_FLOW;
+  if (p->kind != PACKET_FLOW) return FOLLOW_FLOW;
+  const int known = known_as(&p->key, p->epoch, p->set);
+  /* What belongs to a flow that a peer opened is no query of the endpoint's own. */
+  if ((known & KNOWN_INBOUND) && !is_syn(p)) return FOLLOW_FLOW;
   if ((ep->flags & EA_EP_CHECK_SOURCE) && !source_allowed(ep, p))
     return drop(skb, p, EA_REASON_SPOOFED_ADDRESS);
+  if ((known & KNOWN_JUDGED) && p->key.protocol == IPPROTO_UDP) {
+    p->inspected = p->decided = 1;
+    return ASKS_IN_DATAGRAM; /* which decides */
+  }
   p->inspected = depends_on_query(ep, p);
   p->decided = 1;
   if (!p->inspected || p->decision.verdict == EA_VERDICT_DENY) return FOLLOW_FLOW;

@@ -298,4 +298,32 @@ GLOBAL_FUNCTION int read_side_record(const struct ea_flow_key *key, struct side_
   return state_of(e) == at.seen;
 }
 
+/* Frees the entry that was found at this place, unless it has changed since. */
+GLOBAL_FUNCTION int forget(const struct place *at) {
+  if (!at) return 0;
+  __u32 slot = at->slot;
+  struct ea_entry *e = bpf_map_lookup_elem(&flows, &slot);
+  if (e && __sync_bool_compare_and_swap(&e->state, at->seen, at->seen | EA_ENTRY_LOCKED)) clear(e, at);
+  return 0;
+}
+
+/* What is known of a flow that the endpoint sends on. JUDGED: its packets are queries, each of which is judged
+ * under the policy in force, as its last one was. */
+enum { KNOWN_INBOUND = 1, KNOWN_JUDGED = 2 };
+GLOBAL_FUNCTION int known_as(const struct ea_flow_key *key, __u32 epoch, __u64 set) {
+  struct place at = {};
+  if (!key) return 0;
+  const struct ea_entry *e = find(key, &at);
+  if (!e) return 0;
+  const struct ea_flow *flow = &e->flow;
+  int known = 0;
+  if (flow->flags & EA_FLOW_INBOUND)
+    known = KNOWN_INBOUND;
+  else if ((flow->tcp_state & EA_TCP_INSPECT) && (flow->extra.streams[0].flags & EA_STREAM_JUDGED) &&
+           flow->verdict == EA_VERDICT_ALLOW && READ_ONCE(flow->epoch) == epoch &&
+           READ_ONCE(flow->set) == set)
+    known = KNOWN_JUDGED;
+  return same_state(state_of(e), at.seen) ? known : 0;
+}
+
 #endif

@@ -1,8 +1,8 @@
 /**
  * What pods know of names: a second reading of RFC 1035 (4.1, 7.3), RFC 2181 (5.2, 8), RFC 5452 (9.1) and of what the product
  * promises, without a line of the first one. An answer counts if it comes from the trusted server that was asked, to the port and
- * endpoint that asked, within 30 seconds, with the query's id and question. It may come again. It teaches the addresses of the name
- * that was asked for and of the targets of its CNAMEs. What has expired stays known until the agent has looked, and all of a name
+ * endpoint that asked, within 30 seconds, with the query's id and question. A query is answered once. It teaches the addresses of the
+ * name that was asked for and of the targets of its CNAMEs. What has expired stays known until the agent has looked, and all of a name
  * while one of its addresses is in use.
  */
 import {
@@ -34,6 +34,8 @@ export type Expected = 'known' | 'unknown' | undefined;
 
 export class DnsModel {
   #now = 0;
+  /** All that passed, and which of them are not answered yet. */
+  readonly #made = new Map<number, Ask>();
   readonly #asked = new Map<number, { ask: Ask; at: number }>();
   readonly #known = new Map<string, Known>();
   readonly #open = new Map<string, { pod: Pod; to: string }>();
@@ -41,7 +43,10 @@ export class DnsModel {
   /** @param passed whether the packet of the step passed */
   take(step: DnsStep, passed: boolean): void {
     if (step.do === 'wait') this.#now += step.seconds;
-    if (step.do === 'ask' && passed) this.#asked.set(step.ask, { ask: step, at: this.#now });
+    if (step.do === 'ask' && passed) {
+      this.#made.set(step.ask, step);
+      this.#asked.set(step.ask, { ask: step, at: this.#now });
+    }
     if (step.do === 'answer') this.#answer(step);
     if (step.do === 'flow' && passed && step.hold) this.#open.set(flowKey(step), step);
     if (step.do === 'close') this.#open.delete(flowKey(step));
@@ -75,7 +80,7 @@ export class DnsModel {
   }
 
   #answer(answer: Answer): void {
-    const made = this.#asked.get(answer.ask)?.ask;
+    const made = this.#made.get(answer.ask);
     const ask = made && this.#answered(answer, made);
     if (!ask) return;
     for (const { name, alias, address, ttl } of taughtBy(ask.name, answer.records)) {
@@ -112,7 +117,9 @@ export class DnsModel {
       one.type === type &&
       one.class === klass &&
       this.#now - at <= ANSWER_S;
-    return [...this.#asked.values()].find(fits)?.ask;
+    const found = [...this.#asked].filter(([, one]) => fits(one));
+    for (const [key] of found) this.#asked.delete(key);
+    return found[0]?.[1].ask;
   }
 }
 
