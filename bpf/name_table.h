@@ -2,7 +2,7 @@
 /* The tables of names: what endpoints learned from DNS answers.
  *
  * TWO TABLES. `names` has each name that an endpoint learned, once. `name_pages` has, for each address that an
- * endpoint learned, the names of it: six in a page, and further pages for more. Both are stored as the flow
+ * endpoint learned, the names of it: two in a page, and further pages for more. Both are stored as the flow
  * table stores its entries: two buckets of eight ways for each key, found by tags, and fair by endpoint. A
  * payer within its share takes room from those who hold more; beyond it, it replaces what of its own expires
  * first. What finds no room is counted (ea_name_holding.refused), and opens nothing.

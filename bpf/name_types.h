@@ -5,8 +5,8 @@
 
 enum ea_name_sizes {
   EA_NAME_TEXT = 256,   /* bytes of a name's text; names have 253 at most */
-  EA_NAME_LINKS = 6,    /* names in one page of an address */
-  EA_NAME_PAGES = 16,   /* pages of an address: 96 names */
+  EA_NAME_LINKS = 2,    /* names in one page of an address: nearly every address has one name */
+  EA_NAME_PAGES = 48,   /* pages of an address: 96 names */
   EA_NAME_SECRETS = 12, /* of the hashes */
 };
 
@@ -54,7 +54,7 @@ struct ea_name_link {
 };
 #define EA_LINK_ALIAS (1u << 31)
 
-/* Some of the names under which an endpoint learned an address. A slot of `name_pages`. 128 bytes. */
+/* Some of the names under which an endpoint learned an address. A slot of `name_pages`. A cache line. */
 struct ea_name_page {
   __u32 state;
   __u32 endpoint;

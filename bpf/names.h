@@ -192,24 +192,33 @@ GLOBAL_FUNCTION int remember_name(__u32 text, __u32 until) {
   return result;
 }
 
+/* What linking to a name in a page may give in place of a result: the page has no room, or nothing is new. */
+enum { LINK_PAGE_FULL = 1, LINK_RENEWED = 2 };
+
 /* Puts the later expiry into a link that is in the page already, without a lock. Nobody gives a link of a
- * living name away: only the agent clears it, by a compare-and-swap, and not before it is over. 0: not done. */
+ * living name away: only the agent clears it, by a compare-and-swap, and not before it is over. Nor does a page
+ * need a lock that has living links only, and is known to be followed by another: LINK_PAGE_FULL. 0: not done. */
 static __always_inline int renew_link(const struct name_work *w, const struct name_search *q, __u32 name,
                                       __u64 life) {
   __u32 page = q->slot;
   struct ea_name_page *e = bpf_map_lookup_elem(&name_pages, &page);
   if (!e) return 0;
+  int result = READ_ONCE(e->more) ? LINK_PAGE_FULL : 0;
 #pragma clang loop unroll(disable)
   for (__u32 i = 0; i < EA_NAME_LINKS; i++) {
     struct ea_name_link *l = &e->links[i];
     const __u64 was = READ_ONCE(l->life);
-    if (was >> 32 != life >> 32 || READ_ONCE(l->name) != name) continue;
+    if (was >> 32 != life >> 32 || READ_ONCE(l->name) != name) {
+      if (result == LINK_PAGE_FULL && !name_of_link(l, q->endpoint)) result = 0;
+      continue;
+    }
     if ((__u32)was < (__u32)life && !__sync_bool_compare_and_swap(&l->life, was, life)) return 0;
     if (l->ttl_s != w->learning.ttl_s) l->ttl_s = w->learning.ttl_s;
-    const __u32 state = READ_ONCE(e->state);
-    return same_name_state(state, q->state) && !(state & EA_NAME_LEAVING);
+    result = LINK_RENEWED;
+    break;
   }
-  return 0;
+  const __u32 state = READ_ONCE(e->state);
+  return same_name_state(state, q->state) && !(state & EA_NAME_LEAVING) ? result : 0;
 }
 
 /* Puts a link to a name into the page that was found, whose bucket is locked. 1: done. 0: the page is full. */
@@ -257,9 +266,7 @@ static __always_inline void new_page(struct name_work *w, struct name_search *q,
   WRITE_ONCE(b->tags[slot % EA_WAYS], q->tag);
 }
 
-/* Links an address to a name, in the first of its pages that has room. In place of a result: LINK_PAGE_FULL,
- * and LINK_RENEWED where nothing is new. */
-enum { LINK_PAGE_FULL = 1, LINK_RENEWED = 2 };
+/* Links the learned address to a name in this page of it, if that has room. */
 GLOBAL_FUNCTION int link_in_page(__u32 page, __u32 name, __u64 life) {
   const struct ea_name_state_words *st = name_words();
   struct name_work *w = name_work();
@@ -276,7 +283,10 @@ GLOBAL_FUNCTION int link_in_page(__u32 page, __u32 name, __u64 life) {
   __u32 first = (__u32)(q->hash >> 40) & q->last, locked = first;
   struct ea_bucket *home = bpf_map_lookup_elem(&page_buckets, &first);
   if (!home) return NAME_NO_ROOM;
-  if (find_page(q, NULL) && renew_link(w, q, name, life)) return LINK_RENEWED;
+  if (find_page(q, NULL)) {
+    const int done = renew_link(w, q, name, life);
+    if (done) return done;
+  }
   if (unlikely(!__sync_bool_compare_and_swap(&home->lock, 0, 1))) {
     bpf_loop(MAX_LOCK_ATTEMPTS, lock_page_bucket_step, &locked, 0);
     if (locked == first) return NAME_BUSY;

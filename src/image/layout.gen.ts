@@ -285,7 +285,7 @@ export const STRUCTS = {
     },
   },
   ea_name_page: {
-    size: 128,
+    size: 64,
     fields: {
       state: { offset: 0, size: 4 },
       endpoint: { offset: 4, size: 4 },
@@ -293,7 +293,7 @@ export const STRUCTS = {
       page: { offset: 12, size: 2 },
       more: { offset: 14, size: 2 },
       addr: { offset: 16, size: 16 },
-      links: { offset: 32, size: 96 },
+      links: { offset: 32, size: 32 },
     },
   },
   ea_name_holding: {
@@ -613,8 +613,8 @@ export const ENUMS = {
   },
   ea_name_sizes: {
     EA_NAME_TEXT: 256,
-    EA_NAME_LINKS: 6,
-    EA_NAME_PAGES: 16,
+    EA_NAME_LINKS: 2,
+    EA_NAME_PAGES: 48,
     EA_NAME_SECRETS: 12,
   },
   ea_name_state: {
