@@ -5,13 +5,13 @@
 
 #include "name_table.h"
 
-/* The symbol of a byte of a name; 0: no pattern has it. */
+/* The symbol of a byte of a text. */
 static __always_inline __u32 symbol_of(__u8 c) {
-  if (c == '.') return 1;
+  if (c == '.') return EA_SYMBOL_DOT;
   const __u8 letter = c - 'a', digit = c - '0';
-  if (letter < 26) return 2 + letter;
-  if (digit < 10) return 28 + digit;
-  return c == '-' ? 38 : c == '_' ? 39 : 0;
+  if (letter < 26) return EA_SYMBOL_LETTER + letter;
+  if (digit < 10) return EA_SYMBOL_DIGIT + digit;
+  return c == '-' ? EA_SYMBOL_HYPHEN : c == '_' ? EA_SYMBOL_LINE : EA_SYMBOL_OTHER;
 }
 
 static __always_inline const struct ea_cell *cell_at(__u32 index) {
@@ -25,28 +25,21 @@ static __always_inline __u64 cell_class(__u32 state, __u32 which) {
   return c ? READ_ONCE(*(const __u64 *)c) : 0;
 }
 
-/* A walk through the matcher, from the last byte of a text. `state` 0: nowhere. A step of the loop is a call, and costs
- * more than a byte: so it goes some bytes far. */
-enum { WALK_BYTES = 8 };
-#define DEFINE_WALK(it, type, field)                                                                         \
+/* Where a symbol leads from a state; 0: nowhere. */
+static __always_inline __u32 next_state(__u32 state, __u32 symbol) {
+  const struct ea_cell *c = symbol ? cell_at(state + symbol) : NULL;
+  if (!c || c->owner != state) c = symbol > EA_SYMBOL_DOT ? cell_at(state) : NULL;
+  return c ? c->next : 0;
+}
+
+/* A walk through the matcher, from the last byte of a text. `state` 0: nowhere. A step of the loop is a call, and
+ * costs more than a byte: so it goes some bytes far. */
+#define DEFINE_WALK(it, type)                                                                                \
   struct walk_##it {                                                                                         \
     __u32 state, left;                                                                                       \
     const type *text;                                                                                        \
   };                                                                                                         \
-  static long step_##it(__u32 i, struct walk_##it *w) {                                                      \
-    __u32 state = w->state, left = w->left;                                                                  \
-    (void)i;                                                                                                 \
-    _Pragma("clang loop unroll(disable)") for (int n = 0; n < WALK_BYTES && left && state; n++) {            \
-      left--;                                                                                                \
-      const __u32 symbol = symbol_of(w->text->field[left & (EA_NAME_TEXT - 1)]);                             \
-      const struct ea_cell *c = symbol ? cell_at(state + symbol) : NULL;                                     \
-      if (!c || c->owner != state) c = symbol > 1 ? cell_at(state) : NULL;                                   \
-      state = c ? c->next : 0;                                                                               \
-    }                                                                                                        \
-    w->state = state;                                                                                        \
-    w->left = left;                                                                                          \
-    return !left || !state;                                                                                  \
-  }                                                                                                          \
+  static long step_##it(__u32 i, struct walk_##it *w);                                                       \
   /* The accepting state of a text; 0: no pattern matches it. */                                             \
   static __always_inline __u32 state_of_##it(const type *text, __u32 length, __u32 root) {                   \
     struct walk_##it w = {.state = root, .left = length, .text = text};                                      \
@@ -55,8 +48,43 @@ enum { WALK_BYTES = 8 };
     const struct ea_cell *c = cell_at(w.state);                                                              \
     return c && (c->owner & EA_CELL_ACCEPTS) ? w.state : 0;                                                  \
   }
-DEFINE_WALK(entry, struct ea_name, text)
-DEFINE_WALK(text, struct name_text, bytes)
+enum { WALK_BYTES = 8, WALK_UNITS = 4 };
+_Static_assert(WALK_UNITS * 3 >= WALK_BYTES, "as many steps are enough for both");
+DEFINE_WALK(entry, struct ea_name)
+DEFINE_WALK(text, struct name_text)
+
+static long step_text(__u32 i, struct walk_text *w) {
+  __u32 state = w->state, left = w->left;
+  (void)i;
+#pragma clang loop unroll(disable)
+  for (int n = 0; n < WALK_BYTES && left && state; n++) {
+    left--;
+    state = next_state(state, symbol_of(w->text->bytes[left & (EA_NAME_TEXT - 1)]));
+  }
+  w->state = state;
+  w->left = left;
+  return !left || !state;
+}
+
+static long step_entry(__u32 i, struct walk_entry *w) {
+  __u32 state = w->state, left = w->left;
+#pragma clang loop unroll(disable)
+  for (__u32 n = 0; n < WALK_UNITS && left && state; n++) {
+    const __u32 at = as_compared(i * WALK_UNITS + n);
+    if (at >= EA_NAME_UNITS) break;
+    __u32 unit = READ_ONCE(w->text->text[at]);
+#pragma clang loop unroll(disable)
+    for (int k = 0; k < 3 && left && state; k++) {
+      const __u32 above = unit * 52429 >> 21; /* / EA_NAME_SYMBOLS, for any 16 bits */
+      state = next_state(state, unit - above * EA_NAME_SYMBOLS);
+      unit = above;
+      left--;
+    }
+  }
+  w->state = state;
+  w->left = left;
+  return !left || !state;
+}
 
 /* The classes that the entry has from the matcher in force, into name_work.name_class and alias_class. 0: it
  * has none. */

@@ -42,7 +42,7 @@ static __always_inline int same_name_state(__u32 a, __u32 b) {
   return ((a ^ b) & ~(__u32)(EA_NAME_LEAVING | EA_NAME_BUSY)) == 0;
 }
 
-static __always_inline __u64 name_hash(const struct name_text *t, __u32 endpoint,
+static __always_inline __u64 name_hash(const struct packed_name *t, __u32 endpoint,
                                        const struct ea_name_state_words *st) {
   return mixed((t->hash ^ st->secret[4]) * ((st->secret[5] + endpoint) | 1));
 }
@@ -60,12 +60,12 @@ static __always_inline __u32 second_bucket(__u32 bucket, __u32 tag, __u32 last) 
 }
 
 /* Compares a stored text with one in work memory. 1: they are the same. */
-GLOBAL_FUNCTION int same_text(const struct ea_name *n, const struct name_text *t) {
+GLOBAL_FUNCTION int same_text(const struct ea_name *n, const struct packed_name *t) {
   if (!n || !t || n->hash != t->hash || n->length != t->length) return 0;
-  const __u64 *a = (const __u64 *)n->text, *b = (const __u64 *)t->bytes;
+  const __u64 *a = (const __u64 *)n->text, *b = (const __u64 *)t->units;
 #pragma clang loop unroll(disable)
-  for (__u32 i = 0; i < EA_NAME_TEXT / 8; i++) {
-    if (i * 8 >= t->length) break;
+  for (__u32 i = 0; i < EA_NAME_UNITS / 4; i++) {
+    if (i * 12 >= t->length) break;
     if (a[i] != b[i]) return 0;
   }
   return 1;
@@ -99,11 +99,11 @@ static __always_inline struct name_search *name_search(void) {
 }
 
 static __always_inline int is_name(const struct ea_name *n, const struct name_search *q,
-                                   const struct name_text *t) {
+                                   const struct packed_name *t) {
   return n->endpoint == q->endpoint && t && same_text(n, t);
 }
 static __always_inline int is_page(const struct ea_name_page *n, const struct name_search *q,
-                                   const struct name_text *t) {
+                                   const struct packed_name *t) {
   (void)t;
   return n->endpoint == q->endpoint && n->page == q->page && same16(n->addr, q->addr);
 }
@@ -131,7 +131,7 @@ DEFINE_BUCKET_LOCK(lock_page_bucket_step, page_buckets)
  *   claim    takes a free way, or the one whose entry is replaced: it is BUSY then. 0: there is no room */
 #define DEFINE_NAME_TABLE(it, type, map, buckets, held_field)                                                \
   static __always_inline int find_##it##_in(struct name_search *q, __u32 bucket,                             \
-                                            const struct name_text *t) {                                     \
+                                            const struct packed_name *t) {                                   \
     const struct ea_bucket *b = bpf_map_lookup_elem(&buckets, &bucket);                                      \
     if (!b) return 0;                                                                                        \
     _Pragma("clang loop unroll(disable)") for (__u32 way = 0; way < EA_WAYS; way++) {                        \
@@ -148,7 +148,7 @@ DEFINE_BUCKET_LOCK(lock_page_bucket_step, page_buckets)
     return 0;                                                                                                \
   }                                                                                                          \
                                                                                                              \
-  static __always_inline int find_##it(struct name_search *q, const struct name_text *t) {                   \
+  static __always_inline int find_##it(struct name_search *q, const struct packed_name *t) {                 \
     const __u32 first = (__u32)(q->hash >> 40) & q->last;                                                    \
     q->state = 0;                                                                                            \
     return find_##it##_in(q, first, t) || find_##it##_in(q, second_bucket(first, q->tag, q->last), t);       \

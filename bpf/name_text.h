@@ -13,6 +13,16 @@ struct name_text {
   __u8 bytes[EA_NAME_TEXT + 8];
 };
 
+/* A name as `names` has it. */
+struct packed_name {
+  __u64 hash;
+  __u16 length; /* of the text */
+  __u16 pad[3];
+  __u16 units[EA_NAME_UNITS]; /* ea_name.text */
+};
+
+enum { SYMBOLS_BEFORE = 16 };
+
 /* Texts of a message: the question, the targets of its CNAMEs, and one to compare with. */
 enum { TEXT_QUESTION = 0, NAME_SCRATCH = 17, NAME_TEXTS = 18 };
 
@@ -39,6 +49,8 @@ struct name_work {
   __u32 names[NAME_TEXTS];        /* slots in `names` of the texts; valid with `incarnations` */
   __u32 incarnations[NAME_TEXTS]; /* 0: not stored yet */
   struct name_text texts[NAME_TEXTS];
+  struct packed_name packed;                   /* the text that is stored or looked for */
+  __u8 symbols[SYMBOLS_BEFORE + EA_NAME_TEXT]; /* of a text that is packed, behind zeros */
   /* Of an address that is judged: the classes of its names, and their sum, which stands for all of them. */
   __u64 classes[MAX_NAME_CLASSES];
   __u64 key;
@@ -119,6 +131,69 @@ static __always_inline __u64 hash_text(const struct name_text *text, const struc
     at = 2;
   }
   return (h ^ h >> 32) * 0x9e3779b97f4a7c15ULL;
+}
+
+/* Of bytes of which some have their highest bit set: one in each of these, zero in the others. */
+static __always_inline __u64 ones(__u64 high) {
+  return (high & 0x80 * EACH_BYTE) >> 7;
+}
+
+/* The symbols of eight bytes of a text. */
+static __always_inline __u64 symbols_of(__u64 bytes) {
+  const __u64 ascii = ~(ones(bytes) * 0xff); /* not of a clean text */
+  bytes &= ~(0x80 * EACH_BYTE);
+  const __u64 letter = ones(at_least(bytes, 'a') & ~at_least(bytes, 'z' + 1)),
+              digit = ones(at_least(bytes, '0') & ~at_least(bytes, '9' + 1)),
+              dot = ones(at_least(bytes, '.') & ~at_least(bytes, '.' + 1)),
+              hyphen = ones(at_least(bytes, '-') & ~at_least(bytes, '-' + 1)),
+              line = ones(at_least(bytes, '_') & ~at_least(bytes, '_' + 1));
+  return ascii & ((bytes & letter * 0xff) - letter * ('a' - EA_SYMBOL_LETTER) + (bytes & digit * 0xff) -
+                  digit * ('0' - EA_SYMBOL_DIGIT) + dot * EA_SYMBOL_DOT + hyphen * EA_SYMBOL_HYPHEN +
+                  line * EA_SYMBOL_LINE);
+}
+
+/* An index that is compared and used as it is, so that the verifier sees the bound. */
+static __always_inline __u32 as_compared(__u32 at) {
+  asm volatile("" : "+r"(at));
+  return at;
+}
+
+/* The unit of the three symbols before a place. */
+static __always_inline __u64 unit_of(const __u8 *end) {
+  return end[-1] + EA_NAME_SYMBOLS * end[-2] + EA_NAME_SYMBOLS * EA_NAME_SYMBOLS * end[-3];
+}
+
+/* Spells texts[text] in symbols, in name_work.symbols. */
+GLOBAL_FUNCTION int spell_name(__u32 text) {
+  struct name_work *w = name_work();
+  if (!w || text >= NAME_TEXTS) return 0;
+  const __u64 *bytes = (const __u64 *)w->texts[text].bytes;
+  __u64 *symbols = (__u64 *)(w->symbols + SYMBOLS_BEFORE);
+#pragma clang loop unroll(disable)
+  for (__u32 i = 0; i < EA_NAME_TEXT / 8; i++) {
+    if (i * 8 >= w->texts[text].length) break;
+    symbols[i] = symbols_of(bytes[i]);
+  }
+  return 0;
+}
+
+/* Packs texts[text] into name_work.packed. Behind the words of the text, that is undefined. */
+GLOBAL_FUNCTION int pack_name(__u32 text) {
+  struct name_work *w = name_work();
+  if (!w || text >= NAME_TEXTS) return 0;
+  spell_name(text);
+  const __u32 length = w->texts[text].length;
+  w->packed.hash = w->texts[text].hash;
+  w->packed.length = length;
+  __u64 *words = (__u64 *)w->packed.units;
+#pragma clang loop unroll(disable)
+  for (__u32 i = 0; i < EA_NAME_UNITS / 4; i++) {
+    const __u32 end = as_compared(SYMBOLS_BEFORE + length - i * 12);
+    if (end <= SYMBOLS_BEFORE || end > SYMBOLS_BEFORE + EA_NAME_TEXT) break;
+    const __u8 *at = w->symbols + end;
+    words[i] = unit_of(at) | unit_of(at - 3) << 16 | unit_of(at - 6) << 32 | unit_of(at - 9) << 48;
+  }
+  return 0;
 }
 
 #endif

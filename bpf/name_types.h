@@ -5,6 +5,8 @@
 
 enum ea_name_sizes {
   EA_NAME_TEXT = 256,   /* bytes of a name's text; names have 253 at most */
+  EA_NAME_SYMBOLS = 40, /* of a text (EA_SYMBOL_…): the third power of it fits into 16 bits */
+  EA_NAME_UNITS = 88,   /* of a text that is packed, three symbols each; names have 85 at most */
   EA_NAME_LINKS = 2,    /* names in one page of an address: nearly every address has one name */
   EA_NAME_PAGES = 48,   /* pages of an address: 96 names */
   EA_NAME_SECRETS = 12, /* of the hashes */
@@ -24,7 +26,18 @@ enum ea_name_flags {
   EA_NAME_SEEDED = 1 << 1, /* the agent resolved it (--name-seed) */
 };
 
-/* A name that an endpoint learned. A slot of `names`; its bucket is in `name_buckets`. */
+/* The bytes of a text, as the matcher reads them and as they are packed. 2 … 27 are a … z, 28 … 37 are 0 … 9. */
+enum ea_symbols {
+  EA_SYMBOL_OTHER = 0, /* '?': a byte that no pattern matches */
+  EA_SYMBOL_DOT = 1,
+  EA_SYMBOL_LETTER = 2,
+  EA_SYMBOL_DIGIT = 28,
+  EA_SYMBOL_HYPHEN = 38,
+  EA_SYMBOL_LINE = 39, /* '_' */
+};
+
+/* A name that an endpoint learned. A slot of `names`; its bucket is in `name_buckets`. Four cache lines; what a
+ * packet is judged by is in the first. */
 struct ea_name {
   __u32 state;       /* enum ea_name_state, incarnation */
   __u32 endpoint;    /* id of the endpoint that learned it */
@@ -42,7 +55,9 @@ struct ea_name {
   __u8 resolver[16]; /* who gave the last answer */
   __be16 resolver_port;
   __u16 pad2[3];
-  __u8 text[EA_NAME_TEXT]; /* lower case, without the final dot; '?' for bytes that no pattern matches */
+  /* The text, lower case, without the final dot. From its last byte on, three symbols in a unit: a + 40 * b +
+   * 1600 * c. Behind its first byte, zeros up to a multiple of four units. */
+  __u16 text[EA_NAME_UNITS];
 };
 
 /* A name of an address. */
@@ -131,8 +146,7 @@ enum ea_dns_event_size { EA_DNS_EVENT_BYTES = 1232 };
  *   state + EA_CELL_CLASS          the class of a name that ends here, as one __u64 (0: none)
  *   state + EA_CELL_ALIAS          the same for an alias
  *   state + EA_CELL_QUERY          the same for the name in a query
- * Symbols: 1 is the dot, 2 … 27 are a … z, 28 … 37 are 0 … 9, 38 is '-', 39 is '_'; any other byte leads
- * nowhere. A state without an accepting class has no class cells: bit 31 of the header's `owner` says that it
+ * Symbols are those of enum ea_symbols; EA_SYMBOL_OTHER leads nowhere. A state without an accepting class has no class cells: bit 31 of the header's `owner` says that it
  * has. */
 enum ea_cells {
   EA_CELL_CHUNK_BITS = 17,

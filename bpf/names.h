@@ -145,7 +145,8 @@ GLOBAL_FUNCTION int remember_name(__u32 text, __u32 until) {
   struct name_work *w = name_work();
   struct name_search *q = name_search();
   if (!st || !w || !q || text >= NAME_TEXTS) return NAME_NO_ROOM;
-  const struct name_text *t = &w->texts[text];
+  pack_name(text);
+  const struct packed_name *t = &w->packed;
   const __u32 now = seconds();
   q->endpoint = w->learning.endpoint;
   q->payer = w->learning.payer;
@@ -178,7 +179,7 @@ GLOBAL_FUNCTION int remember_name(__u32 text, __u32 until) {
       n->flags = w->learning.flags;
       __builtin_memcpy(n->resolver, w->learning.resolver, 16);
       n->resolver_port = w->learning.resolver_port;
-      __builtin_memcpy(n->text, t->bytes, EA_NAME_TEXT);
+      __builtin_memcpy(n->text, t->units, sizeof(n->text));
       const __u32 fresh = ((q->claimed & ~(__u32)(EA_NAME_NEXT - 1)) + EA_NAME_NEXT) | EA_NAME_VALID;
       __sync_lock_test_and_set(&n->state, fresh);
       WRITE_ONCE(b->tags[slot % EA_WAYS], q->tag);

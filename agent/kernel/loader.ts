@@ -17,7 +17,7 @@ import { kernelError, sys } from './libbpf/sys.js';
 import { OlderFlows } from '../events/older-flows.js';
 import { NameMemory } from '../names/memory.js';
 
-/** Arrays of entries in buckets: the map of their buckets, and the largest size, entries (their memory: 4 GiB, 336 MiB, 64 MiB). */
+/** Arrays of entries in buckets: the map of their buckets, and the largest size, entries (their memory: 4 GiB, 256 MiB, 64 MiB). */
 const BUCKETED: Readonly<Record<string, { readonly buckets: string; readonly max: number }>> = {
   flows: { buckets: 'flow_buckets', max: 2 ** 24 },
   names: { buckets: 'name_buckets', max: 2 ** 20 },

@@ -17,11 +17,12 @@
 import * as L from '../../src/image/layout.gen.js';
 import type { AddressesInUse } from './in-use.js';
 import type { NameMemory } from './memory.js';
+import { unpackName } from './packed.js';
 import { Side } from './side.js';
 import { DEPTH, incarnationOf, isReadable, LINK_WORDS, NAME_WORDS, PAGE_WORDS, tagAt, wordsIn } from './table.js';
 
 const { ea_name: N, ea_name_holding: H } = L.STRUCTS;
-const { EA_NAME_LINKS, EA_NAME_TEXT } = L.ENUMS.ea_name_sizes;
+const { EA_NAME_LINKS } = L.ENUMS.ea_name_sizes;
 const LINK_ALIAS = 0x8000_0000;
 /** An endpoint must have been gone for so long before what it learned is freed, seconds. */
 const GONE_S = 30;
@@ -231,8 +232,7 @@ export class NameSweeper {
     }
     const { names } = this.#parts.memory;
     const o = slot * N.size;
-    const length = Math.min(names.readUInt16LE(o + N.fields.length.offset), EA_NAME_TEXT);
-    const text = names.toString('latin1', o + N.fields.text.offset, o + N.fields.text.offset + length);
+    const text = unpackName(names, o, names.readUInt16LE(o + N.fields.length.offset));
     if (!this.#names.free(slot, state)) return false;
     this.#parts.onFreed?.(slot, incarnationOf(state), text);
     return true;

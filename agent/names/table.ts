@@ -8,9 +8,10 @@ import { formatBytes16, parseAddr } from '../../src/net/addr.js';
 import * as L from '../../src/image/layout.gen.js';
 import { PageLocator } from './locate.js';
 import type { NameMemory } from './memory.js';
+import { unpackName } from './packed.js';
 
 const { ea_name: N, ea_name_page: P, ea_name_link: LINK, ea_bucket: B, ea_name_holding: H } = L.STRUCTS;
-const { EA_NAME_LINKS, EA_NAME_PAGES, EA_NAME_TEXT } = L.ENUMS.ea_name_sizes;
+const { EA_NAME_LINKS, EA_NAME_PAGES } = L.ENUMS.ea_name_sizes;
 const { EA_NAME_VALID, EA_NAME_LEAVING, EA_NAME_NEXT } = L.ENUMS.ea_name_state;
 const { EA_NAME_ASKED, EA_NAME_SEEDED } = L.ENUMS.ea_name_flags;
 const { EA_WAYS } = L.ENUMS.ea_table;
@@ -166,13 +167,12 @@ export class NameTable {
     const o = slot * N.size;
     const f = N.fields;
     const flags = names.readUInt8(o + f.flags.offset);
-    const length = Math.min(names.readUInt16LE(o + f.length.offset), EA_NAME_TEXT);
     const resolver = names.subarray(o + f.resolver.offset, o + f.resolver.offset + 16);
     const record: NameRecord = {
       slot,
       incarnation: incarnationOf(state),
       endpoint: names.readUInt32LE(o + f.endpoint.offset),
-      text: names.toString('latin1', o + f.text.offset, o + f.text.offset + length),
+      text: unpackName(names, o, names.readUInt16LE(o + f.length.offset)),
       asked: (flags & EA_NAME_ASKED) !== 0,
       seeded: (flags & EA_NAME_SEEDED) !== 0,
       learnedS: names.readUInt32LE(o + f.learned_s.offset),
@@ -191,8 +191,7 @@ export class NameTable {
     if (!isReadable(state) || incarnationOf(state) !== incarnation) return undefined;
     const { names } = this.memory;
     const o = slot * N.size;
-    const length = Math.min(names.readUInt16LE(o + N.fields.length.offset), EA_NAME_TEXT);
-    const text = names.toString('latin1', o + N.fields.text.offset, o + N.fields.text.offset + length);
+    const text = unpackName(names, o, names.readUInt16LE(o + N.fields.length.offset));
     return isSame(state, this.#stateOf(slot)) ? text : undefined;
   }
 

@@ -255,7 +255,7 @@ export const STRUCTS = {
     },
   },
   ea_name: {
-    size: 336,
+    size: 256,
     fields: {
       state: { offset: 0, size: 4 },
       endpoint: { offset: 4, size: 4 },
@@ -273,7 +273,7 @@ export const STRUCTS = {
       resolver: { offset: 56, size: 16 },
       resolver_port: { offset: 72, size: 2 },
       pad2: { offset: 74, size: 6 },
-      text: { offset: 80, size: 256 },
+      text: { offset: 80, size: 176 },
     },
   },
   ea_name_link: {
@@ -613,6 +613,8 @@ export const ENUMS = {
   },
   ea_name_sizes: {
     EA_NAME_TEXT: 256,
+    EA_NAME_SYMBOLS: 40,
+    EA_NAME_UNITS: 88,
     EA_NAME_LINKS: 2,
     EA_NAME_PAGES: 48,
     EA_NAME_SECRETS: 12,

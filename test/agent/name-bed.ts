@@ -21,6 +21,14 @@ function map(entries: number, size: number): BpfMap {
   return { maxEntries: entries, valueSize: size, mmap: () => memory } as unknown as BpfMap;
 }
 
+/** Packs a text as bpf/name_text.h does: three symbols in 16 bits, from the last one on. */
+function pack(text: string): Buffer {
+  const symbols = [...text].map((c) => '?.abcdefghijklmnopqrstuvwxyz0123456789-_'.indexOf(c)).reverse();
+  const at = (i: number) => Math.max(0, symbols[i] ?? 0);
+  const units = Array.from({ length: Math.ceil(text.length / 3) }, (_, u) => u * 3);
+  return Buffer.from(Uint16Array.from(units, (i) => at(i) + 40 * at(i + 1) + 1600 * at(i + 2)).buffer);
+}
+
 export interface PutName {
   endpoint?: number;
   incarnation?: number;
@@ -86,7 +94,7 @@ export class NameBed {
     names.writeUInt8(flags, o + f.flags.offset);
     Buffer.from(parseAddr(resolver).bytes).copy(names, o + f.resolver.offset);
     names.writeUInt16BE(53, o + f.resolver_port.offset);
-    names.write(text, o + f.text.offset, 'latin1');
+    pack(text).copy(names, o + f.text.offset);
     names.writeUInt32LE(incarnation * EA_NAME_NEXT + EA_NAME_VALID, o + f.state.offset);
     nameBuckets.writeUInt32LE(TAG, tagAt(slot) * 4);
     this.hold(payer, 'names', 1);

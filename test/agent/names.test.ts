@@ -1,7 +1,7 @@
 /** The tables of learned names in user space: what is read of them, what is freed, and what stays. */
 import t from 'tap';
 import { NameTexts } from '../../agent/names/texts.js';
-import { ENUMS } from '../../src/image/layout.gen.js';
+import { ENUMS, STRUCTS } from '../../src/image/layout.gen.js';
 import { NameBed } from './name-bed.js';
 
 const { EA_NAME_VALID, EA_NAME_LEAVING, EA_NAME_NEXT } = ENUMS.ea_name_state;
@@ -198,7 +198,7 @@ t.test('a program that renews at the same time wins', async (t) => {
   const sweeper = bed.sweeper as unknown as { sweep: (now: number) => object };
   const gather = bed.flows.tag.bind(bed.flows);
   bed.flows.tag = (slot) => {
-    memory.names.writeUInt32LE(500, 336 + 48);
+    memory.names.writeUInt32LE(500, STRUCTS.ea_name.size + STRUCTS.ea_name.fields.expires_s.offset);
     return gather(slot);
   };
   t.same(sweeper.sweep(20), { names: 0, links: 0, pages: 0 });

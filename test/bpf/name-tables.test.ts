@@ -112,3 +112,23 @@ t.test('the names of an address, for a flow that no rule asked for names', async
   t.same(texts.known(DB.endpoint, '203.0.113.1', later), []);
   t.same(texts.known(WEB.endpoint, '203.0.113.1', (now - 10) * 1e9), [], 'an event from before');
 });
+
+t.test('texts of every length and of every byte that a pattern may have', async (t) => {
+  const { table, learn, at } = start(t, 4096);
+  const every = 'abcdefghijklmnopqrstuvwxyz0123456789-_.';
+  const wrong: string[] = [];
+  const texts = Array.from({ length: 254 }, (_, length) =>
+    Array.from({ length }, (_, i) => every[(i * 7 + length * 5 + (i % 3)) % every.length]).join(''),
+  );
+  for (const [length, text] of texts.entries()) {
+    learn(WEB, text, `203.0.113.${length}`);
+    if (at(WEB, `203.0.113.${length}`)[0] !== text) wrong.push(text);
+  }
+  t.same(wrong, []);
+  const { names } = table.holdings(WEB.ifindex);
+  t.equal(names, texts.length);
+  for (const [length, text] of texts.entries()) learn(WEB, text, `203.0.113.${length}`);
+  t.match(table.holdings(WEB.ifindex), { names, pages: texts.length }, 'each is found again');
+  learn(WEB, 'A*b\u00e9.example', '198.51.100.1');
+  t.same(at(WEB, '198.51.100.1'), ['??b?.example'], 'what no pattern matches');
+});
