@@ -67,23 +67,23 @@ static long step_text(__u32 i, struct walk_text *w) {
 }
 
 static long step_entry(__u32 i, struct walk_entry *w) {
-  __u32 state = w->state, left = w->left;
+  const __u32 at = as_compared(i);
+  __u32 state = w->state;
+  if (at >= EA_NAME_UNITS / WALK_UNITS) return 1;
+  __u64 word = READ_ONCE(((const __u64 *)w->text->text)[at]);
 #pragma clang loop unroll(disable)
-  for (__u32 n = 0; n < WALK_UNITS && left && state; n++) {
-    const __u32 at = as_compared(i * WALK_UNITS + n);
-    if (at >= EA_NAME_UNITS) break;
-    __u32 unit = READ_ONCE(w->text->text[at]);
+  for (int n = 0; n < WALK_UNITS; n++, word >>= 16) {
+    __u32 unit = word & 0xffff;
 #pragma clang loop unroll(disable)
-    for (int k = 0; k < 3 && left && state; k++) {
+    for (int k = 0; k < 3 && w->left && state; k++) {
       const __u32 above = unit * 52429 >> 21; /* / EA_NAME_SYMBOLS, for any 16 bits */
       state = next_state(state, unit - above * EA_NAME_SYMBOLS);
       unit = above;
-      left--;
+      w->left--;
     }
   }
   w->state = state;
-  w->left = left;
-  return !left || !state;
+  return !w->left || !state;
 }
 
 /* The classes that the entry has from the matcher in force, into name_work.name_class and alias_class. 0: it

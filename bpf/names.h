@@ -20,7 +20,7 @@ static __always_inline struct ea_name *name_of_link(const struct ea_name_link *l
 }
 
 /* Adds the class of one link's name. */
-GLOBAL_FUNCTION int add_link(const struct ea_name_link *l) {
+static __always_inline int add_link(const struct ea_name_link *l) {
   struct name_work *w = name_work();
   if (!w || !l) return 0;
   const __u32 name = READ_ONCE(l->name), incarnation = READ_ONCE(l->life) >> 32;
