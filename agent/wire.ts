@@ -129,6 +129,8 @@ function wirePolicies(
   const ids = new EndpointIds(store.ids, store.endpointIds, join(options.runDir, ENDPOINTS_FILE));
   // With new endpoint ids, the flows in the kernel's table are not found any more: every pod must be seeded again.
   const fresh = kernel.fresh || (secret.fresh && !ids.remembered);
+  if (kernel.fresh && kernel.older.exist)
+    log.info('the agent before had maps of another shape: what pods learned of names is forgotten');
   const attacher = new Attacher({ mode: options.attachMode, pinDir: options.pinDir, fresh });
   const seeder = new Seeder({
     seeds: new SeedProgram(kernel.programs.seed),

@@ -32,8 +32,8 @@ static __always_inline __u32 next_state(__u32 state, __u32 symbol) {
   return c ? c->next : 0;
 }
 
-/* A walk through the matcher, from the last byte of a text. `state` 0: nowhere. A step of the loop is a call, and
- * costs more than a byte: so it goes some bytes far. */
+/* A walk through the matcher, from the last byte of a text. `state` 0: nowhere. A step of the loop is a call,
+ * and costs more than a byte: so it goes some bytes far. */
 #define DEFINE_WALK(it, type)                                                                                \
   struct walk_##it {                                                                                         \
     __u32 state, left;                                                                                       \

@@ -26,7 +26,8 @@ enum ea_name_flags {
   EA_NAME_SEEDED = 1 << 1, /* the agent resolved it (--name-seed) */
 };
 
-/* The bytes of a text, as the matcher reads them and as they are packed. 2 … 27 are a … z, 28 … 37 are 0 … 9. */
+/* The bytes of a text, as the matcher reads them and as they are packed. 2 … 27 are a … z, 28 … 37 are
+ * 0 … 9. */
 enum ea_symbols {
   EA_SYMBOL_OTHER = 0, /* '?': a byte that no pattern matches */
   EA_SYMBOL_DOT = 1,
@@ -146,8 +147,8 @@ enum ea_dns_event_size { EA_DNS_EVENT_BYTES = 1232 };
  *   state + EA_CELL_CLASS          the class of a name that ends here, as one __u64 (0: none)
  *   state + EA_CELL_ALIAS          the same for an alias
  *   state + EA_CELL_QUERY          the same for the name in a query
- * Symbols are those of enum ea_symbols; EA_SYMBOL_OTHER leads nowhere. A state without an accepting class has no class cells: bit 31 of the header's `owner` says that it
- * has. */
+ * Symbols are those of enum ea_symbols; EA_SYMBOL_OTHER leads nowhere. A state without an accepting class has
+ * no class cells: bit 31 of the header's `owner` says that it has. */
 enum ea_cells {
   EA_CELL_CHUNK_BITS = 17,
   EA_CELL_CHUNKS = 256,

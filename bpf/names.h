@@ -197,8 +197,8 @@ GLOBAL_FUNCTION int remember_name(__u32 text, __u32 until) {
 enum { LINK_PAGE_FULL = 1, LINK_RENEWED = 2 };
 
 /* Puts the later expiry into a link that is in the page already, without a lock. Nobody gives a link of a
- * living name away: only the agent clears it, by a compare-and-swap, and not before it is over. Nor does a page
- * need a lock that has living links only, and is known to be followed by another: LINK_PAGE_FULL. 0: not done. */
+ * living name away: only the agent clears it, by a compare-and-swap, and not before it is over. LINK_PAGE_FULL:
+ * the page has other living links only, and is known to be followed by another page. 0: not done. */
 static __always_inline int renew_link(const struct name_work *w, const struct name_search *q, __u32 name,
                                       __u64 life) {
   __u32 page = q->slot;

@@ -34,6 +34,11 @@ export class OlderFlows {
     );
   }
 
+  /** Whether there are maps of another shape. */
+  get exist(): boolean {
+    return this.#dirs().length > 0;
+  }
+
   /**
    * Keys (struct ea_flow_key) of answered connections that peers opened to these endpoints, by endpoint. Throws KERNEL.
    */

@@ -7,11 +7,12 @@ import { NameTable } from '../../agent/names/table.js';
 import { NameTexts } from '../../agent/names/texts.js';
 import type { BpfProgram } from '../../agent/kernel/libbpf/program.js';
 import { sys } from '../../agent/kernel/libbpf/sys.js';
-import { ENUMS } from '../../src/image/layout.gen.js';
+import { ENUMS, STRUCTS } from '../../src/image/layout.gen.js';
 import { parseAddr } from '../../src/net/addr.js';
 import { loadForTest } from '../engines/engine.js';
 
 const { EA_NAME_ASKED, EA_NAME_SEEDED } = ENUMS.ea_name_flags;
+const EP = STRUCTS.ea_endpoint;
 const [WEB, DB] = [
   { endpoint: 0x89abcdef, ifindex: 7 },
   { endpoint: 5, ifindex: 8 },
@@ -97,6 +98,24 @@ t.test('programs and user space agree on what everybody holds, also when there i
   t.equal(sweeper.entries.names, names.length);
   t.equal(table.holdings(WEB.ifindex).names + table.holdings(DB.ifindex).names, names.length);
   t.equal(table.holdings(WEB.ifindex).pages + table.holdings(DB.ifindex).pages, sweeper.entries.pages);
+});
+
+t.test('long names have the room of short ones, and cost a neighbour within its share none of its own', async (t) => {
+  const { programs, table, learn, at } = start(t, 1024);
+  const endpoints = programs.maps.endpoints?.mmap() as Buffer;
+  for (const { ifindex } of [WEB, DB]) endpoints.writeUInt32LE(ifindex, ifindex * EP.size + EP.fields.ifindex.offset);
+  const long = (i: number, zone: string) =>
+    `${`${i}-`.padEnd(60, 'l')}.${'m'.repeat(60)}.${'n'.repeat(60)}.${zone}.example`;
+  const own = Array.from({ length: table.memory.nameShare }, (_, i) => long(i, 'own'));
+  for (const [i, name] of own.entries()) learn(DB, name, `203.0.113.${i}`);
+  for (let i = 0; i < 4000; i++) learn(WEB, long(i, 'flood'), `198.18.${i >> 8}.${i & 255}`, 600);
+  t.same(
+    own.flatMap((_, i) => at(DB, `203.0.113.${i}`)),
+    own,
+    'all that it knew',
+  );
+  const later = Array.from({ length: 8 }, (_, i) => learn(DB, long(i, 'own'), `203.0.114.${i}`));
+  t.same([...new Set(later)], ['learned'], 'and it learns more addresses');
 });
 
 t.test('the names of an address, for a flow that no rule asked for names', async (t) => {

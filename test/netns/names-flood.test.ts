@@ -20,7 +20,7 @@ def run(worker, count):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         s.connect((sys.argv[1], 53)); s.settimeout(1)
         for i in range(count):
-            label = b"x%d-%d-%d" % (os.getpid(), worker, i)
+            label = (b"x%d-%d-%d-" % (os.getpid(), worker, i)).ljust(63 if i % 2 else 20, b"l")
             name = bytes([len(label)]) + label + b"\\5flood\\4test\\0"
             try:
                 s.send(struct.pack("!6H", i & 0xffff, 0x100, 1, 0, 0, 0) + name + struct.pack("!2H", 1, 1)); s.recv(512)
