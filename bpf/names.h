@@ -193,26 +193,41 @@ GLOBAL_FUNCTION int remember_name(__u32 text, __u32 until) {
   return result;
 }
 
-/* What linking to a name in a page may give in place of a result: the page has no room, or nothing is new. */
+/* In place of a result, of one page: it has no room; the link is in it, and nothing is new. */
 enum { LINK_PAGE_FULL = 1, LINK_RENEWED = 2 };
 
-/* Puts the later expiry into a link that is in the page already, without a lock. Nobody gives a link of a
- * living name away: only the agent clears it, by a compare-and-swap, and not before it is over. LINK_PAGE_FULL:
- * the page has other living links only, and is known to be followed by another page. 0: not done. */
-static __always_inline int renew_link(const struct name_work *w, const struct name_search *q, __u32 name,
-                                      __u64 life) {
-  __u32 page = q->slot;
-  struct ea_name_page *e = bpf_map_lookup_elem(&name_pages, &page);
+/* Looks for a page of the learned address: find_page() says whether it is there. */
+static __always_inline void seek_page(const struct name_work *w, struct name_search *q, __u32 page,
+                                      const struct ea_name_state_words *st) {
+  q->endpoint = w->learning.endpoint;
+  q->payer = w->learning.payer;
+  q->page = page;
+  __builtin_memcpy(q->addr, w->learning.addr, 16);
+  q->hash = page_hash(q->endpoint, q->addr, page, st);
+  q->tag = tag_of(q->hash);
+  q->last = st->last_page_bucket;
+  q->share = st->page_share;
+}
+
+/* Puts the later expiry into the link to a name, if it is in this page of the address, without a lock: nobody
+ * gives a link of a living name away; only the agent clears it, by a compare-and-swap, and not before it is
+ * over. LINK_RENEWED: done. LINK_PAGE_FULL: it may be in the next page. 0: it is nowhere. */
+GLOBAL_FUNCTION int renew_link(__u32 page, __u32 name, __u64 life) {
+  const struct ea_name_state_words *st = name_words();
+  const struct name_work *w = name_work();
+  struct name_search *q = name_search();
+  if (!st || !w || !q) return 0;
+  seek_page(w, q, page, st);
+  if (!find_page(q, NULL)) return 0;
+  __u32 slot = q->slot;
+  struct ea_name_page *e = bpf_map_lookup_elem(&name_pages, &slot);
   if (!e) return 0;
   int result = READ_ONCE(e->more) ? LINK_PAGE_FULL : 0;
 #pragma clang loop unroll(disable)
   for (__u32 i = 0; i < EA_NAME_LINKS; i++) {
     struct ea_name_link *l = &e->links[i];
     const __u64 was = READ_ONCE(l->life);
-    if (was >> 32 != life >> 32 || READ_ONCE(l->name) != name) {
-      if (result == LINK_PAGE_FULL && !name_of_link(l, q->endpoint)) result = 0;
-      continue;
-    }
+    if (was >> 32 != life >> 32 || READ_ONCE(l->name) != name) continue;
     if ((__u32)was < (__u32)life && !__sync_bool_compare_and_swap(&l->life, was, life)) return 0;
     if (l->ttl_s != w->learning.ttl_s) l->ttl_s = w->learning.ttl_s;
     result = LINK_RENEWED;
@@ -273,21 +288,10 @@ GLOBAL_FUNCTION int link_in_page(__u32 page, __u32 name, __u64 life) {
   struct name_work *w = name_work();
   struct name_search *q = name_search();
   if (!st || !w || !q) return NAME_NO_ROOM;
-  q->endpoint = w->learning.endpoint;
-  q->payer = w->learning.payer;
-  q->page = page;
-  __builtin_memcpy(q->addr, w->learning.addr, 16);
-  q->hash = page_hash(q->endpoint, q->addr, page, st);
-  q->tag = tag_of(q->hash);
-  q->last = st->last_page_bucket;
-  q->share = st->page_share;
+  seek_page(w, q, page, st);
   __u32 first = (__u32)(q->hash >> 40) & q->last, locked = first;
   struct ea_bucket *home = bpf_map_lookup_elem(&page_buckets, &first);
   if (!home) return NAME_NO_ROOM;
-  if (find_page(q, NULL)) {
-    const int done = renew_link(w, q, name, life);
-    if (done) return done;
-  }
   if (unlikely(!__sync_bool_compare_and_swap(&home->lock, 0, 1))) {
     bpf_loop(MAX_LOCK_ATTEMPTS, lock_page_bucket_step, &locked, 0);
     if (locked == first) return NAME_BUSY;
@@ -332,11 +336,15 @@ GLOBAL_FUNCTION int learn_address(void) {
     }
     const __u32 name = slot | (l->alias ? EA_LINK_ALIAS : 0);
     const __u64 life = (__u64)w->incarnations[text] << 32 | until;
+    /* The link may be in any page of the address. If it is in none, it goes into the first that has room. */
+    result = LINK_PAGE_FULL;
+    for (__u32 page = 0; page < EA_NAME_PAGES && result == LINK_PAGE_FULL; page++)
+      result = renew_link(page, name, life);
+    if (likely(result == LINK_RENEWED)) return LEARNED;
     result = LINK_PAGE_FULL;
     for (__u32 page = 0; page < EA_NAME_PAGES && result == LINK_PAGE_FULL; page++)
       result = link_in_page(page, name, life);
   }
-  if (result == LINK_RENEWED) return LEARNED;
   if (!h) return result;
   if (result == LEARNED)
     __sync_fetch_and_add(&h->learned, 1);
