@@ -50,6 +50,7 @@ struct dns_work {
   __u32 unread;          /* bytes */
   __u32 piece;           /* UDP: bytes of each datagram in the packet */
   __u64 asked_ns;        /* when the query was sent that the message answers; 0: it was not */
+  __u64 answer;          /* its hash: dns_again.h */
   struct place asked_at; /* its record */
   /* read_name() */
   __u32 at;

@@ -5,6 +5,7 @@
 #ifndef EA_DNS_QUERY_H
 #define EA_DNS_QUERY_H
 
+#include "dns_again.h"
 #include "dns_events.h"
 #include "dns_stream.h"
 #include "inbound.h"
@@ -132,8 +133,8 @@ static __always_inline int was_asked(const struct packet *p, struct dns_work *w,
   return teaches || is_dns_server(p);
 }
 
-/* Reads the answer in the buffer dns_work.buffer. 1: it counts, and is well-formed. 0: it teaches nothing. -1:
- * nobody asked for it. */
+/* Reads the answer in the buffer dns_work.buffer, for the endpoint in name_work.learning. 1: it counts, and is
+ * well-formed. 2: the same, and all of it is known already. 0: it teaches nothing. -1: nobody asked for it. */
 GLOBAL_FUNCTION int read_expected_answer(const struct packet *p) {
   struct name_work *names = name_work();
   struct dns_work *w = dns_work();
@@ -142,6 +143,8 @@ GLOBAL_FUNCTION int read_expected_answer(const struct packet *p) {
   w->asked_ns = 0;
   if (!m || read_question(m, &w->question)) return 0;
   if (!was_asked(p, w, names->texts[0].hash)) return -1;
+  w->answer = hash_answer(m);
+  if (is_learned_again(w->answer)) return 2;
   return !read_answer(m, &w->question, names, w);
 }
 
@@ -258,9 +261,12 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
     if (more <= 0) break;
     const int counts = read_expected_answer(p);
     if (counts < 0) count_untrusted(skb, p);
-    if (counts > 0 && learn_answer()) {
-      more = -1;
-      break;
+    if (counts == 1) {
+      if (learn_answer()) {
+        more = -1;
+        break;
+      }
+      note_learned_answer(w->answer);
     }
     /* It is answered once. Who asks much would fill its share of the flow table with records of queries. */
     if (counts > 0) forget(&w->asked_at);

@@ -10,6 +10,7 @@ import { ENUMS, STRUCTS } from '../../src/image/layout.gen.js';
 import type { Ir, IrPolicy, Rule } from '../../src/ir/types.js';
 import { loadForTest } from '../engines/engine.js';
 import { TcpBed, withLength } from '../names/bed.js';
+import { later } from '../names/wipe.js';
 import { a, cname, encodeMessage, type Ends, FLAGS, tcpFrame, udpFrame } from '../names/wire.js';
 import { pod, snapshotOf } from '../policy/world.js';
 import { DnsModel } from './dns-model.js';
@@ -203,6 +204,7 @@ export class DnsPair {
   /** Everything that was learned and asked is older by so many seconds: the clock of the programs cannot be moved. */
   #wait(seconds: number): void {
     const { names, pages } = this.#programs.names;
+    later(this.#programs.names);
     const older = (words: Uint32Array, at: number) => {
       if (words[at] !== 0) words[at] = Math.max(1, (words[at] as number) - seconds);
     };

@@ -18,6 +18,7 @@ import type { Image } from '../../src/image/types.js';
 import type { Packet, Verdict } from '../../src/ir/packet.js';
 import { NODE_SENDER, senderOf } from '../../src/ir/sender.js';
 import { hasPorts } from '../../src/net/protocol.js';
+import { wipe } from '../names/wipe.js';
 import { FLAGS, tcpFrame, udpFrame } from '../names/wire.js';
 import { checkTable } from '../engines/table-check.js';
 import {
@@ -87,7 +88,6 @@ export class ManyPackets {
   #from: string | undefined;
   #sport = 1024;
   /** The memory of names. */
-  readonly #names: readonly Buffer[];
   /** Holds from the next world on. */
   place: Place = () => ({});
 
@@ -96,7 +96,6 @@ export class ManyPackets {
     this.#store = new KernelMapStore(programs.maps);
     this.#ring = new RingReader(this.#map('events'), this.#map('counters'));
     this.#ctx.writeUInt32LE(IFINDEX, SKB_IFINDEX);
-    this.#names = [programs.names].flatMap((n) => [n.names, n.nameBuckets, n.pages, n.pageBuckets, n.holdings]);
   }
 
   /** From now on these are trusted, and flows to them are inspected. */
@@ -110,7 +109,7 @@ export class ManyPackets {
     this.#ids.clear();
     this.#from = undefined;
     this.forget();
-    for (const memory of this.#names) memory.fill(0);
+    wipe(this.#programs.names);
   }
 
   /** Writes the world into the maps; pods stay where they are. */

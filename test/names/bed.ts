@@ -7,6 +7,7 @@ import type { TaughtAddress } from '../../src/names/message.js';
 import { snapshot } from '../bench/worlds.js';
 import { boundIps, IFINDEX, Kernel, loadForTest } from '../engines/engine.js';
 import { ENUMS } from '../../src/image/layout.gen.js';
+import { wipe } from './wipe.js';
 import { be16, type Ends, encodeMessage, FLAGS, tcpFrame, udpFrame, type WireMessage } from './wire.js';
 
 export const POD = '10.244.0.1';
@@ -18,7 +19,6 @@ const SIZES = { flows: 8192, events: 1 << 20, names: 1024, name_pages: 32768 };
 export class DnsBed {
   readonly kernel = new Kernel(loadForTest(SIZES), PLAIN_IDS);
   readonly #table: NameTable;
-  readonly #maps: readonly Buffer[];
   #port = 1024;
 
   constructor() {
@@ -26,7 +26,6 @@ export class DnsBed {
     this.kernel.become('default/web');
     const { names } = this.kernel.programs;
     this.#table = new NameTable(names);
-    this.#maps = [names.names, names.nameBuckets, names.pages, names.pageBuckets, names.holdings];
     const servers = [RESOLVER, '2001:db8::53'].map((ip) => ({ ip, port: 53 }));
     new DnsServers(this.kernel.programs.maps as Record<string, BpfMap>).set(servers);
   }
@@ -99,7 +98,7 @@ export class DnsBed {
 
   /** Forgets all that was learned. */
   forget(): void {
-    for (const memory of this.#maps) memory.fill(0);
+    wipe(this.kernel.programs.names);
   }
 
   close(): void {
