@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-/* DNS answers with addresses that nobody has learned yet, in one run of BPF_PROG_TEST_RUN: it runs with the same bytes again
- * and again, so the addresses are written here. Beside it a program that does that and nothing else. */
+/* A DNS answer again and again, in one run of BPF_PROG_TEST_RUN. The run has the same bytes each time, so what is to be
+ * new is written here; and the query is remembered again, because it goes with its answer. Beside each program one that does
+ * that and nothing else. */
 #include "../../bpf/egress.bpf.c"
 
 /* The last records of the packet: A, with a compressed owner. */
-enum { RECORDS = 8, RECORD = 16, ADDRESS = 12 };
+enum { RECORDS = 8, RECORD = 16, TTL = 9, ADDRESS = 12 };
 
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -26,15 +27,17 @@ static __always_inline int write_addresses(struct __sk_buff *skb) {
   return 1;
 }
 
-SEC("tc")
-int learn_floor(struct __sk_buff *skb) {
-  return write_addresses(skb) ? PASS : DROP;
+/* Another TTL, by some seconds: nothing is new, but the answer is not the last one. */
+static __always_inline int write_ttl(struct __sk_buff *skb) {
+  __u32 zero = 0;
+  __u64 *turn = bpf_map_lookup_elem(&learn_turn, &zero);
+  if (!turn || skb->len < RECORD) return 0;
+  const __u8 ttl = 60 + ((*turn)++ & 127);
+  return !bpf_skb_store_bytes(skb, skb->len - RECORD + TTL, &ttl, 1, 0);
 }
 
 /* As to_pod. */
-SEC("tc")
-int learn_fresh(struct __sk_buff *skb) {
-  if (!write_addresses(skb)) return DROP;
+static __always_inline int receive(struct __sk_buff *skb) {
   int verdict = fast_received(skb);
   if (likely(verdict < SLOW_PATH)) return verdict;
   verdict = pod_receives(skb, verdict == PACKET_FILLED);
@@ -45,3 +48,24 @@ int learn_fresh(struct __sk_buff *skb) {
   release(p);
   return verdict;
 }
+
+/* The query of the last answer. */
+static __always_inline int ask_again(struct __sk_buff *skb) {
+  const struct packet *p = this_packet();
+  if (p) remember_query(skb, p);
+  return PASS;
+}
+
+#define DEFINE_LEARN(kind, write)                                                                            \
+  SEC("tc") int floor_##kind(struct __sk_buff *skb) {                                                        \
+    return write ? ask_again(skb) : DROP;                                                                    \
+  }                                                                                                          \
+  SEC("tc") int learn_##kind(struct __sk_buff *skb) {                                                        \
+    if (!write) return DROP;                                                                                 \
+    const int verdict = receive(skb);                                                                        \
+    ask_again(skb);                                                                                          \
+    return verdict;                                                                                          \
+  }
+DEFINE_LEARN(fresh, write_addresses(skb))
+DEFINE_LEARN(renewed, write_ttl(skb))
+DEFINE_LEARN(again, 1)

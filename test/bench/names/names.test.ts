@@ -8,7 +8,8 @@ t.test('answers are learned, with new addresses and again', async (t) => {
   const learner = new Learner(10);
   t.ok(learner.fresh(50) > 0);
   t.match(learner.held, { names: 2, pages: 400 });
-  t.ok(learner.renewed(50) > 0);
+  t.ok(learner.known('renewed', 50) > 0);
+  t.ok(learner.known('again', 50) > 0);
   t.match(learner.held, { names: 2, pages: 8 });
   learner.close();
 });
