@@ -5,7 +5,7 @@
 #include "../../bpf/egress.bpf.c"
 
 /* The last records of the packet: A, with a compressed owner. */
-enum { RECORDS = 8, RECORD = 16, TTL = 9, ADDRESS = 12 };
+enum { RECORDS = 8, RECORD = 16, TTL = 6, ADDRESS = 12 };
 
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -27,13 +27,13 @@ static __always_inline int write_addresses(struct __sk_buff *skb) {
   return 1;
 }
 
-/* Another TTL, by some seconds: nothing is new, but the answer is not the last one. */
+/* Another TTL: nothing is new, but it is no answer of before. */
 static __always_inline int write_ttl(struct __sk_buff *skb) {
   __u32 zero = 0;
   __u64 *turn = bpf_map_lookup_elem(&learn_turn, &zero);
   if (!turn || skb->len < RECORD) return 0;
-  const __u8 ttl = 60 + ((*turn)++ & 127);
-  return !bpf_skb_store_bytes(skb, skb->len - RECORD + TTL, &ttl, 1, 0);
+  const __be32 ttl = bpf_htonl(60 + ((*turn)++ & 0x3ffff));
+  return !bpf_skb_store_bytes(skb, skb->len - RECORD + TTL, &ttl, sizeof(ttl), 0);
 }
 
 /* As to_pod. */
