@@ -96,6 +96,7 @@ t.test('pinned maps are found again with their content', async (t) => {
   const [shape] = maps();
   t.same(readdirSync(`${pinDir}/maps/${shape}`).sort(), Object.keys(first.maps).sort());
   t.equal(first.fresh, true);
+  t.equal(first.older.exist, false);
   first.close();
   const second = load({ objectPath: good, pinDir, sizes: SMALL });
   t.equal(counted(second), 1);
@@ -103,6 +104,7 @@ t.test('pinned maps are found again with their content', async (t) => {
 
   const other = load({ objectPath: good, pinDir, sizes: { ...SMALL, flows: 2000 } });
   t.equal(other.fresh, true, 'maps of another size stand beside them');
+  t.equal(other.older.exist, true);
   t.equal(counted(other), 0);
   t.equal(maps().length, 2);
   const odd =
