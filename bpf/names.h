@@ -39,7 +39,7 @@ static __always_inline int add_link(const struct ea_name_link *l) {
   if (count && w->classes[class_index(count - 1)] == class_id) return 0;
   w->classes[class_index(count)] = class_id;
   w->count = count + 1;
-  w->key += mixed(class_id);
+  w->key += scattered(class_id);
   return 0;
 }
 

@@ -256,7 +256,7 @@ GLOBAL_FUNCTION int classify_collected(const struct target *t, struct decision *
     if (!w) return 0;
     class_key += w->key;
   }
-  if (unlikely(t->set & EA_SET_QUERIES)) class_key += mixed(t->flags & TARGET_MET ? 3 : t->query ^ 5);
+  if (unlikely(t->set & EA_SET_QUERIES)) class_key += scattered(t->flags & TARGET_MET ? 3 : t->query ^ 5);
   struct decision_entry *decision = decision_slot(t, class_key);
   if (!decision) return 0;
   if (has_decision(decision, t, class_key)) {

@@ -111,6 +111,13 @@ static __always_inline __u64 mixed(__u64 h) {
   return (h ^ h >> 32) * 0x9e3779b97f4a7c15ULL;
 }
 
+/* The same for numbers that are added: mixed() keeps differences, so that sums of other numbers would be the
+ * same. */
+static __always_inline __u64 scattered(__u64 h) {
+  h = mixed(h);
+  return (h ^ h >> 29) * 0xbf58476d1ce4e5b9ULL;
+}
+
 /* Multilinear hashing: pairs of words, each word plus a secret of its own, are multiplied and the products
  * added. Without the secrets, a pod could not find two keys of one bucket more often than by chance, so it
  * cannot fill a chosen bucket. The result is mixed at the end, because consecutive ports would otherwise be
