@@ -28,6 +28,8 @@
  * are checked for NULL. */
 #define GLOBAL_FUNCTION __attribute__((noinline))
 
+/* Sets whose rules ask for more than address, protocol and port. */
+#define EA_SET_ASKS (EA_SET_NAMES | EA_SET_QUERIES | EA_SET_SAYS)
 #define SET_ID(ref) ((ref) & ((1ULL << 53) - 1))
 #define SECOND_NS 1000000000ULL
 

@@ -19,6 +19,9 @@
 /* MET: it is not known which name is asked for; rules that ask for one match. NAMED: this packet's names may
  * have been collected already. */
 enum { TARGET_FRAGMENT = 1, TARGET_SELF = 2, TARGET_LOG = 4, TARGET_MET = 8, TARGET_NAMED = 16 };
+/* The same for what a connection says: not known, any rule that asks for it matches; known, it is in
+ * said_work(). Neither: it says nothing. */
+enum { TARGET_SAID_MET = 32, TARGET_SAID = 64 };
 
 struct target {
   __u64 set; /* reference, with its flags */

@@ -119,15 +119,20 @@ GLOBAL_FUNCTION int classify_name(struct ea_name *n) {
   return 0;
 }
 
-/* The class of a name that is asked for in a query, in texts[TEXT_QUESTION]. */
-GLOBAL_FUNCTION __u64 class_of_query(void) {
+/* The class of the name in texts[TEXT_QUESTION], which is that in texts[TEXT_SERVER]: as the name in a query
+ * (EA_CELL_QUERY), as a server name (EA_CELL_SERVER), or as the host of a request (EA_CELL_HOST). 0: no pattern
+ * matches it. */
+GLOBAL_FUNCTION __u64 class_of_text(__u32 which) {
   const struct ea_name_state_words *st = name_words();
   struct name_work *w = name_work();
   if (!st || !w) return 0;
   const __u32 root = (__u32)READ_ONCE(st->matcher);
   const __u32 state =
       root ? state_of_text(&w->texts[TEXT_QUESTION], w->texts[TEXT_QUESTION].length, root) : 0;
-  return state ? cell_class(state, EA_CELL_QUERY) : 0;
+  return state ? cell_class(state, which) : 0;
+}
+static __always_inline __u64 class_of_query(void) {
+  return class_of_text(EA_CELL_QUERY);
 }
 
 #endif

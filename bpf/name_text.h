@@ -24,7 +24,7 @@ struct packed_name {
 enum { SYMBOLS_BEFORE = 16 };
 
 /* Texts of a message: the question, the targets of its CNAMEs, and one to compare with. */
-enum { TEXT_QUESTION = 0, NAME_SCRATCH = 17, NAME_TEXTS = 18 };
+enum { TEXT_QUESTION = 0, TEXT_SERVER = 0, NAME_SCRATCH = 17, NAME_TEXTS = 18 };
 
 /* An address that is about to be learned, and under which name. */
 struct learning {

@@ -147,6 +147,8 @@ enum ea_dns_event_size { EA_DNS_EVENT_BYTES = 1232 };
  *   state + EA_CELL_CLASS          the class of a name that ends here, as one __u64 (0: none)
  *   state + EA_CELL_ALIAS          the same for an alias
  *   state + EA_CELL_QUERY          the same for the name in a query
+ *   state + EA_CELL_SERVER         the same for a server name, in TLS or QUIC
+ *   state + EA_CELL_HOST           the same for the host of an HTTP request
  * Symbols are those of enum ea_symbols; EA_SYMBOL_OTHER leads nowhere. A state without an accepting class has
  * no class cells: bit 31 of the header's `owner` says that it has. */
 enum ea_cells {
@@ -155,7 +157,9 @@ enum ea_cells {
   EA_CELL_CLASS = 40,
   EA_CELL_ALIAS = 41,
   EA_CELL_QUERY = 42,
-  EA_CELL_SPAN = 43, /* cells that a state may touch */
+  EA_CELL_SERVER = 43,
+  EA_CELL_HOST = 44,
+  EA_CELL_SPAN = 45, /* cells that a state may touch */
 };
 #define EA_CELL_ACCEPTS (1u << 31)
 struct ea_cell {

@@ -25,6 +25,8 @@ enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16, TCP_URG = 32 };
 
 /* What is known of the name that a packet asks for (queries.h). MET: rules that ask for one match. */
 enum { QUERY_NONE = 0, QUERY_MET = 1, QUERY_KNOWN = 2 };
+/* The same for what its connection says (said.h). */
+enum { SAID_NONE = 0, SAID_MET = 1, SAID_KNOWN = 2 };
 
 struct packet {
   __u64 set;    /* of the endpoint, when this packet arrived */
@@ -56,6 +58,7 @@ struct packet {
   __u32 payer; /* interface of the endpoint that pays for stored entries */
   __u64 query; /* class of the name that is asked for, with query_mode (queries.h) */
   __u8 query_mode;
+  __u8 said_mode;
   __u8 decided;   /* `decision` is about this packet already */
   __u8 inspected; /* its flow is to be inspected */
   __u8 tells;     /* decisions report the Log rules that match; describe() was called */

@@ -9,11 +9,13 @@
  *   3. what the dialect always allows, and
  *   4. the tier's default: both are rules of the set, at the end of their tier
  *   5. no rule left: allowed
- * The verdict skips staged rules. A second scan, the audit, counts them. */
+ * The verdict skips staged rules. A second scan, the audit, counts them, and skips what stands for them in the
+ * verdict only (EA_CLASS_UNAUDITED). */
 #ifndef EA_POLICY_H
 #define EA_POLICY_H
 
 #include "names.h"
+#include "said_work.h"
 #include "share.h"
 #include "trie.h"
 
@@ -100,8 +102,9 @@ static __always_inline long apply_rule(struct scan *c, __u32 bit) {
  *   row    a row of the set
  *   merge  ORs the row of one class of an address's names into work memory
  *   names  ANDs the rules that match by an address's names
- *   amend  the row of the address, ORed with that of the endpoint itself, ANDed with those of names and
- *          queries, in work memory. NULL: a row is missing
+ *   said   ANDs the rules that match by what the connection says
+ *   amend  the row of the address, ORed with that of the endpoint itself, ANDed with those of names, queries
+ *          and what is said, in work memory. NULL: a row is missing
  *   find   finds the rows, and from their summaries which words may be non-zero. -1: a row is missing
  *   word   the matching rules of one word: peers AND ports
  *   next   applies the next rule that matches; 1: done
@@ -148,6 +151,21 @@ static __always_inline long apply_rule(struct scan *c, __u32 bit) {
     return 0;                                                                                                \
   }                                                                                                          \
                                                                                                              \
+  static __always_inline int said_##size(struct name_work *w, struct ea_class_key *key, __u8 flags) {        \
+    const struct said_work *s = flags & TARGET_SAID ? said_work() : NULL;                                    \
+    const struct ea_row_##size *row = s && s->classes[0] ? row_##size(key, s->classes[0]) : NULL;            \
+    if (!row) row = row_##size(key, s ? s->fixed : EA_CLASS_UNSAID);                                         \
+    if (!row) return -1;                                                                                     \
+    and_##size(w, row);                                                                                      \
+    if (likely(!s || s->count < 2)) return 0;                                                                \
+    _Pragma("clang loop unroll(disable)") for (__u32 i = 1; i < EA_SAID_ROWS && i < s->count; i++) {         \
+      row = row_##size(key, s->classes[i]);                                                                  \
+      if (!row) return -1;                                                                                   \
+      and_##size(w, row);                                                                                    \
+    }                                                                                                        \
+    return 0;                                                                                                \
+  }                                                                                                          \
+                                                                                                             \
   static __always_inline const struct ea_row_##size *amend_##size(                                           \
       const struct target *t, const struct ea_row_##size *peers, struct ea_class_key *key) {                 \
     struct name_work *w = name_work();                                                                       \
@@ -168,6 +186,8 @@ static __always_inline long apply_rule(struct scan *c, __u32 bit) {
       if (!asked) return NULL;                                                                               \
       and_##size(w, asked);                                                                                  \
     }                                                                                                        \
+    if ((t->set & EA_SET_SAYS) && !(t->flags & TARGET_SAID_MET) && said_##size(w, key, t->flags))            \
+      return NULL;                                                                                           \
     return (const struct ea_row_##size *)&w->peers_row;                                                      \
   }                                                                                                          \
                                                                                                              \
@@ -178,7 +198,7 @@ static __always_inline long apply_rule(struct scan *c, __u32 bit) {
     const struct ea_row_##size *peers = bpf_map_lookup_elem(&peer_map, key);                                 \
     if (!peers && class_id) peers = row_##size(key, EA_CLASS_NONE);                                          \
     if (!peers) return -1;                                                                                   \
-    if (unlikely((t->flags & TARGET_SELF) || (t->set & (EA_SET_NAMES | EA_SET_QUERIES)))) {                  \
+    if (unlikely((t->flags & TARGET_SELF) || (t->set & EA_SET_ASKS))) {                                      \
       peers = amend_##size(t, peers, key);                                                                   \
       if (!peers) return -1;                                                                                 \
     }                                                                                                        \
@@ -257,6 +277,11 @@ GLOBAL_FUNCTION int classify_collected(const struct target *t, struct decision *
     class_key += w->key;
   }
   if (unlikely(t->set & EA_SET_QUERIES)) class_key += scattered(t->flags & TARGET_MET ? 3 : t->query ^ 5);
+  if (unlikely(t->set & EA_SET_SAYS)) {
+    const struct said_work *said = said_work();
+    if (!said) return 0;
+    class_key += scattered(t->flags & TARGET_SAID_MET ? 7 : t->flags & TARGET_SAID ? said->key : 11);
+  }
   struct decision_entry *decision = decision_slot(t, class_key);
   if (!decision) return 0;
   if (has_decision(decision, t, class_key)) {
@@ -294,7 +319,8 @@ GLOBAL_FUNCTION int classify_collected(const struct target *t, struct decision *
   d->logged = !!(scan.log & LOG_MATCHED);
   if (t->set & EA_SET_STAGED) {
     scan.any = any;
-    scan.staged = NULL;
+    scan.staged = large ? (const void *)row_large(&s->class_key, EA_CLASS_UNAUDITED)
+                        : (const void *)row_small(&s->class_key, EA_CLASS_UNAUDITED);
     scan.log = 0;
     scan.rule = scan.position = 0;
     scan.verdict = EA_VERDICT_ALLOW;

@@ -214,7 +214,7 @@ GLOBAL_FUNCTION int post_dnat_check(struct __sk_buff *skb, struct packet *p, str
   *t = (struct target){
       .set = set, .port = p->port, .protocol = p->key.protocol, .epoch = p->epoch, .endpoint = ep->id};
   __builtin_memcpy(t->addr, key.remote, 16);
-  t->flags = TARGET_MET; /* queries were judged where they were sent */
+  t->flags = TARGET_MET | TARGET_SAID_MET; /* queries, and what is said, were judged where they were sent */
   mark_self(ep, t);
   judge_target(t, &d);
   const int denied = d.verdict == EA_VERDICT_DENY;

@@ -8,6 +8,7 @@
 #include "inbound.h"
 #include "neighbour.h"
 #include "queries.h"
+#include "said.h"
 
 /* The endpoint of the interface, with epoch and set for this packet. NULL: there is none. The epoch is read
  * before the set: if an update comes in between, the flow gets the old epoch, and is judged once too often,

@@ -120,12 +120,15 @@ static __always_inline void judge_target(const struct target *t, struct decision
 /* What a decision about a packet has to do and to take as given. */
 static __always_inline __u8 flags_of(const struct packet *p, const struct ea_state *st) {
   return (p->tells && !(st->flags & EA_STATE_QUIET) ? TARGET_LOG : 0) |
-         (p->query_mode == QUERY_MET ? TARGET_MET : 0) | (p->named ? TARGET_NAMED : 0);
+         (p->query_mode == QUERY_MET ? TARGET_MET : 0) | (p->named ? TARGET_NAMED : 0) |
+         (p->said_mode == SAID_MET     ? TARGET_SAID_MET
+          : p->said_mode == SAID_KNOWN ? TARGET_SAID
+                                       : 0);
 }
 
 /* Decisions about Services that depend on more than the Service are not remembered for it. */
 static __always_inline int depends_on_more(const struct packet *p) {
-  return !!(p->set & (EA_SET_NAMES | EA_SET_QUERIES));
+  return !!(p->set & EA_SET_ASKS);
 }
 
 /* The verdict on the first packet of a flow that the endpoint opens. With p->tells, Log rules send events. 1:
@@ -175,7 +178,7 @@ GLOBAL_FUNCTION int try_decide(const struct ea_endpoint *ep, struct packet *p, s
     if (i >= service->count) break;
     __builtin_memcpy(t->addr, service->backends[i].addr, 16);
     t->port = service->backends[i].port;
-    t->flags = flags_of(p, st) & TARGET_MET;
+    t->flags = flags_of(p, st) & (TARGET_MET | TARGET_SAID_MET | TARGET_SAID);
     mark_self(ep, t);
     judge_target(t, backend);
     judged++;

@@ -33,7 +33,8 @@ enum ea_tcp_state {
   EA_TCP_FIN_OUT = 4, /* bits from here on */
   EA_TCP_FIN_IN = 8,
   EA_TCP_CLOSED = 16,
-  EA_TCP_INSPECT = 32, /* of any protocol: each packet is read (DNS), so none takes the fast path */
+  EA_TCP_INSPECT = 32, /* of any protocol: each packet is read, so none takes the fast path */
+  EA_TCP_SAYS = 64,    /* with INSPECT: for what the connection says, not for DNS */
 };
 
 /* The name under which a flow's address was judged. */
@@ -46,6 +47,7 @@ struct ea_flow_name {
 union ea_flow_extra {
   struct ea_flow_name name;
   struct ea_dns_stream streams[2]; /* EA_TCP_INSPECT, TCP: what the endpoint sends, and what it receives */
+  struct ea_said_stream said;      /* EA_TCP_SAYS */
 };
 
 /* The value of an entry: a flow, or a side record (enum ea_kind). It stands behind its key in struct

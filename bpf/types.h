@@ -23,6 +23,7 @@
 #define EA_SET_LOGS (1ULL << 61)    /* it has Log rules */
 #define EA_SET_NAMES (1ULL << 60)   /* it has rules that only match learned names */
 #define EA_SET_QUERIES (1ULL << 59) /* it has rules that only match names in DNS queries */
+#define EA_SET_SAYS (1ULL << 58)    /* it has rules that ask what a connection says of itself */
 
 /* Destination classes with a meaning of their own; every other id is a hash
  * of the selectors that the class stands for. */
@@ -32,6 +33,12 @@ enum ea_class {
   EA_CLASS_SELF = 2,    /* row ORed in when the destination is the endpoint itself */
   EA_CLASS_UNNAMED = 3, /* the rules that do not ask for a learned name: an address without a name */
   EA_CLASS_UNASKED = 4, /* the rules that do not ask for the name in a query: no query */
+  /* What a connection says (said_types.h). */
+  EA_CLASS_UNSAID = 5,  /* the rules that do not ask what it says: nothing, or a name that none wants */
+  EA_CLASS_SILENT = 6,  /* these, and those that accept a connection that names nobody */
+  EA_CLASS_REQUEST = 7, /* the rules that do not ask, and those that ask for requests */
+  EA_CLASS_REQUEST_SILENT = 8, /* a request that names no host */
+  EA_CLASS_UNAUDITED = 9, /* not what is said: the row is the mask of the bits that the audit leaves out */
 };
 
 enum ea_action { EA_ACTION_ALLOW = 1, EA_ACTION_DENY = 2, EA_ACTION_PASS = 3, EA_ACTION_LOG = 4 };
@@ -64,8 +71,12 @@ enum ea_reason {
   EA_REASON_OBSERVED = 6,  /* the node's own traffic: seen, not judged */
   EA_REASON_FRAGMENT = 7,  /* a later fragment: the verdict of its first */
   /* Drops without a rule, as those from 16 on. */
-  EA_REASON_UNREADABLE_ANSWER = 8, /* a trusted resolver's answer from which nothing could be learned */
-  EA_REASON_OUT_OF_ORDER = 9,      /* a segment of a DNS stream that comes too early: it will come again */
+  EA_REASON_UNREADABLE_ANSWER = 8,   /* a trusted resolver's answer from which nothing could be learned */
+  EA_REASON_OUT_OF_ORDER = 9,        /* a segment that comes too early: it will come again */
+  EA_REASON_UNREADABLE_HELLO = 10,   /* what a connection says decides, and its hello cannot be judged */
+  EA_REASON_UNREADABLE_REQUEST = 11, /* the same of an HTTP request: it is ambiguous, or too large */
+  EA_REASON_RETOLD = 12,             /* other bytes in place of those that were judged */
+  EA_REASON_UNSAID = 13, /* it has not said yet what decides about it, and must before it goes on */
   /* From here on: drops without a rule. */
   EA_REASON_MALFORMED = 16, /* a header is truncated or inconsistent */
   EA_REASON_UNKNOWN_ETHERTYPE = 17,
@@ -228,6 +239,7 @@ struct ea_service {
 };
 
 #include "name_types.h"
+#include "said_types.h"
 #include "table_types.h"
 
 /* Drops that belong to no flow: reported at most once a second for each endpoint and reason. */
@@ -304,6 +316,26 @@ struct ea_dns_event {
   __u8 reason;
   __u8 pad[4];
   __u8 bytes[EA_DNS_EVENT_BYTES];
+};
+
+/* What a connection said, and the verdict on it. `text`: the server name; or the method, a space, the host, a
+ * space and the path. */
+struct ea_said_event {
+  __u64 time_ns; /* CLOCK_MONOTONIC */
+  __u64 rule;
+  __u64 audit_rule;
+  __u64 set;
+  struct ea_flow_key flow;
+  __u32 ifindex;
+  __u16 length; /* of the text */
+  __u8 kind;    /* enum ea_said */
+  __u8 family;
+  __u8 verdict;
+  __u8 audit_verdict;
+  __u8 reason;
+  __u8 quic; /* it was said in QUIC */
+  __u8 pad[4];
+  __u8 text[EA_SAID_EVENT_BYTES];
 };
 
 /* Indices of `counters` (per CPU). Drops by reason stand at DROPS + reason. */

@@ -209,6 +209,22 @@ export const STRUCTS = {
       stamp: { offset: 12, size: 4 },
     },
   },
+  ea_said_stream: {
+    size: 32,
+    fields: {
+      next_seq: { offset: 0, size: 4 },
+      acked_seq: { offset: 4, size: 4 },
+      base_seq: { offset: 8, size: 4 },
+      stamp: { offset: 12, size: 4 },
+      buffer: { offset: 16, size: 2 },
+      have: { offset: 18, size: 2 },
+      state: { offset: 20, size: 1 },
+      flags: { offset: 21, size: 1 },
+      kind: { offset: 22, size: 1 },
+      body: { offset: 23, size: 1 },
+      left: { offset: 24, size: 8 },
+    },
+  },
   ea_entry: {
     size: 256,
     fields: {
@@ -445,6 +461,26 @@ export const STRUCTS = {
       mapped: { offset: 120, size: 8 },
     },
   },
+  ea_said_event: {
+    size: 608,
+    fields: {
+      time_ns: { offset: 0, size: 8 },
+      rule: { offset: 8, size: 8 },
+      audit_rule: { offset: 16, size: 8 },
+      set: { offset: 24, size: 8 },
+      flow: { offset: 32, size: 44 },
+      ifindex: { offset: 76, size: 4 },
+      length: { offset: 80, size: 2 },
+      kind: { offset: 82, size: 1 },
+      family: { offset: 83, size: 1 },
+      verdict: { offset: 84, size: 1 },
+      audit_verdict: { offset: 85, size: 1 },
+      reason: { offset: 86, size: 1 },
+      quic: { offset: 87, size: 1 },
+      pad: { offset: 88, size: 4 },
+      text: { offset: 92, size: 512 },
+    },
+  },
 } as const;
 
 export const ENUMS = {
@@ -467,6 +503,11 @@ export const ENUMS = {
     EA_CLASS_SELF: 2,
     EA_CLASS_UNNAMED: 3,
     EA_CLASS_UNASKED: 4,
+    EA_CLASS_UNSAID: 5,
+    EA_CLASS_SILENT: 6,
+    EA_CLASS_REQUEST: 7,
+    EA_CLASS_REQUEST_SILENT: 8,
+    EA_CLASS_UNAUDITED: 9,
   },
   ea_action: {
     EA_ACTION_ALLOW: 1,
@@ -498,6 +539,10 @@ export const ENUMS = {
     EA_REASON_FRAGMENT: 7,
     EA_REASON_UNREADABLE_ANSWER: 8,
     EA_REASON_OUT_OF_ORDER: 9,
+    EA_REASON_UNREADABLE_HELLO: 10,
+    EA_REASON_UNREADABLE_REQUEST: 11,
+    EA_REASON_RETOLD: 12,
+    EA_REASON_UNSAID: 13,
     EA_REASON_MALFORMED: 16,
     EA_REASON_UNKNOWN_ETHERTYPE: 17,
     EA_REASON_EXT_HEADERS: 18,
@@ -555,6 +600,7 @@ export const ENUMS = {
     EA_TCP_FIN_IN: 8,
     EA_TCP_CLOSED: 16,
     EA_TCP_INSPECT: 32,
+    EA_TCP_SAYS: 64,
   },
   ea_kind: {
     EA_KIND_FLOW: 0,
@@ -643,7 +689,9 @@ export const ENUMS = {
     EA_CELL_CLASS: 40,
     EA_CELL_ALIAS: 41,
     EA_CELL_QUERY: 42,
-    EA_CELL_SPAN: 43,
+    EA_CELL_SERVER: 43,
+    EA_CELL_HOST: 44,
+    EA_CELL_SPAN: 45,
   },
   ea_dns_server_flags: {
     EA_DNS_TRUSTED: 1,
@@ -669,5 +717,30 @@ export const ENUMS = {
   },
   ea_dns_memory: {
     EA_DNS_STREAMS: 32,
+  },
+  ea_said: {
+    EA_SAID_NONE: 0,
+    EA_SAID_OTHER: 1,
+    EA_SAID_TLS: 2,
+    EA_SAID_HTTP: 3,
+  },
+  ea_said_sizes: {
+    EA_SAID_ROWS: 33,
+    EA_SAID_BUFFERS: 256,
+    EA_SAID_BUFFER_BYTES: 16384,
+    EA_SAID_EVENT_BYTES: 512,
+  },
+  ea_said_state: {
+    EA_SAID_HANDSHAKE: 0,
+    EA_SAID_PENDING: 1,
+    EA_SAID_JUDGED: 2,
+    EA_SAID_DENIED: 3,
+  },
+  ea_said_flags: {
+    EA_SAID_SYNCED: 1,
+    EA_SAID_ACCEPTED: 2,
+    EA_SAID_AUDITED: 4,
+    EA_SAID_EARLY: 8,
+    EA_SAID_ANSWERED: 16,
   },
 } as const;

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* A part of types.h: what connections say of themselves, and how it is judged (said.h). */
+#ifndef EA_SAID_TYPES_H
+#define EA_SAID_TYPES_H
+
+/* What a connection says. OTHER: neither a TLS or QUIC hello nor an HTTP/1 request. */
+enum ea_said { EA_SAID_NONE = 0, EA_SAID_OTHER = 1, EA_SAID_TLS = 2, EA_SAID_HTTP = 3 };
+
+/* Rows that what is said adds: that of the name, and those of the fields of a request. */
+enum ea_said_sizes {
+  EA_SAID_ROWS = 33,
+  EA_SAID_BUFFERS = 256,        /* of l7_memory */
+  EA_SAID_BUFFER_BYTES = 16384, /* more is not kept of a hello, or of the head of a request */
+  EA_SAID_EVENT_BYTES = 512,
+};
+
+/* The state of a flow that is inspected for what it says, in `extra`. Sequence numbers in host order. */
+struct ea_said_stream {
+  __u32 next_seq;  /* of what comes next from the endpoint: everything before was judged or is kept */
+  __u32 acked_seq; /* of what the peer waits for, as it said last */
+  __u32 base_seq;  /* of the first byte of the buffer */
+  __u32 stamp;     /* of the buffer when it was taken; another one: it was taken away */
+  __u16 buffer;    /* of `l7_memory`, plus 1; 0: none */
+  __u16 have;      /* bytes in it */
+  __u8 state;      /* enum ea_said_state */
+  __u8 flags;      /* enum ea_said_flags */
+  __u8 kind;       /* enum ea_said */
+  __u8 body;       /* HTTP: where in a body the stream is (http_body.h) */
+  __u64 left;      /* HTTP: bytes of the body, or of the chunk, that are still to come */
+};
+/* Each state is for the endpoint's stream. */
+enum ea_said_state {
+  EA_SAID_HANDSHAKE = 0, /* no data has passed */
+  EA_SAID_PENDING = 1,   /* a prefix of a hello or of a request has passed */
+  EA_SAID_JUDGED = 2,    /* the verdict is known; what was judged may not be acknowledged yet */
+  EA_SAID_DENIED = 3,
+};
+enum ea_said_flags {
+  EA_SAID_SYNCED = 1 << 0,   /* next_seq is valid */
+  EA_SAID_ACCEPTED = 1 << 1, /* the peer's SYN acknowledged the endpoint's */
+  EA_SAID_AUDITED = 1 << 2,  /* only the audit verdict depends on it: nothing is dropped for it */
+  EA_SAID_EARLY = 1 << 3,    /* the hello announced early data */
+  EA_SAID_ANSWERED = 1 << 4, /* the peer has sent data */
+};
+
+#endif
