@@ -55,7 +55,6 @@ struct scan {
   /* Rows of one size; NULL: there is none. */
   const void *peers, *ports, *staged;
   struct scratch *s;
-  __u64 set;  /* id */
   __u64 any;  /* words that may be non-zero */
   __u64 rule; /* result */
   __u32 position;
@@ -68,7 +67,7 @@ struct scan {
 /* Applies a rule that matches. 1: the verdict is known. */
 static __always_inline long apply_rule(struct scan *c, __u32 bit) {
   struct ea_rule_key *key = &c->s->rule_key;
-  *key = (struct ea_rule_key){.set = c->set, .bit = bit};
+  key->bit = bit; /* of the set that classify_collected() has written */
   const struct ea_rule *rule = bpf_map_lookup_elem(&rules, key);
   if (!rule || (rule->action == EA_ACTION_PASS && rule->tier_end <= bit)) {
     c->verdict = EA_VERDICT_DENY;
@@ -151,13 +150,14 @@ static __always_inline long apply_rule(struct scan *c, __u32 bit) {
     return 0;                                                                                                \
   }                                                                                                          \
                                                                                                              \
-  static __always_inline int said_##size(struct name_work *w, struct ea_class_key *key, __u8 flags) {        \
-    const struct said_work *s = flags & TARGET_SAID ? said_work() : NULL;                                    \
-    const struct ea_row_##size *row = s && s->classes[0] ? row_##size(key, s->classes[0]) : NULL;            \
-    if (!row) row = row_##size(key, s ? s->fixed : EA_CLASS_UNSAID);                                         \
+  static __noinline int said_##size(struct name_work *w, struct ea_class_key *key, __u32 said) {             \
+    const struct said_work *s = said_work();                                                                 \
+    if (!s || !w || !key) return -1;                                                                         \
+    const struct ea_row_##size *row = said && s->classes[0] ? row_##size(key, s->classes[0]) : NULL;         \
+    if (!row) row = row_##size(key, said ? s->fixed : EA_CLASS_UNSAID);                                      \
     if (!row) return -1;                                                                                     \
     and_##size(w, row);                                                                                      \
-    if (likely(!s || s->count < 2)) return 0;                                                                \
+    if (!said) return 0;                                                                                     \
     _Pragma("clang loop unroll(disable)") for (__u32 i = 1; i < EA_SAID_ROWS && i < s->count; i++) {         \
       row = row_##size(key, s->classes[i]);                                                                  \
       if (!row) return -1;                                                                                   \
@@ -186,7 +186,8 @@ static __always_inline long apply_rule(struct scan *c, __u32 bit) {
       if (!asked) return NULL;                                                                               \
       and_##size(w, asked);                                                                                  \
     }                                                                                                        \
-    if ((t->set & EA_SET_SAYS) && !(t->flags & TARGET_SAID_MET) && said_##size(w, key, t->flags))            \
+    if ((t->set & EA_SET_SAYS) && !(t->flags & TARGET_SAID_MET) &&                                           \
+        said_##size(w, key, t->flags & TARGET_SAID))                                                         \
       return NULL;                                                                                           \
     return (const struct ea_row_##size *)&w->peers_row;                                                      \
   }                                                                                                          \
@@ -298,9 +299,9 @@ GLOBAL_FUNCTION int classify_collected(const struct target *t, struct decision *
   __be64 id = bpf_cpu_to_be64(SET_ID(t->set));
   __builtin_memcpy(port->set, &id, 8);
   const int large = !!(t->set & EA_SET_LARGE);
+  s->rule_key = (struct ea_rule_key){.set = SET_ID(t->set)};
   struct scan scan = {
       .s = s,
-      .set = SET_ID(t->set),
       .log = t->flags & TARGET_LOG ? LOG_REPORT : 0,
       .verdict = EA_VERDICT_ALLOW,
       .reason = EA_REASON_NO_POLICY,

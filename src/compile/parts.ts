@@ -3,9 +3,10 @@
  * name are different bits of a set, since a bit is met by all of its conditions together.
  */
 import { AgentError } from '../errors.js';
-import { asksForName, type NamesPeer, type Peer } from '../ir/peers.js';
+import { asksForName, type NamesPeer, type Peer, type Verification } from '../ir/peers.js';
 import type { Rule } from '../ir/types.js';
-import { aliasAtom, isPattern, nameAtom, queryAtom } from '../names/pattern.js';
+import type { SaidMatch } from '../image/types.js';
+import { aliasAtom, hostAtom, isPattern, nameAtom, queryAtom, serverAtom } from '../names/pattern.js';
 
 /** A part of a rule. The rule matches what any of its parts matches. */
 export interface Part {
@@ -13,6 +14,8 @@ export interface Part {
   readonly rule: Rule;
   /** The atoms of patterns of which a learned name must match one, ascending; absent: no name is asked for. */
   readonly names?: readonly string[];
+  /** The patterns of which the connection itself must name one, and how strictly. */
+  readonly verified?: { readonly by: Verification; readonly patterns: readonly string[] };
 }
 
 const known = new WeakMap<Rule, readonly Part[]>();
@@ -29,20 +32,64 @@ function split(rule: Rule, peers: readonly Peer[]): Part[] {
   const plain = peers.filter((peer) => !asksForName(peer));
   const parts: Part[] = plain.length === 0 ? [] : [{ rule: { ...rule, peers: plain } }];
   // Names with the same other conditions are one part.
-  const places = new Map<string, { peers: readonly Peer[] | null; atoms: Set<string> }>();
+  const places = new Map<string, Place>();
   for (const peer of peers.filter(asksForName)) {
     const { names, others } = conditions(peer);
-    const key = JSON.stringify(others);
+    // Who is to name one of the names is asked for those of its own peer.
+    const by = rule.serverNames ? undefined : names.verify;
+    const key = JSON.stringify([others, by && [by, names.patterns]]);
     let place = places.get(key);
     if (!place) {
       const where: Peer[] | null = others.length === 0 ? null : [{ kind: 'all', of: others }];
-      places.set(key, (place = { peers: where, atoms: new Set() }));
+      const verified = by && { verified: { by, patterns: names.patterns } };
+      places.set(key, (place = { peers: where, atoms: new Set(), ...verified }));
     }
     for (const pattern of names.patterns) place.atoms.add((names.aliases ? aliasAtom : nameAtom)(checked(pattern)));
   }
-  for (const { peers: where, atoms } of places.values())
-    if (atoms.size > 0) parts.push({ rule: { ...rule, peers: where }, names: [...atoms].sort() });
+  for (const { peers: where, atoms, verified } of places.values())
+    if (atoms.size > 0)
+      parts.push({ rule: { ...rule, peers: where }, names: [...atoms].sort(), ...(verified && { verified }) });
   return parts;
+}
+
+interface Place {
+  readonly peers: readonly Peer[] | null;
+  readonly atoms: Set<string>;
+  readonly verified?: NonNullable<Part['verified']>;
+}
+
+/** What a bit of a rule asks of what a connection says, and in which of the two verdicts it counts. */
+export interface Saying {
+  readonly said?: SaidMatch;
+  readonly unaudited?: true;
+  /** It counts for the audit only. */
+  readonly audited?: true;
+}
+
+/**
+ * What the bits of a part ask of what a connection says: each of them is a bit of its own. An empty list: nothing that
+ * it could say matches.
+ */
+export function sayingsOf({ rule: { serverNames, http }, verified }: Part): readonly Saying[] {
+  const servers = atomsOf(serverNames, serverAtom);
+  const asked: (SaidMatch | undefined)[] =
+    serverNames || http
+      ? [...(servers.length > 0 ? [{ servers }] : []), ...(http ?? []).map((request) => ({ request }))]
+      : [undefined];
+  if (!verified) return asked.map((said) => (said ? { said } : {}));
+  const { by, patterns } = verified;
+  const hosts = atomsOf(patterns, hostAtom);
+  const named: SaidMatch = { hosts, ...(by === 'strict' ? {} : { silent: true as const }) };
+  const strictly = asked.map((said): SaidMatch => {
+    return said ? { ...said, ...named } : { servers: atomsOf(patterns, serverAtom), ...named };
+  });
+  if (by !== 'audit') return strictly.map((said) => ({ said }));
+  const inForce = asked.map((said): Saying => ({ ...(said && { said }), unaudited: true }));
+  return [...inForce, ...strictly.map((said): Saying => ({ said, audited: true }))];
+}
+
+function atomsOf(patterns: readonly string[] | undefined, atom: (pattern: string) => string): readonly string[] {
+  return [...new Set(patterns)].map((pattern) => atom(checked(pattern))).sort();
 }
 
 /** The names of a peer, and what else must match. @throws AgentError INTERNAL if names are nested otherwise */

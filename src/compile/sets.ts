@@ -3,6 +3,7 @@ import { contents } from '../image/fault.js';
 import { contentName, type Ids } from '../ids.js';
 import type { AtomExpr, PolicySet, PortRange, SetRule } from '../image/types.js';
 import { formatPolicy, ruleClash, ruleText } from '../ir/names.js';
+import { isAudited } from '../ir/said.js';
 import { namesItsServers } from './servers.js';
 import {
   DEFAULT_RULE,
@@ -18,7 +19,7 @@ import {
 } from '../ir/types.js';
 import { type Atom, namedPortAtom, peerAtoms, peersExpr, servicePortAtom } from './atoms/atoms.js';
 import type { World } from './atoms/world.js';
-import { type Part, partsOf, queryAtoms } from './parts.js';
+import { type Part, partsOf, queryAtoms, type Saying, sayingsOf } from './parts.js';
 
 /** Maximum number of rules of a small and of a large set (EA_SMALL_WORDS, EA_LARGE_WORDS × 64). */
 export const SMALL_RULES = 512;
@@ -101,6 +102,7 @@ export class SetBuilder {
         for (const bit of built.bits) bits.push(bit);
       };
       for (const policy of policies) {
+        staged ||= policy.rules.some(isAudited);
         try {
           for (const rule of policy.rules) add(rule, policy.staged, policy.dnsRefusal);
         } catch (e) {
@@ -132,6 +134,7 @@ export class SetBuilder {
       staged,
       names: rules.some((rule) => rule.names),
       queries: rules.some((rule) => rule.queries),
+      says: rules.some((rule) => rule.said),
     };
     return { set, atoms: [...atoms.values()], refs: [...refs], portNames: [...portNames] };
   }
@@ -147,7 +150,9 @@ export class SetBuilder {
     if (cached) return cached;
     const text = ruleText(ref);
     const id = this.#ids.of(text);
-    const built = partsOf(refusing(rule, refusal)).map((part) => partBits(part, text, { id, staged }, world));
+    const built = partsOf(refusing(rule, refusal)).flatMap((part) =>
+      sayingsOf(part).map((saying) => partBits(part, saying, text, { id, staged }, world)),
+    );
     const portNames = built.flatMap((part) => part.portNames);
     const whole = {
       id,
@@ -173,6 +178,7 @@ function dnsOf(rule: Rule): Pick<SetRule, 'dnsRefusal' | 'teaches'> {
 /** @param text the content that identifies the rule */
 function partBits(
   { rule, names }: Part,
+  { audited, ...saying }: Saying,
   text: string,
   { id, staged }: { id: number; staged: boolean },
   world: World,
@@ -180,9 +186,9 @@ function partBits(
   const queries = queryAtoms(rule);
   // No query matches none of the patterns.
   if (queries?.length === 0) return { bits: [], atoms: [], portNames: [] };
-  const asks = { ...(names ? { names } : {}), ...(queries ? { queries } : {}) };
+  const asks = { ...(names ? { names } : {}), ...(queries ? { queries } : {}), ...saying };
   const answer = dnsOf(rule);
-  const common = { id, action: rule.action, staged, log: rule.log ?? false, ...asks, ...answer };
+  const common = { id, action: rule.action, staged: staged || !!audited, log: rule.log ?? false, ...asks, ...answer };
   const { atoms, exprs, named, self } = peerAtoms(rule);
   const used: Atom[] = [];
   const bits: Bit[] = [];
@@ -309,7 +315,9 @@ function byRange(a: { range: PortRange }, b: { range: PortRange }): number {
 /** @param called the content that identifies the rule, since its id differs between nodes */
 function makeBit(called: string, rule: Omit<SetRule, 'tierEnd'>): Bit {
   const { action, staged, log, atoms, self, ports, exprs, names, queries, dnsRefusal, teaches } = rule;
-  const asks = names || queries ? [names ?? null, queries ?? null] : [];
+  const { said, unaudited = false } = rule;
+  const says = said || unaudited ? [{ said, unaudited }] : [];
+  const asks = names || queries ? [names ?? null, queries ?? null, ...says] : says;
   const answer = dnsRefusal === undefined && !teaches ? [] : [{ dnsRefusal, teaches }];
   const content = [called, action, staged, log, atoms, self, ports, exprs, ...asks, ...answer];
   return { ...rule, name: contentName(`bit|${JSON.stringify(content)}`) };

@@ -9,10 +9,21 @@ const ofSets = new WeakMap<PolicySet, readonly string[]>();
 function atomsOf(set: PolicySet): readonly string[] {
   let atoms = ofSets.get(set);
   if (!atoms) {
-    const all = set.names || set.queries ? set.rules.flatMap((r) => [...(r.names ?? []), ...(r.queries ?? [])]) : [];
+    const all = asksForNames(set)
+      ? set.rules.flatMap(({ names = [], queries = [], said }) => [
+          ...names,
+          ...queries,
+          ...(said?.servers ?? []),
+          ...(said?.hosts ?? []),
+        ])
+      : [];
     ofSets.set(set, (atoms = [...new Set(all)].sort()));
   }
   return atoms;
+}
+
+function asksForNames({ names, queries, says }: PolicySet): boolean {
+  return names || queries || says;
 }
 
 /** The atoms of some lists. */
@@ -29,7 +40,7 @@ const KEPT_UNIONS = 3;
 /** The atoms of patterns that the rules of some sets name, ascending. */
 export function patternAtoms(sets: Iterable<PolicySet>): readonly string[] {
   const lists = new Set<readonly string[]>();
-  for (const set of sets) if (set.names || set.queries) lists.add(atomsOf(set));
+  for (const set of sets) if (asksForNames(set)) lists.add(atomsOf(set));
   const [first = [], ...rest] = lists;
   if (rest.length === 0) return first;
   let atoms: readonly string[] | undefined;

@@ -2,8 +2,8 @@
  * Computes the bitmaps of a set: the rules that a destination class, or a protocol and port, may match. These are the
  * rows of the maps; simulate() reads the same rows.
  */
-import { NAMES_MARK, QUERIES_MARK } from '../names/pattern.js';
-import type { AtomExpr, PolicySet } from './types.js';
+import { HOSTS_MARK, NAMES_MARK, QUERIES_MARK, SERVERS_MARK } from '../names/pattern.js';
+import type { AtomExpr, PolicySet, SetRule } from './types.js';
 
 /** Rule n is bit n % 32 of word n / 32, little endian: the same bytes as the kernel's __u64 words. */
 export type Row = Uint32Array;
@@ -14,6 +14,11 @@ export const CLASS_STAGED = 1;
 export const CLASS_SELF = 2;
 export const CLASS_UNNAMED = 3;
 export const CLASS_UNASKED = 4;
+export const CLASS_UNSAID = 5;
+export const CLASS_SILENT = 6;
+export const CLASS_REQUEST = 7;
+export const CLASS_REQUEST_SILENT = 8;
+export const CLASS_UNAUDITED = 9;
 
 const SMALL_WORDS32 = 16;
 const LARGE_WORDS32 = 128;
@@ -23,11 +28,16 @@ export function emptyRow(set: PolicySet): Row {
   return new Uint32Array(set.large ? LARGE_WORDS32 : SMALL_WORDS32);
 }
 
+/** A row of all rules that a set could have. */
+export function allRow(set: PolicySet): Row {
+  return emptyRow(set).fill(0xffffffff);
+}
+
 function setBit(row: Row, bit: number): void {
   row[bit >> 5] = (row[bit >> 5] as number) | (1 << (bit & 31));
 }
 
-function clearBit(row: Row, bit: number): void {
+export function clearBit(row: Row, bit: number): void {
   row[bit >> 5] = (row[bit >> 5] as number) & ~(1 << (bit & 31));
 }
 
@@ -49,6 +59,20 @@ interface SetIndex {
   readonly exprRules: readonly { readonly bit: number; readonly exprs: readonly AtomExpr[] }[];
   readonly names: PatternIndex | undefined;
   readonly queries: PatternIndex | undefined;
+  readonly said: SaidIndex | undefined;
+  /** The bits that the audit leaves out. */
+  readonly unaudited: Row | undefined;
+}
+
+/** Index of the rules that ask what a connection says. */
+interface SaidIndex {
+  /** By server name. Others: the rules that do not ask. */
+  readonly servers: PatternIndex;
+  /** By the host of a request. Others: the rules that do not ask for a host. */
+  readonly hosts: PatternIndex;
+  /** The rules that match what names nobody, and what is a request without a host. */
+  readonly silent: Row;
+  readonly silentRequest: Row;
 }
 
 /** Index of the rules that ask for names, or for names in queries, by the atoms of patterns. */
@@ -91,18 +115,43 @@ export function setIndex(set: PolicySet): SetIndex {
     staged: set.staged ? staged : undefined,
     byAtom,
     exprRules,
-    names: set.names ? patternIndex(set, 'names') : undefined,
-    queries: set.queries ? patternIndex(set, 'queries') : undefined,
+    names: set.names ? patternIndex(set, ({ names }) => names) : undefined,
+    queries: set.queries ? patternIndex(set, ({ queries }) => queries) : undefined,
+    said: set.says ? saidIndex(set) : undefined,
+    unaudited: set.rules.some((rule) => rule.unaudited) ? rowOf(set, (rule) => rule.unaudited === true) : undefined,
   };
   indices.set(set, index);
   return index;
 }
 
-function patternIndex(set: PolicySet, of: 'names' | 'queries'): PatternIndex {
+/** The rules for which something holds. */
+function rowOf(set: PolicySet, holds: (rule: SetRule) => boolean): Row {
+  const row = emptyRow(set);
+  set.rules.forEach((rule, bit) => {
+    if (holds(rule)) setBit(row, bit);
+  });
+  return row;
+}
+
+function saidIndex(set: PolicySet): SaidIndex {
+  const none: readonly string[] = [];
+  return {
+    servers: patternIndex(set, ({ said }) => said && (said.servers ?? none)),
+    hosts: patternIndex(set, ({ said }) => said && (said.hosts ?? (said.request ? undefined : none))),
+    silent: rowOf(set, ({ said }) => said === undefined || (said.silent === true && said.request === undefined)),
+    silentRequest: rowOf(
+      set,
+      ({ said }) => said === undefined || said.silent === true || (said.request !== undefined && !said.hosts),
+    ),
+  };
+}
+
+/** @param of the atoms by which a rule matches; undefined: it does not ask */
+function patternIndex(set: PolicySet, of: (rule: SetRule) => readonly string[] | undefined): PatternIndex {
   const others = emptyRow(set);
   const byAtom = new Map<string, number[]>();
   set.rules.forEach((rule, bit) => {
-    const atoms = rule[of];
+    const atoms = of(rule);
     if (atoms === undefined) setBit(others, bit);
     for (const atom of atoms ?? []) {
       const bits = byAtom.get(atom);
@@ -115,15 +164,20 @@ function patternIndex(set: PolicySet, of: 'names' | 'queries'): PatternIndex {
 
 /**
  * The rows that a set has independently of classes: no class, the endpoint itself, its staged rules, addresses without
- * a name, and packets that are no query.
+ * a name, packets that are no query, connections that name nobody, and the bits that the audit leaves out.
  */
 export function fixedRows(set: PolicySet): (readonly [number, Row])[] {
-  const { any, self, staged, names, queries } = setIndex(set);
+  const { any, self, staged, names, queries, said, unaudited } = setIndex(set);
   const rows: (readonly [number, Row])[] = [[CLASS_NONE, any]];
   if (staged) rows.push([CLASS_STAGED, staged]);
   if (self) rows.push([CLASS_SELF, self]);
   if (names) rows.push([CLASS_UNNAMED, names.others]);
   if (queries) rows.push([CLASS_UNASKED, queries.others]);
+  if (said) {
+    rows.push([CLASS_UNSAID, said.servers.others], [CLASS_SILENT, said.silent]);
+    rows.push([CLASS_REQUEST, said.hosts.others], [CLASS_REQUEST_SILENT, said.silentRequest]);
+  }
+  if (unaudited) rows.push([CLASS_UNAUDITED, unaudited]);
   return rows;
 }
 
@@ -137,14 +191,16 @@ function holds(expr: AtomExpr, atoms: ReadonlySet<string>): boolean {
 }
 
 /**
- * The row of a class of destinations, names or queries; undefined if it equals the row to which the kernel falls back,
- * which is that of CLASS_NONE, CLASS_UNNAMED or CLASS_UNASKED.
- * @param atoms ascending, so that the mark of a class of names or queries comes first
+ * The row of a class of destinations, names, queries, server names or hosts; undefined if it equals the row to which
+ * the kernel falls back, which is that of CLASS_NONE, CLASS_UNNAMED, CLASS_UNASKED, CLASS_UNSAID or CLASS_REQUEST.
+ * @param atoms ascending, so that the mark of a class comes first, where it has one
  */
 export function classRow(set: PolicySet, atoms: readonly string[]): Row | undefined {
-  const { any, byAtom, exprRules, names, queries } = setIndex(set);
+  const { any, byAtom, exprRules, names, queries, said } = setIndex(set);
   if (atoms[0] === NAMES_MARK) return names && patternRow(names, atoms);
   if (atoms[0] === QUERIES_MARK) return queries && patternRow(queries, atoms);
+  if (atoms[0] === SERVERS_MARK) return said && patternRow(said.servers, atoms);
+  if (atoms[0] === HOSTS_MARK) return said && patternRow(said.hosts, atoms);
   let row: Row | undefined;
   const has = exprRules.length > 0 ? new Set(atoms) : NO_ATOMS;
   for (const { bit, exprs } of exprRules) {

@@ -6,8 +6,22 @@ import { NODE_SENDER } from '../ir/sender.js';
 import { isOnLink, isTunnelled } from '../net/tunnels.js';
 import { classLookup } from './lookup.js';
 import { acceptsOf, type Matcher, matcherOf, patternAtoms } from './names.js';
-import { CLASS_SELF, classRow, fixedRows, portRow, type Row, setIndex, testBit } from './rows.js';
-import { type Learned, type LearnedName, type Packet, sameDecision, type Verdict } from '../ir/packet.js';
+import { requestRows } from './requests.js';
+import {
+  CLASS_REQUEST,
+  CLASS_REQUEST_SILENT,
+  CLASS_SELF,
+  CLASS_SILENT,
+  CLASS_UNSAID,
+  classRow,
+  fixedRows,
+  portRow,
+  type Row,
+  setIndex,
+  testBit,
+} from './rows.js';
+import { type Learned, type LearnedName, type Packet, type Said, sameDecision, type Verdict } from '../ir/packet.js';
+import { type Heard, nameSaid, saidOf } from '../ir/said.js';
 import type { Image, PolicySet } from './types.js';
 
 const lookups = new WeakMap<Image, (ip: string) => number>();
@@ -22,26 +36,43 @@ const matchers = new WeakMap<Image, Matcher>();
 export function simulate(image: Image, packet: Packet, ownIps: readonly string[], learned?: Learned): Verdict {
   const set = image.sets.get(image.endpoints.get(packet.from) ?? 0);
   if (!set) return { verdict: 'allow', rule: 0, logged: [] };
-  const plain = judgePacket(image, set, packet, ownIps, learned, false);
-  if (!set.queries || packet.fragment) return plain;
-  if (packet.query !== undefined) return plain.verdict === 'partial' ? denied(set) : plain;
-  // It is no query. If it depends on the rules for queries, the queries of its connection decide.
-  const asking = judgePacket(image, set, packet, ownIps, learned, true);
-  if (sameDecision(plain, asking)) return plain;
-  const best = plain.verdict === 'deny' ? asking : plain;
-  return best.verdict === 'deny' || packet.protocol === TCP ? best : denied(set);
+  const as = (hearing: Hearing) => judgePacket(image, set, packet, ownIps, learned, hearing);
+  const plain = as({});
+  if (packet.fragment) return plain;
+  if (set.queries) {
+    if (packet.query !== undefined) return plain.verdict === 'partial' ? denied(set) : plain;
+    // It is no query. If it depends on the rules for queries, the queries of its connection decide.
+    const asking = as({ asks: true });
+    if (!sameDecision(plain, asking)) {
+      const best = plain.verdict === 'deny' ? asking : plain;
+      return best.verdict === 'deny' || packet.protocol === TCP ? best : denied(set);
+    }
+  }
+  if (!set.says) return plain;
+  const met = as({ heard: 'met' });
+  if (sameDecision(plain, met)) return plain;
+  const heard = saidOf(packet);
+  if (heard === 'nothing') return plain.verdict === 'deny' ? met : plain;
+  const said = as({ heard });
+  return said.verdict === 'partial' ? denied(set) : said;
+}
+
+/** What is taken as known of a packet. `asks`: rules for queries match, whatever they ask for. */
+interface Hearing {
+  readonly asks?: boolean;
+  readonly heard?: Heard;
 }
 
 const TCP = 6;
 
-/** Judges one packet by a set. @param asks whether rules for queries match, whatever they ask for */
+/** Judges one packet by a set. */
 function judgePacket(
   image: Image,
   set: PolicySet,
   packet: Packet,
   ownIps: readonly string[],
   learned: Learned | undefined,
-  asks: boolean,
+  hearing: Hearing,
 ): Verdict {
   const fragment = packet.fragment ?? false;
   const unwrapped = (ip: string, port: number) =>
@@ -52,7 +83,7 @@ function judgePacket(
   const judge = (ip: string, port: number) =>
     unwrapped(ip, port)
       ? denied(set)
-      : classify(image, set, { ...packet, to: ip, port }, ownIps, names?.get(ip) ?? [], asks);
+      : classify(image, set, { ...packet, to: ip, port }, ownIps, names?.get(ip) ?? [], hearing);
   if (unwrapped(packet.to, packet.port)) return denied(set);
   const translated = packet.fragment || packet.from === NODE_SENDER;
   const service = translated ? undefined : image.services.get(`${packet.to}|${packet.port}|${packet.protocol}`);
@@ -80,7 +111,7 @@ function classify(
   packet: Packet,
   ownIps: readonly string[],
   names: readonly LearnedName[],
-  asks: boolean,
+  { asks, heard = 'nothing' }: Hearing,
 ): Verdict {
   const { to: ip, protocol, port, fragment = false } = packet;
   let lookup = lookups.get(image);
@@ -96,6 +127,7 @@ function classify(
   if (named) hits = both(hits, named);
   const asked = asks ? undefined : queryRow(image, set, fragment ? undefined : packet.query);
   if (asked) hits = both(hits, asked);
+  if (set.says && heard !== 'met') hits = both(hits, saidRow(image, set, heard));
   const real = scan(set, hits, false);
   if (!set.staged) return real;
   const audit = scan(set, hits, true);
@@ -133,6 +165,19 @@ export function queryRow(image: Image, set: PolicySet, query: string | undefined
   return classRow(set, acceptsOf(matcherFor(image), query)?.queries ?? []) ?? unasked;
 }
 
+/** The rules of a set that match what a connection says. */
+export function saidRow(image: Image, set: PolicySet, heard: Said | 'nothing'): Row {
+  const fixed = new Map(fixedRows(set));
+  const byName = (none: number, mark: 'servers' | 'hosts', name: string) =>
+    classRow(set, acceptsOf(matcherFor(image), name)?.[mark] ?? []) ?? (fixed.get(none) as Row);
+  if (heard === 'nothing') return fixed.get(CLASS_UNSAID) as Row;
+  const name = nameSaid(heard);
+  if (heard.kind !== 'http')
+    return name === undefined ? (fixed.get(CLASS_SILENT) as Row) : byName(CLASS_UNSAID, 'servers', name);
+  const row = name === undefined ? (fixed.get(CLASS_REQUEST_SILENT) as Row) : byName(CLASS_REQUEST, 'hosts', name);
+  return requestRows(set, heard).reduce(both, row);
+}
+
 function matcherFor(image: Image): Matcher {
   let matcher = matchers.get(image);
   if (!matcher) matchers.set(image, (matcher = matcherOf(patternAtoms(image.sets.values()))));
@@ -144,7 +189,7 @@ function scan(set: PolicySet, hits: Row, withStaged: boolean): Verdict {
   const logged: number[] = [];
   for (let bit = 0; bit < set.rules.length; ) {
     const rule = set.rules[bit];
-    if (!rule || !testBit(hits, bit) || (rule.staged && !withStaged)) {
+    if (!rule || !testBit(hits, bit) || (withStaged ? rule.unaudited : rule.staged)) {
       bit++;
       continue;
     }

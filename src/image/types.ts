@@ -5,7 +5,7 @@
  * Ids are hashes of content under the node's key (see src/ids.ts): the same policies give the same ids in every
  * process, so a restarted agent finds its maps already right.
  */
-import type { DnsRefusal, PolicyRef, RuleRef } from '../ir/types.js';
+import type { DnsRefusal, HttpMatch, PolicyRef, RuleRef } from '../ir/types.js';
 import type { TunnelTable } from '../net/tunnels.js';
 
 /** Bit n of a set: one rule in the form of the kernel. */
@@ -32,10 +32,28 @@ export interface SetRule {
   readonly names?: readonly string[];
   /** The same for the name in a DNS query; absent: it does not ask what the packet is. */
   readonly queries?: readonly string[];
+  /** What it asks of what a connection says; absent: nothing. */
+  readonly said?: SaidMatch;
+  /** It counts for the verdict only, not for the audit. */
+  readonly unaudited?: true;
   /** It allows queries, and names its servers: their answers teach names. */
   readonly teaches?: true;
   /** How a DNS query that it denies is answered; absent: as the agent's option says. */
   readonly dnsRefusal?: DnsRefusal;
+}
+
+/**
+ * A predicate on what a connection says.
+ * - A hello that names a server matches by `servers`.
+ * - A request to a host matches by `hosts`, if there are any, and by `request`, if there is one.
+ * - What names nobody matches if `silent`; a request also if no hosts are asked for.
+ */
+export interface SaidMatch {
+  /** Atoms of patterns, ascending. */
+  readonly servers?: readonly string[];
+  readonly hosts?: readonly string[];
+  readonly silent?: true;
+  readonly request?: HttpMatch;
 }
 
 /** A predicate on a destination class: it has an atom, or all, any or none of some expressions hold. */
@@ -65,6 +83,8 @@ export interface PolicySet {
   readonly names: boolean;
   /** Whether any rule asks for the names in DNS queries (EA_SET_QUERIES). */
   readonly queries: boolean;
+  /** Whether any rule asks what a connection says (EA_SET_SAYS). */
+  readonly says: boolean;
 }
 
 /** LPM content for IPv4. Parallel arrays, sorted by key. */

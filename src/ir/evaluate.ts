@@ -31,6 +31,7 @@ import { findService, isBeside, ownNodeAddresses } from './services.js';
 import { matchLabels, matchNames, matchService, matchWorkload } from './match.js';
 import { governs, isNode, senderOf } from './sender.js';
 import { ruleId } from './names.js';
+import { asksForSaid, type Heard, isAudited, isVerified, saidMatches, saidOf } from './said.js';
 import { matchesName } from '../names/pattern.js';
 import type { Peer } from './peers.js';
 import {
@@ -69,6 +70,10 @@ export interface Judged {
   readonly query?: string;
   /** Whether rules for queries match, whatever they ask for. */
   readonly asks?: true;
+  /** What the connection says of itself; absent: nothing. */
+  readonly heard?: Heard;
+  /** The audit verdict is asked for. */
+  readonly audit?: true;
 }
 
 /** A packet as it is judged at one address and port: its own, or those of a backend. */
@@ -100,8 +105,10 @@ export interface Reading {
   readonly verdict: Verdict;
   /** Whether rules for queries matched, whatever they ask for. */
   readonly asks: boolean;
-  /** Whether it was denied because it should have been a query. */
+  /** Whether it was denied because it should have been a query, or should have said what cannot be judged. */
   readonly unreadable: boolean;
+  /** What the connection says, where the verdict depends on it. */
+  readonly heard?: Heard;
 }
 
 /** Judges a packet, with what it is with respect to rules for queries. @param judged the packet at its own address */
@@ -112,20 +119,36 @@ export function readAs(
   judged: Judged,
   learned?: Learned,
 ): Reading {
-  const plain = verdictOn(tiers, snapshot, packet, judged, learned);
+  const as = (more: Partial<Judged>) => verdictOn(tiers, snapshot, packet, { ...judged, ...more }, learned);
+  const plain = as({});
   const reading: Reading = { verdict: plain, asks: false, unreadable: false };
-  if (judged.fragment || !tiers.some(({ rules }) => rules.some((rule) => rule.queries))) return reading;
+  if (judged.fragment) return reading;
   const audit = hasStaged(tiers) ? { audit: { verdict: 'deny', rule: 0 } as const } : {};
   const unreadable: Reading = {
     ...reading,
     verdict: { verdict: 'deny', rule: 0, logged: [], ...audit },
     unreadable: true,
   };
-  if (judged.query !== undefined) return plain.verdict === 'partial' ? unreadable : reading;
-  const asking = verdictOn(tiers, snapshot, packet, { ...judged, asks: true }, learned);
-  if (sameDecision(plain, asking)) return reading;
-  const best: Reading = plain.verdict === 'deny' ? { ...reading, verdict: asking, asks: true } : reading;
-  return best.verdict.verdict === 'deny' || judged.protocol === TCP ? best : unreadable;
+  if (hasRule(tiers, ({ queries }) => queries !== undefined)) {
+    if (judged.query !== undefined) return plain.verdict === 'partial' ? unreadable : reading;
+    const asking = as({ asks: true });
+    if (!sameDecision(plain, asking)) {
+      const best: Reading = plain.verdict === 'deny' ? { ...reading, verdict: asking, asks: true } : reading;
+      return best.verdict.verdict === 'deny' || judged.protocol === TCP ? best : unreadable;
+    }
+  }
+  // What depends on queries does not depend on anything else that its connection says.
+  if (!hasRule(tiers, asksForSaid)) return reading;
+  const met = as({ heard: 'met' });
+  if (sameDecision(plain, met)) return reading;
+  const heard = saidOf(packet);
+  if (heard === 'nothing') return plain.verdict === 'deny' ? { ...reading, verdict: met, heard: 'met' } : reading;
+  const said: Reading = { ...reading, verdict: as({ heard }), heard };
+  return said.verdict.verdict === 'partial' ? { ...unreadable, heard } : said;
+}
+
+function hasRule(tiers: readonly TierView[], is: (rule: Rule) => boolean): boolean {
+  return tiers.some(({ rules }) => rules.some(is));
 }
 
 function verdictOn(
@@ -187,12 +210,12 @@ function judge(tiers: readonly TierView[], snapshot: Snapshot, judged: Judged): 
   const before = isEncapsulation(tiers, snapshot, judged) ? ENCAPSULATION : undefined;
   const real = before ?? walk(tiers, snapshot, judged, false);
   if (!hasStaged(tiers)) return real;
-  const audit = before ?? walk(tiers, snapshot, judged, true);
+  const audit = before ?? walk(tiers, snapshot, { ...judged, audit: true }, true);
   return { ...real, audit: { verdict: audit.verdict, rule: audit.rule } };
 }
 
 function hasStaged(tiers: readonly TierView[]): boolean {
-  return tiers.some((view) => view.rules.some((rule) => rule.ref.staged));
+  return hasRule(tiers, (rule) => rule.ref.staged || isAudited(rule));
 }
 
 const ENCAPSULATION = { verdict: 'deny', rule: 0, logged: [] } as const;
@@ -224,11 +247,14 @@ function walk(tiers: readonly TierView[], snapshot: Snapshot, judged: Judged, wi
   return { verdict: 'allow' as const, rule: 0, logged };
 }
 
-/** Whether a rule matches the packet, by peers, ports and the name in a query. */
+/** Whether a rule matches the packet, by peers, ports, the name in a query, and what the connection says. */
 export function ruleMatches(rule: Rule, snapshot: Snapshot, judged: Judged): boolean {
   if (rule.queries && !queryMatches(rule.queries, judged)) return false;
+  if (!saidMatches(rule, judged.heard ?? 'nothing')) return false;
+  // Who says itself which servers are meant need not be asked for those of its names.
+  const asked = rule.serverNames === undefined ? judged : { ...judged, heard: 'met' as const };
   const toPeer = (at?: readonly Pod[]) =>
-    rule.peers === null || rule.peers.some((peer) => peerMatches(peer, snapshot, judged, at));
+    rule.peers === null || rule.peers.some((peer) => peerMatches(peer, snapshot, asked, at));
   if (rule.ports === null) return toPeer();
   return rule.ports.some((port) => {
     if (port.named === undefined) return portMatches(port, snapshot, judged) && toPeer();
@@ -270,7 +296,8 @@ export function peerMatches(peer: Peer, snapshot: Snapshot, judged: Judged, at?:
       return (at ?? podsAt(snapshot, to)).some((pod) => matchWorkload(peer, pod, snapshot));
     case 'names':
       // A port name asks for the pod that gives it. That is never told by a name.
-      return at === undefined && matchNames(peer, judged.names);
+      if (at !== undefined || !matchNames(peer, judged.names)) return false;
+      return isVerified(peer, judged.heard ?? 'nothing', judged.audit ?? false);
     case 'self':
       return sender.ips.includes(to);
     case 'own-node':

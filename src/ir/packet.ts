@@ -14,6 +14,26 @@ export interface Packet {
   readonly fragment?: boolean;
   /** The packet is a DNS query for this name (lower case, without the final dot). */
   readonly query?: string;
+  /** What its connection says of itself. Absent: nothing yet, for TCP; otherwise it is neither a hello nor a request. */
+  readonly said?: Said;
+}
+
+/** What a connection says of itself: a TLS or QUIC hello, an HTTP/1 request, or something else. */
+export type Said =
+  /** `serverName`: lower case; absent: it names none, or none that is a name. */
+  | { readonly kind: 'tls'; readonly serverName?: string }
+  | SaidRequest
+  | { readonly kind: 'other' };
+
+export interface SaidRequest {
+  readonly kind: 'http';
+  readonly method: string;
+  /** With its query. */
+  readonly path: string;
+  /** As sent, with its port. */
+  readonly host?: string;
+  /** Names in lower case, in the order of the request. */
+  readonly headers: readonly (readonly [name: string, value: string])[];
 }
 
 /** A name under which an endpoint learned an address. */

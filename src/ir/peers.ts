@@ -69,7 +69,17 @@ export interface NamesPeer {
   readonly kind: 'names';
   readonly patterns: readonly string[];
   readonly aliases?: true;
+  /** Whether the connection must name one of these names itself; absent: it need not. */
+  readonly verify?: Verification;
 }
+
+/**
+ * What a connection to an address that was learned for a name must say, in the server name of TLS or QUIC, or as the
+ * host of an HTTP request: `tls`: no other name than the patterns admit; `strict`: one that they admit. `audit`: it
+ * need not, but the audit verdict is that of `tls`.
+ */
+export const VERIFICATIONS = ['audit', 'tls', 'strict'] as const;
+export type Verification = (typeof VERIFICATIONS)[number];
 
 /** Whether what the peer matches depends on learned names. */
 export function asksForName(peer: Peer): boolean {

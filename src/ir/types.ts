@@ -59,6 +59,29 @@ export interface PortMatch {
   readonly service?: { readonly namespace: string; readonly name: string };
 }
 
+/**
+ * An HTTP/1 request. Fields are RE2 texts that must match all of the request's field, case-sensitively; those that are
+ * present must all match.
+ */
+export interface HttpMatch {
+  readonly method?: string;
+  /** Of the path as sent, with its query. */
+  readonly path?: string;
+  /** Of the host as sent, with its port. */
+  readonly host?: string;
+  readonly headers?: readonly HttpHeader[];
+}
+
+/** A header of a request. Several lines of one name are one value, joined by commas. */
+export interface HttpHeader {
+  /** In lower case. */
+  readonly name: string;
+  /** Absent: any value, if there is one. */
+  readonly value?: string;
+  /** The header must be absent, or have another value. */
+  readonly not?: true;
+}
+
 export interface Rule {
   readonly ref: RuleRef;
   readonly action: Action;
@@ -71,6 +94,13 @@ export interface Rule {
    * (canonical text, see src/names/pattern.ts). What is no query on such a connection (a handshake) passes.
    */
   readonly queries?: readonly string[];
+  /**
+   * If present, the rule matches only connections whose TLS or QUIC hello names a server that matches any of these
+   * patterns (canonical text).
+   */
+  readonly serverNames?: readonly string[];
+  /** If present, the rule matches only HTTP/1 requests that any of these match. With `serverNames`: either of both. */
+  readonly http?: readonly HttpMatch[];
   /** Log the packet even if the rule also decides. */
   readonly log?: boolean;
   /** How a DNS query that it denies is answered. Set where rules are put in order, from their policies: see refusing(). */

@@ -16,6 +16,10 @@ export interface Accepts {
   readonly aliases: readonly string[];
   /** Atoms of its class in a query. */
   readonly queries: readonly string[];
+  /** Atoms of its class as a server name. */
+  readonly servers: readonly string[];
+  /** Atoms of its class as the host of a request. */
+  readonly hosts: readonly string[];
 }
 
 export interface Automaton {
@@ -35,7 +39,7 @@ export interface Automaton {
 }
 
 /**
- * Builds the automaton of atoms `name:P`, `alias:P`, `query:P`. The result depends on the set of atoms only, not on
+ * Builds the automaton of atoms `name:P`, `alias:P`, `query:P`, `server:P`, `host:P`. The result depends on the set of atoms only, not on
  * their order.
  * @throws PatternFault (TOO_LARGE) if the patterns together need too many states; it names those that do
  * @throws AgentError INTERNAL if one is no atom of a pattern
@@ -49,8 +53,8 @@ export function buildAutomaton(atoms: readonly string[]): Automaton {
   const trie = new Trie(patterns);
   const { rows, accepting } = new Subsets(trie).build();
   const { cells, states } = rows.place();
-  const accepts = accepting.map(({ row, lists: { names, aliases, queries } }) => {
-    return { state: states[row]!, names, aliases, queries };
+  const accepts = accepting.map(({ row, lists: { names, aliases, queries, servers, hosts } }) => {
+    return { state: states[row]!, names, aliases, queries, servers, hosts };
   });
   return { cells, size: cells.length / 2, root: states[0]!, accepts };
 }

@@ -70,8 +70,11 @@ function matchesLabel(pattern: string, label: string): boolean {
   return at <= label.length - last.length;
 }
 
-/** What a pattern is asked about: names that the endpoint asked for, these and the targets of aliases, or queries. */
-export type AtomKind = 'name' | 'alias' | 'query';
+/**
+ * What a pattern is asked about: names that the endpoint asked for, these and the targets of aliases, queries, server
+ * names of TLS and QUIC, or hosts of HTTP requests.
+ */
+export type AtomKind = 'name' | 'alias' | 'query' | 'server' | 'host';
 
 /** The atom "the endpoint asked for a name that matches". */
 export const nameAtom = (pattern: string): string => `name:${pattern}`;
@@ -80,16 +83,27 @@ export const aliasAtom = (pattern: string): string => `alias:${pattern}`;
 /** The atom "a DNS query whose name matches". */
 export const queryAtom = (pattern: string): string => `query:${pattern}`;
 
+/** The atom "a TLS or QUIC hello that names a server that matches". */
+export const serverAtom = (pattern: string): string => `server:${pattern}`;
+/** The atom "an HTTP request to a host that matches". */
+export const hostAtom = (pattern: string): string => `host:${pattern}`;
+
 /** In each class of names, beside the atoms of its patterns. */
 export const NAMES_MARK = '@names';
 /** In each class of queries, beside the atoms of its patterns. */
 export const QUERIES_MARK = '@queries';
+/** In each class of server names, beside the atoms of its patterns. */
+export const SERVERS_MARK = '@servers';
+/** In each class of hosts of requests, beside the atoms of its patterns. */
+export const HOSTS_MARK = '@hosts';
+
+const KINDS: ReadonlySet<string> = new Set<AtomKind>(['name', 'alias', 'query', 'server', 'host']);
 
 /** The kind and the pattern of an atom, or undefined if it is no atom of a pattern. */
 export function readAtom(atom: string): { readonly kind: AtomKind; readonly pattern: string } | undefined {
   const at = atom.indexOf(':');
   const kind = atom.slice(0, Math.max(at, 0));
-  if (kind !== 'name' && kind !== 'alias' && kind !== 'query') return undefined;
+  if (!KINDS.has(kind)) return undefined;
   const pattern = atom.slice(at + 1);
-  return isPattern(pattern) ? { kind, pattern } : undefined;
+  return isPattern(pattern) ? { kind: kind as AtomKind, pattern } : undefined;
 }

@@ -4,7 +4,7 @@ import { Numbers } from './numbers.js';
 // enum ea_cells in bpf/name_types.h.
 const CHUNK = 1 << 17;
 const CELL_CLASS = 40;
-const SPAN = 43;
+const SPAN = 45;
 const CLASS_CELLS = SPAN - CELL_CLASS;
 const CELL_ACCEPTS = 0x80000000;
 

@@ -4,7 +4,7 @@
  */
 import { AgentError } from '../errors.js';
 import { NumberSets } from './number-sets.js';
-import { NAMES_MARK, QUERIES_MARK, readAtom } from './pattern.js';
+import { type AtomKind, HOSTS_MARK, NAMES_MARK, QUERIES_MARK, readAtom, SERVERS_MARK } from './pattern.js';
 import { Numbers } from './numbers.js';
 import { Rows } from './rows.js';
 import { DOT, LAST_SYMBOL, type Trie } from './trie.js';
@@ -14,6 +14,8 @@ export interface Lists {
   readonly names: readonly string[];
   readonly aliases: readonly string[];
   readonly queries: readonly string[];
+  readonly servers: readonly string[];
+  readonly hosts: readonly string[];
 }
 
 /** The lists of the latest automata, by their atoms: the next one has mostly the same, as the same objects. */
@@ -219,15 +221,15 @@ export class Subsets {
 
 /** @param atoms ascending */
 function listsOf(atoms: readonly string[]): Lists {
-  const [names, aliases, queries]: [string[], string[], string[]] = [[], [], []];
-  for (const atom of atoms) {
-    const isQuery = atom.startsWith('query:');
-    const isAlias = !isQuery && atom.startsWith('alias:');
-    if (isQuery) queries.push(atom);
-    else names.push(atom);
-    if (isAlias) aliases.push(atom);
-  }
-  for (const list of [names, aliases]) if (list.length > 0) list.unshift(NAMES_MARK);
-  if (queries.length > 0) queries.unshift(QUERIES_MARK);
-  return { names, aliases, queries };
+  const of: Record<AtomKind, string[]> = { name: [], alias: [], query: [], server: [], host: [] };
+  for (const atom of atoms) of[atom.slice(0, atom.indexOf(':')) as AtomKind].push(atom);
+  const marked = (mark: string, list: readonly string[]) => (list.length > 0 ? [mark, ...list] : []);
+  return {
+    // A name that was asked for is what an alias would be, too.
+    names: marked(NAMES_MARK, [...of.alias, ...of.name]),
+    aliases: marked(NAMES_MARK, of.alias),
+    queries: marked(QUERIES_MARK, of.query),
+    servers: marked(SERVERS_MARK, of.server),
+    hosts: marked(HOSTS_MARK, of.host),
+  };
 }

@@ -36,9 +36,9 @@ export function witnesses({ cells, root, size, accepts }: Automaton): Witness[] 
   for (const state of queue) {
     const accepted = (cells[2 * state]! & CELL_ACCEPTS) === 0 ? undefined : wanted.get(state);
     if (accepted) {
-      const { names, aliases, queries } = accepted;
-      const key = JSON.stringify([names, aliases, queries]);
-      if (!seen.has(key)) found.push({ name: nameTo(state), accepts: { names, aliases, queries } });
+      const { state: _, ...accepts } = accepted;
+      const key = JSON.stringify(Object.values(accepts));
+      if (!seen.has(key)) found.push({ name: nameTo(state), accepts });
       seen.add(key);
     }
     // Bytes that no pattern has first: a name of letters that mean nothing reads best.

@@ -65,6 +65,7 @@ export function setOf(rules: readonly Omit<SetRule, 'id' | 'tierEnd'>[], ids: Id
     staged: false,
     names: rules.some(({ names }) => names),
     queries: rules.some(({ queries }) => queries),
+    says: rules.some(({ said }) => said),
   };
 }
 

@@ -47,6 +47,7 @@ const SET_STAGED = 1n << 62n;
 const SET_LOGS = 1n << 61n;
 const SET_NAMES = 1n << 60n;
 const SET_QUERIES = 1n << 59n;
+const SET_SAYS = 1n << 58n;
 const SET_ID = (1n << 53n) - 1n;
 /** References of sets. Sets are immutable, so each is computed once. */
 const refs = new WeakMap<PolicySet, bigint>();
@@ -66,7 +67,7 @@ export function setRef(set: PolicySet): bigint {
   if (ref === undefined) {
     const logs = set.rules.some(({ action, log }) => action === 'log' || log);
     ref = BigInt(set.id) | (set.large ? SET_LARGE : 0n) | (set.staged ? SET_STAGED : 0n) | (logs ? SET_LOGS : 0n);
-    ref |= (set.names ? SET_NAMES : 0n) | (set.queries ? SET_QUERIES : 0n);
+    ref |= (set.names ? SET_NAMES : 0n) | (set.queries ? SET_QUERIES : 0n) | (set.says ? SET_SAYS : 0n);
     refs.set(set, ref);
   }
   return ref;

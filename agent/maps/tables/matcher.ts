@@ -21,7 +21,8 @@ import { BPF_F_MMAPABLE, BpfMap, MapType } from '../../kernel/libbpf/map.js';
 import { sys } from '../../kernel/libbpf/sys.js';
 import * as encode from './encode.js';
 
-const { EA_CELL_CHUNK_BITS, EA_CELL_CHUNKS, EA_CELL_CLASS, EA_CELL_ALIAS, EA_CELL_QUERY } = L.ENUMS.ea_cells;
+const { EA_CELL_CHUNK_BITS, EA_CELL_CHUNKS, EA_CELL_CLASS, EA_CELL_ALIAS } = L.ENUMS.ea_cells;
+const { EA_CELL_QUERY, EA_CELL_SERVER, EA_CELL_HOST } = L.ENUMS.ea_cells;
 /** Cells of a chunk, and 32-bit words of it: a cell's owner and where it leads. */
 const CHUNK = 2 ** EA_CELL_CHUNK_BITS;
 const WORDS = CHUNK * 2;
@@ -281,12 +282,14 @@ function fill(to: Uint32Array, { automaton, accepts }: MatcherPlan, slots: reado
     to[at] = accepting ? state + ACCEPTS : state;
     to[at + 1] = translated(cells[word + 1] as number, slots);
   }
-  for (const { state, name, alias, query } of accepts) {
+  for (const { state, name, alias, query, server, host } of accepts) {
     if (state < from || state >= from + CHUNK) continue;
     const at = (state - from) * 2;
     writeClass(to, at + EA_CELL_CLASS * 2, name);
     writeClass(to, at + EA_CELL_ALIAS * 2, alias);
     writeClass(to, at + EA_CELL_QUERY * 2, query);
+    writeClass(to, at + EA_CELL_SERVER * 2, server);
+    writeClass(to, at + EA_CELL_HOST * 2, host);
   }
 }
 

@@ -20,6 +20,9 @@ export interface StateClasses {
   readonly name: number;
   readonly alias: number;
   readonly query: number;
+  /** Of a server name, and of the host of a request. */
+  readonly server: number;
+  readonly host: number;
 }
 
 export interface MatcherPlan {
@@ -67,11 +70,13 @@ export function planMatcher(
   return {
     patterns,
     automaton: { cells, size, root },
-    accepts: accepts.map(({ state, names, aliases, queries }) => ({
+    accepts: accepts.map(({ state, names, aliases, queries, servers, hosts }) => ({
       state,
       name: idOf(names),
       alias: idOf(aliases),
       query: idOf(queries),
+      server: idOf(servers),
+      host: idOf(hosts),
     })),
     classes,
   };
