@@ -234,7 +234,7 @@ t.test('what someone else changed in the matcher is found and mended', async (t)
 });
 
 t.test('a matcher of several chunks', async (t) => {
-  const many = Array.from({ length: 9000 }, (_, n) => pattern(n));
+  const many = Array.from({ length: 8000 }, (_, n) => pattern(n));
   const { store, reader } = inForce(t, imageOf(allowing(...many), allowing('name:x')), { class_rules: 65536 });
   t.ok(reader.chunks().size >= 2, `${reader.chunks().size} chunks`);
   const find = () => {
@@ -254,7 +254,7 @@ t.test('a matcher of several chunks', async (t) => {
   t.equal(find(), 0);
   t.equal(reader.word.generation, generation + 1, 'one old pattern is not worth another matcher');
   t.same(store.verify(false), []);
-  store.apply(imageOf(allowing(...many.slice(0, 7000))), worlds.bindings());
+  store.apply(imageOf(allowing(...many.slice(0, 6000))), worlds.bindings());
   t.equal(reader.word.generation, generation + 1, 'nothing is new');
   store.tidy();
   t.equal(reader.word.generation, generation + 2, 'but some thousand are');
