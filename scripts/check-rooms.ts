@@ -14,6 +14,7 @@ const ROOMS = [
   'src/net',
   'src/proto',
   'src/names',
+  'src/regex',
   'src/identity',
   'src/identity/files',
   'src/ir',
