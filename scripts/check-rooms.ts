@@ -15,6 +15,7 @@ const ROOMS = [
   'src/proto',
   'src/names',
   'src/regex',
+  'src/said',
   'src/identity',
   'src/identity/files',
   'src/ir',
