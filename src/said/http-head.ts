@@ -89,7 +89,7 @@ function readTarget(method: string, target: string): { path: string; authority?:
     return isHost(target) && /:[0-9]+$/.test(target) ? { path: '', authority: target } : 'target';
   if (target === '*') return method === 'OPTIONS' ? { path: '*' } : 'target';
   if (target.startsWith('/')) return isCanonicalPath(target) ? { path: target } : 'path';
-  const absolute = /^http:\/\/([^/?#\\]+)(.*)$/.exec(target);
+  const absolute = /^http:\/\/([^/?]+)(.*)$/.exec(target);
   if (!absolute || !isHost(absolute[1]!)) return 'target';
   const [, authority, rest = ''] = absolute;
   const path = rest.startsWith('/') ? rest : `/${rest}`;

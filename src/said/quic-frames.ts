@@ -56,11 +56,13 @@ export function readFrames(payload: Uint8Array): readonly CryptoFrame[] | FrameF
         at += length;
         break;
       }
-      case CONNECTION_CLOSE:
+      case CONNECTION_CLOSE: {
         number(); // error
         number(); // the frame that caused it
-        at += number(); // reason
+        const reason = number();
+        at += reason;
         break;
+      }
       default:
         return 'frame';
     }
