@@ -49,6 +49,7 @@ struct dns_work {
   __u32 unread_at;       /* offset in the packet */
   __u32 unread;          /* bytes */
   __u32 piece;           /* UDP: bytes of each datagram in the packet */
+  __u32 trusted;         /* of what is received: its sender is a trusted resolver */
   __u64 asked_ns;        /* when the query was sent that the message answers; 0: it was not */
   __u64 answer;          /* its hash: dns_again.h */
   struct place asked_at; /* its record */

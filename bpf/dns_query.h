@@ -130,7 +130,7 @@ static __always_inline int was_asked(const struct packet *p, struct dns_work *w,
   if (state_of(e) != w->asked_at.seen) return 0;
   w->asked_ns = asked_ns;
   if (bpf_ktime_get_coarse_ns() - asked_ns > DNS_ANSWER_NS) return 0;
-  return teaches || is_dns_server(p);
+  return teaches || w->trusted;
 }
 
 /* Reads the answer in the buffer dns_work.buffer, for the endpoint in name_work.learning. 1: it counts, and is
@@ -241,7 +241,8 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
   const int tcp = p->key.protocol == IPPROTO_TCP, judged = is_judged(p);
   const int reads = !tcp || p->carries || (p->tcp_flags & TCP_SYN);
   if (!reads && !judged) return PASS;
-  if ((!judged && !is_dns_server(p)) || !is_genuine_answer(skb, p)) return count_untrusted(skb, p);
+  w->trusted = is_dns_server(p);
+  if ((!judged && !w->trusted) || !is_genuine_answer(skb, p)) return count_untrusted(skb, p);
   if (tcp && judged) note_acknowledged(p);
   if (!reads) return PASS;
   if (!tcp && unlikely(p->fragment)) return receive_fragment(skb, p);
