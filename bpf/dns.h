@@ -160,6 +160,22 @@ struct dns_walk {
   struct dns_work *w;
 };
 
+/* Adds a record that may teach something to w->said. A sum does not depend on the order: resolvers rotate the
+ * addresses of a name from answer to answer. The order of CNAMEs counts. */
+static __always_inline void say_record(const struct dns_buffer *m, const struct name_work *names,
+                                       struct dns_work *w) {
+  const __u64 *data = (const __u64 *)(m->bytes + in_message(w->data));
+  const __u32 alias = w->aliases;
+  __u64 h = mixed(w->owner + w->type) + ((__u64)w->ttl_s << 32);
+  if (w->type == DNS_A)
+    h += (__u32)data[0];
+  else if (w->type == DNS_AAAA)
+    h = mixed(h + data[0]) + data[1];
+  else if (alias < NAME_SCRATCH)
+    h = mixed(h + alias) + names->texts[alias].hash;
+  w->said += scattered(h);
+}
+
 /* Checks one record. */
 static long check_step(__u32 i, struct dns_walk *walk) {
   const struct dns_buffer *m = walk->m;
@@ -168,12 +184,16 @@ static long check_step(__u32 i, struct dns_walk *walk) {
   if (i >= w->answers || w->class != DNS_IN) return 0;
   if (w->type == DNS_A) {
     if (w->data_length != 4) goto bad;
+    say_record(m, walk->names, w);
   } else if (w->type == DNS_AAAA) {
     if (w->data_length != 16) goto bad;
+    say_record(m, walk->names, w);
   } else if (w->type == DNS_CNAME) {
     if (note_alias(m, w)) goto bad;
+    say_record(m, walk->names, w);
   } else if (w->type == DNS_HTTPS || w->type == DNS_SVCB) {
     if (read_hints(m, w)) goto bad;
+    w->hinted = 1;
   }
   return 0;
 bad:
@@ -231,10 +251,12 @@ static __always_inline int read_answer(const struct dns_buffer *m, const struct 
   struct dns_walk walk = {.m = m, .names = names, .w = w};
   w->next = q->end;
   w->owner_at = DNS_NOWHERE;
-  w->bad = w->aliases = 0;
+  w->bad = w->aliases = w->hinted = 0;
   w->answers = answers;
+  w->said = names->texts[TEXT_QUESTION].hash + q->type;
   bpf_loop(records, check_step, &walk, 0);
   if (w->bad) return -1;
+  if (w->hinted || answers > DNS_SAID_RECORDS) w->said = 0;
   w->next = q->end;
   w->owner_at = DNS_NOWHERE;
   w->records = answers;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* Answers that come again. Applications look up a name for each connection, and get the same answer each time.
- * What an endpoint has learned in this second from the same bytes needs not be learned again: nothing would
- * change but an expiry, by less than a second.
+ * What an endpoint has learned in this second needs not be learned again: nothing would change but an expiry,
+ * by less than a second.
  *
- * Such an answer is known by a hash of its bytes, without the id, of the second, and of how many names and
- * pages the endpoint holds and has ever learned: if one of them is freed or gives way to another, the answer is
- * learned anew.
+ * Such an answer is known by one of two hashes: of its bytes, without the id, before its records are read; or of
+ * what its records say, in any order (say_record), since resolvers rotate them. Both are hashed with the second,
+ * and with how many names and pages the endpoint holds and has ever learned: if one of them is freed or gives
+ * way to another, the answer is learned anew.
  * Whatever a collision may bring about, it opens nothing. The hashes stand in an array, each in place of the one
  * before; who asks much costs others time, and nothing else. */
 #ifndef EA_DNS_AGAIN_H

@@ -11,7 +11,8 @@ enum {
   DNS_MAX_JUMPS = 16, /* pointers of a name */
   DNS_MAX_RECORDS = 4096,
   DNS_MAX_LINKS = 8192, /* addresses, times the names that each belongs to, that one answer may teach */
-  DNS_MAX_PARAMS = 64,  /* of an HTTPS record */
+  DNS_SAID_RECORDS = 256, /* with more, DNS_MAX_LINKS may leave some out, and their order counts */
+  DNS_MAX_PARAMS = 64,    /* of an HTTPS record */
   DNS_NOWHERE = 65536,  /* no offset in a message */
 };
 
@@ -52,6 +53,7 @@ struct dns_work {
   __u32 trusted;         /* of what is received: its sender is a trusted resolver */
   __u64 asked_ns;        /* when the query was sent that the message answers; 0: it was not */
   __u64 answer;          /* its hash: dns_again.h */
+  __u64 said;            /* a hash of what it says, in any order; 0: none */
   struct place asked_at; /* its record */
   /* read_name() */
   __u32 at;
@@ -73,7 +75,8 @@ struct dns_work {
   __u32 owner_at;
   __u32 owner_jumps;
   /* The message. */
-  __u32 bad; /* not 0: it is malformed */
+  __u32 bad;    /* not 0: it is malformed */
+  __u32 hinted; /* it has HTTPS or SVCB records */
   __u32 answers;
   __u32 records; /* left */
   /* Its CNAMEs: 1 to `aliases`, like their targets in name_work.texts. */

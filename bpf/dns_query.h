@@ -145,7 +145,10 @@ GLOBAL_FUNCTION int read_expected_answer(const struct packet *p) {
   if (!was_asked(p, w, names->texts[0].hash)) return -1;
   w->answer = hash_answer(m);
   if (is_learned_again(w->answer)) return 2;
-  return !read_answer(m, &w->question, names, w);
+  if (read_answer(m, &w->question, names, w)) return 0;
+  if (!is_learned_again(w->said)) return 1;
+  note_learned_answer(w->answer);
+  return 2;
 }
 
 /* Reads what a datagram's first fragment has of an answer, as far as its question. 1: the endpoint asked for it.
@@ -268,6 +271,7 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
         break;
       }
       note_learned_answer(w->answer);
+      note_learned_answer(w->said);
     }
     /* It is answered once. Who asks much would fill its share of the flow table with records of queries. */
     if (counts > 0) forget(&w->asked_at);
