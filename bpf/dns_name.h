@@ -10,10 +10,10 @@ enum {
   DNS_HEADER = 12,
   DNS_MAX_JUMPS = 16, /* pointers of a name */
   DNS_MAX_RECORDS = 4096,
-  DNS_MAX_LINKS = 8192, /* addresses, times the names that each belongs to, that one answer may teach */
+  DNS_MAX_LINKS = 8192,   /* addresses, times the names that each belongs to, that one answer may teach */
   DNS_SAID_RECORDS = 256, /* with more, DNS_MAX_LINKS may leave some out, and their order counts */
   DNS_MAX_PARAMS = 64,    /* of an HTTPS record */
-  DNS_NOWHERE = 65536,  /* no offset in a message */
+  DNS_NOWHERE = 65536,    /* no offset in a message */
 };
 
 /* The header and the question of a message. */
