@@ -1,5 +1,7 @@
 /** Builds the ordered rules of a policy set from the policies that select a pod. */
+import { AgentError } from '../errors.js';
 import { contents } from '../image/fault.js';
+import { requestProgram } from '../image/requests.js';
 import { contentName, type Ids } from '../ids.js';
 import type { AtomExpr, PolicySet, PortRange, SetRule } from '../image/types.js';
 import { formatPolicy, ruleClash, ruleText } from '../ir/names.js';
@@ -136,6 +138,8 @@ export class SetBuilder {
       queries: rules.some((rule) => rule.queries),
       says: rules.some((rule) => rule.said),
     };
+    const fault = faultOfRequests(set);
+    if (fault !== undefined) return { refused: fault };
     return { set, atoms: [...atoms.values()], refs: [...refs], portNames: [...portNames] };
   }
 
@@ -166,6 +170,17 @@ export class SetBuilder {
       slot.set(key, whole);
     }
     return whole;
+  }
+}
+
+/** Why the rules about requests are too much for one set; undefined: they are not. */
+function faultOfRequests(set: PolicySet): string | undefined {
+  try {
+    if (set.says) requestProgram(set);
+    return undefined;
+  } catch (e) {
+    if (e instanceof AgentError) return e.hint === undefined ? e.message : `${e.message}; ${e.hint}`;
+    throw e;
   }
 }
 

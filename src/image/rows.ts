@@ -3,10 +3,11 @@
  * rows of the maps; simulate() reads the same rows.
  */
 import { HOSTS_MARK, NAMES_MARK, QUERIES_MARK, SERVERS_MARK } from '../names/pattern.js';
+import { clearBit, emptyRow, orInto, type Row, setBit, testBit } from './bits.js';
+import { requestProgram } from './requests.js';
 import type { AtomExpr, PolicySet, SetRule } from './types.js';
 
-/** Rule n is bit n % 32 of word n / 32, little endian: the same bytes as the kernel's __u64 words. */
-export type Row = Uint32Array;
+export { emptyRow, type Row, testBit } from './bits.js';
 
 /** Class ids with a special meaning (enum ea_class). */
 export const CLASS_NONE = 0;
@@ -19,35 +20,6 @@ export const CLASS_SILENT = 6;
 export const CLASS_REQUEST = 7;
 export const CLASS_REQUEST_SILENT = 8;
 export const CLASS_UNAUDITED = 9;
-
-const SMALL_WORDS32 = 16;
-const LARGE_WORDS32 = 128;
-
-/** A row without bits, in the size of the set. */
-export function emptyRow(set: PolicySet): Row {
-  return new Uint32Array(set.large ? LARGE_WORDS32 : SMALL_WORDS32);
-}
-
-/** A row of all rules that a set could have. */
-export function allRow(set: PolicySet): Row {
-  return emptyRow(set).fill(0xffffffff);
-}
-
-function setBit(row: Row, bit: number): void {
-  row[bit >> 5] = (row[bit >> 5] as number) | (1 << (bit & 31));
-}
-
-export function clearBit(row: Row, bit: number): void {
-  row[bit >> 5] = (row[bit >> 5] as number) & ~(1 << (bit & 31));
-}
-
-export function testBit(row: Row, bit: number): boolean {
-  return (((row[bit >> 5] as number) >>> (bit & 31)) & 1) === 1;
-}
-
-function orInto(row: Row, other: Row): void {
-  for (let i = 0; i < row.length; i++) row[i] = (row[i] as number) | (other[i] as number);
-}
 
 /** Index of a set's rules by atom. It is made once, since sets never change. */
 interface SetIndex {
@@ -164,7 +136,8 @@ function patternIndex(set: PolicySet, of: (rule: SetRule) => readonly string[] |
 
 /**
  * The rows that a set has independently of classes: no class, the endpoint itself, its staged rules, addresses without
- * a name, packets that are no query, connections that name nobody, and the bits that the audit leaves out.
+ * a name, packets that are no query, connections that name nobody, the bits that the audit leaves out, and what its
+ * requests can be.
  */
 export function fixedRows(set: PolicySet): (readonly [number, Row])[] {
   const { any, self, staged, names, queries, said, unaudited } = setIndex(set);
@@ -178,6 +151,7 @@ export function fixedRows(set: PolicySet): (readonly [number, Row])[] {
     rows.push([CLASS_REQUEST, said.hosts.others], [CLASS_REQUEST_SILENT, said.silentRequest]);
   }
   if (unaudited) rows.push([CLASS_UNAUDITED, unaudited]);
+  if (said) rows.push(...requestProgram(set).rows);
   return rows;
 }
 

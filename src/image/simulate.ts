@@ -4,7 +4,7 @@
  */
 import { NODE_SENDER } from '../ir/sender.js';
 import { isOnLink, isTunnelled } from '../net/tunnels.js';
-import { classLookup } from './lookup.js';
+import { classLookup } from './prefix.js';
 import { acceptsOf, type Matcher, matcherOf, patternAtoms } from './names.js';
 import { requestRows } from './requests.js';
 import {

@@ -1,4 +1,7 @@
 /** The input and the output of the three engines: evaluate(IR), simulate(Image) and the kernel. */
+import type { Said } from '../said/said.js';
+
+export type { Said, SaidRequest } from '../said/said.js';
 
 /** A packet as the engines judge it: the first packet of a flow from a local pod. */
 export interface Packet {
@@ -16,24 +19,6 @@ export interface Packet {
   readonly query?: string;
   /** What its connection says of itself. Absent: nothing yet, for TCP; otherwise it is neither a hello nor a request. */
   readonly said?: Said;
-}
-
-/** What a connection says of itself: a TLS or QUIC hello, an HTTP/1 request, or something else. */
-export type Said =
-  /** `serverName`: lower case; absent: it names none, or none that is a name. */
-  | { readonly kind: 'tls'; readonly serverName?: string }
-  | SaidRequest
-  | { readonly kind: 'other' };
-
-export interface SaidRequest {
-  readonly kind: 'http';
-  readonly method: string;
-  /** With its query. */
-  readonly path: string;
-  /** As sent, with its port. */
-  readonly host?: string;
-  /** Names in lower case, in the order of the request. */
-  readonly headers: readonly (readonly [name: string, value: string])[];
 }
 
 /** A name under which an endpoint learned an address. */

@@ -40,8 +40,7 @@ export function saidMatches({ serverNames, http }: Pick<Rule, 'serverNames' | 'h
   if (serverNames === undefined && http === undefined) return true;
   if (heard === 'nothing') return false;
   if (heard === 'met') return (serverNames?.length ?? 0) + (http?.length ?? 0) > 0;
-  if (heard.kind === 'tls')
-    return heard.serverName !== undefined && matchesAny(serverNames ?? [], heard.serverName);
+  if (heard.kind === 'tls') return heard.serverName !== undefined && matchesAny(serverNames ?? [], heard.serverName);
   return heard.kind === 'http' && (http ?? []).some((match) => requestMatches(match, heard));
 }
 

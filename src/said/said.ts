@@ -3,16 +3,21 @@ import { type HelloFault, type Hello, readHello } from './hello.js';
 import { type HttpFault, HttpStream } from './http.js';
 import type { Header, HttpRequest } from './http-head.js';
 
+/** What a connection says of itself: a TLS or QUIC hello, an HTTP/1 request, or something else. */
 export type Said =
-  | { readonly kind: 'tls'; readonly serverName?: string }
-  | {
-      readonly kind: 'http';
-      readonly method: string;
-      readonly path: string;
-      readonly host?: string;
-      readonly headers: readonly Header[];
-    }
-  | { readonly kind: 'other' };
+  /** `serverName`: lower case; absent: it names none, or none that is a name. */
+  { readonly kind: 'tls'; readonly serverName?: string } | SaidRequest | { readonly kind: 'other' };
+
+export interface SaidRequest {
+  readonly kind: 'http';
+  readonly method: string;
+  /** With its query. */
+  readonly path: string;
+  /** As sent, with its port. */
+  readonly host?: string;
+  /** Names in lower case, in the order of the request. */
+  readonly headers: readonly Header[];
+}
 
 export type FirstSaid =
   | { readonly state: 'more' }

@@ -5,7 +5,7 @@
  */
 import { Compiler } from '../compile/index.js';
 import type { Snapshot } from '../identity/snapshot.js';
-import { classLookup } from '../image/lookup.js';
+import { classLookup } from '../image/prefix.js';
 import { classRow, fixedRows, CLASS_SELF, portRow, type Row, setIndex } from '../image/rows.js';
 import { namesRow, queryRow, simulate } from '../image/simulate.js';
 import type { Image, ImageService, PolicySet } from '../image/types.js';
