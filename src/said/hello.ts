@@ -87,22 +87,28 @@ export function readHello(stream: Uint8Array): HelloStream {
     if (type !== HANDSHAKE) return at === 0 ? { state: 'other' } : fault('record-type');
     if (major === undefined) break;
     if (major !== 3) return at === 0 ? { state: 'other' } : fault('record-version');
-    const most = Math.min(MAX_RECORD, due ?? MAX_RECORD);
     if (high === undefined) break;
+    const most = Math.min(MAX_RECORD, due ?? MAX_RECORD);
     if (high << 8 > most) return fault('record-length');
+    // There may be no room for the header of another record.
+    const least = due !== undefined && at + 2 * RECORD_HEADER + due > MAX_HELLO ? due : 0;
+    if ((high << 8) + 255 < least) return fault('too-large');
     if (low === undefined) break;
     const length = (high << 8) | low;
     if (length === 0 || length > most) return fault('record-length');
+    if (length < least) return fault('too-large');
     at += RECORD_HEADER;
     const part = stream.subarray(at, Math.min(at + length, MAX_HELLO));
     message.set(part, got);
     const before = got;
     got += part.length;
-    // The length of the hello came with this record.
-    const total = due === undefined ? bytesDue(message, Math.min(got, MESSAGE_HEADER)) : undefined;
-    if (total !== undefined && at + MESSAGE_HEADER - before + total > MAX_HELLO)
-      return fault('too-large', MESSAGE_HEADER);
-    if (total !== undefined && length > MESSAGE_HEADER - before + total) return fault('record-length', MESSAGE_HEADER);
+    // The length of the hello comes with this record, byte by byte.
+    for (let size = before + 1; due === undefined && size <= Math.min(got, MESSAGE_HEADER); size++) {
+      const most = mostBytes(message, size) - before;
+      const needed = at + most + (length < most ? RECORD_HEADER : 0);
+      if (size === MESSAGE_HEADER && needed > MAX_HELLO) return fault('too-large', size);
+      if (length > most) return fault('record-length', size);
+    }
     if (part.length < length) break;
     at += length;
   }
@@ -112,8 +118,13 @@ export function readHello(stream: Uint8Array): HelloStream {
 
 /** Bytes of the message that are due behind those that are there; undefined while its header is not complete. */
 function bytesDue(message: Uint8Array, got: number): number | undefined {
-  if (got < MESSAGE_HEADER) return undefined;
-  return MESSAGE_HEADER + ((message[1]! << 16) | (message[2]! << 8) | message[3]!) - got;
+  return got < MESSAGE_HEADER ? undefined : mostBytes(message, got) - got;
+}
+
+/** Bytes that the message has at most, as far as its header is there. */
+function mostBytes(message: Uint8Array, got: number): number {
+  const [high, middle, low] = [1, 2, 3].map((i) => (i < got ? message[i]! : 0xff)) as [number, number, number];
+  return MESSAGE_HEADER + ((high << 16) | (middle << 8) | low);
 }
 
 /** Reads a hello without records, as CRYPTO frames carry it. @param bytes the first bytes; more may follow the hello */
@@ -151,23 +162,25 @@ class MessageReader {
     const suites = this.#number(2, 2, this.#room(2 + 2), 'cipher-suites');
     if (suites % 2 !== 0) throw new Fault('cipher-suites');
     this.#skip(suites);
-    this.#skip(this.#number(1, 1, this.#room(1), 'compression'));
+    const methods = this.#number(1, 1, this.#room(1), 'compression');
+    const block = this.#room(methods);
+    if (block > 0 && !this.#fits(block - 2)) throw new Fault('extensions');
+    this.#skip(methods);
     const hello: Partial<Hello> = this.#at === this.#end ? {} : this.#extensions();
     return { state: 'hello', length: this.#end, earlyData: false, ech: false, alpn: [], ...hello };
   }
 
   #extensions(): Partial<Hello> {
-    if (this.#room(2) < 0) throw new Fault('extensions');
     this.#number(2, this.#room(2), this.#room(2), 'extensions');
     const seen = new Set<number>();
     let hello: Partial<Hello> = {};
     while (this.#at < this.#end) {
-      if (this.#room(4) < 0) throw new Fault('extension');
       if (seen.size === MAX_EXTENSIONS) throw new Fault('too-many-extensions');
       const type = this.#number(2, 0, 0xffff, 'extension');
       if (seen.has(type)) throw new Fault('duplicate-extension');
       seen.add(type);
       const length = this.#number(2, 0, this.#room(2), 'extension');
+      if (!this.#fits(this.#room(length))) throw new Fault('extension');
       if (type === SERVER_NAME) hello = { ...hello, ...this.#serverName(length) };
       else if (type === ALPN) hello = { ...hello, alpn: protocols(this.#take(length)) };
       else this.#skip(length);
@@ -175,6 +188,11 @@ class MessageReader {
       if (type === ENCRYPTED_CLIENT_HELLO) hello = { ...hello, ech: true };
     }
     return hello;
+  }
+
+  /** Whether extensions can fill exactly so many bytes. */
+  #fits(bytes: number): boolean {
+    return bytes === 0 || bytes >= 4;
   }
 
   /** Exactly one name, of the type host_name. @param length bytes of the extension */

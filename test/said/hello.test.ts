@@ -191,6 +191,49 @@ t.test('hellos that are damaged: the same of every prefix, and never an exceptio
   t.ok(states.size >= 10, [...states.keys()].join(' '));
 });
 
+/** Bytes that are often right, then all. */
+const TRIES = [0, 1, 2, 3, 22, ...Array.from({ length: 256 }, (_, i) => i)];
+
+t.test('refused with the first byte that leaves no way: behind "more" some byte goes on', async (t) => {
+  let tried = 0;
+  const goesOn = (prefix: Uint8Array, read: (bytes: Uint8Array) => { state: string }): boolean =>
+    TRIES.some((byte) => {
+      const { state } = read(Buffer.concat([prefix, Buffer.from([byte])]));
+      return state === 'more' || state === 'hello';
+    });
+  fc.assert(
+    fc.property(parts, sizes, damage, fc.nat(), (parts, sizes, damage, seed) => {
+      let stream: Buffer = records(makeHello(parts), sizes);
+      for (const [where, , value] of damage) stream[where % stream.length] = value;
+      stream = stream.subarray(0, seed % 2 === 0 ? stream.length : seed % stream.length);
+      for (const read of [readHello, readHelloMessage] as const) {
+        const bytes = read === readHello ? stream : stream.subarray(5);
+        // The last prefix that says "more", where a refusal that comes late would show.
+        let end = bytes.length;
+        while (end > 0 && read(bytes.subarray(0, end)).state !== 'more') end--;
+        if (read(bytes.subarray(0, end)).state !== 'more') return false;
+        tried++;
+        if (!goesOn(bytes.subarray(0, end), read)) return false;
+      }
+      return true;
+    }),
+    { numRuns: numRuns / 2 },
+  );
+  t.ok(tried > 100);
+  // Where the hello is nearly too large: each record must leave room for the header of the next.
+  const large = makeHello({ extensions: [[21, Buffer.alloc(16000)]] });
+  for (const count of [45, 50, 55, 56, 57, 58, 59, 60, 70]) {
+    const stream = records(large, Array(count).fill(200));
+    let end = 0;
+    while (end <= stream.length && readHello(stream.subarray(0, end)).state === 'more') end++;
+    t.ok(
+      end > stream.length ||
+        readHello(stream.subarray(0, end)).state === 'hello' ||
+        goesOn(stream.subarray(0, end - 1), readHello),
+    );
+  }
+});
+
 t.test('any bytes', async () => {
   fc.assert(
     fc.property(bytes(300), fc.constantFrom('', '16', '1603', '160301', '16030101000100'), (tail, head) => {
@@ -199,4 +242,14 @@ t.test('any bytes', async () => {
     }),
     { numRuns },
   );
+});
+
+t.test('the worst that 16 KB can hold is read in time', async (t) => {
+  const extensions = Array.from({ length: MAX_EXTENSIONS }, (_, i) => [i + 100, Buffer.alloc(36)] as Extension);
+  const message = makeHello({ extensions });
+  const stream = records(message, Array(message.length).fill(1));
+  const start = performance.now();
+  for (let end = 0; end <= stream.length; end += 16) readHello(stream.subarray(0, end));
+  const ms = (performance.now() - start) / (stream.length / 16);
+  t.ok(ms < 20, `${ms.toFixed(3)} ms`);
 });

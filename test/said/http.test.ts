@@ -1,5 +1,4 @@
 /** HTTP/1 requests: what is told of them, each reason to deny one, and bytes in any pieces. */
-import fc from '../seeded.js';
 import t from 'tap';
 import { type HttpEvent, HttpStream, looksLikeHttp } from '../../src/said/http.js';
 import { MAX_HEAD } from '../../src/said/http-head.js';
@@ -7,8 +6,7 @@ import { isCanonicalPath } from '../../src/said/http-path.js';
 import { type Answer, StatusReader } from '../../src/said/http-status.js';
 import { isHost, hostName } from '../../src/said/name.js';
 import { firstSaid } from '../../src/said/said.js';
-
-const numRuns = Number(process.env.RUNS ?? 3000);
+import { get } from './make.js';
 
 const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
 const events = (text: string): HttpEvent[] => new HttpStream().push(latin1(text));
@@ -18,7 +16,6 @@ function why(text: string): string {
   const denied = all.find(({ kind }) => kind === 'denied');
   return denied?.kind === 'denied' ? denied.why : all.map(({ kind }) => kind).join(' ');
 }
-const get = (line: string, ...headers: string[]): string => [line, 'Host: a', ...headers, '', ''].join('\r\n');
 
 t.test('requests', async (t) => {
   const head = get('GET /a/b?c=/../%2f HTTP/1.1', 'X-One:  1 \t', 'x-two:');
@@ -337,93 +334,4 @@ t.test('the first that a connection says', async (t) => {
   t.same(firstSaid(latin1('GET / HTTP/1.1\r\n \r\n')), { state: 'denied', why: 'obs-fold' });
   t.same(firstSaid(Buffer.from('1603010000', 'hex')), { state: 'denied', why: 'record-length' });
   for (const part of ['', '\x16', '\x16\x03', 'GET']) t.same(firstSaid(latin1(part)), { state: 'more' });
-});
-
-/** Pieces of requests, right and wrong, that make streams which come far. */
-const piece = fc.oneof(
-  {
-    weight: 8,
-    arbitrary: fc.constantFrom(get('GET /a HTTP/1.1'), get('GET /b HTTP/1.0'), get('GET /c HTTP/1.1', 'X: 1')),
-  },
-  { weight: 4, arbitrary: fc.nat(300).map((n) => get('POST /l HTTP/1.1', `Content-Length: ${n}`) + 'x'.repeat(n)) },
-  {
-    weight: 4,
-    arbitrary: fc
-      .array(fc.integer({ min: 1, max: 40 }), { maxLength: 4 })
-      .map((sizes) =>
-        [
-          get('PUT /k HTTP/1.1', 'Transfer-Encoding: chunked'),
-          ...sizes.map((n) => `${n.toString(16)}\r\n${'y'.repeat(n)}\r\n`),
-          '0\r\n\r\n',
-        ].join(''),
-      ),
-  },
-  fc.constantFrom(
-    'GET / HTTP/1.1\r\n',
-    'Host: b\r\n',
-    '\r\n',
-    'X : 1\r\n',
-    ' x\r\n',
-    '0\r\n',
-    'PRI * HTTP/2.0\r\n\r\n',
-  ),
-  fc.constantFrom(get('GET / HTTP/1.1', 'Upgrade: x'), get('CONNECT a:1 HTTP/1.1'), '\0', '\n', '\r', 'HTTP/', ' '),
-);
-const stream = fc.tuple(
-  fc.array(piece, { minLength: 1, maxLength: 6 }).map((pieces) => pieces.join('')),
-  fc.array(fc.tuple(fc.nat(), fc.constantFrom('\n', '\r', '\0', ' ', ':', 'a', '%', '/', '\xff', '1', ''), fc.nat(2)), {
-    maxLength: 2,
-  }),
-);
-
-t.test('streams at random, in any pieces', async (t) => {
-  const seen = new Map<string, number>();
-  fc.assert(
-    fc.property(stream, fc.array(fc.nat(), { maxLength: 8 }), ([text, damage], cuts) => {
-      let bytes = latin1(text);
-      for (const [where, put, skip] of damage) {
-        const at = where % (bytes.length + 1);
-        bytes = Buffer.concat([bytes.subarray(0, at), latin1(put), bytes.subarray(at + skip)]);
-      }
-      const whole = new HttpStream();
-      const want = whole.push(bytes);
-      for (const event of want) {
-        const name = event.kind === 'denied' ? event.why : event.kind;
-        seen.set(name, (seen.get(name) ?? 0) + 1);
-      }
-      const places = [...new Set(cuts.map((cut) => cut % (bytes.length + 1)))].sort((a, b) => a - b);
-      for (const at of [places, Array.from({ length: bytes.length }, (_, i) => i)]) {
-        const pieces = [0, ...at].map((from, i) => bytes.subarray(from, at[i] ?? bytes.length));
-        const parts = new HttpStream();
-        const got = pieces.flatMap((part) => parts.push(part));
-        if (JSON.stringify(got) !== JSON.stringify(want) || parts.state !== whole.state) return false;
-      }
-      return true;
-    }),
-    { numRuns },
-  );
-  t.ok(seen.size >= 12, [...seen.entries()].join(' '));
-});
-
-t.test('any bytes', async () => {
-  const text = fc.string({
-    unit: fc.constantFrom('G', 'E', ' ', '/', '\r', '\n', 'HTTP/1.1', ':', '\0', 'a', '%2', ';'),
-    maxLength: 60,
-  });
-  fc.assert(
-    fc.property(
-      fc.oneof(
-        text.map(latin1),
-        fc.uint8Array({ maxLength: 300 }).map((b) => Buffer.from(b)),
-      ),
-      (bytes) => {
-        new HttpStream().push(bytes);
-        new StatusReader().push(bytes);
-        firstSaid(bytes);
-        // Nothing is told twice, and nothing lies behind what was given.
-        return new HttpStream().push(bytes).every((e) => !('at' in e) || e.at <= bytes.length);
-      },
-    ),
-    { numRuns },
-  );
 });

@@ -1,4 +1,4 @@
-/** Makes ClientHellos, TLS records and QUIC Initial packets, right ones and wrong ones. */
+/** Makes ClientHellos, TLS records, QUIC Initial packets and heads of requests, right ones and wrong ones. */
 import { createCipheriv } from 'node:crypto';
 import {
   clientInitialKeys,
@@ -163,3 +163,6 @@ export function encodeHello(
     }),
   );
 }
+
+/** The head of a request with `Host: a`. */
+export const get = (line: string, ...headers: string[]): string => [line, 'Host: a', ...headers, '', ''].join('\r\n');
