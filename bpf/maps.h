@@ -330,6 +330,28 @@ struct {
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } dns_memory SEC(".maps");
 
+/* Policy set → what it asks of HTTP requests (http_rules.h). Each set with EA_SET_SAYS has an entry. The agent writes,
+ * hooks read. Full: as destinations4. */
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 4096);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, __u64);
+  __type(value, struct ea_http_program);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} http_programs SEC(".maps");
+
+/* The automata of these programs. The agent writes (mmap) where no program leads yet, hooks read. Full: the update is
+ * refused before its first write. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct ea_http_cells);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} http_cells SEC(".maps");
+
 /* When drops without a flow were last reported. Full: the least recently used entry is replaced, and its
  * drops are reported once more. */
 struct {

@@ -240,6 +240,7 @@ struct ea_service {
 
 #include "name_types.h"
 #include "said_types.h"
+#include "http_types.h"
 #include "table_types.h"
 
 /* Drops that belong to no flow: reported at most once a second for each endpoint and reason. */

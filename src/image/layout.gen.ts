@@ -461,6 +461,36 @@ export const STRUCTS = {
       mapped: { offset: 120, size: 8 },
     },
   },
+  ea_http_step: {
+    size: 96,
+    fields: {
+      absent: { offset: 0, size: 8 },
+      bytes: { offset: 8, size: 4 },
+      next: { offset: 12, size: 4 },
+      accepts: { offset: 16, size: 4 },
+      ids: { offset: 20, size: 4 },
+      classes: { offset: 24, size: 2 },
+      start: { offset: 26, size: 2 },
+      field: { offset: 28, size: 1 },
+      length: { offset: 29, size: 1 },
+      pad: { offset: 30, size: 2 },
+      name: { offset: 32, size: 64 },
+    },
+  },
+  ea_http_program: {
+    size: 3080,
+    fields: {
+      count: { offset: 0, size: 4 },
+      pad: { offset: 4, size: 4 },
+      steps: { offset: 8, size: 3072 },
+    },
+  },
+  ea_http_cells: {
+    size: 4194304,
+    fields: {
+      bytes: { offset: 0, size: 4194304 },
+    },
+  },
   ea_said_event: {
     size: 608,
     fields: {
@@ -742,5 +772,17 @@ export const ENUMS = {
     EA_SAID_AUDITED: 4,
     EA_SAID_EARLY: 8,
     EA_SAID_ANSWERED: 16,
+  },
+  ea_http_sizes: {
+    EA_HTTP_STEPS: 32,
+    EA_HTTP_NAME: 62,
+    EA_HTTP_CELL: 64,
+    EA_HTTP_CELLS: 65536,
+  },
+  ea_http_field: {
+    EA_HTTP_METHOD: 0,
+    EA_HTTP_PATH: 1,
+    EA_HTTP_HOST: 2,
+    EA_HTTP_HEADER: 3,
   },
 } as const;

@@ -143,7 +143,7 @@ t.test('a refused program: the decisive line, the whole log, and nothing left be
 t.test('an object of another build', async (t) => {
   const headers = join(dir, 'headers');
   mkdirSync(headers);
-  for (const name of ['types.h', 'table_types.h', 'name_types.h', 'said_types.h', 'maps.h']) {
+  for (const name of ['types.h', 'table_types.h', 'name_types.h', 'said_types.h', 'http_types.h', 'maps.h']) {
     writeFileSync(
       join(headers, name),
       readFileSync(join(bpfDir, name), 'utf8').replace('__u32 flags;\n  __u8 mac[6];', '__u8 mac[6];\n  __u32 flags;'),
@@ -211,7 +211,7 @@ t.test('a failure that is not the verifier names the map', async (t) => {
 t.test('build: compiled once, cached by content, shipped where there is no compiler', async (t) => {
   const sources = join(dir, 'sources');
   mkdirSync(sources);
-  for (const name of ['types.h', 'table_types.h', 'name_types.h', 'said_types.h', 'maps.h', 'flags.txt'])
+  for (const name of ['types.h', 'table_types.h', 'name_types.h', 'said_types.h', 'http_types.h', 'maps.h', 'flags.txt'])
     writeFileSync(join(sources, name), readFileSync(join(bpfDir, name)));
   writeFileSync(join(sources, 'egress.bpf.c'), source(COUNTS));
   const opts = { bpfDir: sources, cacheDir: join(dir, 'cache'), shipped: good };
