@@ -43,7 +43,7 @@ export interface Part {
   readonly why: Why;
 }
 
-const OUTPUT = join(compiled, 'bench/http.bpf.o');
+const OUTPUT = join(compiled, 'bpf-test/http.bpf.o');
 
 export class HttpKernel {
   readonly #object: BpfObject;
@@ -93,6 +93,11 @@ export class HttpKernel {
   /** Writes into the buffer. */
   put(bytes: Uint8Array, at = 0): void {
     this.#case.set(bytes, this.#bytes + at);
+  }
+
+  /** Moves bytes of the buffer to its beginning. */
+  move(from: number, to: number): void {
+    this.#case.copyWithin(this.#bytes, this.#bytes + from, this.#bytes + to);
   }
 
   /** Reads a head of which these bytes of the buffer have arrived. */
