@@ -80,10 +80,11 @@ int run_first(struct __sk_buff *skb) {
   return http_head(&c->bytes, &c->stream, c->from, c->length);
 }
 
+/* A head that passes when it is whole. In one program, as the work memory is that of its CPU. */
 SEC("tc")
-int run_begin(struct __sk_buff *skb) {
+int run_passing_head(struct __sk_buff *skb) {
   WITH_CASE(c);
-  return http_begin(&c->stream);
+  return read_head(c) == HTTP_HEAD ? http_begin(&c->stream) : 0;
 }
 
 SEC("tc")

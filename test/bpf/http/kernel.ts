@@ -100,9 +100,9 @@ export class HttpKernel {
     this.#case.copyWithin(this.#bytes, this.#bytes + from, this.#bytes + to);
   }
 
-  /** Reads a head of which these bytes of the buffer have arrived. */
-  head(from: number, length: number): Head {
-    this.#run('run_head', from, length);
+  /** Reads a head of which these bytes of the buffer have arrived. @param passes if it is whole */
+  head(from: number, length: number, passes = false): Head {
+    this.#run(passes ? 'run_passing_head' : 'run_head', from, length);
     const field = (name: string) => this.#case.readUInt32LE(this.#at(name));
     const piece = (n: number) => {
       const [begin, end] = [0, 4].map((o) => this.#case.readUInt32LE(this.#at('pieces') + n * 8 + o));
@@ -126,11 +126,6 @@ export class HttpKernel {
     };
   }
 
-  /** The head that was read last passes. */
-  begin(): void {
-    this.program('run_begin').testRun(Buffer.alloc(64));
-  }
-
   /** Reads what comes behind a head. @returns how many bytes were read */
   follow(from: number, length: number): number {
     return this.#run('run_follow', from, length);
@@ -147,6 +142,11 @@ export class HttpKernel {
     const left = this.#case.readUInt32LE(STRUCTS.ea_said_stream.fields.left.offset);
     const name = this.#partName(part);
     return { part: name, why: name === 'BROKEN' ? (this.#why[left] as string) : 'FINE' };
+  }
+
+  /** What `left` is: bytes of a body that are to come, for one. */
+  get left(): bigint {
+    return this.#case.readBigUInt64LE(STRUCTS.ea_said_stream.fields.left.offset);
   }
 
   /** What a set asks of the request in the buffer: classes; undefined: that cannot be told. */

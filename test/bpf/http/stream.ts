@@ -35,6 +35,7 @@ export class KernelStream {
     this.#kernel.put(bytes, this.#to);
     this.#to += bytes.length;
     while (!this.#isOver && this.#from < this.#to) {
+      if (this.part === 'OPAQUE') return events;
       const event = this.part === 'IN_HEAD' ? this.#head() : this.#rest();
       if (event === 'more') break;
       if (event === undefined) continue;
@@ -42,6 +43,16 @@ export class KernelStream {
       this.#isOver = event.kind !== 'request';
     }
     return events;
+  }
+
+  /** What the server sends from the start of its stream on, in pieces. @returns the part of the client's stream */
+  answer(bytes: Uint8Array, step = bytes.length): string {
+    for (let at = 0; at < bytes.length && this.part === 'AWAIT'; at += step) {
+      const piece = bytes.subarray(at, at + step);
+      this.#kernel.put(piece);
+      this.#kernel.answer(0, piece.length);
+    }
+    return this.part;
   }
 
   /** Moves the head to the beginning of the buffer. */
@@ -53,12 +64,11 @@ export class KernelStream {
   }
 
   #head(): Event | 'more' {
-    const head = this.#kernel.head(this.#from, this.#to - this.#from);
+    const head = this.#kernel.head(this.#from, this.#to - this.#from, true);
     if (head.result === 'more') return 'more';
     if (head.result === 'other') return { kind: 'other' };
     if (head.result === 'refused') return { kind: 'denied', why: head.why };
     const start = this.#shifted + this.#from;
-    this.#kernel.begin();
     this.#from += head.length;
     return { kind: 'request', head, start };
   }
