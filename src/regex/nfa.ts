@@ -80,14 +80,19 @@ export class Nfa {
 
   #repeat(node: Node, min: number, max: number, to: number): number {
     let at = to;
+    let left = min;
     if (max === Infinity) {
       const ways = [to];
-      at = this.#split(ways);
-      ways.push(this.#write(node, at));
+      const again = this.#split(ways);
+      const once = this.#write(node, again);
+      ways.push(once);
+      // x+ goes around as x* does, and begins with x: a copy for each + would double what is in several of them.
+      at = min > 0 ? once : again;
+      left = Math.max(0, min - 1);
     }
     // Each further one is only possible behind the one before: x{0,2} is (x(x)?)?, so that few places are held at once.
     else for (let i = min; i < max; i++) at = this.#split([this.#write(node, at), to]);
-    for (let i = 0; i < min; i++) at = this.#write(node, at);
+    for (let i = 0; i < left; i++) at = this.#write(node, at);
     return at;
   }
 

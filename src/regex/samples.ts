@@ -63,9 +63,10 @@ export function witnesses(dfa: Dfa): ReadonlyMap<number, string> {
     const text = found.has(set) ? undefined : decode(bytes);
     if (text !== undefined) found.set(set, text);
   };
+  add([], dfa.start);
   for (const state of paths.order) add(paths.to(state), state);
-  // What is dead behind every state is a witness of the empty set, too.
-  for (const state of paths.order) for (const byte of paths.bytes) add([...paths.to(state), byte], 0);
+  for (const state of paths.order)
+    for (const byte of paths.bytes) if (paths.next(state, byte) === 0) add([...paths.to(state), byte], 0);
   return found;
 }
 
