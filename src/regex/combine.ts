@@ -17,9 +17,10 @@ export interface Combined {
 }
 
 /**
- * Puts each table into the first one that has room for it, in the order given: what is added at the end changes nothing
- * of what is before. A combination of smallest tables is itself smallest, and grows with each that is added, whatever
- * the order; so many can be tried at once, and if they fit, each would have.
+ * Puts each into the first table that has room for it, in the order given: what is added at the end moves nothing of what
+ * is before, unless the work is used up, which refuses what has no table yet. A combination of smallest tables is itself
+ * smallest, and grows with each that is added, whatever the order; so many can be tried at once, and if they fit, each
+ * would have.
  * @param regexes as compileRegex() makes them
  */
 export function combine(regexes: readonly Dfa[]): Combined {
