@@ -5,7 +5,7 @@
 
 enum ea_http_sizes {
   EA_HTTP_STEPS = 32, /* of a program; each adds one row to those that count */
-  EA_HTTP_NAME = 62,  /* bytes of a header's name that a rule asks for */
+  EA_HTTP_NAME = 56,  /* bytes of a header's name that a rule asks for */
   EA_HTTP_CELL = 64,  /* bytes; what an automaton consists of begins at multiples of it */
   EA_HTTP_CELLS = 65536,
 };
@@ -30,8 +30,10 @@ struct ea_http_step {
   __u16 start; /* the state in which a walk begins */
   __u8 field;  /* enum ea_http_field */
   __u8 length; /* HEADER: of the name, 1 to EA_HTTP_NAME */
-  __u16 pad;
-  __u8 name[64]; /* HEADER: in lower case; behind it zeros */
+  __u16 states;
+  __u8 name[EA_HTTP_NAME]; /* HEADER: in lower case; behind it zeros */
+  __u32 sets;
+  __u32 pad;
 };
 
 /* What a policy set asks of requests. */

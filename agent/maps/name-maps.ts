@@ -170,7 +170,7 @@ function blame(fault: PatternFault, newSets: readonly PolicySet[]): PatternFault
   const worstOf = (set: PolicySet) =>
     Math.min(...patternAtoms([set]).map((atom) => places.get(readAtom(atom)?.pattern ?? '') ?? places.size));
   const sets = newSets
-    .filter((set) => set.names || set.queries)
+    .filter((set) => set.names || set.queries || set.says)
     .map((set) => [set.id, worstOf(set)] as const)
     .sort(([, a], [, b]) => a - b)
     .map(([id]) => id);

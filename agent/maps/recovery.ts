@@ -1,11 +1,12 @@
 /** Reads the content of the pinned maps, so that a new agent continues where the last one stopped. */
 import type { Destinations4, Destinations6, ImageService, PolicySet } from '../../src/image/types.js';
-import { CLASS_UNASKED, fixedRows, portEntries } from '../../src/image/rows.js';
+import { CLASS_UNAUDITED, fixedRows, portEntries } from '../../src/image/rows.js';
 import * as encode from './tables/encode.js';
 import type { FlatTrie } from './tables/flat-trie.js';
 import type { Journal } from './books/journal.js';
 import { RuleNames } from './books/rule-names.js';
 import type { BpfMap } from '../kernel/libbpf/map.js';
+import { HttpPrograms } from './tables/http-cells.js';
 import type { ServiceFilter } from './tables/service-filter.js';
 
 /** What the maps contain, by the bookkeeping of this agent. */
@@ -44,6 +45,8 @@ export function recover(
   const rowKeys = keysBySet(maps, 'class_rules', encode.classKeySet);
   const rowKeysLarge = keysBySet(maps, 'class_rules_large', encode.classKeySet);
 
+  const programs = HttpPrograms.of(maps);
+  programs.restore();
   const sets = new Map<number, PolicySet>();
   const rows = new Map<number, Set<number>>();
   const strangers: RecoveredMaps['strangers'] = [];
@@ -54,18 +57,20 @@ export function recover(
     ['class_rules', rowKeys],
     ['class_rules_large', rowKeysLarge],
   ] as const;
-  for (const id of new Set(keysByMap.flatMap(([, bySet]) => [...bySet.keys()]))) {
+  for (const id of new Set([...keysByMap.flatMap(([, bySet]) => [...bySet.keys()]), ...programs.ids])) {
     const set = journaled.sets.get(id);
     const classKeys = set ? ((set.large ? rowKeysLarge : rowKeys).get(id) ?? []) : [];
     const classes = classKeys.map(encode.classKeyClass);
+    const fixed = new Set(set ? fixedRows(set).map(([classId]) => classId) : []);
     const complete =
       set !== undefined &&
+      !(set.says && !programs.has(id)) &&
       (rules.get(id)?.length ?? 0) === set.rules.length &&
       ((set.large ? portsLarge : ports).get(id)?.length ?? 0) === portEntries(set).length &&
-      fixedRows(set).every(([classId]) => classes.includes(classId));
+      [...fixed].every((classId) => classes.includes(classId));
     if (set && complete) {
       sets.set(id, set);
-      rows.set(id, new Set(classes.filter((c) => c > CLASS_UNASKED)));
+      rows.set(id, new Set(classes.filter((c) => !fixed.has(c))));
       continue;
     }
     strangers.push({
@@ -77,7 +82,7 @@ export function recover(
           if (keys.length > 0) encode.map(maps, name).deleteBatch(Buffer.concat(keys), keys.length);
           n += keys.length;
         }
-        return n;
+        return n + programs.remove([id]);
       },
     });
   }
@@ -91,7 +96,7 @@ export function recover(
   const classes = new Map<number, readonly string[]>();
   const unknownClasses = new Set<number>();
   const noteClass = (id: number) => {
-    if (id <= CLASS_UNASKED || classes.has(id)) return;
+    if (id <= CLASS_UNAUDITED || classes.has(id)) return;
     const atoms = journaled.classes.get(id);
     classes.set(id, atoms ?? []);
     if (!atoms) unknownClasses.add(id);

@@ -7,6 +7,7 @@ import { patternAtoms } from '../../src/image/names.js';
 import type { AtomExpr, Image, PolicySet } from '../../src/image/types.js';
 import type { AddressMaps } from './address-maps.js';
 import type { FlatTrie } from './tables/flat-trie.js';
+import type { HttpPrograms } from './tables/http-cells.js';
 import type { Leftovers } from './books/leftovers.js';
 import type { NameMaps } from './name-maps.js';
 import type { RecoveredMaps } from './recovery.js';
@@ -19,6 +20,7 @@ export function entriesOf(
   addressMaps: AddressMaps,
   flat: Pick<FlatTrie, 'chunks'>,
   names: Pick<NameMaps, 'chunks'>,
+  http: Pick<HttpPrograms, 'ids'>,
 ): Record<string, () => number> {
   const total = (large: boolean, of: (s: PolicySet) => number) => {
     let n = 0;
@@ -42,6 +44,7 @@ export function entriesOf(
     port_rules_large: () => total(true, ports),
     rules: () => total(false, rules) + total(true, rules),
     name_cells: () => names.chunks,
+    http_programs: () => http.ids.length,
     services: () => services.size + leftovers.services.countOutside((key) => services.get(key)),
     addresses: () => addresses.size + leftovers.addresses.countOutside((ip) => addresses.get(ip)),
     tunnels: () => tunnels.size + leftovers.tunnels.countOutside((key) => tunnels.get(key)),
@@ -73,6 +76,7 @@ export function tooLarge(
   maxOf: (name: string) => number,
   flat: Pick<FlatTrie, 'missing'>,
   names: Pick<NameMaps, 'missing'>,
+  http: Pick<HttpPrograms, 'hasRoom'>,
 ): AgentError | undefined {
   const { batch, plan, services, places } = step;
   const count = (large: boolean, of: (s: PolicySet) => number) =>
@@ -89,6 +93,7 @@ export function tooLarge(
     port_rules_large: count(true, (s) => portEntries(s).length),
     rules: batch.sets.reduce((n, s) => n + s.rules.length, 0),
     name_cells: names.missing(step.names),
+    http_programs: batch.sets.filter((s) => s.says).length,
     services: services.added,
     addresses: places.addresses.added,
     tunnels: places.tunnels.added,
@@ -105,7 +110,14 @@ export function tooLarge(
       ? new SetFault('TOO_LARGE', message, { sets }, { hint })
       : new AgentError('TOO_LARGE', message, { hint });
   }
-  return undefined;
+  if (http.hasRoom(batch.sets)) return undefined;
+  const sets = batch.sets.filter((s) => s.says).sort((a, b) => b.rules.length - a.rules.length);
+  return new SetFault(
+    'TOO_LARGE',
+    'what these policies ask of HTTP requests needs more memory than there is, while they replace the old ones',
+    { sets: sets.map(({ id }) => id) },
+    { hint: 'use fewer or simpler regular expressions in rules about HTTP; the last complete policy stays in force' },
+  );
 }
 
 function adviceFor(name: string, need: number): string {
@@ -123,6 +135,7 @@ function newSetsByNeed(name: string, { batch, plan }: Step, image: Image): numbe
   const large = name.endsWith('_large');
   const sized = batch.sets.filter((set) => set.large === large);
   if (name === 'rules') for (const set of batch.sets) add(set.id, set.rules.length);
+  if (name === 'http_programs') for (const set of batch.sets) add(set.id, set.says ? set.rules.length : 0);
   if (name.startsWith('port_rules')) for (const set of sized) add(set.id, portEntries(set).length);
   if (name === 'name_cells') for (const set of batch.sets) add(set.id, patternAtoms([set]).length);
   const byClass = new Map<number, number>();
@@ -163,8 +176,9 @@ function atomsOf({ rules }: PolicySet): Set<string> {
     else if ('not' in expr) add(expr.not);
     else for (const one of 'all' in expr ? expr.all : expr.some) add(one);
   };
-  for (const { atoms, exprs, names, queries } of rules) {
-    for (const atom of [...(atoms ?? []), ...(names ?? []), ...(queries ?? [])]) out.add(atom);
+  for (const { atoms, exprs, names, queries, said } of rules) {
+    const saying = [...(said?.servers ?? []), ...(said?.hosts ?? [])];
+    for (const atom of [...(atoms ?? []), ...(names ?? []), ...(queries ?? []), ...saying]) out.add(atom);
     for (const expr of exprs ?? []) add(expr);
   }
   return out;

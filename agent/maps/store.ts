@@ -221,8 +221,9 @@ export class KernelMapStore implements MapStore {
     const names = this.#names;
     try {
       const step = stepTo({ inMaps, leftovers, ids, rowsComplete, places, names, endpoints }, image, changed, moving);
-      const entries = entriesOf(inMaps, leftovers, this.#addressMaps, this.#flat, names);
-      return tooLarge(step, image, entries, (name) => this.#maxOf(name), this.#flat, names) ?? step;
+      const { http } = this.#writer;
+      const entries = entriesOf(inMaps, leftovers, this.#addressMaps, this.#flat, names, http);
+      return tooLarge(step, image, entries, (name) => this.#maxOf(name), this.#flat, names, http) ?? step;
     } catch (e) {
       // Patterns of names that are too many together, or no free id for a class.
       if (e instanceof AgentError) return e;
@@ -318,7 +319,7 @@ export class KernelMapStore implements MapStore {
   fill(): MapFill[] {
     return Object.entries({
       endpoints: () => this.#endpoints.size,
-      ...entriesOf(this.#inMaps, this.#leftovers, this.#addressMaps, this.#flat, this.#names),
+      ...entriesOf(this.#inMaps, this.#leftovers, this.#addressMaps, this.#flat, this.#names, this.#writer.http),
     }).map(([name, entries]) => ({
       name,
       entries: entries(),

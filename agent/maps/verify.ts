@@ -8,6 +8,7 @@ import { FlatTrie } from './tables/flat-trie.js';
 import { Leftovers } from './books/leftovers.js';
 import type { NameClasses } from './name-maps.js';
 import type { BpfMap } from '../kernel/libbpf/map.js';
+import { HttpPrograms } from './tables/http-cells.js';
 import { ServiceFilter } from './tables/service-filter.js';
 
 /** Differences reported one by one; more are only counted. */
@@ -58,6 +59,7 @@ export function verifyMaps(
     if (extra.length > 0) map.deleteBatch(Buffer.concat(extra), extra.length);
   }
   if (repair) filter.restore(image.services.values());
+  for (const line of HttpPrograms.of(maps).differences([...image.sets.values()], repair)) out.push(line);
   const trieDifferences = flat.differences(image.destinations4);
   for (const line of trieDifferences) out.push(line);
   if (repair && trieDifferences.length > 0) flat.restore(image.destinations4);

@@ -7,6 +7,7 @@ import type { Address } from './books/address-book.js';
 import * as encode from './tables/encode.js';
 import type { FlatTrie } from './tables/flat-trie.js';
 import type { BpfMap } from '../kernel/libbpf/map.js';
+import { HttpPrograms } from './tables/http-cells.js';
 import { ServiceFilter } from './tables/service-filter.js';
 
 /** Entries gathered before a batch is sent; bounds the buffers' memory. */
@@ -23,15 +24,18 @@ export class MapWriter {
   readonly #flat: FlatTrie | undefined;
   /** The filter that packets read before they look up a Service. */
   readonly filter: ServiceFilter;
+  /** What sets ask of HTTP requests. */
+  readonly http: HttpPrograms;
 
   /** @param flat the trie of IPv4 destinations that packets read */
   constructor(maps: Record<string, BpfMap>, flat?: FlatTrie) {
     this.#maps = maps;
     this.#flat = flat;
     this.filter = ServiceFilter.of(maps);
+    this.http = HttpPrograms.of(maps);
   }
 
-  /** Writes rules, port rows and fixed rows of new sets. Returns the number of entries, as all methods do. */
+  /** Writes rules, port rows, fixed rows and programs of new sets. Returns the number of entries, as all methods do. */
   writeSets(sets: readonly PolicySet[]): number {
     let n = this.#write(
       'rules',
@@ -53,7 +57,7 @@ export class MapWriter {
         },
       );
     }
-    return n;
+    return n + this.http.write(sets);
   }
 
   writeClassRows(rows: readonly ClassRowWrite[]): number {
@@ -153,7 +157,7 @@ export class MapWriter {
       set.rules.map((_, bit) => bit),
       (bit, k, ko) => encode.writeRuleKey(k, ko, set.id, bit),
     );
-    return n;
+    return n + this.http.remove([set.id]);
   }
 
   #write<T>(

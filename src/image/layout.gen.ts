@@ -473,8 +473,10 @@ export const STRUCTS = {
       start: { offset: 26, size: 2 },
       field: { offset: 28, size: 1 },
       length: { offset: 29, size: 1 },
-      pad: { offset: 30, size: 2 },
-      name: { offset: 32, size: 64 },
+      states: { offset: 30, size: 2 },
+      name: { offset: 32, size: 56 },
+      sets: { offset: 88, size: 4 },
+      pad: { offset: 92, size: 4 },
     },
   },
   ea_http_program: {
@@ -775,7 +777,7 @@ export const ENUMS = {
   },
   ea_http_sizes: {
     EA_HTTP_STEPS: 32,
-    EA_HTTP_NAME: 62,
+    EA_HTTP_NAME: 56,
     EA_HTTP_CELL: 64,
     EA_HTTP_CELLS: 65536,
   },

@@ -211,7 +211,15 @@ t.test('a failure that is not the verifier names the map', async (t) => {
 t.test('build: compiled once, cached by content, shipped where there is no compiler', async (t) => {
   const sources = join(dir, 'sources');
   mkdirSync(sources);
-  for (const name of ['types.h', 'table_types.h', 'name_types.h', 'said_types.h', 'http_types.h', 'maps.h', 'flags.txt'])
+  for (const name of [
+    'types.h',
+    'table_types.h',
+    'name_types.h',
+    'said_types.h',
+    'http_types.h',
+    'maps.h',
+    'flags.txt',
+  ])
     writeFileSync(join(sources, name), readFileSync(join(bpfDir, name)));
   writeFileSync(join(sources, 'egress.bpf.c'), source(COUNTS));
   const opts = { bpfDir: sources, cacheDir: join(dir, 'cache'), shipped: good };

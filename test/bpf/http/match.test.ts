@@ -1,14 +1,16 @@
 /** Programs about HTTP requests, as they are encoded, run in the kernel, and by their automata. */
 import t from 'tap';
-import { ALL_CELLS, type Dfa, encodeHttp, type HttpStep } from '../../../agent/maps/tables/http-cells.js';
+import { HttpPrograms } from '../../../agent/maps/tables/http-cells.js';
 import { ENUMS, STRUCTS } from '../../../src/image/layout.gen.js';
+import type { RequestStep } from '../../../src/image/requests.js';
+import type { Dfa } from '../../../src/regex/dfa.js';
 import { seeded } from '../../fuzz/random.js';
 import { HttpKernel } from './kernel.js';
 
 const kernel = new HttpKernel();
 t.teardown(() => kernel.close());
 const random = seeded();
-const { EA_HTTP_CELL, EA_HTTP_CELLS, EA_HTTP_STEPS, EA_HTTP_NAME } = ENUMS.ea_http_sizes;
+const { EA_HTTP_STEPS, EA_HTTP_NAME } = ENUMS.ea_http_sizes;
 
 /** An automaton whose sets are the texts that it knows: set 0 none, then each. @param texts one byte a character */
 function knowing(texts: readonly string[]): Dfa {
@@ -31,7 +33,15 @@ function knowing(texts: readonly string[]): Dfa {
     }
     accepts[state] = i + 1;
   });
-  return { classes, classOf, next: Uint16Array.from(states.flat()), start: 1, accepts: Uint16Array.from(accepts) };
+  const sets = ['', ...texts].map((_, i) => [i]);
+  return {
+    classes,
+    classOf,
+    next: Uint16Array.from(states.flat()),
+    start: 1,
+    accepts: Uint16Array.from(accepts),
+    sets,
+  };
 }
 
 /** Any automaton. */
@@ -43,6 +53,7 @@ function anyDfa(states: number, classes: number, sets: number): Dfa {
     next,
     start: random.below(states),
     accepts: Uint16Array.from({ length: states }, () => random.below(sets)),
+    sets: Array.from({ length: sets }, (_, i) => [i]),
   };
 }
 
@@ -53,19 +64,10 @@ function walk({ classes, classOf, next, start, accepts }: Dfa, text: string): nu
   return accepts[state] as number;
 }
 
-function install(programs: ReadonlyMap<number, readonly HttpStep[]>, room = ALL_CELLS): number {
-  const tables = encodeHttp(programs, room);
-  kernel
-    .map('http_cells')
-    .mmap()
-    .set(tables.cells, room.from * EA_HTTP_CELL);
-  for (const [set, program] of tables.programs) {
-    const key = Buffer.alloc(8);
-    key.writeBigUInt64LE(BigInt(set));
-    kernel.map('http_programs').update(key, program);
-  }
-  return tables.cells.length / EA_HTTP_CELL;
-}
+const programs = new HttpPrograms({
+  http_programs: kernel.map('http_programs'),
+  http_cells: kernel.map('http_cells'),
+});
 
 function classes(set: number, text: string): number[] | undefined {
   kernel.put(Buffer.from(text, 'latin1'));
@@ -76,10 +78,10 @@ function classes(set: number, text: string): number[] | undefined {
 const idsOf = (step: number, sets: number) => Array.from({ length: sets }, (_, set) => 2 ** 52 + step * 1000 + set);
 
 t.test('each field, there and not there', async (t) => {
-  const step = (n: number, field: HttpStep['field'], texts: string[], name?: string): HttpStep => ({
+  const step = (n: number, field: RequestStep['field'], texts: string[], name?: string): RequestStep => ({
     field,
     ...(name === undefined ? {} : { name }),
-    dfa: knowing(texts),
+    table: knowing(texts),
     ids: idsOf(n, texts.length + 1),
     absent: 2 ** 52 + n * 1000 + 999,
   });
@@ -93,12 +95,8 @@ t.test('each field, there and not there', async (t) => {
     step(5, 'header', ['a,b'], 'host'),
     step(6, 'header', ['z'], 'a'),
   ];
-  install(
-    new Map([
-      [5, steps],
-      [6, []],
-    ]),
-  );
+  programs.put(5, steps);
+  programs.put(6, []);
   const told = (text: string) => classes(5, text)?.map((id) => (id - 2 ** 52) % 1000);
   const request = (line: string, ...lines: string[]) => `${[line, ...lines].join('\r\n')}\r\n\r\n`;
   const H = 'Host: a.example';
@@ -133,7 +131,7 @@ t.test('any automata, any values', async (t) => {
   const text = (alphabet: string, most: number) =>
     Array.from({ length: random.below(most) }, () => random.pick([...alphabet])).join('');
   for (let round = 0; round < 300; round++) {
-    const steps = Array.from({ length: random.below(EA_HTTP_STEPS + 1) }, (_, n): HttpStep => {
+    const steps = Array.from({ length: random.below(EA_HTTP_STEPS + 1) }, (_, n): RequestStep => {
       const sets = 1 + random.below(20);
       const field = random.pick(FIELDS);
       const dfa = anyDfa(
@@ -144,14 +142,14 @@ t.test('any automata, any values', async (t) => {
       return {
         field,
         ...(field === 'header' ? { name: random.pick(NAMES) } : {}),
-        dfa,
+        table: dfa,
         ids: idsOf(n, sets),
         absent: 7 + n,
       };
     });
-    const half = (round % 2) * (EA_HTTP_CELLS / 2);
+    programs.remove([1000 + round - 2]);
     try {
-      install(new Map([[1000 + round, steps]]), { from: half, to: half + EA_HTTP_CELLS / 2 });
+      programs.put(1000 + round, steps);
     } catch (error) {
       if ((error as { code?: string }).code === 'TOO_LARGE') continue;
       throw error;
@@ -169,7 +167,7 @@ t.test('any automata, any values', async (t) => {
         ...(host === undefined ? [] : [`Host: ${host}`]),
         ...lines.map(([k, v]) => `${random.chance(50) ? k : k.toUpperCase()}:${v}`),
       ];
-      const wanted = steps.map(({ field, name, dfa, ids, absent }) => {
+      const wanted = steps.map(({ field, name, table, ids, absent }) => {
         const own = lines.filter(([k]) => k === name).map(([, v]) => v.replace(/^[ \t]+|[ \t]+$/g, ''));
         const value =
           field === 'method'
@@ -181,7 +179,7 @@ t.test('any automata, any values', async (t) => {
                 : own.length > 0
                   ? own.join(',')
                   : undefined;
-        return value === undefined ? absent : ids[walk(dfa, value)];
+        return value === undefined ? absent : ids[walk(table, value)];
       });
       const got = classes(1000 + round, `${head.join('\r\n')}\r\n\r\n`);
       if (JSON.stringify(got) !== JSON.stringify(wanted)) {
@@ -193,27 +191,30 @@ t.test('any automata, any values', async (t) => {
   t.pass('as the automata say');
 });
 
-t.test('what does not fit', async (t) => {
-  const dfa = knowing(['a']);
-  const step: HttpStep = { field: 'method', dfa, ids: [1, 2], absent: 3 };
-  const one = (over: Partial<HttpStep>) => new Map([[1, [{ ...step, ...over }]]]);
-  t.throws(() => encodeHttp(new Map([[1, new Array(EA_HTTP_STEPS + 1).fill(step)]])), { code: 'TOO_LARGE' });
-  t.throws(() => encodeHttp(one({ field: 'header', name: 'x'.repeat(EA_HTTP_NAME + 1) })), { code: 'TOO_LARGE' });
-  t.throws(() => encodeHttp(one({}), { from: 5, to: 11 }), { code: 'TOO_LARGE' });
-  t.equal(encodeHttp(one({}), { from: 5, to: 12 }).cells.length, 7 * EA_HTTP_CELL);
-  t.throws(() => encodeHttp(one({ ids: [1] })), { code: 'INTERNAL' });
-  t.throws(() => encodeHttp(one({ dfa: { ...dfa, start: 9 } })), { code: 'INTERNAL' });
-  t.throws(() => encodeHttp(one({ dfa: { ...dfa, next: Uint16Array.from(dfa.next, () => 9) } })), { code: 'INTERNAL' });
-  t.equal(
-    encodeHttp(
-      new Map([
-        [1, [step, step]],
-        [2, [step]],
-      ]),
-    ).cells.length,
-    7 * EA_HTTP_CELL,
-    'what is the same is there once',
-  );
+t.test('what does not fit, and what is shared', async (t) => {
+  programs.remove(programs.ids);
+  t.equal(programs.used, 0);
+  const table = knowing(['a']);
+  const step: RequestStep = { field: 'method', table, ids: [1, 2], absent: 3 };
+  const put = (over: Partial<RequestStep>) => () => programs.put(1, [{ ...step, ...over }]);
+  t.throws(() => programs.put(1, new Array(EA_HTTP_STEPS + 1).fill(step)), { code: 'TOO_LARGE' });
+  t.throws(put({ field: 'header', name: 'x'.repeat(EA_HTTP_NAME + 1) }), { code: 'TOO_LARGE' });
+  t.throws(put({ ids: [1] }), { code: 'INTERNAL' });
+  t.throws(put({ table: { ...table, start: 9 } }), { code: 'INTERNAL' });
+  t.throws(put({ table: { ...table, next: Uint16Array.from(table.next, () => 9) } }), { code: 'INTERNAL' });
+  t.equal(programs.used, 0);
+  programs.put(1, [step, step]);
+  programs.put(2, [step]);
+  t.equal(programs.used, 7, 'what is the same is there once');
+  const others = new HttpPrograms({
+    http_programs: kernel.map('http_programs'),
+    http_cells: kernel.map('http_cells'),
+  });
+  t.equal(others.used, 7, 'the next agent finds what is in use');
+  programs.remove([1]);
+  t.equal(programs.used, 7);
+  programs.remove([2]);
+  t.equal(programs.used, 0);
 });
 
 t.test('programs that nobody wrote so read nothing beyond the cells', async (t) => {
