@@ -5,7 +5,7 @@
 
 /** A table that is larger than one of these fits no entry of the kernel's map. States count with the dead one. */
 export const MAX_STATES = 2048;
-/** States times classes: 256 KiB. */
+/** States times classes: 256 KiB. A power of two, so that the kernel can bound an index by a mask. */
 export const MAX_CELLS = MAX_STATES * 64;
 /** How many tables a field of a policy set may have: each is one more walk over the field. */
 export const MAX_TABLES = 8;
