@@ -56,7 +56,8 @@ int to_pod(struct __sk_buff *skb) {
   if (likely(verdict != TO_BE_READ)) return verdict;
   struct packet *p = this_packet();
   if (!p) return DROP;
-  verdict = dns_received(skb, p);
+  const struct ea_flow *flow = held_flow(p);
+  verdict = flow && (flow->tcp_state & EA_TCP_SAYS) ? said_received(skb, p) : dns_received(skb, p);
   release(p);
   return verdict;
 }

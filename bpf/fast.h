@@ -232,7 +232,7 @@ static __always_inline int fill_packet(struct __sk_buff *skb, const struct quick
   p->ack = tcp[2];
   p->payer = skb->ifindex;
   p->query = 0;
-  p->query_mode = p->said_mode = p->decided = p->inspected = p->tells = p->named = 0;
+  p->query_mode = p->said_mode = p->decided = p->inspected = p->says = p->tells = p->named = 0;
   return PACKET_FILLED;
 }
 

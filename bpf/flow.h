@@ -188,7 +188,7 @@ GLOBAL_FUNCTION int tcp_step(struct __sk_buff *skb, struct packet *p, struct ea_
     /* A reset is not verified. If the endpoint goes on sending (data with any flags, or a packet without RST,
      * SYN and FIN), the reset did not end the connection: the flow is open again. */
     if ((before & both) != both && p->out && (p->carries || !(flags & (TCP_RST | TCP_SYN | TCP_FIN)))) {
-      flow->tcp_state = EA_TCP_OPEN | (before & EA_TCP_INSPECT);
+      flow->tcp_state = EA_TCP_OPEN | (before & (EA_TCP_INSPECT | EA_TCP_SAYS));
       flow->flags &= ~(EA_FLOW_CONFIRMED | EA_FLOW_REPORTED);
       if (inbound) confirm(skb, p, flow);
     }

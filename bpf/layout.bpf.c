@@ -91,3 +91,4 @@ KEEP(enum, ea_said_state);
 KEEP(enum, ea_said_flags);
 KEEP(enum, ea_http_sizes);
 KEEP(enum, ea_http_field);
+KEEP(enum, ea_said_lengths);

@@ -8,6 +8,8 @@
 
 /* A message has 65535 bytes at most. Behind them: what one copy may write too far. */
 enum { DNS_BYTES = 65536 + 4096 };
+/* Behind what is kept: what one copy may write too far. */
+enum { L7_BYTES = EA_SAID_BUFFER_BYTES + 4096 };
 
 /* Endpoints by interface. The agent writes (mmap, one store for `set`); every hook reads it first. An array:
  * its memory is never reused for another key, so no packet reads another endpoint's data in a slot. */
@@ -352,6 +354,40 @@ struct {
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } http_cells SEC(".maps");
 
+/* What connections have said (l7_memory.h): first EA_SAID_BUFFERS buffers for streams, then one for each CPU. Hooks
+ * write and read. Full: an endpoint takes one that was held for long; otherwise the segment is dropped, and TCP
+ * sends it again. The loader sets the size. */
+struct l7_buffer {
+  __u64 holder;  /* of a stream's buffer: see l7_memory.h */
+  __u64 used_ns; /* CLOCK_MONOTONIC */
+  __u32 payer;   /* slot in `endpoints` of the endpoint that holds it */
+  __u32 begin;   /* where that begins which is read next: a hello, a record, the head of a request */
+  /* Of a hello that is not whole (tls.h): where its next record begins, from there; bytes of the message in the
+   * records before that, and of the whole message (0: not known); its first bytes. */
+  __u32 record;
+  __u32 message;
+  __u32 whole;
+  __u8 head[4];
+  __u8 bytes[L7_BYTES];
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, EA_SAID_BUFFERS + 128);
+  __type(key, __u32);
+  __type(value, struct l7_buffer);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} l7_memory SEC(".maps");
+
+/* How many buffers each endpoint holds, by its slot in `endpoints`, and behind them all together. */
+enum { EA_SAID_ALL = EA_OWN_SLOTS + EA_MORE_SLOTS };
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, EA_SAID_ALL + 1);
+  __type(key, __u32);
+  __type(value, __u32);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} l7_holdings SEC(".maps");
+
 /* When drops without a flow were last reported. Full: the least recently used entry is replaced, and its
  * drops are reported once more. */
 struct {
@@ -376,6 +412,14 @@ struct {
   __uint(max_entries, 2 * 1024 * 1024);
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } dns_events SEC(".maps");
+
+/* What connections said, and the verdict on it (l7_events.h), as `events`. Full: the event is lost and counted
+ * (EA_COUNT_SAID_EVENTS_LOST). */
+struct {
+  __uint(type, BPF_MAP_TYPE_RINGBUF);
+  __uint(max_entries, 2 * 1024 * 1024);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} said_events SEC(".maps");
 
 /* Endpoint → its share of the ring. Hooks write it while the ring is filling; the agent reads which
  * endpoint's events were lost. Full: the least recently used entry is replaced, and its last losses are

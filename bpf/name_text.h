@@ -61,7 +61,8 @@ struct name_work {
   __u32 endpoint;
   __u8 collected[16]; /* the address */
   __u32 learned; /* what the endpoint had learned before its packet was judged: ea_name_holding.learned */
-  struct decision met; /* queries.h */
+  struct decision met;  /* queries.h, said.h */
+  struct decision none; /* said.h */
   /* Rows under construction; a small row is the beginning of one. */
   struct ea_row_large names_row; /* of these classes, ORed */
   struct ea_row_large peers_row; /* of the address, with what the endpoint itself, names and queries change */

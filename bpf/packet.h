@@ -53,7 +53,8 @@ struct packet {
   __u8 query_mode;
   __u8 said_mode;
   __u8 decided;   /* `decision` is about this packet already */
-  __u8 inspected; /* its flow is to be inspected */
+  __u8 inspected; /* its flow is to be inspected for DNS */
+  __u8 says;      /* its flow is to be inspected for what it says (says.h) */
   __u8 tells;     /* decisions report the Log rules that match; describe() was called */
   __u8 named;     /* the names of its destination have been collected (name_work.collected) */
   /* Not cleared by fresh_packet(): the judging function fills them in. They are here because the stack is

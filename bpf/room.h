@@ -165,15 +165,15 @@ static __always_inline void merge(struct ea_flow *stored, const struct ea_flow *
   __sync_fetch_and_add(&stored->shared_bytes_out, flow->bytes_out);
   __sync_fetch_and_add(&stored->drops, flow->drops);
   if (flow->tcp_state & ~stored->tcp_state & EA_TCP_INSPECT) {
-    __builtin_memset(&stored->extra, 0, sizeof(stored->extra));
-    stored->tcp_state |= EA_TCP_INSPECT;
+    stored->extra = flow->extra;
+    stored->tcp_state |= flow->tcp_state & (EA_TCP_INSPECT | EA_TCP_SAYS);
   }
   if (stored->set == flow->set && *(const __u64 *)stored == *(const __u64 *)flow) return;
   /* If a peer opened the connection meanwhile, the endpoint may answer, whatever its own packet met. */
   if ((stored->flags & EA_FLOW_INBOUND) && !(flow->flags & EA_FLOW_INBOUND)) return;
   stored->rule = flow->rule;
   stored->audit_rule = flow->audit_rule;
-  stored->tcp_state = flow->tcp_state | (stored->tcp_state & EA_TCP_INSPECT);
+  stored->tcp_state = flow->tcp_state | (stored->tcp_state & (EA_TCP_INSPECT | EA_TCP_SAYS));
   stored->owner = flow->owner;
   WRITE_ONCE(*(__u64 *)stored, *(const __u64 *)flow);
   WRITE_ONCE(stored->set, flow->set);

@@ -9,9 +9,11 @@
 
 #include "services.h"
 
-/* Decides about a packet whose set has rules about what connections say. Result in p->decision; 1: its flow is
- * to be inspected, and the decision is about its handshake, which passes if anything that it says may. Rules
- * about DNS queries do not match here: what depends on them is judged by them alone (queries.h). */
+/* Decides about a packet whose set has rules about what connections say. Result in p->decision. SAID_DECIDES: its
+ * flow is to be inspected, and the decision is about its handshake, which passes if anything that it says may.
+ * SAID_AUDITS: only the audit verdict depends on it. Rules about DNS queries do not match here: what depends on
+ * them is judged by them alone (queries.h). */
+enum { SAID_DECIDES = 1, SAID_AUDITS = 2 };
 static __always_inline int depends_on_said(const struct ea_endpoint *ep, struct packet *p) {
   struct name_work *w = name_work();
   if (!w) return 1;
@@ -28,11 +30,22 @@ static __always_inline int depends_on_said(const struct ea_endpoint *ep, struct 
   const struct decision *met = &w->met, *none = &p->decision;
   if (met->verdict == none->verdict && met->rule == none->rule && met->audit_rule == none->audit_rule)
     return 0;
+  if (met->verdict == none->verdict && met->rule == none->rule) return SAID_AUDITS;
+  w->none = *none;
   if (none->verdict == EA_VERDICT_DENY) {
     p->decision = w->met;
     p->said_mode = SAID_MET;
   }
-  return 1;
+  return SAID_DECIDES;
+}
+
+/* After SAID_DECIDES: the decision about a flow that cannot be inspected, since its beginning was not seen. It is
+ * denied if it might be. */
+static __always_inline void decide_unheard(struct packet *p) {
+  const struct name_work *w = name_work();
+  if (!w) return;
+  p->decision = w->none.verdict == EA_VERDICT_DENY || w->met.verdict != EA_VERDICT_DENY ? w->none : w->met;
+  p->said_mode = SAID_NONE;
 }
 
 /* What neither is a hello nor a request, or is one that names nobody. Afterwards the caller may set classes[0]
@@ -49,10 +62,11 @@ static __always_inline struct said_work *begin_saying(__u32 kind, int named) {
   return w;
 }
 
-/* Decides about a connection that says what is in said_work(). Result in p->decision. */
-GLOBAL_FUNCTION int decide_said(const struct ea_endpoint *ep, struct packet *p) {
+/* Decides about a connection that says what is in said_work(). Result in p->decision. Inlined where little of the
+ * stack is left. */
+static __always_inline void decide_said_inline(const struct ea_endpoint *ep, struct packet *p) {
   struct said_work *w = said_work();
-  if (!ep || !p || !w) return 0;
+  if (!w) return;
   w->key = scattered(w->fixed);
 #pragma clang loop unroll(disable)
   for (__u32 i = 0; i < EA_SAID_ROWS && i < w->count; i++)
@@ -62,6 +76,9 @@ GLOBAL_FUNCTION int decide_said(const struct ea_endpoint *ep, struct packet *p) 
   p->said_mode = SAID_KNOWN;
   p->decision = (struct decision){};
   decide(ep, p, &p->decision);
+}
+GLOBAL_FUNCTION int decide_said(const struct ea_endpoint *ep, struct packet *p) {
+  if (ep && p) decide_said_inline(ep, p);
   return 0;
 }
 

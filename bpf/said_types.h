@@ -25,22 +25,23 @@ struct ea_said_stream {
   __u8 state;      /* enum ea_said_state */
   __u8 flags;      /* enum ea_said_flags */
   __u8 kind;       /* enum ea_said */
-  __u8 body;       /* HTTP: where in a body the stream is (http_body.h) */
-  __u64 left;      /* HTTP: bytes of the body, or of the chunk, that are still to come */
+  __u8 body;       /* HTTP: where in a body the stream is (http_body.h). TLS: as ea_flow_name.said_length */
+  __u64 left;      /* HTTP: bytes of the body, or of the chunk, that are still to come. TLS: as said_more */
 };
 /* Each state is for the endpoint's stream. */
 enum ea_said_state {
   EA_SAID_HANDSHAKE = 0, /* no data has passed */
   EA_SAID_PENDING = 1,   /* a prefix of a hello or of a request has passed */
-  EA_SAID_JUDGED = 2,    /* the verdict is known; what was judged may not be acknowledged yet */
-  EA_SAID_DENIED = 3,
+  EA_SAID_JUDGED = 2,    /* TLS: a hello was judged; the next record says whether another one follows */
+  EA_SAID_DONE = 3,      /* nothing more is to be judged; what was may not be acknowledged yet */
 };
 enum ea_said_flags {
   EA_SAID_SYNCED = 1 << 0,   /* next_seq is valid */
   EA_SAID_ACCEPTED = 1 << 1, /* the peer's SYN acknowledged the endpoint's */
   EA_SAID_AUDITED = 1 << 2,  /* only the audit verdict depends on it: nothing is dropped for it */
   EA_SAID_EARLY = 1 << 3,    /* the hello announced early data */
-  EA_SAID_ANSWERED = 1 << 4, /* the peer has sent data */
+  EA_SAID_ANSWERED = 1 << 4, /* after EARLY: the peer has accepted the hello */
+  EA_SAID_SECOND = 1 << 5,   /* with PENDING: it is the second hello of its connection */
 };
 
 #endif

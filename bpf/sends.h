@@ -8,7 +8,7 @@
 #include "inbound.h"
 #include "neighbour.h"
 #include "queries.h"
-#include "said.h"
+#include "says.h"
 
 /* The endpoint of the interface, with epoch and set for this packet. NULL: there is none. The epoch is read
  * before the set: if an update comes in between, the flow gets the old epoch, and is judged once too often,
@@ -38,7 +38,11 @@ GLOBAL_FUNCTION int judge_again(struct __sk_buff *skb, struct packet *p, struct 
   /* Before the verdict: the fast path of another CPU must not see one without the other. */
   if (unlikely(p->inspected))
     inspect_flow(flow);
-  else if (unlikely(flow->tcp_state & EA_TCP_INSPECT))
+  else if (unlikely(p->says && is_syn(p)))
+    hear_flow(flow, p);
+  else if (unlikely(flow->tcp_state & EA_TCP_SAYS)) {
+    if (!p->says) stop_hearing(p, flow); /* no rule asks what it says any more, or it is denied */
+  } else if (unlikely(flow->tcp_state & EA_TCP_INSPECT))
     flow->extra.streams[0].flags &= ~EA_STREAM_JUDGED; /* no rule asks for names any more */
   flow->rule = d->rule;
   flow->audit_rule = d->audit_rule;
@@ -77,8 +81,9 @@ static __always_inline int judge(struct __sk_buff *skb, struct packet *p, const 
     return drop(skb, p, EA_REASON_SPOOFED_ADDRESS);
 
   struct decision *d = &p->decision;
-  /* Queries have told of Log rules where they were judged; the other decisions of queries.h are silent. */
-  p->tells = (p->set & EA_SET_LOGS) && p->query_mode != QUERY_KNOWN;
+  /* Queries, and what is said, have told of Log rules where they were judged, or will; the other decisions of
+   * queries.h and said.h are silent. */
+  p->tells = (p->set & EA_SET_LOGS) && p->query_mode != QUERY_KNOWN && p->said_mode == SAID_NONE && !p->says;
   if (unlikely(p->tells)) describe(skb, p);
   if (unlikely(p->set & EA_SET_NAMES)) note_learned(slot_of(p->payer));
   if (likely(!p->decided) || p->tells) {
@@ -104,6 +109,8 @@ static __always_inline int judge(struct __sk_buff *skb, struct packet *p, const 
   /* Other CPUs see the flow as soon as it is stored: their packets must not take the fast path. */
   if (unlikely(p->inspected))
     inspect_flow(flow);
+  else if (unlikely(p->says))
+    hear_flow(flow, p);
   else if (unlikely(p->set & EA_SET_NAMES))
     name_flow(flow);
   if (d->verdict == EA_VERDICT_DENY) {
@@ -117,7 +124,7 @@ static __always_inline int judge(struct __sk_buff *skb, struct packet *p, const 
   }
   if (d->verdict == EA_VERDICT_PARTIAL)
     remember_service(p);
-  else
+  else if (likely(!p->says)) /* it is told with what it says */
     report(skb, p, flow, EA_EVENT_VERDICT);
   enter(p, flow);
   return d->verdict == EA_VERDICT_DENY ? answer(skb, p, ep->flags) : PASS;
@@ -204,6 +211,8 @@ static __noinline int read_sent(struct __sk_buff *skb) {
 /* What a DNS packet that passes leaves behind: the query, and that the flow is to be inspected. */
 static __always_inline int read_dns(struct __sk_buff *skb, struct packet *p, const struct ea_endpoint *ep) {
   struct ea_flow *flow = held_flow(p);
+  if (flow && unlikely(flow->tcp_state & EA_TCP_SAYS))
+    stop_hearing(p, flow); /* its peer has become a resolver */
   if (flow) inspect_flow(flow);
   const int verdict = !p->inspected || is_syn(p) ? dns_sent(skb, p) : PASS;
   if (unlikely(verdict == WITHHELD)) {
@@ -250,6 +259,10 @@ static __always_inline int slow_path(struct __sk_buff *skb, const int short_way)
   const struct packet *p = this_packet();
   if (unlikely(p && (p->set & EA_SET_QUERIES))) {
     const int verdict = pod_asks(skb);
+    if (verdict != FOLLOW_FLOW) return verdict;
+  }
+  if (unlikely(p && (p->set & EA_SET_SAYS))) {
+    const int verdict = pod_says(skb);
     if (verdict != FOLLOW_FLOW) return verdict;
   }
   return pod_sends(skb);

@@ -37,13 +37,21 @@ enum ea_tcp_state {
   EA_TCP_SAYS = 64,    /* with INSPECT: for what the connection says, not for DNS */
 };
 
-/* The name under which a flow's address was judged. */
+/* The name under which a flow's address was judged, and what the flow said of itself (says.h): a policy change
+ * judges that again. The text of a server name is packed as in struct ea_name: the last units in
+ * ea_flow.side_record, what is left of it in `said_more`. */
 struct ea_flow_name {
   __u32 name;        /* slot in `names` */
   __u32 incarnation; /* 0: there is none */
   __u32 learned;     /* ea_name_holding.learned when the flow was judged */
-  __u32 pad[5];
+  __u8 said;         /* enum ea_said; EA_SAID_NONE: nothing was asked for, or it was not seen */
+  __u8 said_length;  /* of the text; 0: no name; EA_SAID_LONG, EA_SAID_ODD */
+  __u16 pad;
+  __u64 said_more; /* EA_SAID_LONG: the class of the name */
+  __u32 pad2[2];
 };
+/* More than EA_SAID_TEXT: only the class was kept. ODD: a name that no pattern matches. */
+enum ea_said_lengths { EA_SAID_TEXT = 48, EA_SAID_ODD = 254, EA_SAID_LONG = 255 };
 union ea_flow_extra {
   struct ea_flow_name name;
   struct ea_dns_stream streams[2]; /* EA_TCP_INSPECT, TCP: what the endpoint sends, and what it receives */
@@ -93,7 +101,7 @@ struct ea_flow {
   __u64 drops;       /* packets dropped since the flow began */
   __u64 reported_ns; /* of the last drop event */
   __u64 drops_reported;
-  __u8 side_record[24]; /* content of a side record */
+  __u8 side_record[24]; /* content of a side record; of a flow, see struct ea_flow_name */
 };
 enum ea_cpu { EA_NO_CPU = 0xffff };
 

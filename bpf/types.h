@@ -353,6 +353,10 @@ enum ea_counter {
   EA_COUNT_FLOWS_EVICTED = 10, /* replaced by another flow */
   EA_COUNT_FLOWS_BUSY = 11,    /* locked by another for too long: the changes of a packet were lost */
   EA_COUNT_DNS_EVENTS_LOST = 12,
+  EA_COUNT_SAID_EVENTS_LOST = 13,
+  EA_COUNT_SAID_INSPECTED = 14, /* flows that were inspected for what they say */
+  EA_COUNT_SAID_JUDGED = 15,    /* verdicts on what was said */
+  EA_COUNT_SAID_NO_ROOM = 16,   /* segments that were dropped since no buffer was free */
   EA_COUNT_DROPS = 32,
   EA_COUNT_MAX = 64,
 };

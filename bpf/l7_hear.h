@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* What an endpoint's stream says, segment by segment: hellos, and what follows them. */
+#ifndef EA_L7_HEAR_H
+#define EA_L7_HEAR_H
+
+#include "l7_flow.h"
+
+/* What the endpoint's stream has become with a segment. MORE: nothing is decided yet. HELLO: l7_work has it. DONE:
+ * nothing more follows that is to be judged. */
+enum {
+  HEARD_MORE = 0,
+  HEARD_HELLO = 1,
+  HEARD_OTHER = 2,
+  HEARD_UNREADABLE = 3,
+  HEARD_DONE = 4,
+  HEARD_NO_ROOM = 5,
+};
+
+/* The record behind a hello, at b->begin. A ChangeCipherSpec tells nothing (RFC 8446, 5). HEARD_HELLO: another hello
+ * begins at b->begin. HEARD_DONE: none does; `w->record` is behind what tells so. */
+static __always_inline int read_following(struct l7_buffer *b, struct l7_work *w) {
+#pragma clang loop unroll(disable)
+  for (__u32 i = 0; i < 4; i++) {
+    const __u32 at = b->begin, left = w->have - at;
+    if (at >= w->have) return HEARD_MORE;
+    const __u8 type = l7_byte(b, at);
+    w->record = at + 1;
+    if (type == TLS_APPLICATION_DATA || type == TLS_ALERT) return HEARD_DONE;
+    if (left > 1 && l7_byte(b, at + 1) != 3) return HEARD_UNREADABLE;
+    if (type == TLS_HANDSHAKE) {
+      w->record = at + TLS_RECORD_HEADER + 1;
+      if (left < TLS_RECORD_HEADER + 1) return HEARD_MORE;
+      return l7_byte(b, at + TLS_RECORD_HEADER) == TLS_CLIENT_HELLO ? HEARD_HELLO : HEARD_DONE;
+    }
+    if (type != TLS_CHANGE_CIPHER_SPEC) return HEARD_UNREADABLE;
+    if (left > 3 && l7_byte(b, at + 3)) return HEARD_UNREADABLE;
+    if (left > 4 && l7_byte(b, at + 4) != 1) return HEARD_UNREADABLE;
+    if (left < 6) return HEARD_MORE;
+    if (l7_byte(b, at + 5) != 1) return HEARD_UNREADABLE;
+    b->begin = at + 6;
+  }
+  return HEARD_UNREADABLE;
+}
+
+/* Reads on in a stream's buffer, which is busy and has w->have bytes. */
+GLOBAL_FUNCTION int read_on(struct ea_said_stream *s, struct l7_buffer *b) {
+  struct l7_work *w = l7_work();
+  if (!s || !b || !w) return HEARD_UNREADABLE;
+  if (s->state == EA_SAID_JUDGED) {
+    const int follows = read_following(b, w);
+    if (follows != HEARD_HELLO) return follows;
+    s->state = EA_SAID_PENDING;
+    s->flags |= EA_SAID_SECOND;
+    b->record = b->message = b->whole = 0;
+  }
+  w->begin = b->begin;
+  const int read = read_hello(b);
+  return read == TLS_HELLO   ? HEARD_HELLO
+         : read == TLS_MORE  ? HEARD_MORE
+         : read == TLS_OTHER ? HEARD_OTHER
+                             : HEARD_UNREADABLE;
+}
+
+/* Adds the new bytes of a segment to what is kept of its stream, and reads them. The buffer is busy afterwards,
+ * unless there is none. */
+GLOBAL_FUNCTION int hear_bytes(struct __sk_buff *skb, const struct packet *p) {
+  struct l7_work *w = l7_work();
+  if (!p || !w) return HEARD_UNREADABLE;
+  struct ea_flow *flow = held_flow(p);
+  if (!flow) return HEARD_NO_ROOM;
+  struct ea_said_stream *s = said_stream(flow);
+  if (!l7_use(s, p->key.endpoint)) {
+    /* It was taken away, or given back. What is not acknowledged yet must be compared, and cannot be. */
+    if (s->buffer && s->state == EA_SAID_PENDING) return HEARD_UNREADABLE;
+    if (s->buffer && s->acked_seq != s->next_seq) return HEARD_NO_ROOM;
+    s->buffer = 0;
+    if (!l7_take(s, p->key.endpoint, flow->payer)) return HEARD_NO_ROOM;
+  }
+  struct l7_buffer *b = l7_buffer((__u32)s->buffer - 1);
+  if (!b) return HEARD_NO_ROOM;
+  const __u32 have = s->have, room = EA_SAID_BUFFER_BYTES - have, size = w->size < room ? w->size : room;
+  if (!size || l7_load(skb, b, have, w->at, size)) return HEARD_UNREADABLE;
+  w->have = have + size;
+  return read_on(s, b);
+}
+
+/* Reads behind a hello that was judged, in the same segment. */
+GLOBAL_FUNCTION int hear_behind(const struct packet *p) {
+  const struct l7_work *w = l7_work();
+  if (!p || !w) return HEARD_UNREADABLE;
+  struct ea_flow *flow = held_flow(p);
+  if (!flow) return HEARD_NO_ROOM;
+  struct ea_said_stream *s = said_stream(flow);
+  struct l7_buffer *b = l7_buffer((__u32)s->buffer - 1);
+  if (!b || !s->buffer) return HEARD_NO_ROOM;
+  s->flags &= ~EA_SAID_SECOND;
+  s->state = EA_SAID_JUDGED;
+  b->begin = w->record;
+  return read_on(s, b);
+}
+
+/* The segment passes: what it said is kept as far as it was judged, or may be. */
+static __always_inline void commit_said(const struct packet *p, struct ea_flow *flow, int heard) {
+  struct ea_said_stream *s = said_stream(flow);
+  const struct l7_work *w = l7_work();
+  if (!w) return;
+  s->next_seq = w->end_seq;
+  s->have = w->have;
+  if (heard == HEARD_DONE) {
+    s->state = EA_SAID_DONE;
+    s->have = w->record;
+  } else if (s->state == EA_SAID_HANDSHAKE) {
+    s->state = EA_SAID_PENDING;
+  }
+  l7_rest(s, p->key.endpoint, 1);
+}
+
+#endif

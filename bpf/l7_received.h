@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* What the peer of an inspected flow answers: what it has got, and that it accepts the connection. */
+#ifndef EA_L7_RECEIVED_H
+#define EA_L7_RECEIVED_H
+
+#include "dns_query.h"
+#include "l7_flow.h"
+
+/* The random of a HelloRetryRequest (RFC 8446, 4.1.3), as four words of this byte order. */
+static __always_inline int is_retry(const __u64 *random) {
+  return random[0] == 0x11619ae574ad21cfULL && random[1] == 0x91b8651e028c1dbeULL &&
+         random[2] == 0x5e8cbb7a1611a2c2ULL && random[3] == 0x9c33a8c8e2099e07ULL;
+}
+
+/* Whether the peer's first bytes accept a hello that announced early data, as far as they are in this segment. */
+static __always_inline int accepts_hello(struct __sk_buff *skb, const struct packet *p) {
+  struct l7_buffer *own = l7_own();
+  const __u32 headers = p->l4 - p->l3 + p->header_end;
+  if (!own || headers + 43 > p->length || bpf_skb_load_bytes(skb, p->l3 + headers, own->bytes, 43)) return 0;
+  if (own->bytes[0] == TLS_ALERT) return 1;
+  if (own->bytes[0] != TLS_HANDSHAKE || own->bytes[5] != TLS_SERVER_HELLO) return 0;
+  __u64 random[4];
+  __builtin_memcpy(random, own->bytes + 11, 32);
+  return !is_retry(random);
+}
+
+/* Notes what the peer of an inspected flow acknowledges. Returns the tc verdict. The flow is held locked. */
+GLOBAL_FUNCTION int said_received(struct __sk_buff *skb, struct packet *p) {
+  if (!p) return PASS;
+  struct ea_flow *flow = held_flow(p);
+  if (!flow || !(p->tcp_flags & TCP_ACK) || (p->tcp_flags & TCP_RST) ||
+      skb->ingress_ifindex == skb->ifindex || p->fragment || !is_genuine_answer(skb, p))
+    return PASS;
+  struct ea_said_stream *s = said_stream(flow);
+  const __u32 ack = bpf_ntohl(p->ack);
+  if (p->tcp_flags & TCP_SYN) {
+    if (s->state == EA_SAID_HANDSHAKE && ack == s->next_seq) s->flags |= EA_SAID_ACCEPTED;
+    return PASS;
+  }
+  if (!(s->flags & EA_SAID_ACCEPTED)) return PASS;
+  /* A FIN counts as one. */
+  const __s32 gained = ack - s->acked_seq, open = s->next_seq - s->acked_seq;
+  if (gained > 0 && gained <= open + 1) s->acked_seq = gained > open ? s->next_seq : ack;
+  if (unlikely((s->flags & (EA_SAID_EARLY | EA_SAID_ANSWERED)) == EA_SAID_EARLY) && p->carries) {
+    if (!accepts_hello(skb, p)) {
+      deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
+      settle(skb, p, EA_EVENT_CHANGED);
+      return put_bare(skb, p, bpf_ntohl(p->seq), TCP_RST | TCP_ACK) ? DROP : PASS;
+    }
+    s->flags |= EA_SAID_ANSWERED;
+  }
+  if (s->state == EA_SAID_DONE) {
+    if ((__s32)(s->acked_seq - s->base_seq - s->have) >= 0 &&
+        (s->flags & (EA_SAID_EARLY | EA_SAID_ANSWERED)) != EA_SAID_EARLY)
+      stop_hearing(p, flow);
+  } else if (s->state == EA_SAID_JUDGED && s->buffer && s->acked_seq == s->next_seq) {
+    const struct l7_buffer *b = l7_use(s, p->key.endpoint);
+    if (b) l7_rest(s, p->key.endpoint, b->begin != s->have);
+  }
+  return PASS;
+}
+
+#endif

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Connections that are judged by what they say of themselves. A flow is inspected (EA_TCP_SAYS) only if its verdict
+ * depends on it. Its handshake passes if anything that it says may. Then its data is judged as it comes: what is
+ * not whole passes while it may become a hello, for it names nobody yet; the verdict falls with the byte that makes
+ * it whole. When the peer has acknowledged what was judged, the flow is like any other.
+ *
+ * After a hello, the next record says whether a second one follows (HelloRetryRequest, RFC 8446, 4.1.4): it is
+ * judged, too. Where early data was announced, nothing in the stream tells. There the server's answer must be no
+ * HelloRetryRequest.
+ *
+ * What a flow said is kept in it (struct ea_flow_name), and judged again after a change of policy. */
+#ifndef EA_SAYS_H
+#define EA_SAYS_H
+
+#include "l7_end.h"
+#include "l7_hear.h"
+#include "l7_received.h"
+
+/* Each step is called from the hook itself: the stack has no room for a decision
+ * below another call. In place of a verdict, a step says which one is next. */
+enum {
+  NEXT_DEPENDS = 9, /* find_dependence() */
+  NEXT_RECALL = 10, /* judge_recalled() */
+  NEXT_HEAR = 11,   /* hear_segment() */
+  NEXT_JUDGE = 12,  /* judge_heard(); the flow is held */
+  NEXT_SETTLE = 13, /* end_hearing(); the flow is held */
+};
+
+static __always_inline int carries_more_than_control(const struct packet *p) {
+  return p->carries || p->fragment || (p->tcp_flags & TCP_URG);
+}
+
+/* What is to be done with a packet of a set with rules about what connections say, before its flow is taken. */
+static __noinline int begin_hearing(struct __sk_buff *skb) {
+  struct packet *p = this_packet();
+  struct l7_work *w = l7_work();
+  if (!p || !w) return DROP;
+  const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
+  if (unlikely(!ep)) return drop(skb, p, EA_REASON_NO_ENDPOINT);
+  if (p->kind != PACKET_FLOW || p->inspected) return FOLLOW_FLOW;
+  const int known = know_flow(p), syn = is_syn(p);
+  w->known = known;
+  /* What belongs to a flow that a peer opened is not judged; what is inspected for DNS says nothing else. */
+  if ((known & (FLOW_INBOUND | FLOW_DNS)) && !syn) return FOLLOW_FLOW;
+  if ((ep->flags & EA_EP_CHECK_SOURCE) && !source_allowed(ep, p))
+    return drop(skb, p, EA_REASON_SPOOFED_ADDRESS);
+  if (p->key.protocol != IPPROTO_TCP) {
+    w->said = EA_SAID_OTHER;
+    w->said_length = 0;
+    return known & FLOW_CURRENT ? FOLLOW_FLOW : NEXT_RECALL;
+  }
+  if (is_dns_server(p)) return FOLLOW_FLOW;
+  if (!(known & FLOW_CURRENT) || syn) return NEXT_DEPENDS;
+  const int control = !carries_more_than_control(p);
+  /* A reset ends what its peer has open, if that was accepted before it was denied. */
+  if ((known & FLOW_DENIED) && w->said && p->tcp_flags == TCP_RST && control && p->header_end == 20)
+    return PASS;
+  return (known & FLOW_SAYS) && !control ? NEXT_HEAR : FOLLOW_FLOW;
+}
+
+/* The first packet of a connection, whose flow depends on what it will say. */
+static __always_inline int hear_syn(struct __sk_buff *skb, struct packet *p, struct l7_work *w, int depends) {
+  const __u32 known = w->known;
+  const int unreadable = carries_more_than_control(p);
+  if (depends == SAID_AUDITS) {
+    if (unreadable || p->decision.verdict == EA_VERDICT_PARTIAL) return FOLLOW_FLOW;
+  } else if (p->decision.verdict == EA_VERDICT_PARTIAL) {
+    /* Where only some backends of a Service may get it: the check behind the translation does not know what is
+     * said. */
+    deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
+    return FOLLOW_FLOW;
+  } else if (unreadable) {
+    /* Without its data, it comes again. */
+    return drop_for(skb, p, EA_REASON_UNREADABLE_HELLO, &p->decision);
+  }
+  p->says = depends;
+  if (!(known & FLOW_CURRENT) || (known & (FLOW_INBOUND | FLOW_CLOSED))) return FOLLOW_FLOW;
+  if ((known & FLOW_SAYS) && w->state == EA_SAID_HANDSHAKE && w->next_seq == bpf_ntohl(p->seq) + 1)
+    return FOLLOW_FLOW;
+  /* Another connection with the same addresses and ports: what was judged does not count any more. */
+  take(p);
+  struct ea_flow *flow = held_flow(p);
+  if (flow) WRITE_ONCE(flow->epoch, p->epoch - 1);
+  release(p);
+  return FOLLOW_FLOW;
+}
+
+/* Whether the packet's flow depends on what it says. p->decision is then about the packet (p->decided). */
+static __noinline int find_dependence(struct __sk_buff *skb) {
+  struct packet *p = this_packet();
+  struct l7_work *w = l7_work();
+  const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
+  if (!p || !w || !ep) return DROP;
+  const int depends = depends_on_said(ep, p);
+  p->decided = 1;
+  if (!depends) return FOLLOW_FLOW;
+  if (is_syn(p)) return p->decision.verdict == EA_VERDICT_DENY ? FOLLOW_FLOW : hear_syn(skb, p, w, depends);
+  const __u32 known = w->known;
+  if ((known & FLOW_SAYS) && (w->state < EA_SAID_JUDGED || w->said == EA_SAID_HTTP)) {
+    if (p->decision.verdict == EA_VERDICT_PARTIAL) deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
+    if (p->decision.verdict == EA_VERDICT_DENY) return FOLLOW_FLOW;
+    p->says = depends;
+    return carries_more_than_control(p) ? NEXT_HEAR : FOLLOW_FLOW;
+  }
+  if (known && w->said && w->said != EA_SAID_HTTP) {
+    if (known & FLOW_SAYS) p->says = depends;
+    return NEXT_RECALL;
+  }
+  /* Its beginning was not seen. */
+  if (depends == SAID_AUDITS) return FOLLOW_FLOW;
+  if (!known && !carries_more_than_control(p)) return PASS;
+  decide_unheard(p);
+  return FOLLOW_FLOW;
+}
+
+/* Decides about a flow by what it has said before, in l7_work. */
+static __noinline int judge_recalled(struct __sk_buff *skb) {
+  struct packet *p = this_packet();
+  const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
+  if (!p || !ep || !recall_said()) return DROP;
+  decide_said_inline(ep, p);
+  p->decided = 1;
+  if (p->key.protocol != IPPROTO_TCP) return FOLLOW_FLOW;
+  if (p->decision.verdict == EA_VERDICT_PARTIAL) deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
+  if (p->decision.verdict == EA_VERDICT_DENY) p->says = 0;
+  return p->says && carries_more_than_control(p) ? NEXT_HEAR : FOLLOW_FLOW;
+}
+
+/* Goes on without inspection, where only the audit verdict depended on it. The flow is held. */
+static __always_inline int give_up(struct __sk_buff *skb, struct packet *p, struct ea_flow *flow, int busy) {
+  if (busy) l7_rest(said_stream(flow), p->key.endpoint, 0);
+  stop_hearing(p, flow);
+  p->says = 0;
+  report(skb, p, flow, EA_EVENT_VERDICT);
+  release(p);
+  return FOLLOW_FLOW;
+}
+
+/* Reads a segment that says something. */
+static __noinline int hear_segment(struct __sk_buff *skb) {
+  struct packet *p = this_packet();
+  struct l7_work *w = l7_work();
+  if (!p || !w) return DROP;
+  take(p);
+  const int segment = open_said(skb, p);
+  struct ea_flow *flow = held_flow(p);
+  if (segment == SEGMENT_PASSES) {
+    release(p);
+    return FOLLOW_FLOW;
+  }
+  if (segment == SEGMENT_UNHEARD || !flow) {
+    release(p);
+    return drop(skb, p, EA_REASON_UNSAID);
+  }
+  struct ea_said_stream *s = said_stream(flow);
+  w->audited = s->flags & EA_SAID_AUDITED;
+  if (segment != SEGMENT_NEW) {
+    if (unlikely(w->audited)) return give_up(skb, p, flow, 0);
+    release(p);
+    if (p->fragment) remember_first(p, 0);
+    return drop(skb, p,
+                segment == SEGMENT_GAP      ? EA_REASON_OUT_OF_ORDER
+                : segment == SEGMENT_RETOLD ? EA_REASON_RETOLD
+                                            : EA_REASON_UNREADABLE_HELLO);
+  }
+  w->heard = hear_bytes(skb, p);
+  w->again = s->state == EA_SAID_JUDGED || (s->flags & EA_SAID_SECOND);
+  if (w->heard == HEARD_NO_ROOM) {
+    count(EA_COUNT_SAID_NO_ROOM);
+    if (unlikely(w->audited)) return give_up(skb, p, flow, 0);
+    release(p);
+    return drop(skb, p, EA_REASON_UNSAID);
+  }
+  return w->heard == HEARD_HELLO || w->heard == HEARD_OTHER ? NEXT_JUDGE : NEXT_SETTLE;
+}
+
+/* Decides about what a flow says. */
+static __noinline int judge_heard(struct __sk_buff *skb) {
+  struct packet *p = this_packet();
+  const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
+  const struct l7_work *w = l7_work();
+  if (!p) return DROP;
+  const int tls = w && w->heard == HEARD_HELLO, named = tls && w->named != TLS_NAMELESS;
+  struct said_work *said = begin_saying(tls ? EA_SAID_TLS : EA_SAID_OTHER, named);
+  if (!ep || !w || !said) {
+    release(p);
+    return DROP;
+  }
+  if (named && w->named == TLS_NAMED) said->classes[0] = class_of_text(EA_CELL_SERVER);
+  p->tells = !!(p->set & EA_SET_LOGS);
+  if (unlikely(p->tells)) describe(skb, p);
+  decide_said_inline(ep, p);
+  p->decided = 1;
+  count(EA_COUNT_SAID_JUDGED);
+  if (p->decision.verdict == EA_VERDICT_PARTIAL) deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
+  return NEXT_SETTLE;
+}
+
+/* Does what was decided. */
+static __noinline int end_hearing(struct __sk_buff *skb) {
+  struct packet *p = this_packet();
+  const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
+  struct l7_work *w = l7_work();
+  if (!p || !ep || !w) return DROP;
+  struct ea_flow *flow = held_flow(p);
+  if (!flow) return DROP;
+  struct ea_said_stream *s = said_stream(flow);
+  const __u32 seq = s->next_seq;
+  if (w->heard == HEARD_HELLO || w->heard == HEARD_OTHER) {
+    const int tls = w->heard == HEARD_HELLO;
+    const struct said_work *said = said_work();
+    /* A second hello must be judged as the first was. */
+    if (w->again && p->decision.verdict == EA_VERDICT_ALLOW && p->decision.rule != flow->rule)
+      deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
+    if (said) keep_said(flow, tls ? EA_SAID_TLS : EA_SAID_OTHER, said->classes[0]);
+    report_server_name(p, tls ? EA_SAID_TLS : EA_SAID_OTHER, tls && w->named == TLS_NAMED, 0);
+    if (unlikely(w->audited)) {
+      l7_rest(s, p->key.endpoint, 0);
+      stop_hearing(p, flow);
+      p->says = 0;
+    }
+    if (p->decision.verdict == EA_VERDICT_ALLOW && !w->again) settle(skb, p, EA_EVENT_VERDICT);
+    if (unlikely(w->audited)) {
+      release(p);
+      return FOLLOW_FLOW;
+    }
+    if (p->decision.verdict == EA_VERDICT_ALLOW) {
+      if (tls) {
+        if (w->early) s->flags |= EA_SAID_EARLY;
+        w->heard = hear_behind(p);
+        w->again = 1;
+        /* No client sends a second hello before it has an answer. */
+        if (w->heard == HEARD_HELLO) w->heard = HEARD_UNREADABLE;
+      } else {
+        w->record = 1; /* the byte that says so */
+        w->heard = HEARD_DONE;
+      }
+    }
+  }
+  if (w->heard == HEARD_UNREADABLE) {
+    if (unlikely(w->audited)) return give_up(skb, p, flow, 1);
+    deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
+  }
+  if (w->heard == HEARD_MORE || w->heard == HEARD_DONE) {
+    commit_said(p, flow, w->heard);
+    release(p);
+    return FOLLOW_FLOW;
+  }
+  l7_rest(s, p->key.endpoint, 1);
+  settle(skb, p, w->again ? EA_EVENT_CHANGED : EA_EVENT_VERDICT);
+  release(p);
+  return end_both(skb, p, ep->flags, seq);
+}
+
+/* Judges what the packet says. FOLLOW_FLOW: it passes as far as that goes. */
+static __always_inline int pod_says(struct __sk_buff *skb) {
+  int next = begin_hearing(skb);
+  if (next == NEXT_DEPENDS) next = find_dependence(skb);
+  if (next == NEXT_RECALL) next = judge_recalled(skb);
+  if (next == NEXT_HEAR) next = hear_segment(skb);
+  if (next == NEXT_JUDGE) next = judge_heard(skb);
+  return next == NEXT_SETTLE ? end_hearing(skb) : next;
+}
+
+#endif
