@@ -784,11 +784,6 @@ export const ENUMS = {
     EA_SAID_ANSWERED: 16,
     EA_SAID_SECOND: 32,
   },
-  ea_said_lengths: {
-    EA_SAID_TEXT: 48,
-    EA_SAID_ODD: 254,
-    EA_SAID_LONG: 255,
-  },
   ea_http_sizes: {
     EA_HTTP_STEPS: 32,
     EA_HTTP_NAME: 56,
@@ -800,5 +795,10 @@ export const ENUMS = {
     EA_HTTP_PATH: 1,
     EA_HTTP_HOST: 2,
     EA_HTTP_HEADER: 3,
+  },
+  ea_said_lengths: {
+    EA_SAID_TEXT: 48,
+    EA_SAID_ODD: 254,
+    EA_SAID_LONG: 255,
   },
 } as const;
