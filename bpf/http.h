@@ -179,6 +179,7 @@ static __always_inline void start_walk(struct http_work *w, __u32 state) {
   w->method.from = w->begin;
   w->count = 0;
   __builtin_memset(w->special, 0, sizeof(w->special));
+  __builtin_memset(w->chains, 0, sizeof(w->chains));
 }
 
 /* Whether a line that ends at w->at is the preface of HTTP/2. */

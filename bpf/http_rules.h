@@ -65,10 +65,14 @@ static __always_inline int is_named(const struct http_bytes *m, const struct htt
 /* Several lines of a name count as one, with commas between their values (RFC 9110, 5.3). */
 static long line_step(__u32 i, struct http_match *k) {
   struct http_work *w = k->w;
-  if (i >= w->count) return 1;
-  if (!is_named(k->m, &w->lines[i & (HTTP_LINES - 1)], k->step)) return 0;
+  const __u32 number = w->line;
+  (void)i;
+  if (!number) return 1;
+  const struct http_line *line = &w->lines[(number - 1) & (HTTP_LINES - 1)];
+  w->line = line->next;
+  if (!is_named(k->m, line, k->step)) return 0;
   if (w->found++) w->match = next_match(k->cells, w, w->match & 0xffff, ',');
-  http_value(k->m, w, i);
+  http_value(k->m, w, number - 1);
   match_piece(k, &w->piece);
   return 0;
 }
@@ -87,7 +91,9 @@ GLOBAL_FUNCTION __u64 http_class_of(const struct http_bytes *m, const struct ea_
   w->match = step->start;
   w->found = field != EA_HTTP_HEADER;
   if (field == EA_HTTP_HEADER) {
-    bpf_loop(HTTP_LINES, line_step, &k, 0);
+    const __u64 first = *(const __u64 *)step->name;
+    w->line = w->chains[chain_of(first, step->length) & (HTTP_CHAINS - 1)].first;
+    if (w->line) bpf_loop(HTTP_LINES, line_step, &k, 0);
   } else {
     w->piece = field == EA_HTTP_METHOD ? w->method : field == EA_HTTP_PATH ? w->path : w->host;
     if (field == EA_HTTP_HOST) w->found = w->has_host;

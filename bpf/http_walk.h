@@ -44,37 +44,43 @@ static __always_inline int is_method(const struct http_bytes *m, __u32 at, __u32
 #define IS_OPTIONS(m, at, length) is_method(m, at, length, AS_WORD('O', 'P', 'T', 'I', 'O', 'N', 'S', 0), 7)
 #define IS_PRI(m, at, length) is_method(m, at, length, AS_WORD('P', 'R', 'I', 0, 0, 0, 0, 0), 3)
 
-/* Which of the special lines a name is for; HTTP_SPECIAL_LINES: none. */
-static __always_inline __u32 special_line(const struct http_bytes *m, __u32 at, __u32 length) {
-  if (length != 4 && length != 7 && length != 14 && length != 17) return HTTP_SPECIAL_LINES;
-  const __u64 first = lower_token(http_word(m, at));
-  if (length == 4 && first_bytes(first, 4) == AS_WORD('h', 'o', 's', 't', 0, 0, 0, 0)) return LINE_HOST;
-  if (length == 7 && first_bytes(first, 7) == AS_WORD('u', 'p', 'g', 'r', 'a', 'd', 'e', 0))
-    return LINE_UPGRADE;
-  if (length < 8) return HTTP_SPECIAL_LINES;
-  const __u64 second = lower_token(http_word(m, at + 8));
-  if (length == 14)
-    return first == AS_WORD('c', 'o', 'n', 't', 'e', 'n', 't', '-') &&
-                   first_bytes(second, 6) == AS_WORD('l', 'e', 'n', 'g', 't', 'h', 0, 0)
-               ? LINE_LENGTH
+/* Which of the special lines a name is for; HTTP_SPECIAL_LINES: none. `first`: its first eight bytes in
+ * lower case. */
+static __always_inline __u32 special_line(const struct http_bytes *m, __u32 at, __u32 length, __u64 first) {
+  if (length == 4 && first == AS_WORD('h', 'o', 's', 't', 0, 0, 0, 0)) return LINE_HOST;
+  if (length == 7 && first == AS_WORD('u', 'p', 'g', 'r', 'a', 'd', 'e', 0)) return LINE_UPGRADE;
+  if (length == 14 && first == AS_WORD('c', 'o', 'n', 't', 'e', 'n', 't', '-')) {
+    const __u64 second = first_bytes(lower_token(http_word(m, at + 8)), 6);
+    return second == AS_WORD('l', 'e', 'n', 'g', 't', 'h', 0, 0) ? LINE_LENGTH : HTTP_SPECIAL_LINES;
+  }
+  if (length == 17 && first == AS_WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r')) {
+    const __u64 second = lower_token(http_word(m, at + 8));
+    return second == AS_WORD('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') && (http_byte(m, at + 16) | 0x20) == 'g'
+               ? LINE_CODING
                : HTTP_SPECIAL_LINES;
-  return first == AS_WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r') &&
-                 second == AS_WORD('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') &&
-                 (http_byte(m, at + 16) | 0x20) == 'g'
-             ? LINE_CODING
-             : HTTP_SPECIAL_LINES;
+  }
+  return HTTP_SPECIAL_LINES;
 }
 
 /* A header line ends with the CR at `at`. */
 static __always_inline __u32 note_line(const struct http_bytes *m, struct http_work *w, __u32 at) {
-  const __u32 n = w->count, name = w->name, colon = w->colon;
+  const __u32 n = w->count, name = w->name, colon = w->colon, length = colon - name;
+  const __u64 first = first_bytes(lower_token(http_word(m, name)), length < 8 ? length : 8);
   struct http_line *line = &w->lines[n & (HTTP_LINES - 1)];
+  struct http_chain *chain = &w->chains[chain_of(first, length) & (HTTP_CHAINS - 1)];
+  const __u32 last = chain->last;
   line->name = name;
   line->colon = colon;
   line->end = at;
+  line->next = 0;
+  if (last)
+    w->lines[(last - 1) & (HTTP_LINES - 1)].next = n + 1;
+  else
+    chain->first = n + 1;
+  chain->last = n + 1;
   w->count = n + 1;
   w->name = at + 2;
-  const __u32 which = special_line(m, name, colon - name);
+  const __u32 which = special_line(m, name, length, first);
   if (which >= HTTP_SPECIAL_LINES) return S_VALUE_LF;
   if (w->special[which] && which != LINE_UPGRADE) {
     w->why = which == LINE_HOST ? HTTP_TWO_HOSTS : which == LINE_LENGTH ? HTTP_TWO_LENGTHS : HTTP_BAD_CODING;

@@ -81,8 +81,16 @@ enum http_part {
 struct http_line {
   __u16 name;
   __u16 colon;
-  __u16 end; /* of the CR */
-  __u16 pad;
+  __u16 end;  /* of the CR */
+  __u16 next; /* number of the next line in its chain, plus 1; 0: there is none */
+};
+
+/* Lines whose names have the same hash, in their order: numbers, plus 1. So a name that is looked for is not compared
+ * with all of them. */
+enum { HTTP_CHAIN_BITS = 6, HTTP_CHAINS = 1 << HTTP_CHAIN_BITS };
+struct http_chain {
+  __u16 first;
+  __u16 last;
 };
 
 /* A piece of the buffer: from, and behind it. Equal: empty. */
@@ -127,8 +135,10 @@ struct http_work {
   __u32 classes;
   __u32 match;                       /* its state */
   __u32 found;                       /* lines of a name */
+  __u32 line;                        /* the next of them, plus 1 */
   __u32 special[HTTP_SPECIAL_LINES]; /* their numbers, plus 1 */
   __u32 count;                       /* of lines */
+  struct http_chain chains[HTTP_CHAINS];
   struct http_line lines[HTTP_LINES];
 };
 
@@ -166,6 +176,11 @@ static __always_inline __u64 lower_token(__u64 bytes) {
 /* The first `count` of eight bytes, 1 to 8. */
 static __always_inline __u64 first_bytes(__u64 bytes, __u32 count) {
   return bytes & (~0ULL >> (64 - 8 * count));
+}
+
+/* The chain of a name, by its first eight bytes in lower case (with zeros behind a shorter one) and its length. */
+static __always_inline __u32 chain_of(__u64 first, __u32 length) {
+  return ((first + length) * 0x9e3779b97f4a7c15ULL) >> (64 - HTTP_CHAIN_BITS);
 }
 
 /* Up to eight letters as they stand in memory. */

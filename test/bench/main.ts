@@ -8,6 +8,7 @@ import { connects } from './connects.js';
 import { dialects } from './dialects.js';
 import { events } from './events.js';
 import { flood } from './flood.js';
+import { http } from './http.js';
 import { load } from './load.js';
 import { names } from './names/index.js';
 import { onOneCpu } from './one-cpu.js';
@@ -29,6 +30,7 @@ const [json, quick] = [process.argv.includes('--json'), process.argv.includes('-
 const GROUPS: Readonly<Record<string, () => Promise<Result[]>>> = {
   packet: onOneCpu(async () => [...(await packets()), ...manyFirstPackets()]),
   steps: onOneCpu(steps),
+  http: onOneCpu(http),
   peer: onOneCpu(peer),
   names,
   events,

@@ -94,6 +94,15 @@ int run_follow(struct __sk_buff *skb) {
   return 0;
 }
 
+/* A body in chunks again and again. */
+SEC("tc")
+int run_chunks(struct __sk_buff *skb) {
+  WITH_CASE(c);
+  c->stream.body = HTTP_LATER | HTTP_SIZE;
+  c->stream.left = 0;
+  return http_follow(&c->bytes, &c->stream, c->from, c->length);
+}
+
 SEC("tc")
 int run_answer(struct __sk_buff *skb) {
   WITH_CASE(c);

@@ -5,7 +5,8 @@ import { compile } from '../../../agent/kernel/build.js';
 import { BpfMap } from '../../../agent/kernel/libbpf/map.js';
 import { BpfObject } from '../../../agent/kernel/libbpf/object.js';
 import { BpfProgram } from '../../../agent/kernel/libbpf/program.js';
-import { STRUCTS } from '../../../src/image/layout.gen.js';
+import { HttpPrograms } from '../../../agent/maps/tables/http-cells.js';
+import { ENUMS, STRUCTS } from '../../../src/image/layout.gen.js';
 import { readLayouts } from '../../../src/net/btf.js';
 import { clangFlags } from '../../../src/net/clang.js';
 import { compiled, root } from '../../netns/shell.js';
@@ -149,9 +150,25 @@ export class HttpKernel {
     return this.#case.readBigUInt64LE(STRUCTS.ea_said_stream.fields.left.offset);
   }
 
+  /** A new view of what sets ask of requests. */
+  programs(): HttpPrograms {
+    return new HttpPrograms({ http_programs: this.map('http_programs'), http_cells: this.map('http_cells') });
+  }
+
+  installProgram(set: number, program: Buffer): void {
+    const key = Buffer.alloc(8);
+    key.writeBigUInt64LE(BigInt(set));
+    this.map('http_programs').update(key, program);
+  }
+
+  /** The set whose program is run. */
+  choose(set: number): void {
+    this.#case.writeBigUInt64LE(BigInt(set), this.#at('set'));
+  }
+
   /** What a set asks of the request in the buffer: classes; undefined: that cannot be told. */
   match(set: number, length: number): bigint[] | undefined {
-    this.#case.writeBigUInt64LE(BigInt(set), this.#at('set'));
+    this.choose(set);
     if (this.#run('run_match', 0, length) !== 0) return undefined;
     const count = this.#case.readUInt32LE(this.#at('count'));
     return Array.from({ length: count - 1 }, (_, i) => this.#case.readBigUInt64LE(this.#at('classes') + 8 * (i + 1)));

@@ -1,6 +1,5 @@
 /** Programs about HTTP requests, as they are encoded, run in the kernel, and by their automata. */
 import t from 'tap';
-import { HttpPrograms } from '../../../agent/maps/tables/http-cells.js';
 import { ENUMS, STRUCTS } from '../../../src/image/layout.gen.js';
 import type { RequestStep } from '../../../src/image/requests.js';
 import type { Dfa } from '../../../src/regex/dfa.js';
@@ -64,10 +63,7 @@ function walk({ classes, classOf, next, start, accepts }: Dfa, text: string): nu
   return accepts[state] as number;
 }
 
-const programs = new HttpPrograms({
-  http_programs: kernel.map('http_programs'),
-  http_cells: kernel.map('http_cells'),
-});
+const programs = kernel.programs();
 
 function classes(set: number, text: string): number[] | undefined {
   kernel.put(Buffer.from(text, 'latin1'));
@@ -206,11 +202,7 @@ t.test('what does not fit, and what is shared', async (t) => {
   programs.put(1, [step, step]);
   programs.put(2, [step]);
   t.equal(programs.used, 7, 'what is the same is there once');
-  const others = new HttpPrograms({
-    http_programs: kernel.map('http_programs'),
-    http_cells: kernel.map('http_cells'),
-  });
-  t.equal(others.used, 7, 'the next agent finds what is in use');
+  t.equal(kernel.programs().used, 7, 'the next agent finds what is in use');
   programs.remove([1]);
   t.equal(programs.used, 7);
   programs.remove([2]);
@@ -222,9 +214,7 @@ t.test('programs that nobody wrote so read nothing beyond the cells', async (t) 
   for (let round = 0; round < 200; round++) {
     const program = Buffer.from(Array.from({ length: STRUCTS.ea_http_program.size }, () => random.below(256)));
     program.writeUInt32LE(random.below(40), 0);
-    const key = Buffer.alloc(8);
-    key.writeBigUInt64LE(9n);
-    kernel.map('http_programs').update(key, program);
+    kernel.installProgram(9, program);
     classes(9, text);
   }
   t.pass('they ran');
