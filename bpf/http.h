@@ -2,9 +2,10 @@
 /* The head of an HTTP/1 request (RFC 9112), as it stands in a buffer: whole, a beginning, or nothing that all
  * servers understand alike.
  *
- *   http_head()    reads a head, or the part of it that has arrived
- *   http_follow()  reads what comes behind it, up to the next one: http_body.h
- *   http_match()   tells what a policy set asks of it: http_rules.h
+ *   http_head()    reads a head, or the part of it that has arrived; http_work() says what is in it
+ *   http_match()   adds what a policy set asks of it to what is said: http_rules.h
+ *   http_begin()   the request passes
+ *   http_follow()  reads what comes behind the head, up to the next one: http_body.h
  *
  * These are functions of the bytes alone. Who calls them keeps the stream in order, and keeps for each stream a
  * struct ea_said_stream, of which they use `body` and `left`.
@@ -64,6 +65,7 @@ static __always_inline int is_host(const struct http_bytes *m, struct http_work 
     }
     if (http_byte(m, behind) != ':') return 0;
   }
+  w->host_end = behind;
   const __u32 address = behind - from - 2;
   return http_byte(m, from) != '[' || (address >= ADDRESS_LEAST && address <= ADDRESS_MOST);
 }

@@ -117,6 +117,7 @@ struct http_work {
   struct http_piece target;
   struct http_piece path; /* with the query; CONNECT: empty */
   struct http_piece host; /* with the port */
+  __u32 host_end;         /* behind the host without its port; an address of IPv6 is in brackets */
   /* While it is read. */
   __u32 begin;
   __u32 at;

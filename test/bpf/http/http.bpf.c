@@ -25,7 +25,7 @@ struct ea_http_case {
   enum http_part part; /* for the names */
   __u32 pad;
   __u64 content;
-  struct http_piece pieces[4]; /* method, target, path, host */
+  struct http_piece pieces[5]; /* method, target, path, host, host without port */
   __u64 classes[EA_SAID_ROWS];
   struct http_bytes bytes;
 };
@@ -63,6 +63,7 @@ static __always_inline int read_head(struct ea_http_case *c) {
   c->pieces[1] = w->target;
   c->pieces[2] = w->path;
   c->pieces[3] = w->host;
+  c->pieces[4] = (struct http_piece){.from = w->host.from, .to = w->host_end};
   return result;
 }
 

@@ -31,6 +31,8 @@ export interface Head {
   readonly target: string;
   readonly path: string;
   readonly host: string | undefined;
+  /** The host without its port. */
+  readonly hostname: string | undefined;
   readonly lines: number;
   readonly content: number;
   readonly chunked: boolean;
@@ -119,6 +121,7 @@ export class HttpKernel {
       target: piece(1),
       path: `${field('rooted') ? '/' : ''}${piece(2)}`,
       host: field('has_host') ? piece(3) : undefined,
+      hostname: field('has_host') ? piece(4) : undefined,
       lines: field('count'),
       content: Number(this.#case.readBigUInt64LE(this.#at('content'))),
       chunked: field('chunked') === 1,

@@ -1,5 +1,6 @@
 /** Streams of HTTP requests at random, in any pieces, in the kernel and by the reference (src/said/http.ts). */
 import t from 'tap';
+import { isCanonicalPath } from '../../../src/said/http-path.js';
 import { type HttpEvent, HttpStream } from '../../../src/said/http.js';
 import { StatusReader } from '../../../src/said/http-status.js';
 import fc from '../../seeded.js';
@@ -240,6 +241,39 @@ t.test('streams at random, in any pieces', async (t) => {
   );
   t.comment([...seen].map(([what, n]) => `${what} ${n}`).join(', '));
   t.ok(seen.size >= 18, `${seen.size} kinds of events`);
+});
+
+t.test('all short paths', async (t) => {
+  const alphabet = [...'/.%2fE5c03?;\\#a'];
+  let refused = 0;
+  let count = 0;
+  const check = (path: string) => {
+    const canonical = isCanonicalPath(path);
+    const text = `GET ${path} HTTP/1.0\r\n\r\n`;
+    kernel.connect();
+    kernel.put(latin1(text));
+    const { result } = kernel.head(0, text.length);
+    if (result !== (canonical ? 'head' : 'refused')) t.fail(`${path}: ${result}`);
+    count++;
+    if (!canonical) refused++;
+  };
+  const each = (path: string, left: number) => {
+    check(path);
+    if (left > 0) for (const c of alphabet) each(path + c, left - 1);
+  };
+  each('/', 4);
+  for (let byte = 0; byte < 256; byte++) {
+    const hex = byte.toString(16).padStart(2, '0');
+    for (const form of [hex, hex.toUpperCase(), `${hex[0]?.toUpperCase()}${hex[1]}`]) {
+      check(`/%${form}`);
+      check(`/a%${form}/`);
+      check(`/a?%${form}`);
+    }
+    if (byte !== 0x20 && byte !== 0x0a)
+      for (const around of ['/', '/a', '/?', '/..', '/%2']) check(around + String.fromCharCode(byte));
+  }
+  t.comment(`${count} paths, ${refused} of them refused`);
+  t.ok(refused > 10_000);
 });
 
 t.test('first bytes at random', async () => {
