@@ -45,7 +45,8 @@ export function simulate(image: Image, packet: Packet, ownIps: readonly string[]
     const asking = as({ asks: true });
     if (!sameDecision(plain, asking)) {
       const best = plain.verdict === 'deny' ? asking : plain;
-      return best.verdict === 'deny' || packet.protocol === TCP ? best : denied(set);
+      const isHandshake = packet.protocol === TCP && packet.said === undefined;
+      return best.verdict === 'deny' || isHandshake ? best : denied(set);
     }
   }
   if (!set.says) return plain;

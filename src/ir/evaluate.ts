@@ -134,7 +134,8 @@ export function readAs(
     const asking = as({ asks: true });
     if (!sameDecision(plain, asking)) {
       const best: Reading = plain.verdict === 'deny' ? { ...reading, verdict: asking, asks: true } : reading;
-      return best.verdict.verdict === 'deny' || judged.protocol === TCP ? best : unreadable;
+      const isHandshake = judged.protocol === TCP && packet.said === undefined;
+      return best.verdict.verdict === 'deny' || isHandshake ? best : unreadable;
     }
   }
   // What depends on queries does not depend on anything else that its connection says.

@@ -230,10 +230,12 @@ export class Kernel implements Engine {
     this.become(packet.from);
     this.forget();
     this.#sport = this.#sport >= 65000 ? 1024 : this.#sport + 1;
-    // A query over TCP belongs to a connection. Its SYN passes and is answered, or the verdict on it is the verdict.
-    const { query, ...handshake } = packet;
+    // What is said over TCP, and a query, belong to a connection. Its SYN passes and is answered, or the verdict on it
+    // is the verdict.
+    const { query, said, ...handshake } = packet;
+    const speaks = packet.protocol === 6 && (query !== undefined || said !== undefined) && !packet.fragment;
     const before: FlowEvent[] = [];
-    if (query !== undefined && packet.protocol === 6) {
+    if (speaks) {
       const opened = this.run(frameOf(handshake, pod.ips, this.#sport, more), isNode(pod) ? 'uplink' : 'fromPod');
       if (opened.verdict === 'deny') return toldOf(packet, opened.verdict, opened.events);
       before.push(...opened.events.filter((e) => e.type !== 'log'));
@@ -243,8 +245,8 @@ export class Kernel implements Engine {
     }
     const bytes = frameOf(packet, pod.ips, this.#sport, more);
     const { verdict, events } = this.run(bytes, isNode(pod) ? 'uplink' : 'fromPod');
-    // The packet of a query that is refused over TCP goes on as a reset.
-    if (query !== undefined && events.some((e) => e.verdict === 'deny')) return toldOf(packet, 'deny', events);
+    // What is refused over TCP goes on as a reset.
+    if (speaks && events.some((e) => e.verdict === 'deny')) return toldOf(packet, 'deny', events);
     // What passes on an open connection is told of no more.
     return toldOf(packet, verdict, verdict === 'allow' ? [...events, ...before] : events);
   }

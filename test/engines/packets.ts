@@ -1,5 +1,8 @@
 /** Packets for the kernel's engine: whole frames, IPv4 and IPv6, every protocol that rules know. */
+import type { Said } from '../../src/ir/packet.js';
 import { parseAddr } from '../../src/net/addr.js';
+import { checksum } from '../netns/frames.js';
+import { speech } from './speech.js';
 
 export interface FrameOptions {
   /** Source address; canonical text of the destination's family. */
@@ -26,6 +29,8 @@ export interface Segment {
   port: number;
   /** A DNS query for the addresses of this name. */
   query?: string;
+  /** Over TCP: the first that its connection says. */
+  said?: Said;
 }
 
 /** A DNS query for a name (RFC 1035, 4). A dot in place of a label: the root. @param type by default IPv4 addresses */
@@ -45,7 +50,7 @@ function be16(...values: number[]): Buffer {
   return b;
 }
 
-/** L4 header and a few bytes of payload. Checksums are left: filters do not verify them. */
+/** L4 header and a few bytes of payload. Checksums are left: they are verified only of what connections say. */
 export function transport(s: Segment, sport: number, tcpFlags = 0x02, dns: FrameOptions['dns'] = {}): Buffer {
   switch (s.protocol) {
     case 6:
@@ -58,6 +63,10 @@ export function transport(s: Segment, sport: number, tcpFlags = 0x02, dns: Frame
           be16(1024, 0, 0),
         ]);
         return Buffer.concat([header, be16(message.length), message]);
+      }
+      if (s.said) {
+        const header = [be16(sport, s.port), be16(0, 1, 0, 1), Buffer.from([0x50, 0x18]), be16(1024, 0, 0)];
+        return Buffer.concat([...header, speech(s.said)]);
       }
       return Buffer.concat([be16(sport, s.port), Buffer.alloc(8), Buffer.from([0x50, tcpFlags]), be16(1024, 0, 0)]);
     case 17:
@@ -84,9 +93,17 @@ export function frame(s: Segment, o: FrameOptions): Buffer {
   const v4 = parseAddr(s.to).family === 4;
   const tags = (o.vlan ?? []).map((id) => be16(0x8100, id));
   let payload = transport(s, o.sport, o.tcpFlags, o.dns);
+  if (s.said && s.protocol === 6) payload = summed(payload, o.src, s.to);
   if (o.fragment && o.fragment.offset > 0) payload = Buffer.alloc(16, 0xcd);
   const ip = v4 ? ipv4(s, o, payload) : ipv6(s, o, payload);
   return Buffer.concat([ETHERNET, ...tags, be16(v4 ? 0x0800 : 0x86dd), ip]);
+}
+
+/** A segment of TCP with its checksum. */
+function summed(segment: Buffer, src: string, dst: string): Buffer {
+  const pseudo = Buffer.concat([bytes(src), bytes(dst), be16(0, segment.length, 0, 6)]);
+  segment.writeUInt16BE(checksum(Buffer.concat([pseudo, segment])), 16);
+  return segment;
 }
 
 function bytes(ip: string): Buffer {

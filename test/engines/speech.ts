@@ -1,0 +1,30 @@
+/** What connections say, as the bytes that a client sends. */
+import type { Said } from '../../src/ir/packet.js';
+import { makeHello, records, serverName } from '../said/make.js';
+
+/** Neither a hello nor a request. */
+const OTHER = Buffer.from('SSH-2.0-x\r\n');
+
+/** The bytes of a connection over TCP that says this. */
+export function speech(said: Said): Buffer {
+  switch (said.kind) {
+    case 'other':
+      return OTHER;
+    case 'tls': {
+      const extensions = said.serverName === undefined ? [] : [serverName(said.serverName)];
+      return records(makeHello({ extensions }));
+    }
+    case 'http': {
+      // Only version 1.0 may go without a host.
+      const version = said.host === undefined ? '1.0' : '1.1';
+      const lines = [
+        `${said.method} ${said.path} HTTP/${version}`,
+        ...(said.host === undefined ? [] : [`Host: ${said.host}`]),
+        ...said.headers.map(([name, value]) => `${name}: ${value}`),
+      ];
+      return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
+    }
+    default:
+      return said satisfies never;
+  }
+}
