@@ -6,6 +6,9 @@
 #include "dns_query.h"
 #include "l7_flow.h"
 
+/* sys/socket.h */
+enum { AF_INET = 2, AF_INET6 = 10 };
+
 /* The random of a HelloRetryRequest (RFC 8446, 4.1.3), as four words of this byte order. */
 static __always_inline int is_retry(const __u64 *random) {
   return random[0] == 0x11619ae574ad21cfULL && random[1] == 0x91b8651e028c1dbeULL &&
@@ -24,12 +27,37 @@ static __always_inline int accepts_hello(struct __sk_buff *skb, const struct pac
   return !is_retry(random);
 }
 
+/* Whether a packet that came in by a device which is no endpoint's came by the route to its sender. Behind a bridge
+ * it is not seen which pod a packet is from, and one that no policy governs may send in anybody's name: it could
+ * acknowledge for a server what never arrived there. */
+GLOBAL_FUNCTION int came_by_route(struct __sk_buff *skb, const struct packet *p) {
+  if (!p) return 0;
+  const __u32 ingress = skb->ingress_ifindex;
+  if (!ingress || endpoint_of(ingress)) return 1;
+  struct bpf_fib_lookup route = {.family = p->family == 4 ? AF_INET : AF_INET6,
+                                 .l4_protocol = IPPROTO_TCP,
+                                 .sport = p->key.local_port,
+                                 .dport = p->key.remote_port,
+                                 .ifindex = skb->ifindex};
+  if (p->family == 4) {
+    route.ipv4_src = v4_of(p->key.local);
+    route.ipv4_dst = v4_of(p->key.remote);
+  } else {
+    __builtin_memcpy(route.ipv6_src, p->key.local, 16);
+    __builtin_memcpy(route.ipv6_dst, p->key.remote, 16);
+  }
+  const long found = bpf_fib_lookup(skb, &route, sizeof(route), 0);
+  return (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH) ||
+         route.ifindex == ingress;
+}
+
 /* Notes what the peer of an inspected flow acknowledges. Returns the tc verdict. The flow is held locked. */
 GLOBAL_FUNCTION int said_received(struct __sk_buff *skb, struct packet *p) {
   if (!p) return PASS;
   struct ea_flow *flow = held_flow(p);
   if (!flow || !(p->tcp_flags & TCP_ACK) || (p->tcp_flags & TCP_RST) ||
-      skb->ingress_ifindex == skb->ifindex || p->fragment || !is_genuine_answer(skb, p))
+      skb->ingress_ifindex == skb->ifindex || p->fragment || !is_genuine_answer(skb, p) ||
+      !came_by_route(skb, p))
     return PASS;
   struct ea_said_stream *s = said_stream(flow);
   const __u32 ack = bpf_ntohl(p->ack);

@@ -40,6 +40,10 @@ import { attack as portsAndProtocols } from './ports-and-protocols.js';
 import { attack as queryPen } from './query-pen.js';
 import { attack as relayByNeighbour } from './relay-by-neighbour.js';
 import { attack as routedDiscovery } from './routed-discovery.js';
+import { attack as saidCuts } from './said-cuts.js';
+import { attack as saidOrder } from './said-order.js';
+import { attack as saidRetold } from './said-retold.js';
+import { attack as saidSecond } from './said-second.js';
 import { attack as secondVeth } from './second-veth.js';
 import { attack as seeded } from './seeded.js';
 import { attack as serviceFragments } from './service-fragments.js';
@@ -105,6 +109,10 @@ export const ATTACKS: readonly Attack[] = [
   queryPen,
   relayByNeighbour,
   routedDiscovery,
+  saidCuts,
+  saidOrder,
+  saidRetold,
+  saidSecond,
   secondVeth,
   seeded,
   serviceFragments,
