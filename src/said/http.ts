@@ -25,7 +25,8 @@ export type HttpFault =
   | 'chunk' // not exactly 1 to 8 hexadecimal digits, CRLF, so many bytes, CRLF
   | 'chunk-extension'
   | 'trailer'
-  | 'early-bytes'; // behind a request that must be answered first
+  | 'early-bytes' // behind a request that must be answered first
+  | 'cut-off'; // the client ended its side within a head, which some servers take for the end of the head
 
 /** Offsets count the bytes of the stream from 0. */
 export type HttpEvent =
@@ -115,6 +116,11 @@ export class HttpStream {
       events.push(...this.#byte(bytes[i++]!));
     }
     return events;
+  }
+
+  /** The client ends its side here. A body that is cut off belongs to a request that was judged. */
+  end(): HttpEvent[] {
+    return this.state === 'head' && this.#at > this.#start ? this.#deny('cut-off') : [];
   }
 
   /**

@@ -4,58 +4,17 @@ import t from 'tap';
 import { HttpStream } from '../../src/said/http.js';
 import { StatusReader } from '../../src/said/http-status.js';
 import { firstSaid } from '../../src/said/said.js';
+import { damagedStream } from './http-streams.js';
 import { get } from './make.js';
 
 const numRuns = Number(process.env.RUNS ?? 3000);
 
 const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
 
-/** Pieces of requests, right and wrong, that make streams which come far. */
-const piece = fc.oneof(
-  {
-    weight: 8,
-    arbitrary: fc.constantFrom(get('GET /a HTTP/1.1'), get('GET /b HTTP/1.0'), get('GET /c HTTP/1.1', 'X: 1')),
-  },
-  { weight: 4, arbitrary: fc.nat(300).map((n) => get('POST /l HTTP/1.1', `Content-Length: ${n}`) + 'x'.repeat(n)) },
-  {
-    weight: 4,
-    arbitrary: fc
-      .array(fc.integer({ min: 1, max: 40 }), { maxLength: 4 })
-      .map((sizes) =>
-        [
-          get('PUT /k HTTP/1.1', 'Transfer-Encoding: chunked'),
-          ...sizes.map((n) => `${n.toString(16)}\r\n${'y'.repeat(n)}\r\n`),
-          '0\r\n\r\n',
-        ].join(''),
-      ),
-  },
-  fc.constantFrom(
-    'GET / HTTP/1.1\r\n',
-    'Host: b\r\n',
-    '\r\n',
-    'X : 1\r\n',
-    ' x\r\n',
-    '0\r\n',
-    'PRI * HTTP/2.0\r\n\r\n',
-  ),
-  fc.constantFrom(get('GET / HTTP/1.1', 'Upgrade: x'), get('CONNECT a:1 HTTP/1.1'), '\0', '\n', '\r', 'HTTP/', ' '),
-);
-const stream = fc.tuple(
-  fc.array(piece, { minLength: 1, maxLength: 6 }).map((pieces) => pieces.join('')),
-  fc.array(fc.tuple(fc.nat(), fc.constantFrom('\n', '\r', '\0', ' ', ':', 'a', '%', '/', '\xff', '1', ''), fc.nat(2)), {
-    maxLength: 2,
-  }),
-);
-
 t.test('streams at random, in any pieces', async (t) => {
   const seen = new Map<string, number>();
   fc.assert(
-    fc.property(stream, fc.array(fc.nat(), { maxLength: 8 }), ([text, damage], cuts) => {
-      let bytes = latin1(text);
-      for (const [where, put, skip] of damage) {
-        const at = where % (bytes.length + 1);
-        bytes = Buffer.concat([bytes.subarray(0, at), latin1(put), bytes.subarray(at + skip)]);
-      }
+    fc.property(damagedStream, fc.array(fc.nat(), { maxLength: 8 }), (bytes, cuts) => {
       const whole = new HttpStream();
       const want = whole.push(bytes);
       for (const event of want) {

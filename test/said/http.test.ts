@@ -174,6 +174,19 @@ t.test('why a request is denied', async (t) => {
     for (const text of texts) t.equal(why(text), reason, `${reason}: ${JSON.stringify(text.slice(0, 80))}`);
 });
 
+t.test('streams that end', async (t) => {
+  const end = (text: string): unknown[] => {
+    const stream = new HttpStream();
+    stream.push(latin1(text));
+    return stream.end();
+  };
+  const head = get('GET / HTTP/1.1');
+  for (const text of ['G', ' ', 'GET / HTTP/1.1\r\n', head.slice(0, -1), `${head}G`])
+    t.same(end(text), [{ kind: 'denied', why: 'cut-off', at: text.length }], JSON.stringify(text));
+  for (const text of ['', '\0', head, get('PUT / HTTP/1.1', 'Content-Length: 2'), 'GET / HTTP/1.1\n'])
+    t.same(end(text), []);
+});
+
 t.test('the largest head', async (t) => {
   const size = (n: number) => get('GET / HTTP/1.1', 'X: '.padEnd(n - get('GET / HTTP/1.1', '').length, 'a'));
   t.equal(why(size(MAX_HEAD)), 'request end');
