@@ -3,7 +3,8 @@
  * is told when its head is complete; bodies are counted, so that the next request is found (RFC 9112, 6 and 7).
  *
  * A connection is HTTP or not by its first line. Since lax servers take more for a request than we do, a first line is
- * `other` only if it cannot be one for them either: its first word is no method, or there is no "HTTP/" in it.
+ * `other` only if it cannot be one for them either: its first word is no method, or there is no target behind it. (Some
+ * read "GET /" and then headers, as if HTTP/0.9 had any.)
  */
 import {
   type Framing,
@@ -61,6 +62,9 @@ type Step =
 
 const [HT, LF, CR, SP] = [0x09, 0x0a, 0x0d, 0x20];
 
+/** All targets have one of these bytes, but for those of CONNECT. All versions have a slash. */
+const MAYBE_TARGET = /[/*]/;
+
 /** What some servers split a request line at: all that is white space in Latin-1. */
 function isBlank(byte: number): boolean {
   return (byte >= HT && byte <= CR) || (byte >= 0x1c && byte <= SP) || byte === 0x85 || byte === 0xa0;
@@ -84,6 +88,7 @@ export class HttpStream {
   /** Whether the request line's first word has begun, and has ended. */
   #word: 'before' | 'in' | 'behind' = 'before';
   #wordSize = 0;
+  #wordEnd = 0;
   #line: RequestLine | undefined;
   #headers: Header[] = [];
   #awaits: Framing['awaits'];
@@ -159,12 +164,14 @@ export class HttpStream {
       // Empty lines and white space are kept in the text, and refused with it.
       return this.#collect(byte);
     }
-    if (this.#word === 'in' && !isTokenByte(byte)) {
-      if (isFirst ? !isBlank(byte) || byte === LF : byte !== SP)
-        return isFirst ? this.#other() : this.#deny('request-line');
-      this.#word = 'behind';
+    // Some servers take CR CR for the end of a head: no byte may follow that shows them one.
+    if (this.#word === 'behind' && byte !== LF && this.#text.endsWith('\r')) return this.#deny('bare-cr');
+    if (this.#word === 'in' && (isFirst ? isBlank(byte) && byte !== LF : byte === SP)) {
+      [this.#word, this.#wordEnd] = ['behind', this.#text.length];
     } else if (this.#word === 'in') {
-      if (++this.#wordSize > MAX_METHOD) return isFirst ? this.#other() : this.#deny('request-line');
+      // Printable bytes that are in no token are refused at the end of the first line, which may yet be no HTTP.
+      const fits = isFirst ? byte > SP && byte < 0x7f : isTokenByte(byte);
+      if (!fits || ++this.#wordSize > MAX_METHOD) return isFirst ? this.#other() : this.#deny('request-line');
     } else if (byte === LF) {
       return this.#endLine(isFirst);
     } else if (!isFirst && (byte < SP || byte === 0x7f) && byte !== CR) {
@@ -174,12 +181,19 @@ export class HttpStream {
   }
 
   #endLine(isFirst: boolean): HttpEvent[] {
-    if (isFirst && (this.#text === 'PRI * HTTP/2.0\r' || !/HTTP\//i.test(this.#text))) return this.#other();
+    if (isFirst && !this.#mayBeRequest()) return this.#other();
     const line = readRequestLine(this.#text);
     if (typeof line === 'string') return this.#deny(line);
     this.#line = line;
     this.#step = 'header';
     return this.#nextLine();
+  }
+
+  /** Whether some server could take the first line for a request of HTTP/1. */
+  #mayBeRequest(): boolean {
+    if (this.#text === 'PRI * HTTP/2.0\r') return false;
+    const word = this.#text.slice(0, this.#wordEnd);
+    return MAYBE_TARGET.test(this.#text.slice(this.#wordEnd)) || /CONNECT$/i.test(word);
   }
 
   #headerLine(byte: number): HttpEvent[] {

@@ -62,7 +62,13 @@ t.test('requests', async (t) => {
 t.test('why a request is denied', async (t) => {
   const rows: Record<string, string[]> = {
     'bare-lf': ['GET / HTTP/1.1\n', 'GET / HTTP/1.1\r\nHost: a\n', 'GET / HTTP/1.1\r\nHost: a\r\n\n'],
-    'bare-cr': ['GET / HTTP/1.1\r\nHost: a\rX', 'GET / HTTP/1.1\r\n\r\r'],
+    'bare-cr': [
+      'GET / HTTP/1.1\r\nHost: a\rX',
+      'GET / HTTP/1.1\r\n\r\r',
+      'GET\r/\rHTTP/1.1\r\n',
+      'GET /\r HTTP',
+      'GET / HTTP/1.1\r\r',
+    ],
     'invalid-byte': [
       get('GET / HTTP/1.1', 'X: \0'),
       get('GET / HTTP/1.1', 'X: \x7f'),
@@ -79,8 +85,6 @@ t.test('why a request is denied', async (t) => {
       'GET / x HTTP/1.1\r\n',
       'GET\t/\tHTTP/1.1\r\n',
       'GET\x0b/\x0bHTTP/1.1\r\n',
-      'GET\r/\rHTTP/1.1\r\n',
-      'GET /\r HTTP/1.1\r\n',
       'GET /\0 HTTP/1.1\r\n',
       ' GET / HTTP/1.1\r\n',
       '\x0cGET / HTTP/1.1\r\n',
@@ -88,6 +92,12 @@ t.test('why a request is denied', async (t) => {
       '\r\nGET / HTTP/1.1\r\n',
       '\n\nGET / HTTP/1.1\r\n',
       'GET /HTTP/1.1\r\n',
+      'GET /\r\n',
+      'get http://a/\r\n',
+      'G/T / HTTP/1.1\r\n',
+      '\tCONNECT a:1\r\n',
+      'OPTIONS *\r\n',
+      'CONNECT a:1\r\n',
     ],
     version: ['1.2', '1.01', '01.1', '2.0', '0.9', '1.1.', '1'].map((v) => `GET / HTTP/${v}\r\n`),
     target: [
@@ -203,7 +213,8 @@ t.test('what is no HTTP', async (t) => {
     'EHLO a.example\r\n',
     'PING\r\n',
     '*1\r\n$4\r\nPING\r\n',
-    'GET /\r\n',
+    'MAIL FROM:<a@b>\r\n',
+    'GET key\r\n',
     'GET\n',
     '\n\x05abc',
     'G\0T / HTTP/1.1\r\n',
