@@ -97,8 +97,9 @@ function hole(bytes: Buffer, seen: readonly Understood[]): string | undefined {
   for (const [i, { method, target, host }] of seen.entries()) {
     const request = requests[i]!;
     const hosts = request.headers.filter(([name]) => name === 'host').map(([, value]) => value);
-    if (method !== request.method || target !== request.target || host !== (hosts[0] ?? null))
-      return `${method} ${target} of ${host}`;
+    // Python leaves white space behind a value where it is.
+    const same = (host?.replace(/[ \t]+$/, '') ?? null) === (hosts[0] ?? null);
+    if (method !== request.method || target !== request.target || !same) return `${method} ${target} of ${host}`;
   }
   return undefined;
 }
@@ -116,7 +117,7 @@ async function compare(port: number, isFor: (bytes: Buffer) => boolean): Promise
       const why = hole(bytes, seen);
       if (why !== undefined) throw new Error(`${why}: ${JSON.stringify(passed.toString('latin1'))}`);
     }),
-    { numRuns, interruptAfterTimeLimit: 120_000, markInterruptAsFailure: false },
+    { numRuns, endOnFailure: true },
   );
   t.ok(
     requests > numRuns / 10 && others > 0 && denied > numRuns / 10,
