@@ -20,6 +20,7 @@
  * below another call. In place of a verdict, a step says which one is next. */
 enum {
   NEXT_DEPENDS = 9, /* find_dependence() */
+  NEXT_OPENING = 8, /* judge_opening() */
   NEXT_RECALL = 10, /* judge_recalled() */
   NEXT_HEAR = 11,   /* hear_segment() */
   NEXT_JUDGE = 12,  /* judge_heard(); the flow is held */
@@ -47,7 +48,7 @@ static __noinline int begin_hearing(struct __sk_buff *skb) {
   if (p->key.protocol != IPPROTO_TCP) {
     w->said = EA_SAID_OTHER;
     w->said_length = 0;
-    return known & FLOW_CURRENT ? FOLLOW_FLOW : NEXT_RECALL;
+    return known & FLOW_CURRENT ? FOLLOW_FLOW : NEXT_DEPENDS;
   }
   if (is_dns_server(p)) return FOLLOW_FLOW;
   if (!(known & FLOW_CURRENT) || syn) return NEXT_DEPENDS;
@@ -94,7 +95,11 @@ static __noinline int find_dependence(struct __sk_buff *skb) {
   const int depends = depends_on_said(ep, p);
   p->decided = 1;
   if (!depends) return FOLLOW_FLOW;
-  if (is_syn(p)) return p->decision.verdict == EA_VERDICT_DENY ? FOLLOW_FLOW : hear_syn(skb, p, w, depends);
+  if (p->key.protocol != IPPROTO_TCP) return NEXT_RECALL;
+  if (is_syn(p)) {
+    if (p->decision.verdict != EA_VERDICT_DENY) return hear_syn(skb, p, w, depends);
+    return depends == SAID_AUDITS ? FOLLOW_FLOW : NEXT_OPENING;
+  }
   const __u32 known = w->known;
   if ((known & FLOW_SAYS) && (w->state < EA_SAID_JUDGED || w->said == EA_SAID_HTTP)) {
     if (p->decision.verdict == EA_VERDICT_PARTIAL) deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
@@ -113,15 +118,34 @@ static __noinline int find_dependence(struct __sk_buff *skb) {
   return FOLLOW_FLOW;
 }
 
+/* Decides about a handshake that is denied by what may be said, and if nothing is: a rule that denies what it asks
+ * for may stand before one that allows something else. Taken as met are the rules that do not deny. */
+static __noinline int judge_opening(struct __sk_buff *skb) {
+  struct packet *p = this_packet();
+  const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
+  struct l7_work *w = l7_work();
+  const struct name_work *names = name_work();
+  struct said_work *said = begin_saying(EA_SAID_NONE, 0);
+  if (!p || !ep || !w || !names || !said) return DROP;
+  said->fixed = EA_CLASS_OPENING;
+  decide_said_inline(ep, p);
+  if (p->decision.verdict != EA_VERDICT_DENY) return hear_syn(skb, p, w, SAID_DECIDES);
+  p->decision = names->met;
+  p->said_mode = SAID_MET;
+  return FOLLOW_FLOW;
+}
+
 /* Decides about a flow by what it has said before, in l7_work. */
 static __noinline int judge_recalled(struct __sk_buff *skb) {
   struct packet *p = this_packet();
   const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
   if (!p || !ep || !recall_said()) return DROP;
+  p->tells = !!(p->set & EA_SET_LOGS);
+  if (unlikely(p->tells)) describe(skb, p);
   decide_said_inline(ep, p);
   p->decided = 1;
-  if (p->key.protocol != IPPROTO_TCP) return FOLLOW_FLOW;
   if (p->decision.verdict == EA_VERDICT_PARTIAL) deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
+  if (p->key.protocol != IPPROTO_TCP) return FOLLOW_FLOW;
   if (p->decision.verdict == EA_VERDICT_DENY) p->says = 0;
   return p->says && carries_more_than_control(p) ? NEXT_HEAR : FOLLOW_FLOW;
 }
@@ -256,6 +280,7 @@ static __noinline int end_hearing(struct __sk_buff *skb) {
 static __always_inline int pod_says(struct __sk_buff *skb) {
   int next = begin_hearing(skb);
   if (next == NEXT_DEPENDS) next = find_dependence(skb);
+  if (next == NEXT_OPENING) next = judge_opening(skb);
   if (next == NEXT_RECALL) next = judge_recalled(skb);
   if (next == NEXT_HEAR) next = hear_segment(skb);
   if (next == NEXT_JUDGE) next = judge_heard(skb);

@@ -83,7 +83,7 @@ static __always_inline int judge(struct __sk_buff *skb, struct packet *p, const 
   struct decision *d = &p->decision;
   /* Queries, and what is said, have told of Log rules where they were judged, or will; the other decisions of
    * queries.h and said.h are silent. */
-  p->tells = (p->set & EA_SET_LOGS) && p->query_mode != QUERY_KNOWN && p->said_mode == SAID_NONE && !p->says;
+  p->tells = (p->set & EA_SET_LOGS) && p->query_mode != QUERY_KNOWN && p->said_mode != SAID_KNOWN && !p->says;
   if (unlikely(p->tells)) describe(skb, p);
   if (unlikely(p->set & EA_SET_NAMES)) note_learned(slot_of(p->payer));
   if (likely(!p->decided) || p->tells) {

@@ -38,6 +38,7 @@ enum ea_class {
   EA_CLASS_SILENT = 6,  /* these, and those that accept a connection that names nobody */
   EA_CLASS_REQUEST = 7, /* the rules that do not ask, and those that ask for requests */
   EA_CLASS_REQUEST_SILENT = 8, /* a request that names no host */
+  EA_CLASS_OPENING = 10,       /* the rules that do not ask, and those that ask and do not deny */
   EA_CLASS_UNAUDITED = 9, /* not what is said: the row is the mask of the bits that the audit leaves out */
 };
 

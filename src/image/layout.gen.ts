@@ -543,6 +543,7 @@ export const ENUMS = {
     EA_CLASS_SILENT: 6,
     EA_CLASS_REQUEST: 7,
     EA_CLASS_REQUEST_SILENT: 8,
+    EA_CLASS_OPENING: 10,
     EA_CLASS_UNAUDITED: 9,
   },
   ea_action: {

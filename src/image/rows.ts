@@ -20,6 +20,7 @@ export const CLASS_SILENT = 6;
 export const CLASS_REQUEST = 7;
 export const CLASS_REQUEST_SILENT = 8;
 export const CLASS_UNAUDITED = 9;
+export const CLASS_OPENING = 10;
 
 /** Index of a set's rules by atom. It is made once, since sets never change. */
 interface SetIndex {
@@ -45,6 +46,8 @@ interface SaidIndex {
   /** The rules that match what names nobody, and what is a request without a host. */
   readonly silent: Row;
   readonly silentRequest: Row;
+  /** The rules that match a handshake, if that is all that may be said: those that ask must not deny. */
+  readonly opening: Row;
 }
 
 /** Index of the rules that ask for names, or for names in queries, by the atoms of patterns. */
@@ -115,6 +118,7 @@ function saidIndex(set: PolicySet): SaidIndex {
       set,
       ({ said }) => said === undefined || said.silent === true || (said.request !== undefined && !said.hosts),
     ),
+    opening: rowOf(set, ({ said, action }) => said === undefined || action !== 'deny'),
   };
 }
 
@@ -149,6 +153,7 @@ export function fixedRows(set: PolicySet): (readonly [number, Row])[] {
   if (said) {
     rows.push([CLASS_UNSAID, said.servers.others], [CLASS_SILENT, said.silent]);
     rows.push([CLASS_REQUEST, said.hosts.others], [CLASS_REQUEST_SILENT, said.silentRequest]);
+    rows.push([CLASS_OPENING, said.opening]);
   }
   if (unaudited) rows.push([CLASS_UNAUDITED, unaudited]);
   if (said) rows.push(...requestProgram(set).rows);

@@ -8,6 +8,7 @@ import { classLookup } from './prefix.js';
 import { acceptsOf, type Matcher, matcherOf, patternAtoms } from './names.js';
 import { requestRows } from './requests.js';
 import {
+  CLASS_OPENING,
   CLASS_REQUEST,
   CLASS_REQUEST_SILENT,
   CLASS_SELF,
@@ -20,7 +21,7 @@ import {
   setIndex,
   testBit,
 } from './rows.js';
-import { type Learned, type LearnedName, type Packet, type Said, sameDecision, type Verdict } from '../ir/packet.js';
+import { type Learned, type LearnedName, type Packet, sameDecision, type Verdict } from '../ir/packet.js';
 import { type Heard, nameSaid, saidOf } from '../ir/said.js';
 import type { Image, PolicySet } from './types.js';
 
@@ -49,13 +50,24 @@ export function simulate(image: Image, packet: Packet, ownIps: readonly string[]
       return best.verdict === 'deny' || isHandshake ? best : denied(set);
     }
   }
-  if (!set.says) return plain;
+  if (!set.says || packet.from === NODE_SENDER) return plain;
   const met = as({ heard: 'met' });
   if (sameDecision(plain, met)) return plain;
   const heard = saidOf(packet);
-  if (heard === 'nothing') return plain.verdict === 'deny' ? met : plain;
+  if (packet.protocol === TCP) {
+    // Nothing is said on a connection that is not accepted.
+    const closed = plain.verdict === 'deny' && met.rule !== plain.rule;
+    const handshake = closed ? (met.verdict === 'deny' ? opening(as, met) : met) : plain;
+    if (heard === 'nothing' || handshake.verdict === 'deny') return handshake;
+  }
   const said = as({ heard });
   return said.verdict === 'partial' ? denied(set) : said;
+}
+
+/** The verdict on a handshake that is denied by what may be said: what rules deny may not be what is said. */
+function opening(as: (hearing: Hearing) => Verdict, met: Verdict): Verdict {
+  const verdict = as({ heard: 'opening' });
+  return verdict.verdict === 'deny' ? met : verdict;
 }
 
 /** What is taken as known of a packet. `asks`: rules for queries match, whatever they ask for. */
@@ -167,8 +179,9 @@ export function queryRow(image: Image, set: PolicySet, query: string | undefined
 }
 
 /** The rules of a set that match what a connection says. */
-export function saidRow(image: Image, set: PolicySet, heard: Said | 'nothing'): Row {
+export function saidRow(image: Image, set: PolicySet, heard: Exclude<Heard, 'met'>): Row {
   const fixed = new Map(fixedRows(set));
+  if (heard === 'opening') return fixed.get(CLASS_OPENING) as Row;
   const byName = (none: number, mark: 'servers' | 'hosts', name: string) =>
     classRow(set, acceptsOf(matcherFor(image), name)?.[mark] ?? []) ?? (fixed.get(none) as Row);
   if (heard === 'nothing') return fixed.get(CLASS_UNSAID) as Row;

@@ -31,7 +31,7 @@ import { findService, isBeside, ownNodeAddresses } from './services.js';
 import { matchLabels, matchNames, matchService, matchWorkload } from './match.js';
 import { governs, isNode, senderOf } from './sender.js';
 import { ruleId } from './names.js';
-import { asksForSaid, type Heard, isAudited, isVerified, saidMatches, saidOf } from './said.js';
+import { asksForSaid, heardBy, type Heard, isAudited, isVerified, saidMatches, saidOf } from './said.js';
 import { matchesName } from '../names/pattern.js';
 import type { Peer } from './peers.js';
 import {
@@ -139,11 +139,19 @@ export function readAs(
     }
   }
   // What depends on queries does not depend on anything else that its connection says.
-  if (!hasRule(tiers, asksForSaid)) return reading;
+  // What nodes say is not read.
+  if (isNode(judged.sender) || !hasRule(tiers, asksForSaid)) return reading;
   const met = as({ heard: 'met' });
   if (sameDecision(plain, met)) return reading;
   const heard = saidOf(packet);
-  if (heard === 'nothing') return plain.verdict === 'deny' ? { ...reading, verdict: met, heard: 'met' } : reading;
+  if (judged.protocol === TCP) {
+    // Nothing is said on a connection that is not accepted.
+    const opening = plain.verdict === 'deny' && met.verdict === 'deny' ? as({ heard: 'opening' }) : met;
+    const best = opening.verdict === 'deny' ? met : opening;
+    const closed = plain.verdict === 'deny' && met.rule !== plain.rule;
+    const handshake: Reading = closed ? { ...reading, verdict: best, heard: 'met' } : reading;
+    if (heard === 'nothing' || handshake.verdict.verdict === 'deny') return handshake;
+  }
   const said: Reading = { ...reading, verdict: as({ heard }), heard };
   return said.verdict.verdict === 'partial' ? { ...unreadable, heard } : said;
 }
@@ -251,9 +259,10 @@ function walk(tiers: readonly TierView[], snapshot: Snapshot, judged: Judged, wi
 /** Whether a rule matches the packet, by peers, ports, the name in a query, and what the connection says. */
 export function ruleMatches(rule: Rule, snapshot: Snapshot, judged: Judged): boolean {
   if (rule.queries && !queryMatches(rule.queries, judged)) return false;
-  if (!saidMatches(rule, judged.heard ?? 'nothing')) return false;
+  const heard = heardBy(rule, judged.heard ?? 'nothing');
+  if (!saidMatches(rule, heard)) return false;
   // Who says itself which servers are meant need not be asked for those of its names.
-  const asked = rule.serverNames === undefined ? judged : { ...judged, heard: 'met' as const };
+  const asked = { ...judged, heard: rule.serverNames === undefined ? heard : 'met' } as const;
   const toPeer = (at?: readonly Pod[]) =>
     rule.peers === null || rule.peers.some((peer) => peerMatches(peer, snapshot, asked, at));
   if (rule.ports === null) return toPeer();
@@ -298,7 +307,7 @@ export function peerMatches(peer: Peer, snapshot: Snapshot, judged: Judged, at?:
     case 'names':
       // A port name asks for the pod that gives it. That is never told by a name.
       if (at !== undefined || !matchNames(peer, judged.names)) return false;
-      return isVerified(peer, judged.heard ?? 'nothing', judged.audit ?? false);
+      return isVerified(peer, heardBy({ action: 'allow' }, judged.heard ?? 'nothing'), judged.audit ?? false);
     case 'self':
       return sender.ips.includes(to);
     case 'own-node':

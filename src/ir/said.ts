@@ -10,12 +10,21 @@ import type { HttpHeader, HttpMatch, Rule } from './types.js';
 
 const TCP = 6;
 
-/** What is known of what a packet's connection says. `met`: not known, and taken as what every rule asks for. */
-export type Heard = Said | 'nothing' | 'met';
+/**
+ * What is known of what a packet's connection says. `met`: not known, and taken as what every rule asks for; `opening`:
+ * as what every rule asks for that does not deny.
+ */
+export type Heard = Known | 'opening';
+type Known = Said | 'nothing' | 'met';
 
 /** What the packet's connection says. Only TCP has a handshake in which nothing is said. */
 export function saidOf({ said, protocol }: Pick<Packet, 'said' | 'protocol'>): Said | 'nothing' {
   return said ?? (protocol === TCP ? 'nothing' : { kind: 'other' });
+}
+
+/** The same for one rule. */
+export function heardBy({ action }: Pick<Rule, 'action'>, heard: Heard): Known {
+  return heard === 'opening' ? (action === 'deny' ? 'nothing' : 'met') : heard;
 }
 
 /** Whether a rule asks what a connection says. */
@@ -36,7 +45,7 @@ export function isAudited(rule: Rule): boolean {
 }
 
 /** Whether what a connection says is what the rule's `serverNames` and `http` ask for. */
-export function saidMatches({ serverNames, http }: Pick<Rule, 'serverNames' | 'http'>, heard: Heard): boolean {
+export function saidMatches({ serverNames, http }: Pick<Rule, 'serverNames' | 'http'>, heard: Known): boolean {
   if (serverNames === undefined && http === undefined) return true;
   if (heard === 'nothing') return false;
   if (heard === 'met') return (serverNames?.length ?? 0) + (http?.length ?? 0) > 0;
@@ -48,7 +57,7 @@ export function saidMatches({ serverNames, http }: Pick<Rule, 'serverNames' | 'h
  * Whether a connection names a server that a peer admits, as far as the peer asks for it.
  * @param audit whether the audit verdict is asked for
  */
-export function isVerified({ patterns, verify }: NamesPeer, heard: Heard, audit: boolean): boolean {
+export function isVerified({ patterns, verify }: NamesPeer, heard: Known, audit: boolean): boolean {
   if (verify === undefined || (verify === 'audit' && !audit)) return true;
   if (heard === 'nothing') return false;
   if (heard === 'met') return true;

@@ -238,7 +238,8 @@ export class Kernel implements Engine {
     if (speaks) {
       const opened = this.run(frameOf(handshake, pod.ips, this.#sport, more), isNode(pod) ? 'uplink' : 'fromPod');
       if (opened.verdict === 'deny') return toldOf(packet, opened.verdict, opened.events);
-      before.push(...opened.events.filter((e) => e.type !== 'log'));
+      // Of a query, Log rules are told with the query itself; of a connection that nobody inspects, with its SYN.
+      before.push(...opened.events.filter((e) => said !== undefined || e.type !== 'log'));
       const src = more.src ?? sourceOf(packet, pod.ips);
       const answer = { src: packet.to, sport: packet.port, dst: src, dport: more.sport ?? this.#sport };
       if (!isNode(pod)) this.run(tcpFrame(answer, { seq: 0, ack: 1, flags: FLAGS.SYN | FLAGS.ACK }), 'toPod');
