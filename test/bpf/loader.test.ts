@@ -21,6 +21,8 @@ import { clangFlags } from '../../src/net/clang.js';
 
 const bpfDir = join(process.cwd(), 'bpf');
 const dir = mkdtempSync(join(tmpdir(), 'ea-loader-'));
+/** What declares maps and their types. */
+const HEADERS = [...readdirSync(bpfDir).filter((name) => name.endsWith('types.h')), 'maps.h'];
 const pinDir = `/sys/fs/bpf/ea-ffi-${process.pid}`;
 t.teardown(() => {
   rmSync(dir, { recursive: true, force: true });
@@ -143,7 +145,7 @@ t.test('a refused program: the decisive line, the whole log, and nothing left be
 t.test('an object of another build', async (t) => {
   const headers = join(dir, 'headers');
   mkdirSync(headers);
-  for (const name of ['types.h', 'table_types.h', 'name_types.h', 'said_types.h', 'http_types.h', 'maps.h']) {
+  for (const name of HEADERS) {
     writeFileSync(
       join(headers, name),
       readFileSync(join(bpfDir, name), 'utf8').replace('__u32 flags;\n  __u8 mac[6];', '__u8 mac[6];\n  __u32 flags;'),
@@ -211,16 +213,7 @@ t.test('a failure that is not the verifier names the map', async (t) => {
 t.test('build: compiled once, cached by content, shipped where there is no compiler', async (t) => {
   const sources = join(dir, 'sources');
   mkdirSync(sources);
-  for (const name of [
-    'types.h',
-    'table_types.h',
-    'name_types.h',
-    'said_types.h',
-    'http_types.h',
-    'maps.h',
-    'flags.txt',
-  ])
-    writeFileSync(join(sources, name), readFileSync(join(bpfDir, name)));
+  for (const name of [...HEADERS, 'flags.txt']) writeFileSync(join(sources, name), readFileSync(join(bpfDir, name)));
   writeFileSync(join(sources, 'egress.bpf.c'), source(COUNTS));
   const opts = { bpfDir: sources, cacheDir: join(dir, 'cache'), shipped: good };
   const first = build(opts);
