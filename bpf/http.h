@@ -33,13 +33,15 @@ static long trim_step(__u32 i, struct http_walk *k) {
 }
 
 /* The value of a line, without the white space around it: in w->piece. */
-GLOBAL_FUNCTION int http_value(const struct http_bytes *m, struct http_work *w, __u32 line) {
-  if (!m || !w) return 0;
+static __always_inline void find_value(const struct http_bytes *m, struct http_work *w, __u32 line) {
   const struct http_line *l = &w->lines[line & (HTTP_LINES - 1)];
   struct http_walk k = {.m = m, .w = w};
   w->piece.from = (__u32)l->colon + 1;
   w->piece.to = l->end;
   bpf_loop(HTTP_HEAD_BYTES, trim_step, &k, 0);
+}
+GLOBAL_FUNCTION int http_value(const struct http_bytes *m, struct http_work *w, __u32 line) {
+  if (m && w) find_value(m, w, line);
   return 0;
 }
 
@@ -213,6 +215,46 @@ static __always_inline void check_word(struct http_work *w) {
   w->why = HTTP_BAD_METHOD;
 }
 
+/* The state in which a head is to be read once more from its beginning; 0: it is not. `strict`: the lax reading found
+ * a request, so it is only to be found why the strict one does not. */
+static __always_inline __u32 next_walk(const struct http_bytes *m, const struct http_work *w, int first,
+                                       int *strict) {
+  const __u32 state = w->state, before = w->before;
+  if (state == S_DONE) return w->notes ? 0 : S_START;
+  if (state != S_NOWHERE || *strict) return 0;
+  if (before < S_LINE) return first ? S_LAX_BEFORE : 0;
+  if (before != S_LAX_FOUND || is_http2(m, w)) return 0;
+  *strict = 1;
+  return S_START;
+}
+
+/* The walks of http_head(), whose result it returns; HTTP_HEAD: what the notes come to is not known yet. */
+GLOBAL_FUNCTION int http_walk(const struct http_bytes *m, struct ea_said_stream *s, __u32 length) {
+  struct http_work *w = http_work();
+  if (!m || !s || !w) return HTTP_REFUSED;
+  const int first = !(s->body & HTTP_LATER);
+  __u32 from = s->left ? 0 : S_START;
+  int strict = 0;
+  if (!from) resume_walk(w, s->left);
+#pragma clang loop unroll(disable)
+  for (int n = 0; n < 4; n++) {
+    if (from) start_walk(w, from);
+    w->end = w->begin + (length < HTTP_HEAD_BYTES ? length : HTTP_HEAD_BYTES);
+    walk_head(m, w);
+    check_word(w);
+    from = next_walk(m, w, first, &strict);
+    if (!from) break;
+  }
+  const __u32 state = w->state, before = w->before;
+  if (state == S_DONE) return HTTP_HEAD;
+  if (state == S_NOWHERE && before >= S_LAX_BEFORE) return HTTP_OTHER;
+  if (state == S_NOWHERE && !w->why) w->why = http_why(before, http_byte(m, w->at - 1));
+  if (state != S_NOWHERE && w->at - w->begin >= HTTP_HEAD_BYTES) w->why = HTTP_TOO_LARGE;
+  if (w->why) return HTTP_REFUSED;
+  s->left = left_of(w);
+  return HTTP_MORE;
+}
+
 /* Reads what has arrived of a head: `length` bytes from an offset on, together HTTP_BUFFER at most. If it is
  * MORE, the same bytes and what follows them are given again; s->left says how far they were read, and is 0 for a
  * new head. A head that is whole is in http_work(); bytes may follow it.
@@ -224,38 +266,12 @@ GLOBAL_FUNCTION int http_head(const struct http_bytes *m, struct ea_said_stream 
                               __u32 length) {
   struct http_work *w = http_work();
   if (!m || !s || !w || from > HTTP_BUFFER || length > HTTP_BUFFER - from) return HTTP_REFUSED;
-  const int first = !(s->body & HTTP_LATER);
-  int refused = 0; /* the lax reading said so: the strict one says why */
   w->begin = w->word = from;
-  start_walk(w, S_START);
-  if (s->left) resume_walk(w, s->left);
-#pragma clang loop unroll(disable)
-  for (int n = 0; n < 4; n++) {
-    w->end = from + (length < HTTP_HEAD_BYTES ? length : HTTP_HEAD_BYTES);
-    walk_head(m, w);
-    check_word(w);
-    if (w->state == S_DONE && !w->notes)
-      start_walk(w, S_START);
-    else if (w->state == S_NOWHERE && w->before < S_LINE && first && !refused)
-      start_walk(w, S_LAX_BEFORE);
-    else if (w->state == S_NOWHERE && w->before == S_LAX_FOUND && !is_http2(m, w)) {
-      refused = 1;
-      start_walk(w, S_START);
-    } else
-      break;
-  }
-  const __u32 state = w->state, before = w->before;
-  if (state == S_NOWHERE && before >= S_LAX_BEFORE) return HTTP_OTHER;
-  if (state == S_NOWHERE && !w->why) w->why = http_why(before, http_byte(m, w->at - 1));
-  if (state == S_DONE) w->why = http_finish(m, w);
-  if (state == S_DONE)
-    s->left = 0;
-  else if (w->at - from >= HTTP_HEAD_BYTES && !w->why)
-    w->why = HTTP_TOO_LARGE;
-  if (w->why) return HTTP_REFUSED;
-  if (state == S_DONE) return HTTP_HEAD;
-  s->left = left_of(w);
-  return HTTP_MORE;
+  const int result = http_walk(m, s, length);
+  if (result != HTTP_HEAD) return result;
+  s->left = 0;
+  w->why = http_finish(m, w);
+  return w->why ? HTTP_REFUSED : HTTP_HEAD;
 }
 
 #endif

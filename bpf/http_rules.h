@@ -72,7 +72,7 @@ static long line_step(__u32 i, struct http_match *k) {
   w->line = line->next;
   if (!is_named(k->m, line, k->step)) return 0;
   if (w->found++) w->match = next_match(k->cells, w, w->match & 0xffff, ',');
-  http_value(k->m, w, number - 1);
+  find_value(k->m, w, number - 1);
   match_piece(k, &w->piece);
   return 0;
 }
