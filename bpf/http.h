@@ -10,8 +10,10 @@
  * These are functions of the bytes alone. Who calls them keeps the stream in order, and keeps for each stream a
  * struct ea_said_stream, of which they use `body` and `left`.
  *
- * A beginning passes before its end is known. So a byte that no strict head has is refused when it arrives, and
- * no server gets a request that was not judged: one that ends with a bare LF, or HTTP/0.9. */
+ * A beginning passes before its end is known. Servers act at the end of a line at the earliest: so a line is refused
+ * before its end passes, or with the first byte that no strict head has. No server gets a request that was not
+ * judged because its lines end with a bare LF, for one. A line without "HTTP/", as HTTP/0.9 has, is no request: it
+ * passes where whatever is said may pass. */
 #ifndef EA_HTTP_H
 #define EA_HTTP_H
 

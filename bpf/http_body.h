@@ -5,6 +5,7 @@
  *   http_begin()   a head has passed: what comes now
  *   http_skip()    how many of the next bytes need not be looked at
  *   http_follow()  reads bytes up to the next head, or to where nothing may follow
+ *   http_hear()    the server sends data
  *   http_answer()  reads what the server says to a request to upgrade, or to CONNECT
  *
  * Responses are not read, but for the first one on a connection whose first request asks for another protocol:
@@ -33,12 +34,18 @@ static __always_inline void end_request(struct ea_said_stream *s) {
   set_part(s, s->body & (HTTP_UPGRADES | HTTP_CONNECTS) ? HTTP_AWAIT : HTTP_IN_HEAD, 0);
 }
 
+/* The server sends data. Before a request that is awaited, they shift its answer. */
+static __always_inline void http_hear(struct ea_said_stream *s) {
+  if (http_part(s) != HTTP_AWAIT) s->body |= HTTP_HEARD;
+}
+
 /* The head in http_work() passes: what comes behind it. */
 GLOBAL_FUNCTION int http_begin(struct ea_said_stream *s) {
   const struct http_work *w = http_work();
   if (!s || !w) return 0;
   __u8 asks = 0;
-  if (!(s->body & HTTP_LATER)) asks = (w->upgrades ? HTTP_UPGRADES : 0) | (w->connects ? HTTP_CONNECTS : 0);
+  if (!(s->body & (HTTP_LATER | HTTP_HEARD)))
+    asks = (w->upgrades ? HTTP_UPGRADES : 0) | (w->connects ? HTTP_CONNECTS : 0);
   s->body = HTTP_LATER | asks;
   if (w->chunked)
     set_part(s, HTTP_SIZE, 0);

@@ -72,6 +72,7 @@ enum http_part {
   HTTP_BROKEN = 11, /* enum http_why. Nothing may follow */
   HTTP_PART_MASK = 15,
   /* With these: */
+  HTTP_HEARD = 1 << 4,    /* the server has spoken before anything was asked that is awaited */
   HTTP_UPGRADES = 1 << 5, /* the request asks for another protocol */
   HTTP_CONNECTS = 1 << 6, /* it is CONNECT */
   HTTP_LATER = 1 << 7,    /* a request has passed on the connection */

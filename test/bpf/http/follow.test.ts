@@ -140,4 +140,11 @@ t.test('only the first request of a connection can be its last', async (t) => {
     t.same(stream.push(latin1(head('GET /c'))).map(brief), ['/c'], 'what follows is a request');
     t.same(stream.push(latin1('PRI * HTTP/2.0\r\n\r\n')).map(brief), ['BAD_TARGET']);
   }
+  const spoken = new KernelStream(kernel);
+  kernel.hear();
+  spoken.push(latin1(head('GET /b', 'Upgrade: h2c')));
+  t.equal(spoken.part, 'IN_HEAD', 'nor can the first, if the server spoke before it');
+  t.same(new KernelStream(kernel).push(latin1(`${head('GET /a', 'Upgrade: x')}x`)).map(brief), ['/a', 'early']);
+  kernel.hear();
+  t.equal(kernel.part.part, 'AWAIT', 'what is awaited shifts nothing');
 });

@@ -105,6 +105,13 @@ int run_chunks(struct __sk_buff *skb) {
 }
 
 SEC("tc")
+int run_hear(struct __sk_buff *skb) {
+  WITH_CASE(c);
+  http_hear(&c->stream);
+  return 0;
+}
+
+SEC("tc")
 int run_answer(struct __sk_buff *skb) {
   WITH_CASE(c);
   c->result = http_answer(&c->bytes, &c->stream, c->from, c->length);

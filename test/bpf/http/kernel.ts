@@ -6,7 +6,7 @@ import { BpfMap } from '../../../agent/kernel/libbpf/map.js';
 import { BpfObject } from '../../../agent/kernel/libbpf/object.js';
 import { BpfProgram } from '../../../agent/kernel/libbpf/program.js';
 import { HttpPrograms } from '../../../agent/maps/tables/http-cells.js';
-import { ENUMS, STRUCTS } from '../../../src/image/layout.gen.js';
+import { STRUCTS } from '../../../src/image/layout.gen.js';
 import { readLayouts } from '../../../src/net/btf.js';
 import { clangFlags } from '../../../src/net/clang.js';
 import { compiled, root } from '../../netns/shell.js';
@@ -133,6 +133,11 @@ export class HttpKernel {
   /** Reads what comes behind a head. @returns how many bytes were read */
   follow(from: number, length: number): number {
     return this.#run('run_follow', from, length);
+  }
+
+  /** The server sends something. */
+  hear(): void {
+    this.#run('run_hear', 0, 0);
   }
 
   /** Reads what the server answers. @returns the part in which the stream is then */
