@@ -12,8 +12,7 @@
  *
  * A beginning passes before its end is known. Servers act at the end of a line at the earliest: so a line is refused
  * before its end passes, or with the first byte that no strict head has. No server gets a request that was not
- * judged because its lines end with a bare LF, for one. A line without "HTTP/", as HTTP/0.9 has, is no request: it
- * passes where whatever is said may pass. */
+ * judged because its lines end with a bare LF, for one. */
 #ifndef EA_HTTP_H
 #define EA_HTTP_H
 
@@ -217,15 +216,22 @@ static __always_inline void check_word(struct http_work *w) {
   w->why = HTTP_BAD_METHOD;
 }
 
-/* The state in which a head is to be read once more from its beginning; 0: it is not. `strict`: the lax reading found
- * a request, so it is only to be found why the strict one does not. */
+/* Whether a first line that was read for the last time is another protocol's. */
+static __always_inline int is_other(const struct http_bytes *m, const struct http_work *w) {
+  const __u32 before = w->before, byte = http_byte(m, w->at - 1);
+  if (before < S_LAX_CR) return before >= S_LAX_BEFORE;
+  return byte == '\n' && (before == S_LAX_CR || (before == S_LAX_FOUND_CR && is_http2(m, w)));
+}
+
+/* The state in which a head is to be read once more from its beginning; 0: it is not. `strict`: the lax reading refused
+ * it, so it is only to be found why the strict one does. */
 static __always_inline __u32 next_walk(const struct http_bytes *m, const struct http_work *w, int first,
                                        int *strict) {
   const __u32 state = w->state, before = w->before;
   if (state == S_DONE) return w->notes ? 0 : S_START;
   if (state != S_NOWHERE || *strict) return 0;
   if (before < S_LINE) return first ? S_LAX_BEFORE : 0;
-  if (before != S_LAX_FOUND || is_http2(m, w)) return 0;
+  if (before < S_LAX_BEFORE || is_other(m, w)) return 0;
   *strict = 1;
   return S_START;
 }
@@ -249,7 +255,7 @@ GLOBAL_FUNCTION int http_walk(const struct http_bytes *m, struct ea_said_stream 
   }
   const __u32 state = w->state, before = w->before;
   if (state == S_DONE) return HTTP_HEAD;
-  if (state == S_NOWHERE && before >= S_LAX_BEFORE) return HTTP_OTHER;
+  if (state == S_NOWHERE && is_other(m, w)) return HTTP_OTHER;
   if (state == S_NOWHERE && !w->why) w->why = http_why(before, http_byte(m, w->at - 1));
   if (state != S_NOWHERE && w->at - w->begin >= HTTP_HEAD_BYTES) w->why = HTTP_TOO_LARGE;
   if (w->why) return HTTP_REFUSED;
@@ -257,13 +263,20 @@ GLOBAL_FUNCTION int http_walk(const struct http_bytes *m, struct ea_said_stream 
   return HTTP_MORE;
 }
 
+/* Whether the stream is in the middle of a head, where it must not end. */
+static __always_inline int http_is_cut(const struct ea_said_stream *s) {
+  return (s->body & HTTP_PART_MASK) == HTTP_IN_HEAD && s->left;
+}
+
 /* Reads what has arrived of a head: `length` bytes from an offset on, together HTTP_BUFFER at most. If it is
  * MORE, the same bytes and what follows them are given again; s->left says how far they were read, and is 0 for a
  * new head. A head that is whole is in http_work(); bytes may follow it.
  *
  * The first line of a connection may be another protocol's: OTHER. But servers that are lax take more for a
- * request than we do. So if it is none, it is read once more up to its end: it is refused if a method and
- * "HTTP/" are in it. */
+ * request than we do: "GET /" and headers, for one, as if HTTP/0.9 had any. So if it is none, it is read once more up to
+ * its end: it is refused if it has a word and what may be a target.
+ *
+ * Some servers take the end of the stream for the end of a head: http_is_cut(). */
 GLOBAL_FUNCTION int http_head(const struct http_bytes *m, struct ea_said_stream *s, __u32 from,
                               __u32 length) {
   struct http_work *w = http_work();

@@ -198,12 +198,10 @@ enum http_state {
   /* A first line that is no request's, up to its end: whether somebody else may take it for one. */
   S_LAX_BEFORE, /* its first word */
   S_LAX_WORD,
-  S_LAX_LINE, /* behind the word; then letters of HTTP/ that were read */
-  S_LAX_H,
-  S_LAX_HT,
-  S_LAX_HTT,
-  S_LAX_HTTP,
-  S_LAX_FOUND,
+  S_LAX_LINE,  /* behind the word */
+  S_LAX_CR,    /* the same, and a CR was read */
+  S_LAX_FOUND, /* a target may have been read */
+  S_LAX_FOUND_CR,
   HTTP_STATES = 64,
   /* With a state: there is something to note, see note_event(). */
   S_EVENT = 128
@@ -222,12 +220,8 @@ enum http_state {
 #define TARGET_ENDS [C_SPACE] = S_VERSION | S_EVENT
 #define PATH_BEGINS [C_SLASH] = S_SLASH | S_EVENT, [C_QUESTION] = S_QUERY | S_EVENT
 #define REST_OF_SEGMENT [C_PERCENT] = S_ESCAPE, [C_QUESTION] = S_QUERY
-/* The rest of a line, but for letters that count. */
-#define OUT_OF_LETTERS [C_CONTROL... C_CONTROL_BLANK] = S_LAX_LINE, [C_CR... C_F] = S_LAX_LINE
-#define BEHIND_LETTERS [C_ALPHA... C_HIGH] = S_LAX_LINE
-#define LAX_H [C_UPPER_H... C_LOWER_H] = S_LAX_H
-#define LAX_T(s) [C_UPPER_T... C_LOWER_T] = (s)
-#define LAX_P(s) [C_UPPER_P... C_LOWER_P] = (s)
+/* What some take for the end of a word. */
+#define BLANK_BUT_CR(s) [C_CONTROL_BLANK] = (s), [C_TAB... C_SPACE] = (s), [C_HIGH_BLANK] = (s)
 
 static const __u8 http_next[HTTP_STATES][HTTP_CLASSES] = {
     [S_START] = {TOKEN(S_METHOD)},
@@ -296,19 +290,21 @@ static const __u8 http_next[HTTP_STATES][HTTP_CLASSES] = {
     [S_VALUE_LF] = {[C_LF] = S_LINE},
     [S_END_LF] = {[C_LF] = S_DONE | S_EVENT},
 
-    [S_LAX_BEFORE] = {[C_CONTROL_BLANK... C_SPACE] = S_LAX_BEFORE,
-                      [C_HIGH_BLANK] = S_LAX_BEFORE,
-                      TOKEN(S_LAX_WORD | S_EVENT)},
-    [S_LAX_WORD] = {TOKEN(S_LAX_WORD), [C_CONTROL_BLANK] = S_LAX_LINE | S_EVENT,
-                    [C_CR... C_SPACE] = S_LAX_LINE | S_EVENT, [C_HIGH_BLANK] = S_LAX_LINE | S_EVENT},
-    [S_LAX_LINE] = {OUT_OF_LETTERS, LAX_H, LAX_T(S_LAX_LINE), LAX_P(S_LAX_LINE), BEHIND_LETTERS},
-    [S_LAX_H] = {OUT_OF_LETTERS, LAX_H, LAX_T(S_LAX_HT), LAX_P(S_LAX_LINE), BEHIND_LETTERS},
-    [S_LAX_HT] = {OUT_OF_LETTERS, LAX_H, LAX_T(S_LAX_HTT), LAX_P(S_LAX_LINE), BEHIND_LETTERS},
-    [S_LAX_HTT] = {OUT_OF_LETTERS, LAX_H, LAX_T(S_LAX_LINE), LAX_P(S_LAX_HTTP), BEHIND_LETTERS},
-    [S_LAX_HTTP] = {OUT_OF_LETTERS, LAX_H, LAX_T(S_LAX_LINE), LAX_P(S_LAX_LINE),
-                    [C_ALPHA... C_COLON] = S_LAX_LINE, [C_SLASH] = S_LAX_FOUND,
+    [S_LAX_BEFORE] = {BLANK_BUT_CR(S_LAX_BEFORE), [C_LF... C_CR] = S_LAX_BEFORE, TOKEN(S_LAX_WORD | S_EVENT)},
+    [S_LAX_WORD] = {[C_HASH... C_BACKSLASH] = S_LAX_WORD,
+                    BLANK_BUT_CR(S_LAX_LINE | S_EVENT),
+                    [C_CR] = S_LAX_CR | S_EVENT},
+    [S_LAX_LINE] = {[C_CONTROL... C_CONTROL_BLANK] = S_LAX_LINE,
+                    [C_CR] = S_LAX_CR,
+                    [C_TAB... C_MARK] = S_LAX_LINE,
+                    [C_STAR] = S_LAX_FOUND,
+                    [C_HYPHEN... C_COLON] = S_LAX_LINE,
+                    [C_SLASH] = S_LAX_FOUND,
                     [C_QUESTION... C_HIGH] = S_LAX_LINE},
-    [S_LAX_FOUND] = {[C_CONTROL... C_CONTROL_BLANK] = S_LAX_FOUND, [C_CR... C_HIGH] = S_LAX_FOUND},
+    [S_LAX_FOUND] = {[C_CONTROL... C_CONTROL_BLANK] = S_LAX_FOUND,
+                     [C_CR] = S_LAX_FOUND_CR,
+                     [C_TAB... C_HIGH] = S_LAX_FOUND},
+    /* Behind a CR, nothing but LF: some take two CRs for the end of a head. */
 };
 
 #endif

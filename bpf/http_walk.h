@@ -116,6 +116,17 @@ static __always_inline __u32 note_target(const struct http_bytes *m, struct http
   return S_VERSION;
 }
 
+/* The first word of a line that is no request's ends at `at`. What CONNECT asks for looks like no target. */
+static __always_inline __u32 note_word(const struct http_bytes *m, const struct http_work *w, __u32 state,
+                                       __u32 at) {
+  const __u32 length = at - w->word;
+  if (length > HTTP_METHOD_BYTES) return S_NOWHERE;
+  if (length < 7 ||
+      first_bytes(lower_token(http_word(m, at - 7)), 7) != AS_WORD('c', 'o', 'n', 'n', 'e', 'c', 't', 0))
+    return state;
+  return state == S_LAX_CR ? S_LAX_FOUND_CR : S_LAX_FOUND;
+}
+
 /* The byte at `at` led to a state in which there is something to note. Returns the state to go on in. Of a head
  * whose beginning was read before, the notes are of no use; it is read again when it is whole. */
 static __always_inline __u32 note_event(const struct http_bytes *m, struct http_work *w, __u32 state,
@@ -138,7 +149,8 @@ static __always_inline __u32 note_event(const struct http_bytes *m, struct http_
     w->word = at;
     return state;
   case S_LAX_LINE:
-    return at - w->word > HTTP_METHOD_BYTES ? S_NOWHERE : state;
+  case S_LAX_CR:
+    return note_word(m, w, state, at);
   }
   return state;
 }

@@ -212,30 +212,39 @@ t.test('what is no request, and what may become one', async (t) => {
     'SSH-2.0-OpenSSH_9.2\r\n',
     'EHLO a.example\r\n',
     'GET\n',
-    'GET /x\r\n', // HTTP/0.9
-    'GET /x\n',
-    'GET /HTTP\r\n',
+    'GET\r\n',
+    'GET x\n',
+    'GE(T\r\n',
     'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
-    'HTTP/1.1 200 OK\r\n',
+    'HTTP/1.1 200\r\n'.replace('/', '-'),
     `${'A'.repeat(33)}`,
+    `${'('.repeat(33)}`,
     ` \t\r\n ${'A'.repeat(33)}`,
     '{"a": 1}\n',
+    'A{"a": 1}\n',
     'CAP LS 302\r\n',
+    'CONNECTS a:1\r\n',
     '\x85(',
   ];
   const more = [
-    '',
-    'G',
-    'A'.repeat(32),
-    'GET ',
-    'GET /',
-    'EHLO a',
-    'PRI * HTTP/2.0\r',
-    ' ',
-    '\r\n\r\n',
-    'GET / HTTP/1.1',
-    'GET // HTTP/1.1\r',
-  ].concat(['GET / HTTP/1.1\r\nHost: a\r\n', 'GET / HTTP/1.1\r\nX', 'USER a\rhttp/']);
+    ['', 'G', 'A'.repeat(32), 'GET ', 'GET /', 'EHLO a', 'PRI * HTTP/2.0\r', ' ', '\r\n\r\n', 'GET / HTTP/1.1'],
+    ['GET // HTTP/1.1\r', 'GET / HTTP/1.1\r\nHost: a\r\n', 'GET / HTTP/1.1\r\nX', 'USER a/b', 'GE(T', 'USER a\r'],
+  ].flat();
+  // Not for us, but some servers might think so.
+  for (const text of [
+    'GET /x\r\n',
+    'GET /x\n',
+    'GE(T /\r\n',
+    'GET\t*\n',
+    'USER a/b\r\n',
+    'connect a:1\r\n',
+    'xCONNECT\r\n',
+    'USER a\rb',
+    'USER\rb',
+  ]) {
+    t.equal(read(text).result, 'refused', JSON.stringify(text));
+    t.equal(reference(text), 'refused', 'the reference');
+  }
   for (const text of other) {
     t.equal(read(text).result, 'other', JSON.stringify(text));
     t.equal(reference(text), 'other', 'the reference');

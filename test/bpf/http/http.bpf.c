@@ -89,6 +89,13 @@ int run_passing_head(struct __sk_buff *skb) {
 }
 
 SEC("tc")
+int run_is_cut(struct __sk_buff *skb) {
+  WITH_CASE(c);
+  c->result = http_is_cut(&c->stream);
+  return 0;
+}
+
+SEC("tc")
 int run_follow(struct __sk_buff *skb) {
   WITH_CASE(c);
   c->result = http_follow(&c->bytes, &c->stream, c->from, c->length);

@@ -135,6 +135,11 @@ export class HttpKernel {
     return this.#run('run_follow', from, length);
   }
 
+  /** The stream is in the middle of a head. */
+  get isCut(): boolean {
+    return this.#run('run_is_cut', 0, 0) !== 0;
+  }
+
   /** The server sends something. */
   hear(): void {
     this.#run('run_hear', 0, 0);
