@@ -171,7 +171,7 @@ static __always_inline void deny_unheard(struct packet *p, __u8 reason) {
                                   .audit_verdict = p->set & EA_SET_STAGED ? EA_VERDICT_DENY : 0};
 }
 
-/* Writes the decision in p->decision into its flow, and tells of it. */
+/* Writes the decision in p->decision into its flow, and tells of it; `type`: of the event, 0: none. */
 GLOBAL_FUNCTION int settle(struct __sk_buff *skb, struct packet *p, __u32 type) {
   if (!p) return 0;
   struct ea_flow *flow = held_flow(p);
@@ -196,7 +196,7 @@ GLOBAL_FUNCTION int settle(struct __sk_buff *skb, struct packet *p, __u32 type) 
     flow->reported_ns = bpf_ktime_get_ns();
     count(EA_COUNT_DROPS + (flow->reason & 31));
   }
-  return report(skb, p, flow, type);
+  return type ? report(skb, p, flow, type) : 0;
 }
 
 #endif

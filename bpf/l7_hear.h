@@ -14,6 +14,9 @@ enum {
   HEARD_UNREADABLE = 3,
   HEARD_DONE = 4,
   HEARD_NO_ROOM = 5,
+  HEARD_REQUEST = 6, /* http_work() has it */
+  HEARD_HEAD = 7,    /* the head of a request follows */
+  HEARD_DENIED = 8,
 };
 
 /* The record behind a hello, at b->begin. A ChangeCipherSpec tells nothing (RFC 8446, 5). HEARD_HELLO: another hello
@@ -61,25 +64,35 @@ GLOBAL_FUNCTION int read_on(struct ea_said_stream *s, struct l7_buffer *b) {
                              : HEARD_UNREADABLE;
 }
 
-/* Adds the new bytes of a segment to what is kept of its stream, and reads them. The buffer is busy afterwards,
- * unless there is none. */
-GLOBAL_FUNCTION int hear_bytes(struct __sk_buff *skb, const struct packet *p) {
+/* Uses the buffer of a stream, or takes one. HEARD_MORE: w->busy. */
+static __always_inline int hold_buffer(struct ea_said_stream *s, const struct packet *p, struct l7_work *w,
+                                       __u32 payer) {
+  w->busy = 1;
+  if (l7_use(s, p->key.endpoint)) return HEARD_MORE;
+  w->busy = 0;
+  /* It was taken away, or given back. What is not acknowledged yet must be compared, and cannot be. */
+  if (s->buffer && s->state == EA_SAID_PENDING) return HEARD_UNREADABLE;
+  if (s->buffer && s->acked_seq != s->next_seq) return HEARD_NO_ROOM;
+  s->buffer = 0;
+  w->busy = l7_take(s, p->key.endpoint, payer);
+  return w->busy ? HEARD_MORE : HEARD_NO_ROOM;
+}
+
+/* Adds the new bytes of a segment to what is kept of its stream, and reads them. The buffer is busy afterwards
+ * (w->busy), unless there is none. */
+static __always_inline int hear_bytes(struct __sk_buff *skb, const struct packet *p) {
   struct l7_work *w = l7_work();
   if (!p || !w) return HEARD_UNREADABLE;
   struct ea_flow *flow = held_flow(p);
   if (!flow) return HEARD_NO_ROOM;
   struct ea_said_stream *s = said_stream(flow);
-  if (!l7_use(s, p->key.endpoint)) {
-    /* It was taken away, or given back. What is not acknowledged yet must be compared, and cannot be. */
-    if (s->buffer && s->state == EA_SAID_PENDING) return HEARD_UNREADABLE;
-    if (s->buffer && s->acked_seq != s->next_seq) return HEARD_NO_ROOM;
-    s->buffer = 0;
-    if (!l7_take(s, p->key.endpoint, flow->payer)) return HEARD_NO_ROOM;
-  }
+  const int held = hold_buffer(s, p, w, flow->payer);
+  if (held != HEARD_MORE) return held;
   struct l7_buffer *b = l7_buffer((__u32)s->buffer - 1);
   if (!b) return HEARD_NO_ROOM;
   const __u32 have = s->have, room = EA_SAID_BUFFER_BYTES - have, size = w->size < room ? w->size : room;
-  if (!size || l7_load(skb, b, have, w->at, size)) return HEARD_UNREADABLE;
+  if (!size) return s->state == EA_SAID_JUDGED ? HEARD_NO_ROOM : HEARD_UNREADABLE;
+  if (l7_load(skb, b, have, w->at, size)) return HEARD_UNREADABLE;
   w->have = have + size;
   return read_on(s, b);
 }
@@ -112,7 +125,7 @@ static __always_inline void commit_said(const struct packet *p, struct ea_flow *
   } else if (s->state == EA_SAID_HANDSHAKE) {
     s->state = EA_SAID_PENDING;
   }
-  l7_rest(s, p->key.endpoint, 1);
+  if (w->busy) l7_rest(s, p->key.endpoint, 1);
 }
 
 #endif

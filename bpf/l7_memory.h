@@ -22,7 +22,7 @@ _Static_assert((EA_SAID_BUFFERS & (EA_SAID_BUFFERS - 1)) == 0, "a power of two")
 struct said_text {
   __u32 length;
   __u32 pad;
-  __u8 bytes[EA_SAID_EVENT_BYTES];
+  __u8 bytes[2 * EA_SAID_EVENT_BYTES]; /* what one copy may write too far */
 };
 
 /* Work memory, one for each CPU. What loops need in each round is here and not in registers: then the verifier
@@ -65,10 +65,14 @@ struct l7_work {
   __u64 seen; /* types of extensions, by some of their bits */
   __u16 types[64];
   /* From one step of says.h to the next. */
-  __u32 known;   /* of the flow */
-  __u32 heard;   /* what a segment says */
-  __u32 audited; /* only the audit verdict depends on it */
-  __u32 again;   /* the flow has said something before */
+  __u32 known;                  /* of the flow */
+  __u32 heard;                  /* what a segment says */
+  __u32 audited;                /* only the audit verdict depends on it */
+  __u32 again;                  /* the flow has said something before */
+  __u32 busy;                   /* its stream has a buffer, which this program uses */
+  __u32 piece_end;              /* HTTP: behind the last piece, then */
+  __u32 requests;               /* HTTP: in this segment */
+  struct ea_said_stream before; /* the stream, as it is if the segment does not pass */
   /* What a flow has said before. */
   __u32 next_seq;
   __u8 state, said, said_length, flags;
@@ -147,7 +151,7 @@ GLOBAL_FUNCTION int l7_take(struct ea_said_stream *s, __u32 endpoint, __u32 paye
   struct l7_buffer *b = l7_buffer(w->found - 1);
   if (!b) return 0;
   b->payer = payer;
-  b->begin = b->record = b->message = b->whole = 0;
+  b->begin = b->record = b->message = b->whole = b->first_piece = b->pieces = 0;
   s->buffer = w->found;
   s->stamp = w->stamp;
   s->have = 0;

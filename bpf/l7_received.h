@@ -4,7 +4,7 @@
 #define EA_L7_RECEIVED_H
 
 #include "dns_query.h"
-#include "l7_flow.h"
+#include "l7_http.h"
 
 /* sys/socket.h */
 enum { AF_INET = 2, AF_INET6 = 10 };
@@ -51,6 +51,38 @@ GLOBAL_FUNCTION int came_by_route(struct __sk_buff *skb, const struct packet *p)
          route.ifindex == ingress;
 }
 
+/* Reads what the peer answers to a request for another protocol. Returns the tc verdict. */
+static __always_inline int hear_answer(struct __sk_buff *skb, struct packet *p) {
+  struct l7_buffer *own = l7_own();
+  if (!p || !own) return DROP;
+  struct ea_flow *flow = held_flow(p);
+  if (!flow) return DROP;
+  struct ea_said_stream *s = said_stream(flow);
+  const __u32 headers = p->l4 - p->l3 + p->header_end, size = p->length - headers;
+  struct l7_buffer *b = l7_use(s, p->key.endpoint);
+  if (!b || headers > p->length) return drop(skb, p, EA_REASON_OUT_OF_ORDER);
+  const __s32 old = b->peer_seq - bpf_ntohl(p->seq);
+  int part = HTTP_AWAIT;
+  if (old < 0) {
+    l7_rest(s, p->key.endpoint, 1);
+    return drop(skb, p, EA_REASON_OUT_OF_ORDER);
+  }
+  if ((__u32)old < size) {
+    const __u32 fresh = size - old, read = fresh < HTTP_HEAD_BYTES ? fresh : HTTP_HEAD_BYTES;
+    b->peer_seq += fresh;
+    part = l7_load(skb, own, 0, p->l3 + headers + old, read) ? HTTP_BROKEN
+                                                             : http_answer(http_bytes_of(own), s, 0, read);
+    /* A status line takes less than that. */
+    if (part == HTTP_AWAIT && read < fresh) part = HTTP_BROKEN;
+  }
+  l7_rest(s, p->key.endpoint, 1);
+  if (part == HTTP_OPAQUE) s->state = EA_SAID_DONE;
+  if (part != HTTP_BROKEN) return PASS;
+  deny_unheard(p, EA_REASON_UNREADABLE_REQUEST);
+  settle(skb, p, EA_EVENT_CHANGED);
+  return put_bare(skb, p, bpf_ntohl(p->seq), TCP_RST | TCP_ACK) ? DROP : PASS;
+}
+
 /* Notes what the peer of an inspected flow acknowledges. Returns the tc verdict. The flow is held locked. */
 GLOBAL_FUNCTION int said_received(struct __sk_buff *skb, struct packet *p) {
   if (!p) return PASS;
@@ -77,10 +109,16 @@ GLOBAL_FUNCTION int said_received(struct __sk_buff *skb, struct packet *p) {
     }
     s->flags |= EA_SAID_ANSWERED;
   }
+  if (unlikely(s->kind == EA_SAID_HTTP && http_part(s) == HTTP_AWAIT && p->carries))
+    return hear_answer(skb, p);
   if (s->state == EA_SAID_DONE) {
     if ((__s32)(s->acked_seq - s->base_seq - s->have) >= 0 &&
         (s->flags & (EA_SAID_EARLY | EA_SAID_ANSWERED)) != EA_SAID_EARLY)
       stop_hearing(p, flow);
+  } else if (s->kind == EA_SAID_HTTP) {
+    const __u32 part = http_part(s);
+    const int idle = part == HTTP_CONTENT || (part == HTTP_IN_HEAD && !s->left && (s->body & HTTP_LATER));
+    if (idle && s->buffer && s->acked_seq == s->next_seq) l7_drop(s, p->key.endpoint);
   } else if (s->state == EA_SAID_JUDGED && s->buffer && s->acked_seq == s->next_seq) {
     const struct l7_buffer *b = l7_use(s, p->key.endpoint);
     if (b) l7_rest(s, p->key.endpoint, b->begin != s->have);

@@ -9,6 +9,7 @@
 #ifndef EA_L7_STREAM_H
 #define EA_L7_STREAM_H
 
+#include "l7_pieces.h"
 #include "refuse.h"
 #include "tls.h"
 
@@ -160,11 +161,21 @@ GLOBAL_FUNCTION int open_said(struct __sk_buff *skb, const struct packet *p) {
     return SEGMENT_PASSES;
   }
   if (old < 0) return SEGMENT_GAP;
-  if (old > 0 && !compare_kept(skb, p, s, w)) return SEGMENT_RETOLD;
+  if (old > 0) {
+    const __u32 from = (__s32)(s->acked_seq - w->seq) > 0 ? s->acked_seq : w->seq;
+    const __u32 to = (__s32)(w->end_seq - s->next_seq) > 0 ? s->next_seq : w->end_seq;
+    if (!compare_kept(skb, p, s, w)) return SEGMENT_RETOLD;
+    if (s->kind == EA_SAID_HTTP && s->buffer && (__s32)(to - from) > 0) {
+      if (is_sum_behind(skb, p) || hold_bytes(skb, w->at + (to - w->seq))) return SEGMENT_RETOLD;
+      if (!same_pieces(skb, s, p->key.endpoint, from, to)) return SEGMENT_RETOLD;
+    }
+  }
   if ((__s32)(w->end_seq - s->next_seq) <= 0) return SEGMENT_PASSES;
   w->at += old;
   w->size -= old;
-  const __u32 needed = w->size < EA_SAID_BUFFER_BYTES ? w->size : EA_SAID_BUFFER_BYTES;
+  if (is_all_body(s, w->size)) return SEGMENT_NEW;
+  const __u32 most = s->kind == EA_SAID_HTTP ? 65535 : EA_SAID_BUFFER_BYTES;
+  const __u32 needed = w->size < most ? w->size : most;
   if (is_sum_behind(skb, p) || hold_bytes(skb, w->at + needed)) return SEGMENT_UNREADABLE;
   return is_sum_right(skb, p) ? SEGMENT_NEW : SEGMENT_UNREADABLE;
 }

@@ -368,6 +368,11 @@ struct l7_buffer {
   __u32 message;
   __u32 whole;
   __u8 head[4];
+  /* HTTP (l7_http.h): a ring of pieces, and what the peer sends next (host order), while its answer is awaited. */
+  __u32 first_piece;
+  __u32 pieces;
+  __u32 peer_seq;
+  __u32 pad;
   __u8 bytes[L7_BYTES];
 };
 struct {

@@ -13,7 +13,7 @@
 #define EA_SAYS_H
 
 #include "l7_end.h"
-#include "l7_hear.h"
+#include "l7_http.h"
 #include "l7_received.h"
 
 /* Each step is called from the hook itself: the stack has no room for a decision
@@ -32,7 +32,7 @@ static __always_inline int carries_more_than_control(const struct packet *p) {
 }
 
 /* What is to be done with a packet of a set with rules about what connections say, before its flow is taken. */
-static __noinline int begin_hearing(struct __sk_buff *skb) {
+GLOBAL_FUNCTION int begin_hearing(struct __sk_buff *skb) {
   struct packet *p = this_packet();
   struct l7_work *w = l7_work();
   if (!p || !w) return DROP;
@@ -87,7 +87,7 @@ static __always_inline int hear_syn(struct __sk_buff *skb, struct packet *p, str
 }
 
 /* Whether the packet's flow depends on what it says. p->decision is then about the packet (p->decided). */
-static __noinline int find_dependence(struct __sk_buff *skb) {
+GLOBAL_FUNCTION int find_dependence(struct __sk_buff *skb) {
   struct packet *p = this_packet();
   struct l7_work *w = l7_work();
   const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
@@ -107,6 +107,8 @@ static __noinline int find_dependence(struct __sk_buff *skb) {
     p->says = depends;
     return carries_more_than_control(p) ? NEXT_HEAR : FOLLOW_FLOW;
   }
+  if (known && !(known & FLOW_SAYS) && w->said == EA_SAID_HTTP)
+    return FOLLOW_FLOW; /* another protocol by now */
   if (known && w->said && w->said != EA_SAID_HTTP) {
     if (known & FLOW_SAYS) p->says = depends;
     return NEXT_RECALL;
@@ -136,7 +138,7 @@ static __noinline int judge_opening(struct __sk_buff *skb) {
 }
 
 /* Decides about a flow by what it has said before, in l7_work. */
-static __noinline int judge_recalled(struct __sk_buff *skb) {
+GLOBAL_FUNCTION int judge_recalled(struct __sk_buff *skb) {
   struct packet *p = this_packet();
   const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
   if (!p || !ep || !recall_said()) return DROP;
@@ -151,8 +153,9 @@ static __noinline int judge_recalled(struct __sk_buff *skb) {
 }
 
 /* Goes on without inspection, where only the audit verdict depended on it. The flow is held. */
-static __always_inline int give_up(struct __sk_buff *skb, struct packet *p, struct ea_flow *flow, int busy) {
-  if (busy) l7_rest(said_stream(flow), p->key.endpoint, 0);
+static __always_inline int give_up(struct __sk_buff *skb, struct packet *p, struct ea_flow *flow) {
+  const struct l7_work *w = l7_work();
+  if (w && w->busy) l7_rest(said_stream(flow), p->key.endpoint, 0);
   stop_hearing(p, flow);
   p->says = 0;
   report(skb, p, flow, EA_EVENT_VERDICT);
@@ -160,12 +163,25 @@ static __always_inline int give_up(struct __sk_buff *skb, struct packet *p, stru
   return FOLLOW_FLOW;
 }
 
+static __always_inline __u8 reason_to_drop(int segment) {
+  return segment == SEGMENT_GAP      ? EA_REASON_OUT_OF_ORDER
+         : segment == SEGMENT_RETOLD ? EA_REASON_RETOLD
+                                     : EA_REASON_UNREADABLE_HELLO;
+}
+
+/* Which step is next, by what was heard. */
+static __always_inline int next_step(const struct l7_work *w) {
+  return w->heard == HEARD_HELLO || w->heard == HEARD_OTHER || w->heard == HEARD_REQUEST ? NEXT_JUDGE
+                                                                                         : NEXT_SETTLE;
+}
+
 /* Reads a segment that says something. */
-static __noinline int hear_segment(struct __sk_buff *skb) {
+GLOBAL_FUNCTION int hear_segment(struct __sk_buff *skb) {
   struct packet *p = this_packet();
   struct l7_work *w = l7_work();
   if (!p || !w) return DROP;
   take(p);
+  w->busy = w->requests = 0;
   const int segment = open_said(skb, p);
   struct ea_flow *flow = held_flow(p);
   if (segment == SEGMENT_PASSES) {
@@ -176,52 +192,86 @@ static __noinline int hear_segment(struct __sk_buff *skb) {
     release(p);
     return drop(skb, p, EA_REASON_UNSAID);
   }
-  struct ea_said_stream *s = said_stream(flow);
+  const struct ea_said_stream *s = said_stream(flow);
   w->audited = s->flags & EA_SAID_AUDITED;
   if (segment != SEGMENT_NEW) {
-    if (unlikely(w->audited)) return give_up(skb, p, flow, 0);
+    if (unlikely(w->audited)) return give_up(skb, p, flow);
     release(p);
     if (p->fragment) remember_first(p, 0);
-    return drop(skb, p,
-                segment == SEGMENT_GAP      ? EA_REASON_OUT_OF_ORDER
-                : segment == SEGMENT_RETOLD ? EA_REASON_RETOLD
-                                            : EA_REASON_UNREADABLE_HELLO);
+    return drop(skb, p, reason_to_drop(segment));
   }
-  w->heard = hear_bytes(skb, p);
-  w->again = s->state == EA_SAID_JUDGED || (s->flags & EA_SAID_SECOND);
-  if (w->heard == HEARD_NO_ROOM) {
-    count(EA_COUNT_SAID_NO_ROOM);
-    if (unlikely(w->audited)) return give_up(skb, p, flow, 0);
-    release(p);
-    return drop(skb, p, EA_REASON_UNSAID);
-  }
-  return w->heard == HEARD_HELLO || w->heard == HEARD_OTHER ? NEXT_JUDGE : NEXT_SETTLE;
+  w->again = s->state == EA_SAID_JUDGED || (s->kind == EA_SAID_HTTP && (s->body & HTTP_LATER));
+  w->heard = hear_any(skb, p);
+  if (s->flags & EA_SAID_SECOND) w->again = 1;
+  return next_step(w);
 }
 
 /* Decides about what a flow says. */
-static __noinline int judge_heard(struct __sk_buff *skb) {
+GLOBAL_FUNCTION int judge_heard(struct __sk_buff *skb) {
   struct packet *p = this_packet();
   const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
-  const struct l7_work *w = l7_work();
-  if (!p) return DROP;
-  const int tls = w && w->heard == HEARD_HELLO, named = tls && w->named != TLS_NAMELESS;
-  struct said_work *said = begin_saying(tls ? EA_SAID_TLS : EA_SAID_OTHER, named);
-  if (!ep || !w || !said) {
-    release(p);
-    return DROP;
+  struct l7_work *w = l7_work();
+  if (!p || !ep || !w) return DROP;
+  p->decided = 1;
+  count(EA_COUNT_SAID_JUDGED);
+  if (w->heard == HEARD_REQUEST) {
+    const struct ea_flow *flow = held_flow(p);
+    const struct l7_buffer *b = flow ? l7_buffer((__u32)flow->extra.said.buffer - 1) : NULL;
+    if (!b || say_request(b, p->set)) {
+      deny_unheard(p, EA_REASON_NO_SET);
+      return NEXT_SETTLE;
+    }
+  } else {
+    const int tls = w->heard == HEARD_HELLO, named = tls && w->named != TLS_NAMELESS;
+    struct said_work *said = begin_saying(tls ? EA_SAID_TLS : EA_SAID_OTHER, named);
+    if (said && named && w->named == TLS_NAMED) said->classes[0] = class_of_text(EA_CELL_SERVER);
   }
-  if (named && w->named == TLS_NAMED) said->classes[0] = class_of_text(EA_CELL_SERVER);
   p->tells = !!(p->set & EA_SET_LOGS);
   if (unlikely(p->tells)) describe(skb, p);
   decide_said_inline(ep, p);
-  p->decided = 1;
-  count(EA_COUNT_SAID_JUDGED);
   if (p->decision.verdict == EA_VERDICT_PARTIAL) deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
   return NEXT_SETTLE;
 }
 
+/* Keeps what was decided about, and tells of it. */
+static __always_inline void note_judged(struct packet *p, struct ea_flow *flow, struct l7_work *w) {
+  const struct said_work *said = said_work();
+  struct ea_said_stream *s = said_stream(flow);
+  if (w->heard == HEARD_REQUEST) {
+    const struct l7_buffer *b = l7_buffer((__u32)s->buffer - 1);
+    if (b) report_request(p, b);
+    return;
+  }
+  const __u32 kind = w->heard == HEARD_HELLO ? EA_SAID_TLS : EA_SAID_OTHER;
+  /* A second hello must be judged as the first was. */
+  if (w->again && p->decision.verdict == EA_VERDICT_ALLOW && p->decision.rule != flow->rule)
+    deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
+  if (said) keep_said(flow, kind, said->classes[0]);
+  report_server_name(p, kind, kind == EA_SAID_TLS && w->named == TLS_NAMED, 0);
+}
+
+/* Goes on behind what was allowed. */
+static __always_inline void hear_on(struct __sk_buff *skb, struct packet *p, struct ea_said_stream *s,
+                                    struct l7_work *w) {
+  if (w->heard == HEARD_OTHER) {
+    /* The bytes that say so are those that were looked at: the first, or a line that might have been a request's. */
+    w->heard = HEARD_DONE;
+  } else if (w->heard == HEARD_HELLO) {
+    if (w->early) s->flags |= EA_SAID_EARLY;
+    w->heard = hear_behind(p);
+    /* No client sends a second hello before it has an answer. */
+    if (w->heard == HEARD_HELLO) w->heard = HEARD_UNREADABLE;
+  } else {
+    pass_request(s, p);
+    w->requests++;
+    s->state = EA_SAID_JUDGED;
+    w->heard = hear_http(skb, p);
+  }
+  w->again = 1;
+}
+
 /* Does what was decided. */
-static __noinline int end_hearing(struct __sk_buff *skb) {
+GLOBAL_FUNCTION int end_hearing(struct __sk_buff *skb) {
   struct packet *p = this_packet();
   const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
   struct l7_work *w = l7_work();
@@ -229,52 +279,58 @@ static __noinline int end_hearing(struct __sk_buff *skb) {
   struct ea_flow *flow = held_flow(p);
   if (!flow) return DROP;
   struct ea_said_stream *s = said_stream(flow);
-  const __u32 seq = s->next_seq;
-  if (w->heard == HEARD_HELLO || w->heard == HEARD_OTHER) {
-    const int tls = w->heard == HEARD_HELLO;
-    const struct said_work *said = said_work();
-    /* A second hello must be judged as the first was. */
-    if (w->again && p->decision.verdict == EA_VERDICT_ALLOW && p->decision.rule != flow->rule)
-      deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
-    if (said) keep_said(flow, tls ? EA_SAID_TLS : EA_SAID_OTHER, said->classes[0]);
-    report_server_name(p, tls ? EA_SAID_TLS : EA_SAID_OTHER, tls && w->named == TLS_NAMED, 0);
+  const __u32 seq = w->before.next_seq, http = s->kind == EA_SAID_HTTP;
+  if (next_step(w) == NEXT_JUDGE) {
+    note_judged(p, flow, w);
     if (unlikely(w->audited)) {
-      l7_rest(s, p->key.endpoint, 0);
+      if (w->busy) l7_rest(s, p->key.endpoint, 0);
       stop_hearing(p, flow);
       p->says = 0;
-    }
-    if (p->decision.verdict == EA_VERDICT_ALLOW && !w->again) settle(skb, p, EA_EVENT_VERDICT);
-    if (unlikely(w->audited)) {
+      settle(skb, p, EA_EVENT_VERDICT);
       release(p);
       return FOLLOW_FLOW;
     }
     if (p->decision.verdict == EA_VERDICT_ALLOW) {
-      if (tls) {
-        if (w->early) s->flags |= EA_SAID_EARLY;
-        w->heard = hear_behind(p);
-        w->again = 1;
-        /* No client sends a second hello before it has an answer. */
-        if (w->heard == HEARD_HELLO) w->heard = HEARD_UNREADABLE;
-      } else {
-        w->record = 1; /* the byte that says so */
-        w->heard = HEARD_DONE;
-      }
+      settle(skb, p, w->again ? 0 : EA_EVENT_VERDICT);
+      hear_on(skb, p, s, w);
+      if (next_step(w) == NEXT_JUDGE) return NEXT_JUDGE;
+    } else {
+      w->heard = HEARD_DENIED;
     }
-  }
-  if (w->heard == HEARD_UNREADABLE) {
-    if (unlikely(w->audited)) return give_up(skb, p, flow, 1);
-    deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
   }
   if (w->heard == HEARD_MORE || w->heard == HEARD_DONE) {
     commit_said(p, flow, w->heard);
     release(p);
     return FOLLOW_FLOW;
   }
-  l7_rest(s, p->key.endpoint, 1);
+  if (unlikely(w->audited)) return give_up(skb, p, flow);
+  if (w->heard == HEARD_NO_ROOM) {
+    count(EA_COUNT_SAID_NO_ROOM);
+    unhear(p, flow);
+    release(p);
+    return drop(skb, p, EA_REASON_UNSAID);
+  }
+  if (w->heard == HEARD_UNREADABLE)
+    deny_unheard(p, http ? EA_REASON_UNREADABLE_REQUEST : EA_REASON_UNREADABLE_HELLO);
+  if (w->busy) l7_rest(s, p->key.endpoint, 1);
   settle(skb, p, w->again ? EA_EVENT_CHANGED : EA_EVENT_VERDICT);
   release(p);
-  return end_both(skb, p, ep->flags, seq);
+  return end_both(skb, p, ep->flags, seq, http && !w->requests);
 }
+
+/* A segment with more requests than are judged at once comes again in its parts, if it is large; otherwise it ends the
+ * connection. */
+GLOBAL_FUNCTION int too_much_said(struct __sk_buff *skb) {
+  struct packet *p = this_packet();
+  if (!p) return DROP;
+  struct ea_flow *flow = held_flow(p);
+  if (flow) unhear(p, flow);
+  release(p);
+  return drop(skb, p, EA_REASON_UNREADABLE_REQUEST);
+}
+
+/* Requests in a segment. */
+enum { MAX_REQUESTS = 64 };
 
 /* Judges what the packet says. FOLLOW_FLOW: it passes as far as that goes. */
 static __always_inline int pod_says(struct __sk_buff *skb) {
@@ -283,8 +339,13 @@ static __always_inline int pod_says(struct __sk_buff *skb) {
   if (next == NEXT_OPENING) next = judge_opening(skb);
   if (next == NEXT_RECALL) next = judge_recalled(skb);
   if (next == NEXT_HEAR) next = hear_segment(skb);
-  if (next == NEXT_JUDGE) next = judge_heard(skb);
-  return next == NEXT_SETTLE ? end_hearing(skb) : next;
+#pragma clang loop unroll(disable)
+  for (__u32 i = 0; i < MAX_REQUESTS; i++) {
+    if (next == NEXT_JUDGE) next = judge_heard(skb);
+    if (next != NEXT_SETTLE) break;
+    next = end_hearing(skb);
+  }
+  return next == NEXT_JUDGE ? too_much_said(skb) : next;
 }
 
 #endif
