@@ -55,6 +55,7 @@ struct dns_work {
   __u64 answer;          /* its hash: dns_again.h */
   __u64 said;            /* a hash of what it says, in any order; 0: none */
   struct place asked_at; /* its record */
+  __u32 asked_in;        /* not 0: it stands in its flow, one less is where (dns_asked.h) */
   /* read_name() */
   __u32 at;
   __u32 begin;

@@ -6,13 +6,10 @@
 #define EA_DNS_QUERY_H
 
 #include "dns_again.h"
-#include "dns_events.h"
-#include "dns_stream.h"
+#include "dns_asked.h"
 #include "inbound.h"
 #include "unread.h"
 
-/* How long an answer may take. */
-#define DNS_ANSWER_NS (30 * SECOND_NS)
 /* Messages in one packet. */
 enum { DNS_MAX_MESSAGES = 128 };
 
@@ -73,18 +70,6 @@ GLOBAL_FUNCTION int is_genuine_answer(struct __sk_buff *skb, const struct packet
   return dir == 0 && (!from || owns(from, addr));
 }
 
-/* The key of the side record of a query: its flow's, with the question in place of the endpoint's address. */
-static __always_inline void query_key(struct ea_flow_key *key, const struct packet *p,
-                                      const struct dns_question *q, __u64 name) {
-  *key = p->key;
-  __u32 *local = (__u32 *)key->local;
-  local[0] = name;
-  local[1] = name >> 32;
-  local[2] = q->id | (__u32)q->type << 16;
-  local[3] = q->class;
-  key->kind = EA_KIND_QUERY;
-}
-
 /* Reads the query in the buffer dns_work.buffer: its name into texts[0], the rest into dns_work.question. 0:
  * done. -1: it is no query, is malformed, or asks another number of questions. */
 GLOBAL_FUNCTION int read_query(void) {
@@ -93,44 +78,6 @@ GLOBAL_FUNCTION int read_query(void) {
   const struct dns_buffer *m = dns_buffer(w->buffer);
   if (!m || read_question(m, &w->question)) return -1;
   return w->question.flags & (DNS_QR | DNS_OPCODE) ? -1 : 0;
-}
-
-/* Remembers that the endpoint sent the query that read_query() has read. */
-GLOBAL_FUNCTION int remember_query(struct __sk_buff *skb, const struct packet *p) {
-  const struct name_work *names = name_work();
-  const struct dns_work *w = dns_work();
-  struct scratch *s = scratch();
-  if (!p || !names || !w || !s) return 0;
-  struct ea_flow *flow = &s->side_flow;
-  __builtin_memset(flow, 0, sizeof(*flow));
-  flow->kind = EA_KIND_QUERY;
-  flow->epoch = p->epoch;
-  flow->last_jiffies = bpf_jiffies64();
-  flow->payer = slot_of(skb->ifindex);
-  struct ea_query *query = (struct ea_query *)flow->side_record;
-  query->asked_ns = bpf_ktime_get_coarse_ns();
-  query->teaches = p->query_mode == QUERY_KNOWN && p->decision.dns == EA_TEACHES;
-  query_key(&s->side_key, p, &w->question, names->texts[0].hash);
-  put_side_record(&s->side_key, flow, s);
-  return report_dns(p, EA_DNS_ASKED);
-}
-
-/* Whether the endpoint sent the query that the message answers, a moment ago, and the answers of its server
- * count: it is trusted, or the query says so. */
-static __always_inline int was_asked(const struct packet *p, struct dns_work *w, __u64 name) {
-  const struct dns_question *q = &w->question;
-  struct scratch *s = scratch();
-  if (!s) return 0;
-  query_key(&s->side_key, p, q, name);
-  const struct ea_entry *e = find(&s->side_key, &w->asked_at);
-  if (!e) return 0;
-  const struct ea_query *query = (const struct ea_query *)e->flow.side_record;
-  const __u64 asked_ns = READ_ONCE(query->asked_ns);
-  const int teaches = READ_ONCE(query->teaches);
-  if (state_of(e) != w->asked_at.seen) return 0;
-  w->asked_ns = asked_ns;
-  if (bpf_ktime_get_coarse_ns() - asked_ns > DNS_ANSWER_NS) return 0;
-  return teaches || w->trusted;
 }
 
 /* Reads the answer in the buffer dns_work.buffer, for the endpoint in name_work.learning. 1: it counts, and is
@@ -273,8 +220,8 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
       note_learned_answer(w->answer);
       note_learned_answer(w->said);
     }
-    /* It is answered once. Who asks much would fill its share of the flow table with records of queries. */
-    if (counts > 0) forget(&w->asked_at);
+    /* Who asks much would fill its share of the flow table with records of queries. */
+    if (counts > 0) forget_query(p, w);
     if (counts >= 0 && w->asked_ns) report_dns(p, EA_DNS_ANSWERED);
     if (!tcp && !w->unread) return PASS;
   }

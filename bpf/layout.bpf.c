@@ -40,6 +40,7 @@ KEEP(struct, ea_name_state_words);
 KEEP(struct, ea_learn);
 KEEP(struct, ea_cell);
 KEEP(struct, ea_query);
+KEEP(struct, ea_flow_queries);
 KEEP(struct, ea_dns_stream);
 KEEP(struct, ea_dns_event);
 KEEP(struct, ea_note_key);

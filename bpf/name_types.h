@@ -170,6 +170,15 @@ struct ea_cell {
 /* A trusted resolver: the key is a struct ea_service_key with protocol 0. */
 enum ea_dns_server_flags { EA_DNS_TRUSTED = 1 };
 
+/* Queries of a UDP flow, in the flow itself (dns_asked.h). `flags` stands where struct ea_dns_stream has it. */
+struct ea_flow_queries {
+  __u32 asked[2];  /* CLOCK_MONOTONIC, in units of 65,536 ns */
+  __u8 flags;      /* EA_STREAM_JUDGED */
+  __u8 teaches[2]; /* the rule that allowed it names its servers */
+  __u8 pad[5];
+  __u64 keys[2]; /* keyed, of the question and its id; 0: free */
+};
+
 /* Side record of a query (EA_KIND_QUERY): that it is there, and when it was asked. Its key: the endpoint's
  * flow key with `local` replaced by the question (hash, id, type). */
 struct ea_query {

@@ -63,7 +63,8 @@ static __always_inline int judge_query(struct __sk_buff *skb, const struct ea_en
 /* Types of queries that no filter lets pass: incremental and whole zone transfers. */
 enum { DNS_IXFR = 251, DNS_AXFR = 252 };
 
-/* Judges the message in dns_work.buffer. 1: it may pass; the query is remembered. */
+/* Judges the message in dns_work.buffer. 1: it may pass. A query over UDP is remembered with its flow
+ * (read_dns), another one here. */
 static __always_inline int judge_message(struct __sk_buff *skb, const struct ea_endpoint *ep,
                                          struct packet *p) {
   const struct dns_work *w = dns_work();
@@ -72,7 +73,7 @@ static __always_inline int judge_message(struct __sk_buff *skb, const struct ea_
     return 0;
   }
   if (!judge_query(skb, ep, p)) return 0;
-  remember_query(skb, p);
+  if (p->key.protocol != IPPROTO_UDP) remember_query(skb, p);
   return 1;
 }
 

@@ -215,6 +215,8 @@ static __always_inline int read_dns(struct __sk_buff *skb, struct packet *p, con
     stop_hearing(p, flow); /* its peer has become a resolver */
   if (flow) inspect_flow(flow);
   const int verdict = !p->inspected || is_syn(p) ? dns_sent(skb, p) : PASS;
+  /* A judged datagram's query was read before its flow was there to remember it. */
+  if (p->key.protocol == IPPROTO_UDP && p->query_mode == QUERY_KNOWN) remember_query(skb, p);
   if (unlikely(verdict == WITHHELD)) {
     release(p); /* the answer goes through to_pod at once */
     const int answered = refuse_query(skb, p, ep->flags, withheld_code());

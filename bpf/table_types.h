@@ -56,6 +56,7 @@ union ea_flow_extra {
   struct ea_flow_name name;
   struct ea_dns_stream streams[2]; /* EA_TCP_INSPECT, TCP: what the endpoint sends, and what it receives */
   struct ea_said_stream said;      /* EA_TCP_SAYS */
+  struct ea_flow_queries queries;  /* EA_TCP_INSPECT, UDP */
 };
 
 /* The value of an entry: a flow, or a side record (enum ea_kind). It stands behind its key in struct

@@ -229,6 +229,16 @@ export const STRUCTS = {
       left: { offset: 24, size: 8 },
     },
   },
+  ea_flow_queries: {
+    size: 32,
+    fields: {
+      asked: { offset: 0, size: 8 },
+      flags: { offset: 8, size: 1 },
+      teaches: { offset: 9, size: 2 },
+      pad: { offset: 11, size: 5 },
+      keys: { offset: 16, size: 16 },
+    },
+  },
   ea_entry: {
     size: 256,
     fields: {

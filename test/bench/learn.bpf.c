@@ -51,8 +51,11 @@ static __always_inline int receive(struct __sk_buff *skb) {
 
 /* The query of the last answer. */
 static __always_inline int ask_again(struct __sk_buff *skb) {
-  const struct packet *p = this_packet();
-  if (p) remember_query(skb, p);
+  struct packet *p = this_packet();
+  if (!p) return PASS;
+  take(p);
+  remember_query(skb, p);
+  release(p);
   return PASS;
 }
 

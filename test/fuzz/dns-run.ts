@@ -73,6 +73,11 @@ function policies(): Ir {
 const F = STRUCTS.ea_flow.fields;
 const FLOW = STRUCTS.ea_entry.fields.flow.offset;
 const ASKED_NS = FLOW + F.side_record.offset + STRUCTS.ea_query.fields.asked_ns.offset;
+const PROTOCOL = STRUCTS.ea_entry.fields.key.offset + STRUCTS.ea_flow_key.fields.protocol.offset;
+const UDP = 17;
+/** Of the queries in a flow, in their unit. */
+const ASKED = FLOW + F.extra.offset + STRUCTS.ea_flow_queries.fields.asked.offset;
+const ASKED_IN_A_SECOND = Math.floor(1e9 / 2 ** 16);
 
 /** The hooks and the model; steps are taken by both. */
 export class DnsPair {
@@ -217,8 +222,15 @@ export class DnsPair {
     const { entries, capacity } = this.#programs.table;
     for (let slot = 0; slot < capacity; slot++) {
       const at = slot * STRUCTS.ea_entry.size;
-      if (this.#programs.table.tag(slot) === 0 || entries[at + FLOW + F.kind.offset] !== ENUMS.ea_kind.EA_KIND_QUERY)
-        continue;
+      if (this.#programs.table.tag(slot) === 0) continue;
+      const kind = entries[at + FLOW + F.kind.offset];
+      const inspected = (entries[at + FLOW + F.tcp_state.offset] as number) & ENUMS.ea_tcp_state.EA_TCP_INSPECT;
+      if (kind === ENUMS.ea_kind.EA_KIND_FLOW && inspected && entries[at + PROTOCOL] === UDP)
+        for (const i of [ASKED, ASKED + 4]) {
+          const earlier = entries.readUInt32LE(at + i) - seconds * ASKED_IN_A_SECOND;
+          entries.writeUInt32LE(earlier >>> 0, at + i);
+        }
+      if (kind !== ENUMS.ea_kind.EA_KIND_QUERY) continue;
       const asked = entries.readBigUInt64LE(at + ASKED_NS) - BigInt(seconds) * 1_000_000_000n;
       entries.writeBigUInt64LE(asked > 0n ? asked : 0n, at + ASKED_NS);
     }
