@@ -48,7 +48,6 @@ t.test('an Allow that cannot be enforced allows nothing', async (t) => {
     /is a port name/,
   );
   allow({ source: { domains: ['x.example'] } }, 'source.domains', /no meaning in a source/);
-  allow({ http: { methods: ['GET'] } }, 'http', /HTTP is not enforced/);
   allow({ source: { nets: ['10.0.0.0/8'] } }, 'source.nets', /not enforced/);
   allow({ protocol: 'TCP', source: { ports: [80] } }, 'source.ports', /not enforced/);
   allow({ source: { services: { name: 's' } } }, 'source.services', /no meaning/);

@@ -38,7 +38,12 @@ const calicoRules: Row[] = [
   ['spec.egress[0].source.ports', [443], 'error'],
   ['spec.egress[0].source.notPorts', [443], 'error'],
   ['spec.egress[0].source.services', { name: 'x', namespace: 'default' }, 'error'],
-  ['spec.egress[0].http', { methods: ['GET'], paths: [{ exact: '/' }] }, 'error'],
+  // An extension, which is told.
+  ['spec.egress[0].http', { methods: ['GET'], paths: [{ exact: '/' }, { prefix: '/a/' }] }, 'warning'],
+  ['spec.egress[0].http.paths', [{ exact: '/', prefix: '/' }], 'error'],
+  ['spec.egress[0].http.paths', [{}], 'error'],
+  ['spec.egress[0].http.methods', ['G T'], 'error'],
+  ['spec.egress[0]', { action: 'Deny', http: {} }, 'error', 'spec.egress[0].http'],
   ['spec.egress[0].metadata', { annotations: { why: 'x' } }, 'says nothing'],
 ];
 const calicoSpec: Row[] = [
@@ -115,7 +120,18 @@ const ciliumCommon = (list: string): Row[] => [
 ];
 const TOP = 'spec.egress[0].toPorts[0]';
 const aboveTransport: Row[] = [
-  [`${TOP}.rules.http`, [{ method: 'GET' }], 'error'],
+  [`${TOP}.rules.http`, [{ method: 'GET', path: '/a', host: 'x', headers: ['X', 'Y: z'] }], 'means'],
+  [`${TOP}.rules.http`, [{ headerMatches: [{ name: 'X', value: 'y', mismatch: 'LOG' }] }], 'means'],
+  [`${TOP}.rules.http`, [{ headerMatches: [{ name: 'X', value: 'y', mismatch: 'ADD' }] }], 'error'],
+  [
+    `${TOP}.rules.http`,
+    [{ headerMatches: [{ name: 'X', value: 'y', secret: { namespace: 'x', name: 'y' } }] }],
+    'warning',
+  ],
+  [`${TOP}.rules.http`, [{ headerMatches: [{ name: 'X', secret: { name: 'y' } }] }], 'error'],
+  [`${TOP}.rules.http`, [{ path: '(' }], 'error'],
+  // As without it.
+  [`${TOP}.rules.http`, [], 'says nothing'],
   [`${TOP}.rules.dns`, [{ matchPattern: '*' }, { matchName: 'example.com' }], 'means'],
   [`${TOP}.rules.dns`, [], 'means'],
   [`${TOP}.rules.dns`, [{}], 'warning'],
@@ -124,7 +140,10 @@ const aboveTransport: Row[] = [
   [`${TOP}.rules.l7`, [{ cmd: 'x' }], 'error'],
   [`${TOP}.rules.l7proto`, 'r2d2', 'error'],
   [`${TOP}.rules.smtp`, [{}], 'error'],
-  [`${TOP}.serverNames`, ['example.com'], 'error'],
+  [`${TOP}.serverNames`, ['example.com', '**.example.com'], 'means'],
+  [`${TOP}.serverNames`, ['example.com.'], 'error'],
+  // As without it.
+  [`${TOP}.serverNames`, [], 'says nothing'],
   [`${TOP}.terminatingTLS`, { secret: { name: 'x' } }, 'error'],
   [`${TOP}.originatingTLS`, { secret: { name: 'x' } }, 'error'],
   [`${TOP}.listener`, { envoyConfig: { name: 'x' }, name: 'y' }, 'error'],

@@ -6,6 +6,7 @@ import t, { type Test } from 'tap';
 import { toIr } from '../../src/dialects/index.js';
 import type { Problem } from '../../src/errors.js';
 import { evaluate } from '../../src/ir/evaluate.js';
+import type { Said } from '../../src/ir/packet.js';
 import { type Row, type Table, TABLES } from './field-tables.js';
 import { VENDOR_TABLES } from './field-tables-vendors.js';
 import { fieldsOf, mapsIn, pathsIn, plain, withField } from './fields.js';
@@ -18,6 +19,13 @@ const WORLD =
   pod('default/db', '10.1.0.2', { app: 'db' }) +
   pod('other/db', '10.1.0.3', { app: 'db' });
 
+/** What connections say: nothing yet, and what some rows ask for. */
+const SAID: readonly (Said | undefined)[] = [
+  undefined,
+  { kind: 'tls', serverName: 'example.com' },
+  { kind: 'http', method: 'GET', path: '/', host: 'example.com', headers: [['host', 'example.com']] },
+];
+
 const PACKETS = ['default/web', 'default/db', 'other/db'].flatMap((from) =>
   [
     '10.1.0.2:80/tcp',
@@ -27,7 +35,7 @@ const PACKETS = ['default/web', 'default/db', 'other/db'].flatMap((from) =>
     '203.0.113.1:443/udp',
     '198.51.100.1:80/tcp',
     '203.0.113.1/icmp',
-  ].map((to) => packet(from, to)),
+  ].flatMap((to) => SAID.map((said) => ({ ...packet(from, to), ...(said ? { said } : {}) }))),
 );
 
 interface Seen {
@@ -124,7 +132,6 @@ const OPAQUE = [
   'ingressDeny',
   '.labels[',
   '.metadata',
-  '.http',
   '.kafka',
   '.l7[',
   'terminatingTLS',

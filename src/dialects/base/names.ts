@@ -51,6 +51,19 @@ export function gkePattern(text: string, field: string, report: Report): string 
   return starPattern(text, '*', field, report);
 }
 
+/**
+ * An entry of Cilium's serverNames: `*` is zero or more characters of a label, wherever it stands; the label `**` is one
+ * or more labels; `*` alone is any name that is said. The root is none of them: who says no name says nothing.
+ * @returns undefined, with an error, if it is none
+ */
+export function ciliumServerName(text: string, field: string, report: Report): string | undefined {
+  if (!isShort(text) || !PATTERN.test(text) || text.endsWith('.') || /[^.]\*\*|\*\*[^.]/.test(text)) {
+    const hint = 'write api.example.com, *.example.com for one label, **.example.com for any number; no final dot';
+    return wrong(text, 'pattern of server names', hint, field, report);
+  }
+  return checked(text === '*' ? EVERY_NAME : text.toLowerCase(), text, field, report);
+}
+
 /** @param leading what a first label of two or more stars stands for */
 function starPattern(text: string, leading: '*' | '**', field: string, report: Report): string | undefined {
   if (!isShort(text) || !PATTERN.test(text)) {

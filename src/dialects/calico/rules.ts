@@ -1,12 +1,13 @@
 /** Translates the egress rules of a policy to IR rules, each with the pods to which it applies. */
 import { isRecord } from '../../identity/fields.js';
 import type { Action, PolicyRef, PortMatch, Rule } from '../../ir/types.js';
-import { hasPorts } from '../../net/protocol.js';
+import { hasPorts, parseProtocol, TCP } from '../../net/protocol.js';
 import type { Fault } from '../base/dialect.js';
 import type { Account } from './accounts.js';
 import { type Context, type EntitySpec, readDestination } from './entity.js';
 import { ALL } from './meaning.js';
-import { type PortFields, readPorts } from './ports.js';
+import { type PortFields, type Report as PortReport, readPorts } from './ports.js';
+import { type HttpSpec, readHttp, requestPorts } from './requests.js';
 import type { Selector } from './selector.js';
 import { readSource } from './source.js';
 import type { Lookups, NetworkSet } from './supporting.js';
@@ -63,7 +64,7 @@ export function readRules(egress: unknown, context: RuleContext): ReadRule[] {
 interface RuleSpec extends Omit<PortFields, 'ports' | 'notPorts'> {
   readonly source?: EntitySpec;
   readonly destination?: EntitySpec;
-  readonly http?: object;
+  readonly http?: HttpSpec;
 }
 
 function readRule(
@@ -77,15 +78,25 @@ function readRule(
   const { source = {}, destination = {}, ipVersion } = spec;
   const { policy, sets, accounts, lookups } = context;
   const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
-  if (spec.http) error(`${path}.http`, 'HTTP is not enforced in egress rules', 'remove it, or match ports alone');
   const around: Context = { namespace: policy.namespace, action, ipVersion, sets, accounts, lookups, report };
   const senders = readSource(source, `${path}.source`, around);
   const to = readDestination(destination, `${path}.destination`, around);
   const { ports = [], notPorts = [] } = destination;
   const matches = readPorts({ ...spec, ports, notPorts }, path, error);
+  const http = spec.http && readHttp(spec.http, action, path, report);
+  if (http) checkProtocol(spec, path, error);
   if (!senders || !to) return undefined;
-  const atService = to.service && withService(matches, to.service);
-  return { senders, rule: makeRule(index, action, context, to.peers, atService ?? matches) };
+  const atPorts = http ? requestPorts(matches) : matches;
+  const ports4 = to.service ? withService(atPorts, to.service) : atPorts;
+  return { senders, rule: makeRule(index, action, context, to.peers, ports4, http) };
+}
+
+/** Requests are read over TCP alone. */
+function checkProtocol({ protocol, notProtocol }: RuleSpec, path: string, error: PortReport): void {
+  const hint = 'write protocol: TCP';
+  if (protocol !== undefined && parseProtocol(String(protocol).toLowerCase()) !== TCP)
+    error(`${path}.protocol`, `${protocol} has no HTTP that is read`, hint);
+  if (notProtocol !== undefined) error(`${path}.notProtocol`, 'cannot stand beside http', hint);
 }
 
 /** The backends of a Service, in the protocols of the rule. */
@@ -100,9 +111,11 @@ function makeRule(
   context: RuleContext,
   peers: Rule['peers'],
   ports: Rule['ports'],
+  http?: Rule['http'],
 ): Rule {
   const { policy, tier, staged } = context;
-  return Object.freeze({ ref: { policy, index, tier, staged, action }, action, peers, ports });
+  const ref = { policy, index, tier, staged, action };
+  return Object.freeze({ ref, action, peers, ports, ...(http ? { http } : {}) });
 }
 
 /** An invalid rule: one that may deny denies everything, one that may allow allows nothing. */

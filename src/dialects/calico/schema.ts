@@ -26,6 +26,18 @@ const entity = {
 
 const icmp = { type: 'object', additionalProperties: false, properties: { type: integer, code: integer } };
 
+const http = {
+  type: 'object',
+  additionalProperties: false,
+  properties: {
+    methods: strings,
+    paths: {
+      type: 'array',
+      items: { type: 'object', additionalProperties: false, properties: { exact: string, prefix: string } },
+    },
+  },
+};
+
 const rule = {
   type: 'object',
   additionalProperties: false,
@@ -39,7 +51,7 @@ const rule = {
     notICMP: icmp,
     source: entity,
     destination: entity,
-    http: { type: 'object' },
+    http,
     metadata: { type: 'object' },
   },
 };

@@ -25,7 +25,7 @@ import type { LabelSelector } from '../base/selectors.js';
 import { groupFaults, references } from './cidrs.js';
 import type { GroupLookups } from './context.js';
 import { plainExpr, subjectExpr } from './labels.js';
-import { type EgressRule, readRule } from './rules.js';
+import { type EgressRule, type Meaning, readRule } from './rules.js';
 import { policySchema, ruleSpec } from './schema.js';
 
 /**
@@ -278,7 +278,10 @@ function readRules(
       faults.push(fault);
     };
     const meanings = readRule(entry as EgressRule, at, { namespace, deny, ofNodes, groups, lookups, report });
-    return (errors ? [closed] : meanings).map((meaning) => Object.freeze<Rule>({ ref, action, ...meaning }));
+    return (errors ? [closed] : meanings).map(({ tells, ...meaning }: Meaning): Rule => {
+      const does = tells ? 'log' : action;
+      return Object.freeze<Rule>({ ref: { ...ref, action: does }, action: does, ...meaning });
+    });
   });
 }
 

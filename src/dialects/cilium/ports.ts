@@ -1,8 +1,9 @@
 /** Translates toPorts and icmps to protocols and ports (pkg/policy/api/l4.go, icmp.go, rule_validation.go). */
-import type { PortMatch } from '../../ir/types.js';
+import type { HttpMatch, PortMatch } from '../../ir/types.js';
 import { SCTP, TCP, UDP } from '../../net/protocol.js';
 import type { Context } from './context.js';
 import { type NameSpec, patternOf } from './names.js';
+import { type HttpSpec, readRequests, serverPatterns } from './requests.js';
 
 export interface PortSpec {
   readonly port?: string;
@@ -11,11 +12,15 @@ export interface PortSpec {
 }
 export interface PortRule {
   readonly ports?: readonly PortSpec[];
-  readonly rules?: { readonly dns?: readonly NameSpec[] } & Readonly<Record<string, unknown>>;
+  readonly rules?: L7Rules;
   readonly serverNames?: readonly string[];
   readonly terminatingTLS?: object;
   readonly originatingTLS?: object;
   readonly listener?: object;
+}
+interface L7Rules extends Readonly<Record<string, unknown>> {
+  readonly dns?: readonly NameSpec[];
+  readonly http?: readonly HttpSpec[];
 }
 export interface IcmpRule {
   readonly fields?: readonly { readonly family?: 'IPv4' | 'IPv6'; readonly type: number | string }[];
@@ -45,33 +50,89 @@ export interface PortGroup {
   readonly ports: readonly PortMatch[];
   /** If present, only DNS queries for names that match one of these patterns are allowed there. */
   readonly queries?: readonly string[];
+  /** If present, only hellos of TLS or QUIC for servers that match one of these patterns. */
+  readonly serverNames?: readonly string[];
+  /** If present, only requests that one of these matches. */
+  readonly http?: readonly HttpMatch[];
+  /** It does not allow, but tells of what it matches. */
+  readonly log?: true;
 }
 
 /** Translates toPorts. */
 export function portGroups(rules: readonly PortRule[], path: string, context: Context): PortGroup[] {
-  return rules.map((rule, i): PortGroup => {
+  return rules.flatMap((rule, i): PortGroup[] => {
     const at = `${path}[${i}]`;
     refuse(rule, at, context);
-    const { ports = [] } = rule;
-    const dns = rule.rules?.dns;
+    const { ports = [], serverNames: servers = [] } = rule;
+    const { dns, http = [] } = rule.rules ?? {};
     tooMany(ports.length, `${at}.ports`, context);
     if (ports.length === 0) {
       const hint = 'list the ports; omit toPorts for every port';
       context.report({ severity: 'error', field: `${at}.ports`, message: 'names no port', hint });
     }
+    const check = dns ? DNS : http.length > 0 ? HTTP : servers.length > 0 ? TLS : undefined;
     const matches = ports.flatMap((port, j) => {
-      if (dns) checkDnsPort(port, `${at}.ports[${j}]`, context);
+      if (check) checkPort(port, `${at}.ports[${j}]`, check, context);
       return readPort(port, `${at}.ports[${j}]`, context);
     });
-    if (!dns) return { ports: matches };
-    if (context.ofNodes) {
-      const [message, hint] = ['what the node itself asks for is not read', 'remove it to allow every query there'];
-      context.report({ severity: 'error', field: `${at}.rules.dns`, message, hint });
+    if (check && context.ofNodes) notOfNodes(`${at}.${check.field}`, dns !== undefined, context);
+    // Of ANY, those that can carry it.
+    const carrying = check ? matches.filter(({ protocol }) => protocol !== null && check.over.has(protocol)) : matches;
+    if (dns) return [{ ports: carrying, queries: queriesOf(dns, `${at}.rules.dns`, context) }];
+    if (http.length > 0) {
+      const { http: requests, logged } = readRequests(http, `${at}.rules.http`, context);
+      const log = logged.length > 0 ? [{ ports: carrying, http: logged, log: true as const }] : [];
+      return [...log, { ports: carrying, http: requests }];
     }
-    // ANY is every protocol with ports; queries are sent over two of them.
-    const asked = matches.filter(({ protocol }) => protocol === TCP || protocol === UDP);
-    return { ports: asked, queries: queriesOf(dns, `${at}.rules.dns`, context) };
+    if (servers.length === 0) return [{ ports: matches }];
+    return [{ ports: carrying, serverNames: serverPatterns(servers, `${at}.serverNames`, context) }];
   });
+}
+
+/** What layer 7 asks of a port. */
+interface Carrier {
+  readonly field: string;
+  readonly protocols: readonly string[];
+  readonly over: ReadonlySet<number>;
+  readonly what: string;
+  readonly hint: string;
+}
+
+const DNS: Carrier = {
+  field: 'rules.dns',
+  protocols: ['TCP', 'UDP', 'ANY'],
+  over: new Set([TCP, UDP]),
+  what: 'DNS is not asked',
+  hint: 'name the port and the protocol of the DNS servers: 53, ANY',
+};
+const HTTP: Carrier = {
+  field: 'rules.http',
+  protocols: ['TCP'],
+  over: new Set([TCP]),
+  what: 'requests are not read',
+  hint: 'name the port, and the protocol TCP',
+};
+/** With ANY, also over QUIC. */
+const TLS: Carrier = {
+  field: 'serverNames',
+  protocols: ['TCP', 'ANY'],
+  over: new Set([TCP, UDP]),
+  what: 'server names are not read',
+  hint: 'name the port, and the protocol: TCP, or ANY for QUIC too',
+};
+
+function checkPort({ port, protocol = 'ANY' }: PortSpec, path: string, carrier: Carrier, { report }: Context): void {
+  const { field, protocols, what, hint } = carrier;
+  const error = (at: string, message: string) => report({ severity: 'error', field: `${path}.${at}`, message, hint });
+  if (port === '0') error('port', `must be a single port or a range beside ${field}`);
+  if (!protocols.includes(protocol)) error('protocol', `${what} over ${protocol}`);
+}
+
+/** What the node sends itself is judged by addresses and ports alone. */
+function notOfNodes(field: string, dns: boolean, { report }: Context): void {
+  const [what, every] = dns ? ['asks for', 'every query'] : ['says', 'every connection'];
+  const message = `what the node itself ${what} is not read`;
+  report({ severity: 'error', field, message, hint: `remove it to allow ${every} there` });
 }
 
 /** The names that may be asked for, whatever the query's type. */
@@ -86,24 +147,17 @@ function queriesOf(dns: readonly NameSpec[], path: string, { report }: Context):
   return [...new Set(patterns)];
 }
 
-function checkDnsPort({ port, protocol = 'ANY' }: PortSpec, path: string, { report }: Context): void {
-  const error = (field: string, message: string) =>
-    report({ severity: 'error', field, message, hint: 'name the port and the protocol of the DNS servers: 53, ANY' });
-  if (port === '0') error(`${path}.port`, 'must be a single port or a range beside rules.dns');
-  if (!['TCP', 'UDP', 'ANY'].includes(protocol)) error(`${path}.protocol`, `DNS is not asked over ${protocol}`);
-}
-
-/** Refuses rules above the transport layer. */
+/** Refuses what is not enforced above the transport layer, and what cannot stand together there. */
 function refuse(rule: PortRule, path: string, { report }: Context): void {
   const error = (field: string, message: string, hint: string) => report({ severity: 'error', field, message, hint });
-  if (rule.serverNames !== undefined) {
-    const hint = 'allow the addresses, by toFQDNs or toCIDR';
-    error(`${path}.serverNames`, 'server names of TLS are not enforced yet', hint);
-  }
   for (const key of Object.keys(rule.rules ?? {})) {
-    if (key === 'dns') continue;
+    if (key === 'dns' || key === 'http') continue;
     error(`${path}.rules.${key}`, 'requests are not looked into', 'remove it to allow the port as a whole');
   }
+  const { dns, http = [] } = rule.rules ?? {};
+  if (dns && http.length > 0) error(`${path}.rules`, 'has dns and http', 'make an item of toPorts of each');
+  if ((rule.serverNames ?? []).length > 0 && (dns || http.length > 0))
+    error(`${path}.serverNames`, 'cannot stand beside rules: no TLS is terminated', 'make an item of toPorts of each');
   for (const key of ['terminatingTLS', 'originatingTLS', 'listener'] as const) {
     if (rule[key] === undefined) continue;
     error(`${path}.${key}`, 'there is no proxy for the connections', 'remove it');

@@ -44,10 +44,11 @@ const PLACES = [
   'toGroups',
 ] as const satisfies readonly (keyof EgressRule)[];
 
-export type Meaning = Pick<Rule, 'peers' | 'ports' | 'queries'>;
+/** `tells`: it is a rule that logs. */
+export type Meaning = Pick<Rule, 'peers' | 'ports' | 'queries' | 'serverNames' | 'http'> & { readonly tells?: true };
 
 /**
- * Translates a rule. Items of toPorts with rules for DNS queries become rules of their own. Faults go to the context's
+ * Translates a rule. Items of toPorts that ask for more than ports become rules of their own. Faults go to the context's
  * report; if one is an error, the caller must ignore the result.
  */
 export function readRule(rule: EgressRule, path: string, context: Context): Meaning[] {
@@ -93,9 +94,16 @@ export function readRule(rule: EgressRule, path: string, context: Context): Mean
 }
 
 function meanings(peers: Peer[] | null, groups: readonly PortGroup[], messages: readonly PortMatch[]): Meaning[] {
-  const plain = [...groups.flatMap(({ ports, queries }) => (queries ? [] : ports)), ...messages];
-  const asked = groups.flatMap(({ ports, queries }) => (queries ? [{ peers, ports, queries }] : []));
-  return plain.length > 0 || asked.length === 0 ? [{ peers, ports: plain }, ...asked] : asked;
+  const isPlain = ({ queries, serverNames, http }: PortGroup) => !queries && !serverNames && !http;
+  const plain = [...groups.filter(isPlain).flatMap(({ ports }) => ports), ...messages];
+  const asked = groups
+    .filter((group) => !isPlain(group))
+    .map(({ log, ...group }): Meaning => ({ peers, ...group, ...(log ? { tells: true } : {}) }));
+  // What logs must stand before what decides.
+  const telling = asked.filter(({ tells }) => tells);
+  const deciding = asked.filter(({ tells }) => !tells);
+  const all = plain.length > 0 || asked.length === 0 ? [{ peers, ports: plain }] : [];
+  return [...telling, ...all, ...deciding];
 }
 
 /** null: no field of layer 3. An empty list in such a field selects nothing. */

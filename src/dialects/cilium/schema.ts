@@ -39,13 +39,30 @@ const icmps = list({
 
 const names = list({ matchName: string, matchPattern: string });
 
-/** Only `dns` is enforced. The others are refused by name. */
+/** From pkg/policy/api/http.go. */
+const http = list({
+  path: string,
+  method: string,
+  host: string,
+  headers: strings,
+  headerMatches: list(
+    {
+      name: string,
+      value: string,
+      secret: { type: 'object', additionalProperties: false, properties: { namespace: string, name: string } },
+      mismatch: { enum: ['LOG', 'ADD', 'DELETE', 'REPLACE', ''] },
+    },
+    ['name'],
+  ),
+});
+
+/** `dns` and `http` are enforced. The others are refused by name. */
 const rules = {
   type: 'object',
   additionalProperties: false,
   properties: {
     dns: names,
-    http: { type: 'array', items: anything },
+    http,
     kafka: { type: 'array', items: anything },
     l7: { type: 'array', items: anything },
     l7proto: string,
