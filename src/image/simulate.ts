@@ -21,7 +21,7 @@ import {
   setIndex,
   testBit,
 } from './rows.js';
-import { type Learned, type LearnedName, type Packet, sameDecision, type Verdict } from '../ir/packet.js';
+import { handshakeOf, type Learned, type LearnedName, type Packet, sameDecision, type Verdict } from '../ir/packet.js';
 import { type Heard, nameSaid, saidOf } from '../ir/said.js';
 import type { Image, PolicySet } from './types.js';
 
@@ -56,18 +56,11 @@ export function simulate(image: Image, packet: Packet, ownIps: readonly string[]
   const heard = saidOf(packet);
   if (packet.protocol === TCP) {
     // Nothing is said on a connection that is not accepted.
-    const closed = plain.verdict === 'deny' && met.rule !== plain.rule;
-    const handshake = closed ? (met.verdict === 'deny' ? opening(as, met) : met) : plain;
+    const handshake = handshakeOf(plain, met, () => as({ heard: 'opening' }));
     if (heard === 'nothing' || handshake.verdict === 'deny') return handshake;
   }
   const said = as({ heard });
   return said.verdict === 'partial' ? denied(set) : said;
-}
-
-/** The verdict on a handshake that is denied by what may be said: what rules deny may not be what is said. */
-function opening(as: (hearing: Hearing) => Verdict, met: Verdict): Verdict {
-  const verdict = as({ heard: 'opening' });
-  return verdict.verdict === 'deny' ? met : verdict;
 }
 
 /** What is taken as known of a packet. `asks`: rules for queries match, whatever they ask for. */

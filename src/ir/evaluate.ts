@@ -23,7 +23,7 @@
  * way if only some backends are allowed. Fragments match no such rule.
  */
 import type { Backend, Pod, ServicePort, Snapshot } from '../identity/snapshot.js';
-import { type Learned, type LearnedName, type Packet, sameDecision, type Verdict } from './packet.js';
+import { handshakeOf, type Learned, type LearnedName, type Packet, sameDecision, type Verdict } from './packet.js';
 import { type Addr, type Cidr, cidrContains, parseAddr, parseCidr } from '../net/addr.js';
 import { hasPorts } from '../net/protocol.js';
 import { isOnLink, isTunnelled, tunnelTable } from '../net/tunnels.js';
@@ -146,11 +146,9 @@ export function readAs(
   const heard = saidOf(packet);
   if (judged.protocol === TCP) {
     // Nothing is said on a connection that is not accepted.
-    const opening = plain.verdict === 'deny' && met.verdict === 'deny' ? as({ heard: 'opening' }) : met;
-    const best = opening.verdict === 'deny' ? met : opening;
-    const closed = plain.verdict === 'deny' && met.rule !== plain.rule;
-    const handshake: Reading = closed ? { ...reading, verdict: best, heard: 'met' } : reading;
-    if (heard === 'nothing' || handshake.verdict.verdict === 'deny') return handshake;
+    const handshake = handshakeOf(plain, met, () => as({ heard: 'opening' }));
+    if (heard === 'nothing' || handshake.verdict === 'deny')
+      return { ...reading, verdict: handshake, ...(plain.verdict === 'deny' ? { heard: 'met' } : {}) };
   }
   const said: Reading = { ...reading, verdict: as({ heard }), heard };
   return said.verdict.verdict === 'partial' ? { ...unreadable, heard } : said;

@@ -47,3 +47,22 @@ export interface Verdict {
 export function sameDecision(a: Verdict, b: Verdict): boolean {
   return a.verdict === b.verdict && a.rule === b.rule && (a.audit?.rule ?? 0) === (b.audit?.rule ?? 0);
 }
+
+/**
+ * The verdict on the handshake of a connection that depends on what it will say: it passes if anything that it says may,
+ * and so for the audit. Of one that passes nothing is logged before it has said something.
+ * @param plain if it says nothing
+ * @param met if it says what every rule asks for
+ * @param opening if it says what every rule asks for that does not deny
+ */
+export function handshakeOf(plain: Verdict, met: Verdict, opening: () => Verdict): Verdict {
+  let best = plain;
+  if (plain.verdict === 'deny' && met.rule !== plain.rule) {
+    best = met;
+    const open = met.verdict === 'deny' ? opening() : met;
+    if (open.verdict !== 'deny') best = open;
+  }
+  if (best.verdict === 'deny') return best;
+  const audit = plain.audit?.verdict === 'deny' ? met.audit : plain.audit;
+  return { verdict: best.verdict, rule: best.rule, logged: [], ...(audit ? { audit } : {}) };
+}

@@ -8,6 +8,10 @@
  *   - @node → 10.0.0.1:80/tcp: deny
  *   - web → 10.0.0.1:80/tcp: allow [a#1] logs [a#0] audit deny [b#default]
  *   - web → 10.0.0.53:53/udp query api.example.com: allow [np/default/web#0]
+ *   - web → 10.0.0.1:443/tcp sni api.example.com: allow [np/default/web#0]
+ *   - web → 10.0.0.1:80/tcp http GET http://api.example.com/a: deny
+ *
+ * What connections say is in the words of src/tools/said.ts. A row of TCP without them is a handshake.
  *
  * `names` says what pods learned from DNS answers before: the addresses of each name that they asked for, with the
  * targets of CNAMEs in the answer as `aliases`.
@@ -26,10 +30,11 @@ import type { Snapshot } from '../../src/identity/snapshot.js';
 import { parseManifest } from '../../src/identity/files/yaml.js';
 import type { Learned, Packet, Verdict } from '../../src/ir/packet.js';
 import { ruleId, ruleKey } from '../../src/ir/names.js';
-import type { Peer } from '../../src/ir/peers.js';
+import type { Peer, Verification } from '../../src/ir/peers.js';
 import {
   implicitRules,
   type Action,
+  type HttpMatch,
   type Ir,
   type IrPolicy,
   type PolicyRef,
@@ -40,6 +45,7 @@ import {
 } from '../../src/ir/types.js';
 import { canonicalName } from '../../src/names/pattern.js';
 import { readLearned } from '../../src/tools/names/learned.js';
+import { readSaid } from '../../src/tools/said.js';
 import { parseProtocol } from '../../src/net/protocol.js';
 import { root } from '../netns/shell.js';
 
@@ -104,7 +110,8 @@ export function parseCase(file: string, text: string): Case {
   const snapshot = raw.dnsIps ? { ...built, ownNode: { ...built.ownNode, dns: raw.dnsIps } } : built;
   if (snapshot.problems.length > 0) throw new Error(`${file}: ${JSON.stringify(snapshot.problems)}`);
   const fromObjects = toIr(snapshot);
-  if (fromObjects.problems.length > 0) throw new Error(`${file}: ${JSON.stringify(fromObjects.problems)}`);
+  const errors = fromObjects.problems.filter(({ severity }) => severity === 'error');
+  if (errors.length > 0) throw new Error(`${file}: ${JSON.stringify(errors)}`);
   const ir: Ir = raw.ir ?? (raw.tiers ? { tiers: raw.tiers.map(parseTier) } : fromObjects.ir);
   const rows = raw.packets.map((row) => {
     // A row without braces is `key: value` to YAML.
@@ -119,12 +126,15 @@ export function parseCase(file: string, text: string): Case {
   return { file, name: raw.name, ir, snapshot, learned: parseNames(file, raw.names), rows };
 }
 
-const ROW = /^(\S+) → (\S+?)(?:\/(icmp|icmpv6) (\d+)\/(\d+)|(?::(\d+))?\/(\w+))( fragment)?(?: query (\S+))?: (.+)$/;
+const ROW =
+  /^(\S+) → (\S+?)(?:\/(icmp|icmpv6) (\d+)\/(\d+)|(?::(\d+))?\/(\w+))( fragment)?(?: query (\S+))?(?: ((?:sni|http|says) .+?))?: ((?:allow|deny|partial)\b.*)$/;
 
 function parseRow(file: string, text: string): Row {
   const m = ROW.exec(text);
   if (!m) throw new Error(`${file}: not a row: ${text}`);
-  const [, from, to, icmp, type, code, port, protocol, fragment, query, expected] = m as unknown as string[];
+  const [, from, to, icmp, type, code, port, protocol, fragment, query, says, expected] = m as unknown as string[];
+  const said = says === undefined ? undefined : readSaid(says);
+  if (says !== undefined && !said) throw new Error(`${file}: nothing that a connection says: ${says}`);
   const number = parseProtocol(icmp ?? (protocol as string));
   if (number === undefined) throw new Error(`${file}: no protocol: ${text}`);
   return {
@@ -137,6 +147,7 @@ function parseRow(file: string, text: string): Row {
       port: icmp ? Number(type) * 256 + Number(code) : Number(port ?? 0),
       ...(fragment ? { fragment: true } : {}),
       ...(query === undefined ? {} : { query: canonicalName(query) }),
+      ...(said ? { said } : {}),
     },
   };
 }
@@ -204,24 +215,38 @@ function labelsOf(text: string) {
 /**
  * `deny to 10.0.0.0/8 except 10.1.0.0/16, pods app=db on tcp/80-90, udp`; `allow to names a.example *.b.example`, which
  * may end with `in 10.0.0.0/8` or `not in 10.0.0.0/8`; `aliases` in place of `names`; `allow to any on udp/53 asking
- * a.example *.b.example`.
+ * a.example *.b.example`, `allow to any on tcp/443 naming a.example`, `allow to any on tcp/80 with GET a.example /a/.*`
+ * (method, host, path; `-`: any); `allow to strict names a.example`, also `tls` and `audit`.
  */
 function parseRule(text: string, policy: PolicyRef, index: number, tier: string, staged: boolean): Rule {
-  const m = /^(allow|deny|pass|log) to (.+?)(?: on (.+?))?(?: asking (.+))?$/.exec(text);
+  const m = /^(allow|deny|pass|log) to (.+?)(?: on (.+?))?(?: asking (.+?))?(?: naming (.+?))?(?: with (.+))?$/.exec(
+    text,
+  );
   if (!m) throw new Error(`not a rule: ${text}`);
-  const [, action, to, on, asking] = m as unknown as [string, Action, string, string?, string?];
+  const [, action, to, on, asking, naming, requests] = m as unknown as [string, Action, string, ...string[]];
   return {
     ref: { policy, index, tier, staged, action },
     action,
     peers: to === 'any' ? null : to.split(', ').map(parsePeer),
     ports: on === undefined ? null : on.split(', ').map(parsePorts),
     ...(asking === undefined ? {} : { queries: asking.split(' ') }),
+    ...(naming === undefined ? {} : { serverNames: naming.split(' ') }),
+    ...(requests === undefined ? {} : { http: requests.split(', ').map(parseRequest) }),
   };
+}
+
+function parseRequest(text: string): HttpMatch {
+  const fields = text.split(' ').map((field, i) => (field === '-' ? [] : [['method', 'host', 'path'][i], field]));
+  return Object.fromEntries(fields.filter((field) => field.length > 0));
 }
 
 function parsePeer(text: string): Peer {
   const [head, ...rest] = text.split(' ') as [string, ...string[]];
   switch (head) {
+    case 'audit':
+    case 'tls':
+    case 'strict':
+      return verified(parsePeer(rest.join(' ')), head);
     case 'self':
       return { kind: 'self' };
     case 'own-node':
@@ -245,6 +270,11 @@ function parsePeer(text: string): Peer {
     default:
       return { kind: 'cidr', cidr: head, except: rest.slice(1) };
   }
+}
+
+function verified(peer: Peer, verify: Verification): Peer {
+  if (peer.kind === 'all') return { ...peer, of: peer.of.map((one) => verified(one, verify)) };
+  return peer.kind === 'names' ? { ...peer, verify } : peer;
 }
 
 function parsePorts(text: string): PortMatch {

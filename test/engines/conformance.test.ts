@@ -1,5 +1,6 @@
 /** Invariant 1: one conformance suite, three engines. Every row of test/cases, verdict and rule. */
 import t from 'tap';
+import { asksForSaid } from '../../src/ir/said.js';
 import { parseAddr } from '../../src/net/addr.js';
 import { type Case, printer, readCases } from './cases.js';
 import { Evaluate, Kernel, Simulate } from './engine.js';
@@ -42,10 +43,18 @@ function asksForNames({ learned, rows }: Case): boolean {
   return learned.size > 0 || rows.some(({ packet }) => packet.query !== undefined);
 }
 
+/** Whether the frames of the kernel's engine can carry what a connection says. */
+const kernelHears = false;
+
+/** Whether a rule of the case asks what connections say. Then it depends on that what becomes of a handshake, too. */
+function listens({ ir }: Case): boolean {
+  return ir.tiers.some(({ policies }) => policies.some(({ rules }) => rules.some(asksForSaid)));
+}
+
 for (const c of readCases()) {
   t.test(`${c.file}: ${c.name}`, async (t) => {
     const print = printer(c.ir);
-    const inKernel = kernel.learns || !asksForNames(c);
+    const inKernel = (kernel.learns || !asksForNames(c)) && (kernelHears || !listens(c));
     for (const engine of engines) {
       if (engine === kernel && !inKernel) continue;
       engine.use(c);
