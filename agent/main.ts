@@ -14,6 +14,7 @@ import {
   DNS_FLOWS,
   DNS_REFUSALS,
   defaultNodeName,
+  ECH,
   HTTPS_RECORDS,
   LOG_LEVELS,
   NAME_SEED,
@@ -22,7 +23,9 @@ import {
   parseNames,
   parseSeconds,
   parseTtl,
+  QUIC,
   UNKNOWN_INTERFACES,
+  VERIFY_NAMES,
   WHEN_DOWN,
 } from './options.js';
 import { parseServers } from './resolvers/spec.js';
@@ -140,6 +143,24 @@ shared(program.command('run', { isDefault: true }))
   )
   .addOption(
     new Option('--dns-flows <which>', 'DNS queries to report as flows').choices(DNS_FLOWS).default(DEFAULTS.dnsFlows),
+  )
+  .addOption(
+    new Option(
+      '--verify-names <how>',
+      'whether connections to addresses of names must name them in TLS, QUIC or HTTP; audit: tell of those that do not',
+    )
+      .choices(VERIFY_NAMES)
+      .default(DEFAULTS.verifyNames),
+  )
+  .addOption(
+    new Option('--quic <how>', 'QUIC where it matters what connections say; by-address: names are not verified')
+      .choices(QUIC)
+      .default(DEFAULTS.quic),
+  )
+  .addOption(
+    new Option('--ech <how>', 'encrypted ClientHello; deny-known: to servers whose keys were seen in DNS')
+      .choices(ECH)
+      .default(DEFAULTS.ech),
   )
   .option('--map-size <name=entries>', 'size of a map, instead of its default; may be repeated', parseMapSize, {})
   .action(run);

@@ -155,10 +155,11 @@ function wirePolicies(
   names.foundEndpoints(store.endpointIds);
   const events = source.client && new PolicyEvents({ client: source.client, nodeName: options.nodeName, log });
   const after = new AfterPass({ programs: kernel, store, attacher, intake, peers, names, podGate, events, log });
+  const hearing = { verifyNames: options.verifyNames, quic: options.quic };
   const reconciler: Reconciler = new Reconciler(
     {
       source,
-      registry: new DialectRegistry(inCluster ? { holdMs: DELETION_HOLD_MS } : {}),
+      registry: new DialectRegistry({ ...hearing, ...(inCluster ? { holdMs: DELETION_HOLD_MS } : {}) }),
       resolver,
       compiler: new Compiler(store.ids),
       store,

@@ -40,6 +40,7 @@ enum ea_class {
   EA_CLASS_REQUEST_SILENT = 8, /* a request that names no host */
   EA_CLASS_OPENING = 10,       /* the rules that do not ask, and those that ask and do not deny */
   EA_CLASS_UNAUDITED = 9, /* not what is said: the row is the mask of the bits that the audit leaves out */
+  EA_CLASS_QUIC = 11,     /* the rules that a hello of QUIC may match, or that do not ask: ANDed for each */
 };
 
 enum ea_action { EA_ACTION_ALLOW = 1, EA_ACTION_DENY = 2, EA_ACTION_PASS = 3, EA_ACTION_LOG = 4 };

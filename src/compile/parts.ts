@@ -70,7 +70,13 @@ export interface Saying {
  * What the bits of a part ask of what a connection says: each of them is a bit of its own. An empty list: nothing that
  * it could say matches.
  */
-export function sayingsOf({ rule: { serverNames, http }, verified }: Part): readonly Saying[] {
+export function sayingsOf(part: Part): readonly Saying[] {
+  const sayings = sayingsIn(part);
+  if (part.rule.quic !== 'reject') return sayings;
+  return sayings.map(({ said, ...saying }) => ({ ...saying, ...(said ? { said: { ...said, noQuic: true } } : {}) }));
+}
+
+function sayingsIn({ rule: { serverNames, http }, verified }: Part): readonly Saying[] {
   const servers = atomsOf(serverNames, serverAtom);
   const asked: (SaidMatch | undefined)[] =
     serverNames || http

@@ -6,6 +6,7 @@ import { sameList, Unchanged } from '../identity/unchanged.js';
 import type { Ir } from '../ir/types.js';
 import type { Placed } from './base/dialect.js';
 import { annotationsOf, isAudit } from './enforcement.js';
+import { BY_RULES, type Hearing } from './hearing.js';
 import { Lattice } from './lattice.js';
 import { DIALECTS, isSupporting, NONE, nameOf, type Supporting, supportingOf, understand } from './objects.js';
 import { toProblem } from './problems.js';
@@ -33,6 +34,7 @@ interface Seen {
  */
 export class DialectRegistry {
   readonly #options: Patience;
+  readonly #hearing: Hearing;
   readonly #slots = new Map<string, Slot>();
   readonly #byRaw = new WeakMap<RawPolicy, Slot>();
   /** All slots in order of precedence, except those that were added or removed since. */
@@ -54,8 +56,10 @@ export class DialectRegistry {
   /** The last result, as long as it depends on the policies alone. */
   #last: { readonly policies: Snapshot['policies']; readonly result: IrResult } | undefined;
 
-  constructor(options: Patience = {}) {
+  constructor({ verifyNames, quic, ...options }: Patience & Partial<Hearing> = {}) {
     this.#options = options;
+    const given = { ...(verifyNames ? { verifyNames } : {}), ...(quic ? { quic } : {}) };
+    this.#hearing = verifyNames || quic ? { ...BY_RULES, ...given } : BY_RULES;
   }
 
   /** Updates the namespaces in audit mode. The policies of those that changed are translated again. */
@@ -179,7 +183,7 @@ export class DialectRegistry {
   }
 
   #update(raw: RawPolicy): Slot | undefined {
-    const result = understand(raw, this.#supporting);
+    const result = understand(raw, this.#supporting, this.#hearing);
     if (!result) return undefined;
     const key = nameOf(raw);
     let slot = this.#slots.get(key);
@@ -257,7 +261,7 @@ function difference(before: readonly RawPolicy[], now: readonly RawPolicy[]): Ra
   return [...before.filter((raw) => !fresh.has(raw)), ...now.filter((raw) => !old.has(raw))];
 }
 
-/** The IR of a single snapshot, without memory of earlier ones. */
-export function toIr(snapshot: Snapshot): IrResult {
-  return new DialectRegistry().toIr(snapshot);
+/** The IR of a single snapshot, without memory of earlier ones. @param hearing default: as the policies say */
+export function toIr(snapshot: Snapshot, hearing: Partial<Hearing> = {}): IrResult {
+  return new DialectRegistry(hearing).toIr(snapshot);
 }

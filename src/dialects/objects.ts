@@ -8,6 +8,7 @@ import { adminNetworkPolicy } from './clusternetworkpolicy/admin.js';
 import { clusterNetworkPolicy } from './clusternetworkpolicy/index.js';
 import { annotationsOf, isAudit, staged } from './enforcement.js';
 import { fqdnNetworkPolicy } from './fqdn/index.js';
+import { BY_RULES, type Hearing, withHearing } from './hearing.js';
 import { applicationNetworkPolicy } from './networkpolicy/application.js';
 import { networkPolicy } from './networkpolicy/index.js';
 import { guarded } from './problems.js';
@@ -27,7 +28,14 @@ export const DIALECTS: readonly Dialect[] = [
 export type Supporting = Map<Dialect, readonly RawPolicy[]>;
 
 /** Cache by raw object. An entry is valid as long as the object and its supporting objects are the same. */
-const understood = new WeakMap<object, { raw: RawPolicy; supporting: readonly RawPolicy[]; result: Understood }>();
+const understood = new WeakMap<object, Known>();
+
+interface Known {
+  readonly raw: RawPolicy;
+  readonly supporting: readonly RawPolicy[];
+  readonly hearing: Hearing;
+  readonly result: Understood;
+}
 
 export const NONE: readonly RawPolicy[] = [];
 
@@ -47,11 +55,13 @@ export function isPolicy(raw: RawPolicy): boolean {
   return dialectOf(raw) !== undefined;
 }
 
-/** Translates one object; undefined if it is not a policy. Policies in audit mode are staged. */
+/**
+ * Translates one object, without the agent's options; undefined if it is not a policy. Policies in audit mode are staged.
+ */
 export function understandOne(raw: RawPolicy, { policies, namespaces }: Snapshot): Understood | undefined {
   const dialect = dialectOf(raw);
   if (!dialect) return undefined;
-  const result = withRefusal(raw, guarded(dialect, raw, supportingOf(dialect, policies)));
+  const result = translated(dialect, raw, supportingOf(dialect, policies), BY_RULES);
   const audited = isAudit(annotationsOf(raw)) || isAudit(namespaces.get(raw.namespace ?? '')?.annotations);
   return audited ? { ...result, policies: result.policies.map(staged) } : result;
 }
@@ -71,7 +81,7 @@ export function supportingOf(dialect: Dialect, policies: Snapshot['policies']): 
 }
 
 /** understandOne() with a cache. */
-export function understand(raw: RawPolicy, supporting: Supporting): Understood | undefined {
+export function understand(raw: RawPolicy, supporting: Supporting, hearing: Hearing): Understood | undefined {
   const dialect = dialectOf(raw);
   if (!dialect) return undefined;
   const objects = supporting.get(dialect) ?? NONE;
@@ -79,6 +89,7 @@ export function understand(raw: RawPolicy, supporting: Supporting): Understood |
   const { apiVersion, kind, namespace, name } = raw;
   if (
     cached?.supporting === objects &&
+    cached.hearing === hearing &&
     cached.raw.apiVersion === apiVersion &&
     cached.raw.kind === kind &&
     cached.raw.namespace === namespace &&
@@ -86,7 +97,12 @@ export function understand(raw: RawPolicy, supporting: Supporting): Understood |
   ) {
     return cached.result;
   }
-  const result = withRefusal(raw, guarded(dialect, raw, objects));
-  understood.set(raw.object, { raw, supporting: objects, result });
+  const result = translated(dialect, raw, objects, hearing);
+  understood.set(raw.object, { raw, supporting: objects, hearing, result });
   return result;
+}
+
+/** What the object says, in its fields and in its annotations. */
+function translated(dialect: Dialect, raw: RawPolicy, supporting: readonly RawPolicy[], hearing: Hearing): Understood {
+  return withHearing(raw, withRefusal(raw, guarded(dialect, raw, supporting)), hearing);
 }

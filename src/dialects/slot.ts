@@ -3,6 +3,7 @@ import type { Problem } from '../errors.js';
 import type { RawPolicy, Snapshot } from '../identity/snapshot.js';
 import type { Placed, Understood } from './base/dialect.js';
 import { enforcementProblems, staged } from './enforcement.js';
+import { hearingProblems } from './hearing.js';
 import { faultProblems } from './problems.js';
 import { refusalProblems } from './refusal.js';
 
@@ -33,7 +34,7 @@ export class Memory {
     if (result.good) this.#lastGood = result.policies;
     this.policies = (this.#lastGood ?? result.policies).map((p) => (audited ? staged(p) : p));
     const faults = faultProblems(result, raw, this.#lastGood !== undefined);
-    this.problems = [...faults, ...enforcementProblems(raw), ...refusalProblems(raw)];
+    this.problems = [...faults, ...enforcementProblems(raw), ...refusalProblems(raw), ...hearingProblems(raw)];
   }
 
   /** Whether its meaning may change after these objects were added, deleted or changed. */

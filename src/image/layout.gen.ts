@@ -555,6 +555,7 @@ export const ENUMS = {
     EA_CLASS_REQUEST_SILENT: 8,
     EA_CLASS_OPENING: 10,
     EA_CLASS_UNAUDITED: 9,
+    EA_CLASS_QUIC: 11,
   },
   ea_action: {
     EA_ACTION_ALLOW: 1,
@@ -733,6 +734,7 @@ export const ENUMS = {
     EA_DNS_DENY_HTTPS: 8,
     EA_DNS_EVENTS_DENIED: 16,
     EA_DNS_EVENTS_ALL: 32,
+    EA_ECH_DENY_KNOWN: 64,
   },
   ea_cells: {
     EA_CELL_CHUNK_BITS: 17,

@@ -21,6 +21,7 @@ export const CLASS_REQUEST = 7;
 export const CLASS_REQUEST_SILENT = 8;
 export const CLASS_UNAUDITED = 9;
 export const CLASS_OPENING = 10;
+export const CLASS_QUIC = 11;
 
 /** Index of a set's rules by atom. It is made once, since sets never change. */
 interface SetIndex {
@@ -48,6 +49,8 @@ interface SaidIndex {
   readonly silentRequest: Row;
   /** The rules that match a handshake, if that is all that may be said: those that ask must not deny. */
   readonly opening: Row;
+  /** The rules that a hello of QUIC may match, or that do not ask. */
+  readonly quic: Row;
 }
 
 /** Index of the rules that ask for names, or for names in queries, by the atoms of patterns. */
@@ -119,6 +122,7 @@ function saidIndex(set: PolicySet): SaidIndex {
       ({ said }) => said === undefined || said.silent === true || (said.request !== undefined && !said.hosts),
     ),
     opening: rowOf(set, ({ said, action }) => said === undefined || action !== 'deny'),
+    quic: rowOf(set, ({ said }) => !said?.noQuic),
   };
 }
 
@@ -140,8 +144,8 @@ function patternIndex(set: PolicySet, of: (rule: SetRule) => readonly string[] |
 
 /**
  * The rows that a set has independently of classes: no class, the endpoint itself, its staged rules, addresses without
- * a name, packets that are no query, connections that name nobody, the bits that the audit leaves out, and what its
- * requests can be.
+ * a name, packets that are no query, connections that name nobody, hellos of QUIC, the bits that the audit leaves out,
+ * and what its requests can be.
  */
 export function fixedRows(set: PolicySet): (readonly [number, Row])[] {
   const { any, self, staged, names, queries, said, unaudited } = setIndex(set);
@@ -154,6 +158,7 @@ export function fixedRows(set: PolicySet): (readonly [number, Row])[] {
     rows.push([CLASS_UNSAID, said.servers.others], [CLASS_SILENT, said.silent]);
     rows.push([CLASS_REQUEST, said.hosts.others], [CLASS_REQUEST_SILENT, said.silentRequest]);
     rows.push([CLASS_OPENING, said.opening]);
+    rows.push([CLASS_QUIC, said.quic]);
   }
   if (unaudited) rows.push([CLASS_UNAUDITED, unaudited]);
   if (said) rows.push(...requestProgram(set).rows);

@@ -3,12 +3,14 @@
  * first set bit. It is the second of the three engines.
  */
 import { NODE_SENDER } from '../ir/sender.js';
+import { TCP, UDP } from '../net/protocol.js';
 import { isOnLink, isTunnelled } from '../net/tunnels.js';
 import { classLookup } from './prefix.js';
 import { acceptsOf, type Matcher, matcherOf, patternAtoms } from './names.js';
 import { requestRows } from './requests.js';
 import {
   CLASS_OPENING,
+  CLASS_QUIC,
   CLASS_REQUEST,
   CLASS_REQUEST_SILENT,
   CLASS_SELF,
@@ -68,8 +70,6 @@ interface Hearing {
   readonly asks?: boolean;
   readonly heard?: Heard;
 }
-
-const TCP = 6;
 
 /** Judges one packet by a set. */
 function judgePacket(
@@ -133,7 +133,7 @@ function classify(
   if (named) hits = both(hits, named);
   const asked = asks ? undefined : queryRow(image, set, fragment ? undefined : packet.query);
   if (asked) hits = both(hits, asked);
-  if (set.says && heard !== 'met') hits = both(hits, saidRow(image, set, heard));
+  if (set.says && heard !== 'met') hits = both(hits, saidRow(image, set, heard, protocol));
   const real = scan(set, hits, false);
   if (!set.staged) return real;
   const audit = scan(set, hits, true);
@@ -172,15 +172,18 @@ export function queryRow(image: Image, set: PolicySet, query: string | undefined
 }
 
 /** The rules of a set that match what a connection says. */
-export function saidRow(image: Image, set: PolicySet, heard: Exclude<Heard, 'met'>): Row {
+function saidRow(image: Image, set: PolicySet, heard: Exclude<Heard, 'met'>, protocol: number): Row {
   const fixed = new Map(fixedRows(set));
   if (heard === 'opening') return fixed.get(CLASS_OPENING) as Row;
   const byName = (none: number, mark: 'servers' | 'hosts', name: string) =>
     classRow(set, acceptsOf(matcherFor(image), name)?.[mark] ?? []) ?? (fixed.get(none) as Row);
   if (heard === 'nothing') return fixed.get(CLASS_UNSAID) as Row;
   const name = nameSaid(heard);
-  if (heard.kind !== 'http')
-    return name === undefined ? (fixed.get(CLASS_SILENT) as Row) : byName(CLASS_UNSAID, 'servers', name);
+  if (heard.kind !== 'http') {
+    const hello = name === undefined ? (fixed.get(CLASS_SILENT) as Row) : byName(CLASS_UNSAID, 'servers', name);
+    // A hello over UDP is one of QUIC.
+    return protocol === UDP && heard.kind === 'tls' ? both(hello, fixed.get(CLASS_QUIC) as Row) : hello;
+  }
   const row = name === undefined ? (fixed.get(CLASS_REQUEST_SILENT) as Row) : byName(CLASS_REQUEST, 'hosts', name);
   return requestRows(set, heard).reduce(both, row);
 }

@@ -47,6 +47,7 @@ export interface SetRule {
  * - A hello that names a server matches by `servers`.
  * - A request to a host matches by `hosts`, if there are any, and by `request`, if there is one.
  * - What names nobody matches if `silent`; a request also if no hosts are asked for.
+ * - A hello of QUIC matches as one of TLS, or never with `noQuic`.
  */
 export interface SaidMatch {
   /** Atoms of patterns, ascending. */
@@ -54,6 +55,7 @@ export interface SaidMatch {
   readonly hosts?: readonly string[];
   readonly silent?: true;
   readonly request?: HttpMatch;
+  readonly noQuic?: true;
 }
 
 /** A predicate on a destination class: it has an atom, or all, any or none of some expressions hold. */

@@ -25,7 +25,7 @@
 import type { Backend, Pod, ServicePort, Snapshot } from '../identity/snapshot.js';
 import { handshakeOf, type Learned, type LearnedName, type Packet, sameDecision, type Verdict } from './packet.js';
 import { type Addr, type Cidr, cidrContains, parseAddr, parseCidr } from '../net/addr.js';
-import { hasPorts } from '../net/protocol.js';
+import { hasPorts, TCP } from '../net/protocol.js';
 import { isOnLink, isTunnelled, tunnelTable } from '../net/tunnels.js';
 import { findService, isBeside, ownNodeAddresses } from './services.js';
 import { matchLabels, matchNames, matchService, matchWorkload } from './match.js';
@@ -97,8 +97,6 @@ export function evaluate(ir: Ir, snapshot: Snapshot, packet: Packet, learned?: L
   if (!sender) return { verdict: 'allow', rule: 0, logged: [] };
   return readAs(tiersFor(ir, snapshot, sender), snapshot, packet, judgedAt(sender, packet, learned), learned).verdict;
 }
-
-const TCP = 6;
 
 /** What a packet counts as where rules ask for the names in queries, and the verdict on it. */
 export interface Reading {
@@ -257,7 +255,7 @@ function walk(tiers: readonly TierView[], snapshot: Snapshot, judged: Judged, wi
 /** Whether a rule matches the packet, by peers, ports, the name in a query, and what the connection says. */
 export function ruleMatches(rule: Rule, snapshot: Snapshot, judged: Judged): boolean {
   if (rule.queries && !queryMatches(rule.queries, judged)) return false;
-  const heard = heardBy(rule, judged.heard ?? 'nothing');
+  const heard = heardBy(rule, judged.heard ?? 'nothing', judged.protocol);
   if (!saidMatches(rule, heard)) return false;
   // Who says itself which servers are meant need not be asked for those of its names.
   const asked = { ...judged, heard: rule.serverNames === undefined ? heard : 'met' } as const;
@@ -305,7 +303,7 @@ export function peerMatches(peer: Peer, snapshot: Snapshot, judged: Judged, at?:
     case 'names':
       // A port name asks for the pod that gives it. That is never told by a name.
       if (at !== undefined || !matchNames(peer, judged.names)) return false;
-      return isVerified(peer, heardBy({ action: 'allow' }, judged.heard ?? 'nothing'), judged.audit ?? false);
+      return isVerified(peer, heardBy({ action: 'allow' }, judged.heard ?? 'nothing', judged.protocol), judged.audit ?? false);
     case 'self':
       return sender.ips.includes(to);
     case 'own-node':

@@ -3,12 +3,11 @@
  * evaluate() judges by this; compile() makes rows of the same conditions.
  */
 import { canonicalName, matchesName } from '../names/pattern.js';
+import { TCP, UDP } from '../net/protocol.js';
 import { matchesRegex } from '../regex/match.js';
 import type { Packet, Said, SaidRequest } from './packet.js';
 import type { NamesPeer } from './peers.js';
 import type { HttpHeader, HttpMatch, Rule } from './types.js';
-
-const TCP = 6;
 
 /**
  * What is known of what a packet's connection says. `met`: not known, and taken as what every rule asks for; `opening`:
@@ -22,9 +21,11 @@ export function saidOf({ said, protocol }: Pick<Packet, 'said' | 'protocol'>): S
   return said ?? (protocol === TCP ? 'nothing' : { kind: 'other' });
 }
 
-/** The same for one rule. */
-export function heardBy({ action }: Pick<Rule, 'action'>, heard: Heard): Known {
-  return heard === 'opening' ? (action === 'deny' ? 'nothing' : 'met') : heard;
+/** What a connection says, as far as a rule listens. */
+export function heardBy({ action, quic }: Pick<Rule, 'action' | 'quic'>, heard: Heard, protocol: number): Known {
+  if (heard === 'opening') return action === 'deny' ? 'nothing' : 'met';
+  const isHello = typeof heard === 'object' && heard.kind === 'tls';
+  return quic === 'reject' && protocol === UDP && isHello ? 'nothing' : heard;
 }
 
 /** Whether a rule asks what a connection says. */

@@ -101,6 +101,8 @@ export interface Rule {
   readonly serverNames?: readonly string[];
   /** If present, the rule matches only HTTP/1 requests that any of these match. With `serverNames`: either of both. */
   readonly http?: readonly HttpMatch[];
+  /** Where it asks what a connection says, no hello of QUIC matches; absent: as one of TLS. */
+  readonly quic?: 'reject';
   /** Log the packet even if the rule also decides. */
   readonly log?: boolean;
   /** How a DNS query that it denies is answered. Set where rules are put in order, from their policies: see refusing(). */

@@ -44,6 +44,7 @@ function rule(r: Random, index: number): Rule {
     ...(r.chance(40) ? { serverNames: r.chance(5) ? [] : [r.pick(PATTERNS), r.pick(PATTERNS)] } : {}),
     ...(r.chance(40) ? { http: Array.from({ length: r.below(4) }, () => match(r)) } : {}),
     ...(r.chance(10) ? { queries: ['a.example'] } : {}),
+    ...(r.chance(25) ? { quic: 'reject' as const } : {}),
   };
 }
 
