@@ -1,7 +1,7 @@
 /** Explains a verdict with what the sender has learned. */
 import type { Snapshot } from '../../src/identity/snapshot.js';
 import { explain } from '../../src/ir/explain.js';
-import { podAddresses } from '../../src/ir/places.js';
+import { podAddresses } from '../../src/tools/places.js';
 import { viewOf } from '../../src/ir/sender.js';
 import type { Ir } from '../../src/ir/types.js';
 import { explainName } from '../../src/named/explain-name.js';

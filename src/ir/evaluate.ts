@@ -146,7 +146,7 @@ export function readAs(
     // Nothing is said on a connection that is not accepted.
     const handshake = handshakeOf(plain, met, () => as({ heard: 'opening' }));
     if (heard === 'nothing' || handshake.verdict === 'deny')
-      return { ...reading, verdict: handshake, ...(plain.verdict === 'deny' ? { heard: 'met' } : {}) };
+      return { ...reading, verdict: handshake, heard: plain.verdict === 'deny' ? 'met' : 'nothing' };
   }
   const said: Reading = { ...reading, verdict: as({ heard }), heard };
   return said.verdict.verdict === 'partial' ? { ...unreadable, heard } : said;

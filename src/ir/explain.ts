@@ -4,7 +4,7 @@
  */
 import type { Pod, Snapshot } from '../identity/snapshot.js';
 import type { Learned, LearnedName, Packet, Verdict } from './packet.js';
-import { hasPorts, protocolName } from '../net/protocol.js';
+import { hasPorts, protocolName, UDP } from '../net/protocol.js';
 import {
   evaluate,
   isEncapsulation,
@@ -14,14 +14,24 @@ import {
   podsAt,
   portMatches,
   queryMatches,
+  type Reading,
   readAs,
   ruleMatches,
   type TierView,
   tiersFor,
 } from './evaluate.js';
 import { findService, ownNodeAddresses } from './services.js';
-import { describeNodes, describePatterns, describePort, describeRule, describeWorkload, saysOf } from './describe.js';
+import {
+  describeNodes,
+  describePatterns,
+  describePort,
+  describeRule,
+  describeSaid,
+  describeWorkload,
+  saysOf,
+} from './describe.js';
 import { matchName, matchWorkload } from './match.js';
+import { asksForSaid } from './said.js';
 import { byId, formatPolicy, formatRule, ruleId } from './names.js';
 import { allowingItself, outcomeOf, staysInside, withoutAddresses } from './outcome.js';
 import { isNode, NODE_SENDER, senderOf } from './sender.js';
@@ -106,7 +116,11 @@ export function explain(all: Ir, snapshot: Snapshot, packet: Packet, learned?: L
   const itself = pod && judgedAt(pod, packet, learned);
   const reading = itself && !stays ? readAs(views, snapshot, packet, itself, learned) : undefined;
   const judgedAs = (ip: string, port: number): Judged | undefined =>
-    pod && { ...judgedAt(pod, packet, learned, { ip, port }), ...(reading?.asks ? { asks: true as const } : {}) };
+    pod && {
+      ...judgedAt(pod, packet, learned, { ip, port }),
+      ...(reading?.asks ? { asks: true as const } : {}),
+      ...(reading?.heard ? { heard: reading.heard } : {}),
+    };
   // An encapsulated packet is judged at the address to which it was sent, without looking for a Service.
   const direct = stays || packet.from === NODE_SENDER || (itself && isEncapsulation(views, snapshot, itself));
   const found = direct ? undefined : findService(snapshot, packet);
@@ -115,7 +129,7 @@ export function explain(all: Ir, snapshot: Snapshot, packet: Packet, learned?: L
     const judged = judgedAs(ip, port);
     // A backend is judged as an address of its own, even if another Service has the same address.
     const alone = { ...snapshot, services: withoutAddresses(snapshot) };
-    const before = stays || !judged ? undefined : whyBefore(views, snapshot, judged, reading?.unreadable ?? false);
+    const before = stays || !judged ? undefined : whyBefore(views, snapshot, judged, reading);
     return {
       ip,
       port,
@@ -133,7 +147,7 @@ export function explain(all: Ir, snapshot: Snapshot, packet: Packet, learned?: L
     targets,
     verdict,
     rule,
-    summary: summarize(packet, verdict, rule, sender, found, targets, stays),
+    summary: summarize(packet, verdict, rule, sender, found, targets, stays) + later(reading),
   };
   const answer = itself && !stays ? answerTo(views, snapshot, packet, itself, verdict) : undefined;
   if (answer !== undefined) explanation.answer = answer;
@@ -187,9 +201,11 @@ function describeAddress(snapshot: Snapshot, ip: string): string[] {
 }
 
 /** Why a packet is denied before any rule; undefined: it is not. */
-function whyBefore(views: readonly TierView[], snapshot: Snapshot, judged: Judged, unreadable: boolean) {
+function whyBefore(views: readonly TierView[], snapshot: Snapshot, judged: Judged, reading: Reading | undefined) {
   if (isEncapsulation(views, snapshot, judged)) return whyEncapsulation(judged);
-  if (!unreadable) return undefined;
+  if (!reading?.unreadable) return undefined;
+  if (reading.heard)
+    return 'only some of the backends may get what it says, and who gets it is not known when that is judged';
   if (judged.query !== undefined)
     return 'only some of the backends may get this DNS query, and who gets it is not known when its name is judged';
   return 'the names in DNS queries decide here, and it is no query';
@@ -274,18 +290,33 @@ function whyMatches(rule: Rule, snapshot: Snapshot, judged: Judged): string {
   const target = fragment ? `a fragment of ${protocolName(protocol)}` : `${protocolName(protocol)} ${port}`;
   if (rule.peers?.length === 0 || rule.ports?.length === 0)
     return 'it names no destination, or was refused (egressctl validate says why): it cannot match';
-  const peer = rule.peers?.find((p) => peerMatches(p, snapshot, judged));
+  const peer = rule.peers?.find((p) => peerMatches(p, snapshot, { ...judged, heard: 'met' }));
   if (rule.peers !== null && !peer) return `${to} ${saysOf(rule.peers, false)}${knownAs(rule.peers, judged)}`;
   const where = peer ? `${to} ${saysOf([peer], true)}${byName(peer, judged)}` : 'every destination is meant';
   const match = rule.ports?.find((p) => portMatches(p, snapshot, judged));
   if (rule.ports !== null && !match)
     return `${where}, but ${target} is not ${rule.ports.map(describePort).join(' or ')}`;
   const what = match ? `${where} and ${target} is ${describePort(match)}` : `${where}, on every port`;
+  if (asksForSaid(rule)) return `${what}${whyHeard(rule, peer, snapshot, judged)}`;
   if (rule.queries === undefined) return what;
   const met = queryMatches(rule.queries, judged);
   const asked = query === undefined ? 'it is no DNS query' : `it asks for ${query || 'the root'}`;
   if (met && query === undefined) return `${what}; its DNS queries come later, and each is judged by its name`;
   return `${what}${met ? ' and' : ', but'} ${asked}${met ? '' : `, not for ${describePatterns(rule.queries)}`}`;
+}
+
+/** Why a rule that asks what the connection says matches, or does not, where it matches otherwise. */
+function whyHeard(rule: Rule, peer: Peer | undefined, snapshot: Snapshot, judged: Judged): string {
+  const { heard } = judged;
+  const matches = ruleMatches(rule, snapshot, judged);
+  const verified = peer && !rule.serverNames && !rule.http;
+  if (heard === 'met') return '; what the connection says comes later, and decides then';
+  if (heard === undefined) return matches ? '' : ', but what it says is not asked, since that changes nothing here';
+  if (heard === 'nothing') return matches ? '' : ', but nothing is said yet';
+  const refused = !matches && rule.quic === 'reject' && heard.kind === 'tls' && judged.protocol === UDP;
+  if (refused) return ', but it is QUIC, which is refused here';
+  const says = describeSaid(heard);
+  return matches ? ` and it ${says}` : `, but it ${says}${verified ? ', which must be one of these names' : ''}`;
 }
 
 /** The learned name by which a peer matches. */
@@ -305,6 +336,12 @@ function knownAs(peers: readonly Peer[], { names }: Judged): string {
 
 /** Learned names that an explanation lists. */
 const KNOWN = 5;
+
+/** What the verdict on a handshake leaves open. */
+function later(reading: Reading | undefined): string {
+  if (reading?.heard !== 'met' && reading?.heard !== 'nothing') return '';
+  return '; what the connection says decides then';
+}
 
 function summarize(
   packet: Packet,

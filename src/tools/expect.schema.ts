@@ -25,6 +25,7 @@ export const rowSchema = {
     to: { type: 'string', minLength: 1 },
     port: { type: ['integer', 'string'], minimum: 0, maximum: 65535 },
     query: { type: 'string', minLength: 1 },
+    says: { type: 'string', minLength: 1 },
     expect: verdict,
     rule: { type: 'string', minLength: 1 },
     audit: verdict,

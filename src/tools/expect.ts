@@ -13,6 +13,7 @@
  */
 import { dirname, resolve } from 'node:path';
 import { parse, YAMLParseError } from 'yaml';
+import type { Hearing } from '../dialects/hearing.js';
 import { compileSchema, shapeFaults } from '../dialects/base/schema.js';
 import { AgentError, type Problem } from '../errors.js';
 import { isRecord } from '../identity/fields.js';
@@ -27,6 +28,7 @@ import { addressesOf, readLearned } from './names/learned.js';
 import { withLine } from './validate.js';
 import { expectSchema, rowSchema } from './expect.schema.js';
 import type { World } from './packets.js';
+import { readSaid } from './said.js';
 import { destinationsOf, parsePort, type Port } from './target.js';
 import { type LoadedWorld, loadWorld, readText } from './world.js';
 
@@ -36,6 +38,8 @@ interface RowSpec {
   readonly to: string;
   readonly port?: number | string;
   readonly query?: string;
+  /** In the words of readSaid(). */
+  readonly says?: string;
   readonly expect: Verdict['verdict'];
   readonly rule?: string;
   readonly audit?: Verdict['verdict'];
@@ -68,8 +72,11 @@ export interface FileResult {
 const validateFile = compileSchema(expectSchema);
 const validateRow = compileSchema(rowSchema);
 
-/** Judges every row of a file. Whatever cannot be read is a problem, not an exception. */
-export function runFile(file: string): FileResult {
+/**
+ * Judges every row of a file. Whatever cannot be read is a problem, not an exception.
+ * @param hearing as the agent's options say it
+ */
+export function runFile(file: string, hearing: Partial<Hearing> = {}): FileResult {
   const problems: Problem[] = [];
   const place = withLine();
   const fault = (field: string, message: string, hint?: string) =>
@@ -77,7 +84,10 @@ export function runFile(file: string): FileResult {
   try {
     const table = readTable(file, fault);
     if (!table) return { file, rows: [], problems: problems.map(withoutDocument), manifests: [] };
-    const world = loadWorld(table.manifests.map((path) => resolve(dirname(file), path)));
+    const world = loadWorld(
+      table.manifests.map((path) => resolve(dirname(file), path)),
+      hearing,
+    );
     const learned = readLearned(table.names, (at, message, hint) => fault(at ? `names.${at}` : 'names', message, hint));
     const rows: RowResult[] = [];
     table.tests.forEach((test, row) => {
@@ -133,8 +143,14 @@ function readTable(file: string, fault: FaultAt): Table | undefined {
 
 /** `shop/web → 1.2.3.4:443/tcp: allow [np/shop/web#0] audit deny`; the arrow may be `->`. */
 const SHORT = /^(\S+)\s+(?:→|->)\s+(.+?):\s+(\S+)(?:\s+\[([^\]]+)\])?(?:\s+audit\s+(\S+))?\s*$/;
-/** `1.2.3.4`, `[fd00::1]` or `shop/api`, followed by `:443/tcp`, `:443`, `/gre` or `/icmp 8/0`; ` query NAME`. */
-const SHORT_TO = /^(\[[^\]]+\]|[^:\s]+?)(?::(\S+)|\/((?:icmp|icmpv6)\s+\S+))?(?:\s+query\s+(\S+))?$/i;
+/** The same, where what a connection says may have colons itself. */
+const SHORT_SAYING = /^(\S+)\s+(?:→|->)\s+(.+):\s+(allow|deny|partial)(?:\s+\[([^\]]+)\])?(?:\s+audit\s+(\S+))?\s*$/;
+/**
+ * `1.2.3.4`, `[fd00::1]` or `shop/api`, followed by `:443/tcp`, `:443`, `/gre` or `/icmp 8/0`; ` query NAME`; what the
+ * connection says.
+ */
+const SHORT_TO =
+  /^(\[[^\]]+\]|[^:\s]+?)(?::(\S+)|\/((?:icmp|icmpv6)\s+\S+))?(?:\s+query\s+(\S+))?(?:\s+((?:sni|http|says)\s.+))?$/i;
 
 function readRow(test: unknown, field: string, fault: FaultAt): RowSpec | undefined {
   const entries = isRecord(test) ? Object.entries(test) : [];
@@ -146,14 +162,15 @@ function readRow(test: unknown, field: string, fault: FaultAt): RowSpec | undefi
         : undefined;
   let spec: unknown = test;
   if (text !== undefined) {
-    const [, from, target = '', expected, rule, audit] = SHORT.exec(text) ?? [];
-    const [, bare, port, icmp, query] = SHORT_TO.exec(target) ?? [];
+    const [, from, target = '', expected, rule, audit] = SHORT_SAYING.exec(text) ?? SHORT.exec(text) ?? [];
+    const [, bare, port, icmp, query, says] = SHORT_TO.exec(target) ?? [];
     if (from === undefined || bare === undefined) {
       fault(field, `is no row: ${text}`, 'for example: shop/web → 203.0.113.10:443/tcp: allow [np/shop/web#0]');
       return undefined;
     }
     const place = splitProtocol(bare.replace(/^\[|\]$/g, ''));
-    const parts = { from, to: place.to, port: port ?? icmp ?? place.protocol, query, expect: expected, rule, audit };
+    const where = { from, to: place.to, port: port ?? icmp ?? place.protocol };
+    const parts = { ...where, query, says, expect: expected, rule, audit };
     spec = Object.fromEntries(Object.entries(parts).filter(([, v]) => v !== undefined));
   }
   const faults = shapeFaults(validateRow, spec);
@@ -188,7 +205,12 @@ function judgeRow(
   try {
     const port: Port = parsePort(spec.port, spec.to, snapshot);
     const world: World = { ir, snapshot: node === undefined ? viewOf(snapshot, from) : onNode(snapshot, node) };
-    const asked = spec.query === undefined ? '' : ` query ${spec.query}`;
+    const asked = `${spec.query === undefined ? '' : ` query ${spec.query}`}${spec.says === undefined ? '' : ` ${spec.says}`}`;
+    const said = spec.says === undefined ? undefined : readSaid(spec.says);
+    if (spec.says !== undefined && !said) {
+      fault('says', `${JSON.stringify(spec.says)} is nothing that a connection says`, SAID_HINT);
+      return [];
+    }
     const to = spec.to.includes(':') ? `[${spec.to}]` : spec.to;
     const name = spec.name ?? `${spec.from} → ${to}${port.text}${asked}`;
     const query = spec.query === undefined ? {} : { query: canonicalName(spec.query) };
@@ -196,7 +218,7 @@ function judgeRow(
     const expected = shown(spec.expect, spec.rule, spec.audit);
     const places = byName.length > 0 ? byName : destinationsOf(spec.to, snapshot);
     const results = places.map((to): RowResult => {
-      const packet = { from, to, protocol: port.protocol, port: port.port, ...query };
+      const packet = { from, to, protocol: port.protocol, port: port.port, ...query, ...(said ? { said } : {}) };
       const verdict = outcomeOf(world.ir, world.snapshot, packet, learned);
       const ref = rulesById(ir).get(verdict.rule);
       const rule = ref && ruleKey(ref);
@@ -217,6 +239,8 @@ function judgeRow(
     return [];
   }
 }
+
+const SAID_HINT = 'write "sni api.example.com", "http GET http://example.com/a" or "says other"';
 
 function shown(verdict: string, rule: string | undefined, audit: string | undefined): string {
   return `${verdict}${rule === undefined ? '' : ` [${rule}]`}${audit === undefined ? '' : ` audit ${audit}`}`;

@@ -1,7 +1,7 @@
 /** Parses destinations and ports as users write them in tables of expected verdicts. */
 import { AgentError } from '../errors.js';
 import type { Service, Snapshot } from '../identity/snapshot.js';
-import { podAddresses } from '../ir/places.js';
+import { podAddresses } from './places.js';
 import { tryCanonicalAddr, tryParseCidr } from '../net/addr.js';
 import { hasPorts, parseProtocol, protocolName } from '../net/protocol.js';
 

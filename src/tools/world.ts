@@ -1,5 +1,6 @@
 /** Loads manifests as a World, without an agent, for tools that read policies from files. */
 import { closeSync, openSync, readFileSync, statSync } from 'node:fs';
+import type { Hearing } from '../dialects/hearing.js';
 import { DialectRegistry } from '../dialects/index.js';
 import { AgentError, type Problem } from '../errors.js';
 import { buildSnapshot } from '../identity/builder.js';
@@ -17,9 +18,10 @@ export interface LoadedWorld extends World {
 
 /**
  * Loads directories, searched like the agent does, and single files.
+ * @param hearing what an agent's options say; default: what the policies say themselves
  * @throws AgentError MANIFEST if one of them cannot be read
  */
-export function loadWorld(paths: readonly string[]): LoadedWorld {
+export function loadWorld(paths: readonly string[], hearing: Partial<Hearing> = {}): LoadedWorld {
   const objects: ParsedObject[] = [];
   const problems: Problem[] = [];
   const taken = new Set<string>();
@@ -43,7 +45,7 @@ export function loadWorld(paths: readonly string[]): LoadedWorld {
     }
   }
   const snapshot = buildSnapshot(objects, { nodeName: '', ownNodeIps: [], problems });
-  const { ir, problems: ofPolicies } = new DialectRegistry().toIr(snapshot);
+  const { ir, problems: ofPolicies } = new DialectRegistry(hearing).toIr(snapshot);
   return { ir, snapshot, problems: [...snapshot.problems, ...ofPolicies] };
 }
 

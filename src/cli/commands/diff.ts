@@ -8,8 +8,9 @@ import { type AddressNames, bounded, rangesText, rangeText, spansText } from '..
 import { EXIT } from '../../exit.js';
 import { line, type Paint, painter, repeated, safe, toJson } from '../common/output.js';
 import type { Globals } from '../common/globals.js';
+import { hearingOf, type VerifyFlags, verifyNamesOption } from '../common/verify.js';
 
-interface DiffFlags extends Globals {
+interface DiffFlags extends Globals, VerifyFlags {
   output: 'text' | 'json';
   exitCode?: boolean;
   with?: string[];
@@ -27,6 +28,7 @@ export function diffCommand(program: Command): void {
       'more manifests for both sides: pods, namespaces, nodes, Services, other policies; repeatable',
       repeated,
     )
+    .addOption(verifyNamesOption())
     .option('--exit-code', 'exit with 3 if the verdict of a flow changes')
     .option('--limit <n>', 'maximum number of changes to list, 0 for all', parseLimit, 100)
     .addOption(new Option('-o, --output <format>', 'output format').choices(['text', 'json']).default('text'))
@@ -48,7 +50,8 @@ Examples:
     const { diff } = await import('../../tools/diff.js');
     const { completed, loadWorld } = await import('../../tools/world.js');
     const shared = flags.with ?? [];
-    const loaded = [loadWorld([before, ...shared]), loadWorld([after, ...shared])] as const;
+    const load = (path: string) => loadWorld([path, ...shared], hearingOf(flags));
+    const loaded = [load(before), load(after)] as const;
     for (const [i, { problems }] of loaded.entries()) {
       const dir = i === 0 ? before : after;
       if (problems.length > 0)

@@ -4,7 +4,7 @@ import { counted } from '../../counted.js';
 import { type Command, Option } from 'commander';
 import { AgentError } from '../../errors.js';
 import { type ExplainedRule, type ExplainedTarget, type Explanation, explain } from '../../ir/explain.js';
-import { podAddresses } from '../../ir/places.js';
+import { podAddresses } from '../../tools/places.js';
 import { NODE_SENDER, onNode, parseSender, senderOf, viewOf } from '../../ir/sender.js';
 import { explainName, type NameExplanation, STAND_IN } from '../../named/explain-name.js';
 import { type GivenName, isDnsName, learnedFrom, parseGiven, readGiven } from '../../named/given.js';
@@ -17,8 +17,9 @@ import { EXIT } from '../../exit.js';
 import { fit, line, type Paint, painter, repeated, safe, toJson } from '../common/output.js';
 import { addressList, nameLine } from '../common/learned.js';
 import { type Globals, isCluster } from '../common/globals.js';
+import { hearingOf, type VerifyFlags, verifyNamesOption } from '../common/verify.js';
 
-interface ExplainFlags extends Globals {
+interface ExplainFlags extends Globals, VerifyFlags {
   from: string;
   to: string;
   manifests?: string;
@@ -55,6 +56,7 @@ export function explainCommand(program: Command): void {
       'with --manifests: what the pod has learned, NAME=IP or a file of NAME IP lines; may be repeated',
       repeated,
     )
+    .addOption(verifyNamesOption('with --manifests: '))
     .option('--dns-query <name>', 'the packet is a DNS query for this name; by default by UDP to port 53')
     .addOption(new Option('-o, --output <format>', 'output format').choices(['text', 'json']).default('text'))
     .addHelpText(
@@ -71,6 +73,8 @@ Examples:
   command.action(async () => {
     const flags = command.optsWithGlobals<ExplainFlags>();
     const target = flags.dnsQuery === undefined ? parseTarget(flags.to) : asQuery(flags.to, flags.dnsQuery);
+    if (flags.verifyNames !== undefined && flags.manifests === undefined)
+      throw new AgentError('USAGE', '--verify-names needs --manifests', { hint: 'an agent judges by its own option' });
     if (flags.names !== undefined && flags.manifests === undefined) {
       throw new AgentError('USAGE', '--names needs --manifests', { hint: 'an agent knows what its pods have learned' });
     }
@@ -172,7 +176,7 @@ async function askCluster(flags: ExplainFlags, target: Target): Promise<AgentExp
 async function read(flags: ExplainFlags, path: string, target: Target): Promise<Explanation | NameExplanation> {
   const { loadWorld } = await import('../../tools/world.js');
   const { from, node = flags.nodeName } = parseSender(flags.from);
-  const { ir, snapshot, problems } = loadWorld([path]);
+  const { ir, snapshot, problems } = loadWorld([path], hearingOf(flags));
   if (problems.length > 0)
     process.stderr.write(
       `egressctl: ${counted(problems.length, 'problem')} in ${path}; egressctl validate ${path} lists them\n`,

@@ -6,8 +6,9 @@ import type { Finding } from '../../tools/lint/index.js';
 import { EXIT } from '../../exit.js';
 import { line, painter, safe, toJson } from '../common/output.js';
 import type { Globals } from '../common/globals.js';
+import { hearingOf, type VerifyFlags, verifyNamesOption } from '../common/verify.js';
 
-interface LintFlags extends Globals {
+interface LintFlags extends Globals, VerifyFlags {
   output: 'text' | 'json';
   strict?: boolean;
 }
@@ -18,6 +19,7 @@ export function lintCommand(program: Command): void {
     .argument('<dir...>', 'directories or files with manifests of policies, pods, nodes and Services')
     .description('Find likely mistakes: rules that never decide, selectors that match nothing, blocked DNS.')
     .option('--strict', 'exit with 1 if there is a warning')
+    .addOption(verifyNamesOption())
     .addOption(new Option('-o, --output <format>', 'output format').choices(['text', 'json']).default('text'))
     .addHelpText(
       'after',
@@ -49,7 +51,7 @@ Invalid objects are reported by egressctl validate.`,
     const { lint } = await import('../../tools/lint/index.js');
     const { withLine } = await import('../../tools/validate.js');
     const { loadWorld } = await import('../../tools/world.js');
-    const world = loadWorld(dirs);
+    const world = loadWorld(dirs, hearingOf(flags));
     const findings = lint(world, world.problems).map(withPlace(withLine()));
     if (world.problems.length > 0)
       process.stderr.write(
