@@ -273,6 +273,54 @@ t.test(`what the reference reaches is reached, FUZZ_SEED=${random.seed}`, async 
   t.ok(worlds > 5, `${worlds} worlds`);
 });
 
+t.test('what connections say', async (t) => {
+  const said = (text: string) => found(objects(text)).filter((f) => !/no-dns/.test(f));
+  const cilium = (egress: object[], more: object = {}, name = 'c') => {
+    const metadata = { namespace: 'shop', name };
+    const spec = { endpointSelector: { matchLabels: { app: 'web' } }, egress, ...more };
+    return `---\n${JSON.stringify({ apiVersion: 'cilium.io/v2', kind: 'CiliumNetworkPolicy', metadata, spec })}\n`;
+  };
+  const at = (cidr: string, port: string, more: object = {}) => ({
+    toCIDR: [cidr],
+    toPorts: [{ ports: [{ port, protocol: 'TCP' }], ...more }],
+  });
+  const net = '203.0.113.0/24';
+  const tls = (...serverNames: string[]) => at(net, '443', { serverNames });
+  const http = (...requests: object[]) => at(net, '80', { rules: { http: requests } });
+  t.same(
+    said(PODS + cilium([tls('a.example'), tls('b.example', 'a.example'), http({ path: '/a' }, { path: '/b' })])),
+    [],
+  );
+  t.same(said(PODS + cilium([http({ path: '/a', headerMatches: [{ name: 'X', mismatch: 'LOG' }] })])), []);
+  t.same(said(PODS + cilium([tls('a.example'), at('203.0.113.0/28', '443')])), [], 'the rest is filtered');
+  t.match(said(PODS + cilium([tls('a.example'), at(net, '443')])), [
+    /^warning void-filter spec\.egress\[0\]: .*c#0 .* narrows nothing: .*c#1 "egress\[1\]" allows every connection there/,
+  ]);
+  t.match(said(PODS + cilium([at('203.0.113.0/25', '80'), at('203.0.113.128/25', '80'), http({})])), [
+    /^warning void-filter spec\.egress\[2\]: .*: .*c#0 .*c#1 "egress\[1\]" allows every connection there/,
+  ]);
+  const world = { toEntities: ['world'] };
+  t.match(
+    said(PODS + cilium([http({})]) + cilium([world], {}, 'w')),
+    [/void-filter .*cilium\/shop\/w#0/],
+    'of another',
+  );
+  t.same(
+    said(PODS + cilium([http({}), world], { egressDeny: [at(net, '80')] })).filter((f) => /void/.test(f)),
+    [],
+  );
+  const strict = { toFQDNs: [{ matchName: 'a.example' }] };
+  const annotated = cilium([strict, tls('a.example')]).replace(
+    '"name":"c"',
+    '"name":"c","annotations":{"egress-agent.io/verify-names":"strict"}',
+  );
+  t.same(
+    said(PODS + DNS + annotated).filter((f) => /void|shadow|redundant/.test(f)),
+    [],
+    'names that are verified filter by themselves',
+  );
+});
+
 t.test('names', async (t) => {
   const NAMES = /unresolved|void-filter|service-name|wide-pattern|unfiltered-names/;
   const said = (text: string) => found(objects(text)).filter((f) => NAMES.test(f));

@@ -35,7 +35,7 @@ Checks:
   no-pods           the policy selects no pod
   no-dns            isolated pods can reach neither the cluster's DNS nor any port 53
   unresolved        names in a rule, and the pods may not ask a DNS server for them
-  void-filter       a filter of DNS queries beside a rule that allows every query
+  void-filter       a filter of DNS queries, server names or requests beside a rule that allows them all
   service-name      a name of a Service, whose address is never meant by name
   wide-pattern      a pattern matches names that anybody may register
   unfiltered-names  names of Cilium that Cilium itself would not learn, without rules.dns

@@ -14,7 +14,7 @@ export type Check =
   | 'no-pods' // a policy that selects no pod, or no node
   | 'no-dns' // a pod that can reach something, but no DNS server
   | 'unresolved' // names that no pod of the policy may ask a DNS server for
-  | 'void-filter' // a filter of DNS queries beside a rule that allows all of them
+  | 'void-filter' // a filter of DNS queries, server names or requests beside a rule that allows all of them
   | 'service-name' // a name of a Service, whose address no name means
   | 'wide-pattern' // a pattern that matches names which anybody may register
   | 'unfiltered-names' // names of Cilium without a filter, which Cilium itself would not learn

@@ -112,6 +112,10 @@ function checkRules(
   for (const text of serviceAddresses(rules, world.snapshot))
     add('info', 'service-address', ref, `${name}: ${text}`, 'select the pods that are behind it');
   const found = reached.rules.get(reachKey(ref));
+  if (selects && found && isVoid(found)) {
+    add(...voidFilter(found));
+    return;
+  }
   if (!selects || !found || found.reached) return;
   if (found.matched) add(...shadowed(found));
   else if (empty.size === 0)
@@ -122,6 +126,17 @@ function checkRules(
       `${name} matches no packet of the pods that it is for`,
       'correct its destinations or ports',
     );
+}
+
+/** Rules unite: what one allows by addresses and ports alone, no other can ask more of. */
+function isVoid({ filters }: Reach): boolean {
+  return filters !== undefined && !filters.matters && filters.voidedBy.size > 0;
+}
+
+function voidFilter({ ref, filters }: Reach): Parameters<Add> {
+  const by = bounded([...(filters?.voidedBy.keys() ?? [])], NAMES);
+  const message = `${formatRule(ref)} narrows nothing: ${by} allows every connection there`;
+  return ['warning', 'void-filter', ref, message, 'ask there too, or remove one of them'];
 }
 
 function shadowed({ ref, before }: Reach): Parameters<Add> {

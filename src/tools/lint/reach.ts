@@ -4,7 +4,8 @@
  */
 import { Compiler } from '../../compile/index.js';
 import { matcherOf, patternAtoms } from '../../image/names.js';
-import { CLASS_UNASKED, CLASS_UNNAMED, classRow, fixedRows, type Row, testBit } from '../../image/rows.js';
+import { type Row, setBit, testBit } from '../../image/bits.js';
+import { CLASS_UNASKED, CLASS_UNNAMED, CLASS_UNSAID, classRow, fixedRows } from '../../image/rows.js';
 import type { PolicySet } from '../../image/types.js';
 import { DNS_PORT } from '../../ir/services.js';
 import { formatPolicy, formatRule } from '../../ir/names.js';
@@ -24,6 +25,11 @@ export interface Reach {
   matched: boolean;
   /** The rules that match first for packets that it matches. */
   readonly before: Map<string, RuleRef>;
+  /**
+   * Of a rule that allows by server names or requests: whether it matters somewhere what connections say, and where it
+   * does not, which rules allow them whatever they say.
+   */
+  filters?: { matters: boolean; readonly voidedBy: Map<string, RuleRef> };
 }
 
 /** A key for each index in a user's list. Cilium's two lists are in two tiers. */
@@ -141,7 +147,8 @@ function walk(
       ...(refused ? { refused } : {}),
     };
   const refs = set.rules.map(({ id }) => judge.ruleOf(id));
-  const table: SetTable = { set, refs, reaches: refs.map((ref) => reachOf(ref, rules)) };
+  const reaches = refs.map((ref) => reachOf(ref, rules));
+  const table: SetTable = { set, refs, reaches };
   const spans = portSpans(senders.rules, [world.snapshot]);
   const ports = [...groupBy(spans, (span) => rowKey(judge.portRow(set, span))).values()].map(
     (same) => same[0] as PortSpan,
@@ -150,11 +157,27 @@ function walk(
   const places = [...groupBy(peers, rowKey).values()].map((same) => same[0] as Uint32Array);
   let [denies, allows, dns] = [false, false, false];
   const dnsRows = DNS_PROTOCOLS.map((p) => judge.portRow(set, { protocols: [p], lo: DNS_PORT, hi: DNS_PORT }));
-  const meet = (hits: Uint32Array) => {
-    const { action, by } = scan(table, hits, false);
+  const judged = (hits: Uint32Array) => {
+    const found = scan(table, hits, false);
     if (set.staged) scan(table, hits, true);
-    if (action === 'deny') denies = true;
-    else if (by?.index !== IMPLICIT_RULE) allows = true;
+    if (found.action === 'deny') denies = true;
+    else if (found.by?.index !== IMPLICIT_RULE) allows = true;
+    return found;
+  };
+  const unsaid = new Map(fixedRows(set)).get(CLASS_UNSAID);
+  const meet = (hits: Uint32Array) => {
+    if (!unsaid) return void judged(hits);
+    // What says nothing that a rule asks for; then, for each rule that asks, what says that alone.
+    const silent = both(hits, unsaid);
+    const plain = judged(silent);
+    set.rules.forEach(({ said }, bit) => {
+      if (!said || !testBit(hits, bit)) return;
+      noteFilter(table, bit, plain);
+      if (reaches[bit]?.reached) return;
+      const saying = silent.slice();
+      setBit(saying, bit);
+      judged(saying);
+    });
   };
   const { named, unnamed } = namedRows(set);
   for (const hits of hairpins(senders, world, judge, set)) for (const row of named) meet(both(hits, row));
@@ -168,6 +191,17 @@ function walk(
     }
   }
   return { senders, judge, denies, allows, dns };
+}
+
+/** Notes what a filter by server names or requests does for packets on which `plain` is the verdict without it. */
+function noteFilter({ set, reaches }: SetTable, bit: number, plain: { action: Action; by?: RuleRef }): void {
+  const { action, staged, said } = set.rules[bit]!;
+  const reached = reaches[bit];
+  // Where only names are verified, the address is the filter.
+  if (!reached || action !== 'allow' || staged || (said?.hosts && !said.request)) return;
+  reached.filters ??= { matters: false, voidedBy: new Map() };
+  if (plain.action !== 'allow') reached.filters.matters = true;
+  else if (plain.by) reached.filters.voidedBy.set(formatRule(plain.by), plain.by);
 }
 
 function both(one: Row, other: Row): Row {
