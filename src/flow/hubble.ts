@@ -11,6 +11,7 @@ import type {
   Layer4,
   Layer7,
   RuleMessage,
+  SaidMessage,
   TcpFlags,
   Timestamp,
 } from '../proto/messages.js';
@@ -27,7 +28,8 @@ import {
   TCP_FLAGS,
   verdictName,
 } from './names/terms.js';
-import type { DnsInfo, Flow, FlowEvent, Party } from './event/types.js';
+import { saidText, urlOf } from './event/said-text.js';
+import type { DnsInfo, Flow, FlowEvent, Party, SaidInfo } from './event/types.js';
 
 const hubbleFlows = new WeakMap<Flow, HubbleFlow>();
 const policies = new WeakMap<RuleRef, readonly HubblePolicy[]>();
@@ -70,6 +72,17 @@ export function toRecord(flow: Flow): FlowRecord {
     service_ip: e.service,
     service_port: e.servicePort,
     endpoint: e.endpoint,
+    ...(flow.said ? { said: saidMessage(flow.said, flow.isSaidLearned ?? false) } : {}),
+  };
+}
+
+function saidMessage({ kind, serverName, method, host, path, isCut }: SaidInfo, learned: boolean): SaidMessage {
+  return {
+    kind,
+    ...(serverName === '' ? {} : { server_name: serverName }),
+    ...(kind === 'http' ? { method, host, path } : {}),
+    ...(learned ? { learned } : {}),
+    ...(isCut ? { cut: true } : {}),
   };
 }
 
@@ -108,11 +121,12 @@ function makeHubble(flow: Flow): HubbleFlow {
     ...(l4 ? { l4 } : {}),
     source: endpoint(flow.source, flow, out),
     destination: endpoint(flow.destination, flow, !out),
-    Type: flow.dns ? 'L7' : 'L3_L4',
+    Type: flow.dns || flow.said ? 'L7' : 'L3_L4',
     node_name: flow.nodeName,
     ...(flow.sourceNames ? { source_names: [...flow.sourceNames] } : {}),
     ...(flow.destinationNames ? { destination_names: [...flow.destinationNames] } : {}),
     ...(flow.dns ? { l7: layer7(flow.dns) } : {}),
+    ...(flow.said ? { l7: request(flow.said) } : {}),
     event_type: { type: eventType(e), sub_type: eventSubType(flow) },
     ...(flow.service ? { [out ? 'destination_service' : 'source_service']: flow.service } : {}),
     traffic_direction: direction(e),
@@ -121,7 +135,7 @@ function makeHubble(flow: Flow): HubbleFlow {
     interface: { index: e.ifindex },
     uuid: flow.uuid,
     ...policyFields(flow),
-    Summary: flow.dns ? dnsSummary(flow.dns) : summary(e),
+    Summary: flow.dns ? dnsSummary(flow.dns) : flow.said ? saidText(flow.said) : summary(e),
   };
 }
 
@@ -140,6 +154,12 @@ function layer7(dns: DnsInfo): Layer7 {
       rrtypes: dns.recordTypes,
     },
   };
+}
+
+/** Of a request its record. Hubble has no record of TLS: a hello is a request without one. */
+function request(said: SaidInfo): Layer7 {
+  const { kind, method } = said;
+  return { type: 'REQUEST', ...(kind === 'http' ? { http: { method, url: urlOf(said) } } : {}) };
 }
 
 /** As Hubble words it: `DNS Query example.com. A`, `DNS Answer "192.0.2.1" TTL: 30 (example.com. A)`. */

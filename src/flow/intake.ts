@@ -4,10 +4,12 @@
  */
 import { askedResolver, EVENT_SIZE, eventTime, nameIncarnation, nameSlot, parties } from './event/decode.js';
 import { decodeDns } from './event/dns.js';
+import { decodeSaid } from './event/said.js';
 import { Enricher, type EnricherOptions, type Known, type NameSource } from './names/enrich.js';
 import { writeFlowEnd } from './event/flow-end.js';
 import { FlowHub } from './hub/hub.js';
 import { eventKind } from './event/kind.js';
+import { isAudited } from './names/terms.js';
 
 /** Who is told of the resolvers that pods use. */
 export interface ResolverSightings {
@@ -24,6 +26,7 @@ export class Intake {
   readonly #names: NameSource | undefined;
   readonly #resolvers: ResolverSightings | undefined;
   readonly #stride: number;
+  #audited = 0;
   readonly #end = Buffer.from(new ArrayBuffer(EVENT_SIZE));
 
   /** @param stride bytes from one event to the next in the buffers that add() gets */
@@ -83,6 +86,20 @@ export class Intake {
     const { kind, event, dns } = decodeDns(buf, at);
     if (kind === 'untrusted') this.#resolvers?.untrusted(event.endpoint, event.remote, event.remotePort);
     else this.hub.publishNext((number) => this.#enricher.enrichDns(event, dns, number));
+  }
+
+  /**
+   * Takes what a connection has said, and the verdict on it. @param buf holds struct ea_said_event at `at`; not kept
+   */
+  said(buf: Buffer, at: number): void {
+    const { event, said } = decodeSaid(buf, at);
+    if (isAudited(event)) this.#audited++;
+    this.hub.publishNext((number) => this.#enricher.enrichSaid(event, said, number));
+  }
+
+  /** Number of hellos and requests that passed and that the audit verdict denies, among those that were reported. */
+  get audited(): number {
+    return this.#audited;
   }
 
   /**

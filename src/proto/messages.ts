@@ -56,6 +56,12 @@ export interface Layer7 {
     qtypes?: string[];
     rrtypes?: string[];
   };
+  http?: { code?: number; method?: string; url?: string; protocol?: string; headers?: HttpHeaderMessage[] };
+}
+
+export interface HttpHeaderMessage {
+  key: string;
+  value: string;
 }
 
 export interface HubbleEndpoint {
@@ -138,6 +144,8 @@ export interface FlowFilter {
   traffic_direction?: DirectionName[];
   drop_reason_desc?: string[];
   node_labels?: string[];
+  http_url?: string[];
+  server_name?: string[];
 }
 
 export interface GetFlowsRequest {
@@ -202,6 +210,17 @@ export interface FlowRecord {
   service_port?: number;
   endpoint?: number;
   verdict: string;
+  said?: SaidMessage;
+}
+
+export interface SaidMessage {
+  kind: string;
+  server_name?: string;
+  method?: string;
+  host?: string;
+  path?: string;
+  learned?: boolean;
+  cut?: boolean;
 }
 
 /** The response of egress.v1. */
@@ -214,120 +233,19 @@ export interface GetRecordsResponse {
   time?: Timestamp;
 }
 
-export interface ProblemMessage {
-  severity: string;
-  file?: string;
-  object?: string;
-  field?: string;
-  message: string;
-  hint?: string;
-  text: string;
-}
-
-export interface ApiStatusMessage {
-  synced?: boolean;
-  stale_since?: Timestamp;
-  error?: string;
-  kinds?: { kind: string; objects?: number | string; synced?: boolean; stale_since?: Timestamp; error?: string }[];
-}
-
-export interface GateStatusMessage {
-  installed?: boolean;
-  file?: string;
-  error?: string;
-  pending?: number;
-  passed?: number | string;
-  refused?: number | string;
-  timed_out?: number | string;
-}
-
-export interface StatusResponse {
-  version: string;
-  node_name: string;
-  mode: string;
-  source: string;
-  pid: number;
-  started_at: Timestamp;
-  uptime_ns: Uint64;
-  attach_mode: string;
-  deny_response: string;
-  endpoints?: {
-    pod: string;
-    uid: string;
-    interface: string;
-    ifindex: number;
-    hooks?: string[];
-    state: string;
-    policies?: number;
-    set?: string;
-    unproven?: number;
-    lost_events?: Uint64;
-    flows?: number;
-    names?: number;
-    names_refused?: Uint64;
-    answers_untrusted?: Uint64;
-  }[];
-  hooks_attached?: number;
-  hooks_expected?: number;
-  hook_problems?: string[];
-  policies_in_force?: number;
-  policies_refused?: number;
-  problems?: ProblemMessage[];
-  epoch?: number;
-  maps?: { name: string; entries?: Uint64; max: Uint64 }[];
-  flows_per_second?: number;
-  flows_seen?: Uint64;
-  flows_in_table?: Uint64;
-  flow_share?: number;
-  flows_not_stored?: Uint64;
-  flows_evicted?: Uint64;
-  flows_busy?: Uint64;
-  lost_in_ring?: Uint64[];
-  lost_in_queues?: Uint64;
-  drops?: Record<string, Uint64>;
-  applied_at?: Timestamp;
-  failing_since?: Timestamp;
-  last_error?: string;
-  namespaces?: number;
-  api?: ApiStatusMessage;
-  gate?: GateStatusMessage;
-  names?: NamesStatusMessage;
-}
-
-export interface NamesStatusMessage {
-  names?: number;
-  pages?: number;
-  share?: number;
-  page_share?: number;
-  refused?: Uint64;
-  overflow?: Uint64;
-  untrusted?: Uint64;
-  seeded?: Uint64;
-  resolvers?: { address: string; port: number; source: string }[];
-  seen?: { address: string; port: number; pod?: string; asked?: Uint64; untrusted?: Uint64 }[];
-  dns_events_lost?: Uint64;
-}
-
-/** One node of several, with the status that its agent sent, if it answered. */
-export interface ClusterNode {
-  name: string;
-  address?: string;
-  /** A NodeState of proto/observer. */
-  state: string;
-  message?: string;
-  status?: StatusResponse;
-}
-
-export interface ClusterStatusResponse {
-  nodes?: ClusterNode[];
-}
-
 export interface ExplainRequest {
   from: string;
   to: string;
   port?: number;
   protocol?: number;
   dns_query?: string;
+  said?: SaidInput;
+}
+
+/** `server_name` may be empty: a hello that names none. */
+export interface SaidInput {
+  server_name?: string;
+  http?: { method?: string; host?: string; path?: string; headers?: HttpHeaderMessage[] };
 }
 
 export interface ExplainResponse {
@@ -360,10 +278,6 @@ export interface NamesResponse {
   names?: LearnedNameMessage[];
   more?: boolean;
   unavailable_nodes?: string[];
-}
-
-export interface PoliciesResponse {
-  policies?: { kind: string; namespace?: string; name: string; state: string; problems?: ProblemMessage[] }[];
 }
 
 export interface ServerStatusResponse {

@@ -5,13 +5,13 @@ import { applyFieldMask } from '../flow/hubble.js';
 import type { Logger } from '../log.js';
 import { BaseServer } from '../rpc/transport/base.js';
 import type {
-  ClusterStatusResponse,
   ExplainRequest,
   GetFlowsRequest,
   GetFlowsResponse,
   GetRecordsResponse,
   NamesRequest,
 } from '../proto/messages.js';
+import type { ClusterStatusResponse } from '../proto/status.js';
 import { unary } from '../rpc/observer.js';
 import { encodedOnce } from '../rpc/once.js';
 import { EGRESS, OBSERVER, PEER } from '../proto/load.js';

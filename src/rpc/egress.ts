@@ -5,20 +5,22 @@ import type { FlowHub } from '../flow/hub/hub.js';
 import { timestamp, toRecord } from '../flow/hubble.js';
 import { canonicalName } from '../names/pattern.js';
 import type {
-  ApiStatusMessage,
-  ClusterStatusResponse,
   ExplainRequest,
   ExplainResponse,
   GetFlowsRequest,
-  GateStatusMessage,
   GetRecordsResponse,
   NamesRequest,
   NamesResponse,
+  Timestamp,
+} from '../proto/messages.js';
+import type {
+  ApiStatusMessage,
+  ClusterStatusResponse,
+  GateStatusMessage,
   PoliciesResponse,
   ProblemMessage,
   StatusResponse,
-  Timestamp,
-} from '../proto/messages.js';
+} from '../proto/status.js';
 import type { FlowWriter } from './flow-writer.js';
 import { namesResponse, namesStatusMessage } from './names.js';
 import { lostMessage, unary } from './observer.js';

@@ -1,12 +1,7 @@
 /** Learned names in messages of egress.v1. */
 import { ruleMessage, timestamp } from '../flow/hubble.js';
-import type {
-  LearnedNameMessage,
-  NamesRequest,
-  NamesResponse,
-  NamesStatusMessage,
-  Timestamp,
-} from '../proto/messages.js';
+import type { LearnedNameMessage, NamesRequest, NamesResponse, Timestamp } from '../proto/messages.js';
+import type { NamesStatusMessage } from '../proto/status.js';
 import type { AgentView, LearnedView, NamesQuery, NamesStatus } from './view.js';
 
 /** Names in an answer, by default and at most. */

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { statusText } from '../../src/cli/commands/status.js';
 import type { Paint } from '../../src/cli/common/output.js';
-import type { StatusResponse } from '../../src/proto/messages.js';
+import type { StatusResponse } from '../../src/proto/status.js';
 
 type Endpoint = NonNullable<StatusResponse['endpoints']>[number];
 

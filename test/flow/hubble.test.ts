@@ -101,6 +101,10 @@ t.test('verdict, event type and drop reason', async (t) => {
         ['next-hop', 131, 'INVALID_DESTINATION_MAC'],
         ['checksum-offload', 134, 'INVALID_PACKET_DROPPED'],
         ['unreadable-answer', 134, 'INVALID_PACKET_DROPPED'],
+        ['unreadable-hello', 134, 'INVALID_PACKET_DROPPED'],
+        ['unreadable-request', 134, 'INVALID_PACKET_DROPPED'],
+        ['retold', 134, 'INVALID_PACKET_DROPPED'],
+        ['unsaid', 133, 'POLICY_DENIED'],
       ] as const
     ).map(([reason, sub_type, drop_reason_desc]): (typeof rows)[number] => [
       reason,

@@ -11,7 +11,7 @@ import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AgentClient } from '../../src/rpc/transport/client.js';
-import type { StatusResponse } from '../../src/proto/messages.js';
+import type { StatusResponse } from '../../src/proto/status.js';
 import { egressPolicy, toServer } from '../netns/policies.js';
 import { until } from '../netns/shell.js';
 import { type Pod, servers, World } from '../netns/world.js';

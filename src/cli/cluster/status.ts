@@ -2,7 +2,7 @@
 import Table from 'cli-table3';
 import { AgentError } from '../../errors.js';
 import { clusterStatus } from '../../relay/nodes/cluster.js';
-import type { ClusterNode, StatusResponse } from '../../proto/messages.js';
+import type { ClusterNode, StatusResponse } from '../../proto/status.js';
 import { Cluster } from './cluster.js';
 import { PLAIN } from '../flows/format.js';
 import { type Paint, safe } from '../common/output.js';

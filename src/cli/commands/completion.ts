@@ -17,6 +17,7 @@ const VALUES: Readonly<Record<string, readonly string[]>> = {
   '--drop-reason-desc': ['POLICY_DENIED', 'POLICY_DENY'],
   '--traffic-direction': ['ingress', 'egress'],
   '--ip-version': ['4', '6'],
+  '--http-method': ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'CONNECT'],
   '--reply': ['true', 'false'],
 };
 const FILES: ReadonlySet<string> = new Set(['--socket', '--kubeconfig', '--manifests', '--with', '--names']);

@@ -64,6 +64,8 @@ Examples:
   egressctl flows -f                                       follow all flows
   egressctl flows --verdict DENIED --namespace shop        denied flows of a namespace
   egressctl flows --from-pod shop/web --not --to-port 53   flows of one pod, without DNS
+  egressctl flows --to-fqdn '*.stripe.com' --type l7       what was said to these names
+  egressctl flows --http-method POST --verdict DENIED      denied HTTP requests
   egressctl flows --since 10m -o json                      the last ten minutes, as JSON`,
   );
   command.action(async () => {

@@ -2,7 +2,7 @@
 import { counted } from '../../counted.js';
 import Table from 'cli-table3';
 import { type Command, Option } from 'commander';
-import type { StatusResponse } from '../../proto/messages.js';
+import type { StatusResponse } from '../../proto/status.js';
 import { millisOf, PLAIN } from '../flows/format.js';
 import { duration, line, type Paint, painter, safe, toJson } from '../common/output.js';
 import { type Globals, isCluster } from '../common/globals.js';

@@ -1,6 +1,8 @@
 /** Formats flows: one line each, a table, a dictionary, or JSON. */
 import Table from 'cli-table3';
-import type { FlowRecord, GetRecordsResponse, HubbleEndpoint, Timestamp } from '../../proto/messages.js';
+import { nameIn, saidText } from '../../flow/event/said-text.js';
+import type { SaidInfo } from '../../flow/event/types.js';
+import type { FlowRecord, GetRecordsResponse, HubbleEndpoint, SaidMessage, Timestamp } from '../../proto/messages.js';
 import { rcodeName } from '../../names/message.js';
 import { addressList } from '../common/learned.js';
 import { bytes, duration, fitMiddle, type Paint, type Style, safe, toJson } from '../common/output.js';
@@ -123,7 +125,7 @@ export function dict(record: FlowRecord): string {
     ['EVENT', record.event],
     ['VERDICT', v.verdict],
     ['RULE', record.rule ? `${record.rule.text} (${record.rule.kind})` : record.reason],
-    ...names(f),
+    ...names(record),
     ['DIRECTION', f.traffic_direction ?? ''],
     ['SUMMARY', f.Summary ?? ''],
   ];
@@ -135,8 +137,8 @@ export function dict(record: FlowRecord): string {
   return rows.map(([k, x]) => `${`${k}:`.padEnd(17)}${safe(x)}`).join('\n');
 }
 
-function names({ source_names: source, destination_names: destination }: FlowRecord['flow']): [string, string][] {
-  const known = [...(source ?? []), ...(destination ?? [])];
+function names(record: FlowRecord): [string, string][] {
+  const known = [...(record.flow.source_names ?? []), ...(learnedNames(record) ?? [])];
   return known.length === 0 ? [] : [['NAMES', known.join(', ')]];
 }
 
@@ -171,7 +173,7 @@ function view(r: FlowRecord): View {
     f.destination_service && !destination?.pod_name
       ? `svc ${f.destination_service.namespace}/${f.destination_service.name}`
       : undefined;
-  const known = (isReply ? f.source_names : f.destination_names)?.[0];
+  const known = (isReply ? f.source_names : learnedNames(r))?.[0];
   const host = name ?? nameOf(destination, ip);
   // The name by which the pod knew the address; the address itself stays visible.
   const bracketed = known
@@ -191,9 +193,26 @@ function view(r: FlowRecord): View {
     ...(known ? { knownAs: safe(known) } : {}),
     port: safe(suffix).trimEnd(),
     ...verdictOf(r),
-    rule: safe(r.rule?.text ?? (r.inbound ? 'inbound' : r.reason)),
+    rule: safe(`${saidOf(r)}${r.rule?.text ?? (r.inbound ? 'inbound' : r.reason)}`),
     note: safe(note(r)),
   };
+}
+
+/** The names by which the pod knew the destination: without one that only the connection itself said. */
+function learnedNames({ flow, said }: FlowRecord): string[] | undefined {
+  const names = flow.destination_names;
+  if (!said || said.learned) return names;
+  const name = nameIn(saidInfo(said));
+  return names?.filter((one) => one !== name);
+}
+
+/** What the connection said, in front of the rule. */
+function saidOf({ said }: FlowRecord): string {
+  return said ? `${saidText(saidInfo(said))} ` : '';
+}
+
+function saidInfo({ kind, server_name = '', method = '', host = '', path = '', cut = false }: SaidMessage): SaidInfo {
+  return { kind: kind as SaidInfo['kind'], serverName: server_name, method, host, path, isCut: cut };
 }
 
 function withName(text: string, name: string | undefined): string {

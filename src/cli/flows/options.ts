@@ -7,7 +7,7 @@ import { FilterBuilder, type Side } from './filters.js';
 
 export const VERDICTS = ['FORWARDED', 'DROPPED', 'AUDIT', 'TRACED'] as const;
 const VERDICT_WORDS: Readonly<Record<string, VerdictName>> = { ALLOWED: 'FORWARDED', DENIED: 'DROPPED' };
-export const PROTOCOLS = ['tcp', 'udp', 'sctp', 'icmp', 'icmpv4', 'icmpv6', 'dns'] as const;
+export const PROTOCOLS = ['tcp', 'udp', 'sctp', 'icmp', 'icmpv4', 'icmpv6', 'dns', 'http', 'tls', 'quic'] as const;
 const TYPES: Readonly<Record<string, number>> = { drop: 1, trace: 4, 'policy-verdict': 5, l7: 129 };
 export const EVENT_TYPES = Object.keys(TYPES);
 const TCP_FLAGS: readonly (keyof TcpFlags)[] = ['FIN', 'SYN', 'RST', 'PSH', 'ACK', 'URG', 'ECE', 'CWR', 'NS'];
@@ -80,6 +80,10 @@ export class FilterOptions {
       return { type };
     });
     one('--dns-query <regex>', 'name in a DNS query or answer (RE2), with its final dot', 'dns_query', text);
+    one('--server-name <pattern>', 'server name of a TLS or QUIC hello, * matches any characters', 'server_name', text);
+    one('--http-method <method>', 'method of an HTTP request', 'http_method', text);
+    one('--http-path <regex>', 'path of an HTTP request without its query (RE2)', 'http_path', text);
+    one('--http-url <regex>', 'URL of an HTTP request (RE2)', 'http_url', text);
     one('--tcp-flags <flags>', 'TCP flags, e.g. syn,ack', 'tcp_flags', (v) => {
       const names = v.toUpperCase().split(',') as (keyof TcpFlags)[];
       const unknown = names.find((n) => !TCP_FLAGS.includes(n));

@@ -1,13 +1,12 @@
 /** Decodes struct ea_dns_event: a DNS query or answer, as an event of its connection. */
 import { ENUMS, STRUCTS } from '../../image/layout.gen.js';
 import { type DnsMessage, readMessage, taughtBy, typeName } from '../../names/message.js';
-import { address, REASONS, u64, viewOf } from './decode.js';
-import { enumNames, VERDICTS } from './kind.js';
+import { REASONS, u64, viewOf } from './decode.js';
+import { enumNames } from './kind.js';
+import { layer7Event } from './layer7.js';
 import type { DnsInfo, FlowEvent } from './types.js';
 
 const E = STRUCTS.ea_dns_event.fields;
-const K = STRUCTS.ea_flow_key.fields;
-const KEY = E.flow.offset;
 const { EA_DNS_EVENT_BYTES } = ENUMS.ea_dns_event_size;
 
 /** Size of struct ea_dns_event in bytes. */
@@ -24,54 +23,21 @@ const COUNTS = 6;
 export function decodeDns(buf: Buffer, at: number): { kind: DnsEventKind; event: FlowEvent; dns: DnsInfo } {
   const v = viewOf(buf);
   const o = buf.byteOffset + at;
-  const key = o + KEY;
   const kind = KINDS[v.getUint8(o + E.kind.offset)] ?? 'untrusted';
-  const family = v.getUint8(o + E.family.offset) as 0 | 4 | 6;
   const length = v.getUint32(o + E.length.offset, true);
   const answered = kind === 'answered' || kind === 'untrusted';
-  const timeNs = u64(v, o + E.time_ns.offset);
   const askedNs = u64(v, o + E.asked_ns.offset);
-  const setHigh = v.getUint32(o + E.set.offset + 4, true) & 0x1fffff;
-  const event: FlowEvent = {
-    timeNs,
+  const event = layer7Event(buf, at, E, {
     type: 'dns',
-    verdict: VERDICTS[v.getUint8(o + E.verdict.offset)] ?? 'none',
-    auditVerdict: 'none',
     reason: kind === 'refused' ? (REASONS[v.getUint8(o + E.reason.offset)] ?? 'none') : REASON[kind],
     hook: answered ? 'to-pod' : 'from-pod',
-    rule: u64(v, o + E.rule.offset),
-    auditRule: 0,
-    set: v.getUint32(o + E.set.offset, true) + setHigh * 0x1_0000_0000,
-    endpoint: v.getUint32(key + K.endpoint.offset, true),
-    ifindex: v.getUint32(o + E.ifindex.offset, true),
-    family,
-    local: family === 0 ? '' : address(v, key + K.local.offset, buf),
-    remote: family === 0 ? '' : address(v, key + K.remote.offset, buf),
-    localPort: v.getUint16(key + K.local_port.offset),
-    remotePort: v.getUint16(key + K.remote_port.offset),
-    protocol: v.getUint8(key + K.protocol.offset),
-    inbound: false,
-    postDnat: false,
     isReply: answered,
-    service: '',
-    servicePort: 0,
-    tcpFlags: 0,
-    packetsOut: 0,
-    bytesOut: 0,
-    packetsIn: 0,
-    bytesIn: 0,
     drops: kind === 'refused' || kind === 'withheld' ? 1 : 0,
-    createdNs: 0,
     length,
-    ethertype: 0,
-    macSource: '',
-    macDestination: '',
-    name: 0,
-    nameIncarnation: 0,
-  };
+  });
   const from = at + E.bytes.offset;
   const bytes = Buffer.from(buf.subarray(from, from + Math.min(length, EA_DNS_EVENT_BYTES)));
-  return { kind, event, dns: infoOf(bytes, answered, askedNs > 0 ? Math.max(timeNs - askedNs, 0) : 0) };
+  return { kind, event, dns: infoOf(bytes, answered, askedNs > 0 ? Math.max(event.timeNs - askedNs, 0) : 0) };
 }
 
 /** Reasons of what no rule decided. */

@@ -1,7 +1,7 @@
 /** Types of flows on their way up: bytes → FlowEvent → Flow. */
 import type { RuleRef } from '../../ir/types.js';
 
-export type EventType = 'verdict' | 'changed' | 'drop' | 'end' | 'log' | 'dns';
+export type EventType = 'verdict' | 'changed' | 'drop' | 'end' | 'log' | 'dns' | 'said';
 export type FlowVerdict = 'none' | 'allow' | 'deny' | 'partial';
 export type Hook = 'from-pod' | 'to-pod' | 'uplink';
 
@@ -73,6 +73,19 @@ export interface DnsInfo {
   latencyNs: number;
 }
 
+/** What a connection said of itself: a TLS or QUIC hello, an HTTP/1 request, or something else. Untrusted text. */
+export interface SaidInfo {
+  kind: 'tls' | 'quic' | 'http' | 'other';
+  /** In lower case; empty: none, or none that is a name. */
+  serverName: string;
+  /** Of an HTTP request; the host as it was sent, with its port, the path with its query. Otherwise empty. */
+  method: string;
+  host: string;
+  path: string;
+  /** The kernel reports the beginning of a text that is longer. */
+  isCut: boolean;
+}
+
 /** One side of a flow, as far as the snapshot knows it. */
 export interface Party {
   ip: string;
@@ -110,6 +123,9 @@ export interface Flow {
   destinationNames?: readonly string[];
   /** Of a DNS query or answer. */
   dns?: DnsInfo;
+  /** Of what a connection said, and whether the endpoint had learned the address by the name in it. */
+  said?: SaidInfo;
+  isSaidLearned?: boolean;
   nodeName: string;
 }
 

@@ -22,7 +22,8 @@ import {
   TCP_FLAGS,
   verdictName,
 } from '../names/terms.js';
-import type { Flow, Party } from '../event/types.js';
+import { urlOf } from '../event/said-text.js';
+import type { Flow, Party, SaidInfo } from '../event/types.js';
 
 type Test = (flow: Flow) => boolean;
 type PartyOf = (flow: Flow) => Party;
@@ -73,10 +74,7 @@ function mayPass({ verdict, event_type }: FlowFilter, e: Kind): boolean {
   return some(verdict, (v) => verdictName(e) === v) && some(event_type, (v) => !v.type || eventType(e) === v.type);
 }
 
-/**
- * The test of each field, by name. `never`: the field belongs to a layer that is not observed; its value is checked
- * nevertheless.
- */
+/** The test of each field, by name. `never`: nothing of the kind is observed; its value is checked nevertheless. */
 const FIELDS: {
   [K in keyof Required<FlowFilter>]: (value: NonNullable<FlowFilter[K]>[number], field: string) => Test;
 } = {
@@ -115,9 +113,11 @@ const FIELDS: {
   source_fqdn: (v, f) => fqdnTest(v, f, (flow) => flow.sourceNames),
   destination_fqdn: (v, f) => fqdnTest(v, f, (flow) => flow.destinationNames),
   http_status_code: (v, f) => checked(v, f, /^[1-5](\d\d|\d?\+)$/, 'a status code such as 404, or a prefix such as 5+'),
-  http_method: (v, f) => checked(v, f, /^[A-Za-z]+$/, 'a method'),
+  http_method: methodTest,
+  http_path: (v, f) => requestTest(v, f, ({ path }) => pathOf(path)),
+  http_url: (v, f) => requestTest(v, f, urlOf),
+  server_name: serverNameTest,
   dns_query: queryTest,
-  http_path: regexChecked,
 };
 
 function compileOne(filter: FlowFilter, where: string): Test {
@@ -185,6 +185,9 @@ function protocolTest(value: string, field: string): Test {
     case 'dns':
       return ({ dns }) => dns !== undefined;
     case 'http':
+    case 'tls':
+    case 'quic':
+      return ({ said }) => said?.kind === value.toLowerCase();
     case 'kafka':
       return never;
   }
@@ -244,16 +247,41 @@ function namePattern(pattern: string, field: string): (name: string) => boolean 
   return (name) => compiled.matches(name.toLowerCase());
 }
 
-/** A test of a layer that is not observed: it matches nothing, but an invalid value is an error. */
+/** Refuses an invalid value. The test is one of a layer that is not observed: it matches nothing. */
 function checked(value: string, field: string, shape: RegExp, what: string): Test {
   if (value.length > MAX_PATTERN || !shape.test(value.trim())) throw usage(field, `"${value}" is not ${what}`);
   return never;
 }
 
-/** The same for a regular expression. */
-function regexChecked(value: string, field: string): Test {
-  regex(value, field);
-  return never;
+/** A test of the method of an HTTP request, whatever its case. */
+function methodTest(value: string, field: string): Test {
+  checked(value, field, /^[!#$%&'*+\-.^`|~\w]+$/, 'a method');
+  const wanted = value.trim().toUpperCase();
+  return ({ said }) => said?.kind === 'http' && said.method.toUpperCase() === wanted;
+}
+
+/** A test of an HTTP request by a regular expression, which may match any part. */
+function requestTest(value: string, field: string, of: (said: SaidInfo) => string): Test {
+  const pattern = regex(value, field);
+  return ({ said }) => said?.kind === 'http' && pattern.matcher(of(said)).find();
+}
+
+/** A path as Hubble's filters read it: without its query, and decoded. */
+function pathOf(path: string): string {
+  const [own = ''] = path.split('?');
+  try {
+    return decodeURIComponent(own);
+  } catch {
+    return own;
+  }
+}
+
+/** A test of the server name in a TLS or QUIC hello. */
+function serverNameTest(value: string, field: string): Test {
+  const pattern = value.trim();
+  if (pattern === '') throw usage(field, `"${value}" is not a name, in which * is for anything`);
+  const matches = namePattern(pattern, field);
+  return ({ said }) => said !== undefined && said.serverName !== '' && matches(said.serverName);
 }
 
 /** A test of the name in DNS queries and answers, with its final dot. */

@@ -12,7 +12,8 @@ import { Clocks } from './clocks.js';
 import { type EventHead, eventHead, type RawEvent } from '../event/decode.js';
 import { type Common, NamedFlow } from './named.js';
 import { isInbound, isOutgoing } from './terms.js';
-import type { DnsInfo, Flow, FlowEvent, ServiceRef } from '../event/types.js';
+import { nameIn } from '../event/said-text.js';
+import type { DnsInfo, Flow, FlowEvent, SaidInfo, ServiceRef } from '../event/types.js';
 
 export interface EnricherOptions {
   nodeName: string;
@@ -158,10 +159,31 @@ export class Enricher {
 
   /** Makes the flow of a DNS message. @param number as of enrich() */
   enrichDns(event: FlowEvent, dns: DnsInfo, number: number): Flow {
-    const { uuid, timeNs, source, destination, service, rule, nodeName } = this.#named(event, number, event);
-    const flow: Flow = { uuid, timeNs, event, source, destination, nodeName, dns };
+    return { ...this.#ofConnection(event, number), dns };
+  }
+
+  /**
+   * Makes the flow of what a connection said. The name that it said stands behind those that were learned, as one more
+   * name of its destination. @param number as of enrich()
+   */
+  enrichSaid(event: FlowEvent, said: SaidInfo, number: number): Flow {
+    const learned = this.#names?.known(event.endpoint, event.remote, event.timeNs) ?? NO_NAMES;
+    const flow: Flow = { ...this.#ofConnection(event, number), said };
+    const name = nameIn(said);
+    const isSaidLearned = name !== undefined && learned.includes(name);
+    if (isSaidLearned) flow.isSaidLearned = true;
+    const destinationNames = name === undefined || isSaidLearned ? learned : [...learned, name];
+    if (destinationNames.length > 0) flow.destinationNames = destinationNames;
+    return flow;
+  }
+
+  #ofConnection(event: FlowEvent, number: number): Flow {
+    const named = this.#named(event, number, event);
+    const { uuid, timeNs, source, destination, service, rule, auditRule, nodeName } = named;
+    const flow: Flow = { uuid, timeNs, event, source, destination, nodeName };
     if (service) flow.service = service;
     if (rule) flow.rule = rule;
+    if (auditRule) flow.auditRule = auditRule;
     return flow;
   }
 
@@ -182,7 +204,7 @@ export class Enricher {
 
   /** The name by which the remote address was judged; or else all by which the endpoint knew it. */
   #namesOf(e: EventHead): readonly string[] {
-    if (this.#names === undefined || e.remote === '' || e.type === 'dns') return NO_NAMES;
+    if (this.#names === undefined || e.remote === '' || e.type === 'dns' || e.type === 'said') return NO_NAMES;
     if (e.nameIncarnation === 0) return this.#names.known(e.endpoint, e.remote, e.timeNs);
     const judged = this.#names.text(e.name, e.nameIncarnation);
     return judged === undefined ? NO_NAMES : [judged];

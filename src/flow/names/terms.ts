@@ -53,6 +53,9 @@ const DROPPED_FOR: Readonly<Record<string, DropReasonName>> = {
   'checksum-offload': 'INVALID_PACKET_DROPPED',
   'out-of-order': 'INVALID_PACKET_DROPPED',
   'unreadable-answer': 'INVALID_PACKET_DROPPED',
+  'unreadable-hello': 'INVALID_PACKET_DROPPED',
+  'unreadable-request': 'INVALID_PACKET_DROPPED',
+  retold: 'INVALID_PACKET_DROPPED',
 };
 
 /** The flags of the TCP header, in the order in which Hubble prints them. */
@@ -123,7 +126,7 @@ export function dropReason(flow: Flow): DropReasonName | undefined {
 /** 5: policy verdict, 1: drop, 4: trace, 129: layer 7. */
 export function eventType(e: Pick<Kind, 'type'>): number {
   if (e.type === 'drop') return EVENT_DROP;
-  if (e.type === 'dns') return EVENT_L7;
+  if (e.type === 'dns' || e.type === 'said') return EVENT_L7;
   return e.type === 'verdict' || e.type === 'changed' ? EVENT_POLICY_VERDICT : EVENT_TRACE;
 }
 

@@ -2,16 +2,15 @@
 import { AgentError } from '../../errors.js';
 import { UnreachableError } from '../../rpc/transport/client.js';
 import type {
-  ClusterNode,
   ExplainRequest,
   ExplainResponse,
   GetNamespacesResponse,
   GetNodesResponse,
   NamesRequest,
   NamesResponse,
-  PoliciesResponse,
   ServerStatusResponse,
 } from '../../proto/messages.js';
+import type { ClusterNode, PoliciesResponse } from '../../proto/status.js';
 import { AGENT_SERVER_NAME } from '../../rpc/transport/tls.js';
 import type { AgentNode, Agents } from './agents.js';
 

@@ -11,7 +11,6 @@ import {
 } from '@grpc/grpc-js';
 import { AgentError } from '../../errors.js';
 import type {
-  ClusterStatusResponse,
   ExplainRequest,
   ExplainResponse,
   GetFlowsRequest,
@@ -21,10 +20,9 @@ import type {
   GetRecordsResponse,
   NamesRequest,
   NamesResponse,
-  PoliciesResponse,
   ServerStatusResponse,
-  StatusResponse,
 } from '../../proto/messages.js';
+import type { ClusterStatusResponse, PoliciesResponse, StatusResponse } from '../../proto/status.js';
 import { EGRESS, OBSERVER } from '../../proto/load.js';
 import { ReadAhead } from './ahead.js';
 import { AGENT_SERVER_NAME, type TlsFiles } from './tls.js';
