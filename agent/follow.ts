@@ -15,6 +15,8 @@ import type { Parts } from './wire.js';
 const RING_MS = 100;
 /** DNS messages that are read from their ring in one period: at most so much time is spent on them. */
 const DNS_MESSAGES = 512;
+/** The same of what connections say. */
+const SAID_EVENTS = 1024;
 /** Period of recording the namespaces of unread events (of the last hour), and of checking the wall clock for a step. */
 const INTAKE_TICK_MS = 1000;
 /** Period of sweeping one slice of the flow table. */
@@ -44,10 +46,11 @@ export function closeNewLinks({ reconciler }: Parts, closing: Closing): void {
 
 /** Starts the periodic work. @returns the reader of the ring */
 export function startTimers(parts: Parts, log: Logger, closing: Closing): Drain {
-  const { reconciler, store, ring, dnsRing, intake, sweeper, counter, clock, losses, after, names } = parts;
+  const { reconciler, store, ring, dnsRing, saidRing, intake, sweeper, counter, clock, losses, after, names } = parts;
   const drain = new Drain(ring, intake);
   closing.every(RING_MS, () => drain.run());
   closing.every(RING_MS, () => dnsRing.records((buf, at) => intake.dns(buf, at), DNS_MESSAGES));
+  closing.every(RING_MS, () => saidRing.records((buf, at) => intake.said(buf, at), SAID_EVENTS));
   closing.every(INTAKE_TICK_MS, () => intake.tick());
   closing.every(SWEEP_MS, () => sweeper.sweep(() => clock.estimatedJiffies()));
   closing.every(COUNT_MS, () => counter.tick());

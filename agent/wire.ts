@@ -1,6 +1,8 @@
 import { join } from 'node:path';
 import { Compiler } from '../src/compile/index.js';
 import { DialectRegistry } from '../src/dialects/index.js';
+import { DNS_EVENT_SIZE } from '../src/flow/event/dns.js';
+import { SAID_EVENT_SIZE } from '../src/flow/event/said.js';
 import { Intake } from '../src/flow/intake.js';
 import { keyedIds } from '../src/ids.js';
 import { ENUMS } from '../src/image/layout.gen.js';
@@ -14,7 +16,6 @@ import { EndpointResolver, isHidden } from './endpoints/resolver.js';
 import { ReleasedAddresses } from './events/released-addresses.js';
 import { LossReport } from './events/loss-report.js';
 import { RECORD_STRIDE, RingReader } from './events/ring.js';
-import { DNS_EVENT_SIZE } from '../src/flow/event/dns.js';
 import { Shares } from './events/shares.js';
 import { FlowSweeper } from './events/sweeper.js';
 import { PodGate } from './gate/pod-gate.js';
@@ -53,7 +54,7 @@ export interface WireInputs {
 export interface Parts extends StatusParts {
   readonly source: PolicySource;
   readonly reconciler: Reconciler;
-  readonly intake: Intake;
+  readonly saidRing: RingReader;
   readonly clock: KernelClock;
   readonly podGate: PodGate;
   readonly losses: LossReport;
@@ -75,10 +76,14 @@ export function wire(inputs: WireInputs, closing: Closing): Parts {
   const down = wirePolicies(inputs, intake, peers, names, closing);
   const { hub } = intake;
   const ring = new RingReader(kernel.map('events'), kernel.map('counters'));
-  const { EA_COUNT_DNS_EVENTS_LOST } = ENUMS.ea_counter;
+  const { EA_COUNT_DNS_EVENTS_LOST, EA_COUNT_SAID_EVENTS_LOST } = ENUMS.ea_counter;
   const dnsRing = new RingReader(kernel.map('dns_events'), kernel.map('counters'), {
     size: DNS_EVENT_SIZE,
     lost: EA_COUNT_DNS_EVENTS_LOST,
+  });
+  const saidRing = new RingReader(kernel.map('said_events'), kernel.map('counters'), {
+    size: SAID_EVENT_SIZE,
+    lost: EA_COUNT_SAID_EVENTS_LOST,
   });
   const shares = new Shares(kernel.map('event_shares'));
   const losses = new LossReport(ring, shares, hub, log);
@@ -94,6 +99,7 @@ export function wire(inputs: WireInputs, closing: Closing): Parts {
   const namesServer = new NamesServer(names, () => down.reconciler.state);
   const up = {
     dnsRing,
+    saidRing,
     names,
     namesServer,
     intake,

@@ -10,7 +10,10 @@ import type { FlowMemory, EntryVersion } from './flow-table.js';
 const E = L.STRUCTS.ea_entry;
 const FLOW = L.STRUCTS.ea_flow.fields;
 const KEY = L.STRUCTS.ea_flow_key.fields;
+const SAID = L.STRUCTS.ea_said_stream.fields;
 const TCP = L.ENUMS.ea_tcp_state;
+const { EA_SAID_PENDING } = L.ENUMS.ea_said_state;
+const SAYS = TCP.EA_TCP_INSPECT | TCP.EA_TCP_SAYS;
 const { EA_KIND_FLOW, EA_KIND_FRAGMENT, EA_KIND_QUERY } = L.ENUMS.ea_kind;
 const { EA_ENTRY_LOCKED, EA_ENTRY_VALID } = L.ENUMS.ea_entry_state;
 const VERDICT_DENY = L.ENUMS.ea_verdict.EA_VERDICT_DENY;
@@ -66,6 +69,9 @@ export class FlowSweeper {
   #suspectTags = new Map<number, number>();
   /** Entries in the table at the last full pass. */
   entries = 0;
+  /** TCP flows at the last full pass that had not said yet what decides about them. */
+  pending = 0;
+  #pendingCount = 0;
 
   /**
    * @param hz the kernel's jiffies a second
@@ -112,6 +118,7 @@ export class FlowSweeper {
         continue;
       }
       this.#entryCount++;
+      if (this.#isPending(slot)) this.#pendingCount++;
       const payer = this.#table.payer(slot);
       this.#countByPayer.set(payer, (this.#countByPayer.get(payer) ?? 0) + 1);
       const at = slot * WORDS + LAST;
@@ -133,6 +140,14 @@ export class FlowSweeper {
     range.high = Math.max(range.high, held);
     this.#holdingsRange.set(payer, range);
     return range;
+  }
+
+  #isPending(slot: number): boolean {
+    const { entries } = this.#table;
+    const flow = slot * E.size + E.fields.flow.offset;
+    if (((entries[flow + FLOW.tcp_state.offset] as number) & SAYS) !== SAYS) return false;
+    const isFlow = entries[flow + FLOW.kind.offset] === EA_KIND_FLOW;
+    return isFlow && (entries[flow + FLOW.extra.offset + SAID.state.offset] as number) <= EA_SAID_PENDING;
   }
 
   #isOver(jiffies: number): boolean {
@@ -177,6 +192,8 @@ export class FlowSweeper {
 
   #endPass(): void {
     this.entries = this.#entryCount;
+    this.pending = this.#pendingCount;
+    this.#pendingCount = 0;
     this.#peers?.endPass();
     // The programs' count changes during a pass: only a number outside its range in that time is an error. An error in
     // the same direction after two passes is real: a process was killed between an entry and its count.

@@ -49,6 +49,16 @@ export function makeMetrics(status: () => AgentStatus): () => Promise<{ type: st
     'dns_answers_untrusted_total',
     'DNS answers of others than the trusted resolvers, or that nobody asked for.',
   );
+  const inspected = counter('said_inspected_total', 'Connections that were inspected for what they say.');
+  const judged = counter('said_judged_total', 'TLS and QUIC hellos and HTTP requests that were judged.');
+  const saidDenied = counter('said_denied_total', 'TLS and QUIC hellos and HTTP requests that were denied.');
+  const pending = gauge('said_pending', 'TCP connections that have not said yet what decides about them.');
+  const oversize = counter('said_oversize_total', 'Hellos and heads of requests that are larger than is kept.');
+  const noBuffer = counter('said_without_buffer_total', 'Segments that were dropped since no buffer was free.');
+  const audited = counter(
+    'said_audited_total',
+    'Hellos and requests that passed and that the audit verdict denies: names that are not verified, staged policies.',
+  );
   const lost = counter('lost_events_total', 'Events lost, by where.', 'where');
   const drops = counter('dropped_packets_total', 'Packets dropped, by reason.', 'reason');
   const gate = counter('gate_pods_total', 'Pods that the CNI gate held, by result.', 'result');
@@ -90,6 +100,14 @@ export function makeMetrics(status: () => AgentStatus): () => Promise<{ type: st
     );
     lost.inc({ where: 'reader' }, s.lost.queue);
     lost.inc({ where: 'dns' }, s.names.dnsEventsLost);
+    lost.inc({ where: 'said' }, s.said.eventsLost);
+    inspected.inc(s.said.inspected);
+    judged.inc(s.said.judged);
+    saidDenied.inc(s.said.denied);
+    pending.set(s.said.pending);
+    oversize.inc(s.said.oversize);
+    noBuffer.inc(s.said.withoutBuffer);
+    audited.inc(s.said.audited);
     known.set(s.names.names);
     resolvers.set(s.names.resolvers.length);
     nameRefused.inc(s.names.refused);

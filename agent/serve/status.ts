@@ -3,6 +3,7 @@ import type { Problem } from '../../src/errors.js';
 import { formatProblem } from '../../src/errors.js';
 import { isPolicy } from '../../src/dialects/index.js';
 import type { FlowHub } from '../../src/flow/hub/hub.js';
+import type { Intake } from '../../src/flow/intake.js';
 import { REASONS } from '../../src/flow/event/decode.js';
 import { ENUMS } from '../../src/image/layout.gen.js';
 import { tiersFor } from '../../src/ir/evaluate.js';
@@ -25,6 +26,7 @@ import type { Shares } from '../events/shares.js';
 import { sumOf } from './counters.js';
 import type { FlowRoom } from './flow-room.js';
 import type { NamesServer } from './names.js';
+import { saidStatus } from './said.js';
 
 export interface StatusParts {
   readonly options: { readonly nodeName: string; readonly denyResponse: 'drop' | 'reject' };
@@ -53,6 +55,7 @@ export interface StatusParts {
   readonly counter: MapCounter;
   readonly hub: FlowHub;
   readonly counters: BpfMap;
+  readonly intake: Intake;
   /** Milliseconds since 1970. */
   readonly startedAt: number;
 }
@@ -105,6 +108,7 @@ export function agentStatus(parts: StatusParts): AgentStatus {
     },
     namespaces: state?.snapshot.namespaces.size ?? 0,
     names: parts.namesServer.status(parts.dnsRing.lost().reduce((sum, n) => sum + n, 0)),
+    said: saidStatus(parts.counters, sweeper, parts.intake),
     ...(source.cluster ? { cluster: clusterView(source.cluster) } : {}),
     ...(parts.gate ? { gate: parts.gate.view() } : {}),
   };

@@ -19,6 +19,7 @@ import type {
   GateStatusMessage,
   PoliciesResponse,
   ProblemMessage,
+  SaidStatusMessage,
   StatusResponse,
 } from '../proto/status.js';
 import type { FlowWriter } from './flow-writer.js';
@@ -26,7 +27,7 @@ import { namesResponse, namesStatusMessage } from './names.js';
 import { lostMessage, unary } from './observer.js';
 import { madeOnce } from './once.js';
 import type { FlowStreams } from './streams.js';
-import type { AgentStatus, AgentView, ClusterView, GateView } from './view.js';
+import type { AgentStatus, AgentView, ClusterView, GateView, SaidStatus } from './view.js';
 
 /** The handlers of egress.v1.Egress. */
 export function egressHandlers(
@@ -115,6 +116,10 @@ function gateMessage(g: GateView): GateStatusMessage {
   };
 }
 
+function saidStatusMessage({ withoutBuffer, eventsLost, ...counts }: SaidStatus): SaidStatusMessage {
+  return { ...counts, without_buffer: withoutBuffer, events_lost: eventsLost };
+}
+
 function statusMessage(s: AgentStatus): StatusResponse {
   return {
     version: s.version,
@@ -158,5 +163,6 @@ function statusMessage(s: AgentStatus): StatusResponse {
     ...(s.staleness.lastError === undefined ? {} : { last_error: s.staleness.lastError }),
     namespaces: s.namespaces,
     names: namesStatusMessage(s.names),
+    said: saidStatusMessage(s.said),
   };
 }

@@ -83,6 +83,25 @@ export interface NamesStatus {
   dnsEventsLost: number;
 }
 
+/** What connections say, where rules ask for it. Counters are since the programs were first loaded. */
+export interface SaidStatus {
+  /** Number of connections that were inspected. */
+  inspected: number;
+  /** Number of hellos and requests that were judged, and of those that were denied. */
+  judged: number;
+  denied: number;
+  /** Number of TCP connections that have not said yet what decides about them. */
+  pending: number;
+  /** Number of hellos and heads of requests that are larger than is kept. */
+  oversize: number;
+  /** Number of segments that were dropped since no buffer was free. */
+  withoutBuffer: number;
+  /** Since this agent started: number of those that passed and that the audit verdict denies. */
+  audited: number;
+  /** Number of reports for which there was no room. */
+  eventsLost: number;
+}
+
 export interface AgentStatus {
   version: string;
   nodeName: string;
@@ -114,6 +133,7 @@ export interface AgentStatus {
   /** Only if the CNI gate is used. */
   gate?: GateView;
   names: NamesStatus;
+  said: SaidStatus;
 }
 
 export interface ClusterView {

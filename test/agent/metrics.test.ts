@@ -49,6 +49,7 @@ function status(more: Partial<AgentStatus> = {}): AgentStatus {
       seen: [],
       dnsEventsLost: 21,
     },
+    said: { inspected: 31, judged: 32, denied: 33, pending: 34, oversize: 35, withoutBuffer: 36, audited: 37, eventsLost: 38 },
     ...more,
   };
 }
@@ -106,6 +107,14 @@ t.test('values are those of status', async (t) => {
   is('names_overflow_total', 14);
   is('dns_answers_untrusted_total', 15);
   is('lost_events_total{where="dns"}', 21);
+  is('lost_events_total{where="said"}', 38);
+  is('said_inspected_total', 31);
+  is('said_judged_total', 32);
+  is('said_denied_total', 33);
+  is('said_pending', 34);
+  is('said_oversize_total', 35);
+  is('said_without_buffer_total', 36);
+  is('said_audited_total', 37);
   is('lost_events_total{where="ring"}', 7);
   is('lost_events_total{where="reader"}', 5);
   is('dropped_packets_total{reason="rule"}', 11);

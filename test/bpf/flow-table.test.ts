@@ -262,6 +262,32 @@ t.test('a count is not corrected by flows that come and go while it is counted',
   check();
 });
 
+t.test('flows that have not said yet what decides about them are counted', async (t) => {
+  const { seed, table, flows, key } = start(t);
+  const sweeper = new FlowSweeper(table, 1000, () => {});
+  const { EA_TCP_INSPECT, EA_TCP_SAYS } = L.ENUMS.ea_tcp_state;
+  const { EA_SAID_HANDSHAKE, EA_SAID_PENDING, EA_SAID_JUDGED } = L.ENUMS.ea_said_state;
+  const state = F.fields.extra.offset + L.STRUCTS.ea_said_stream.fields.state.offset;
+  for (const [n, tcp, said] of [
+    [0, EA_TCP_INSPECT | EA_TCP_SAYS, EA_SAID_HANDSHAKE],
+    [1, EA_TCP_INSPECT | EA_TCP_SAYS, EA_SAID_PENDING],
+    [2, EA_TCP_INSPECT | EA_TCP_SAYS, EA_SAID_JUDGED],
+    [3, EA_TCP_INSPECT, 0],
+    [4, 0, 0],
+  ] as const) {
+    seed(NEIGHBOUR, n);
+    const flow = flows.lookup(key(NEIGHBOUR, n)) as Buffer;
+    flow[F.fields.tcp_state.offset] = tcp;
+    flow[state] = said;
+    flows.edit(key(NEIGHBOUR, n), flow);
+  }
+  for (let pass = 0; pass < 2; pass++) sweeper.tick(0);
+  t.equal(sweeper.pending, 2);
+  flows.delete(key(NEIGHBOUR, 0));
+  for (let pass = 0; pass < 2; pass++) sweeper.tick(0);
+  t.equal(sweeper.pending, 1);
+});
+
 t.test('packets of no connection are not remembered as one, though they look it', async (t) => {
   const { kernel, seed, flows, count } = start(t);
   const [remote] = cidr(0).split('/') as [string];

@@ -63,6 +63,18 @@ t.test('the five that hold most beyond their share', async (t) => {
   t.notMatch(text({ endpoints: endpoints.slice(0, 1) }), /Over share/, 'all of a share is none too many');
 });
 
+t.test('what connections say', async (t) => {
+  t.notMatch(text({}), /Layer 7/, 'an older agent does not say');
+  t.notMatch(text({ said: { inspected: '0' } }), /Layer 7/, 'no rule asks');
+  const said = { inspected: '12', judged: '30', denied: '2', pending: 1 };
+  t.match(text({ said }), /^Layer 7: +12 connections inspected, 1 pending; 30 judged, 2 denied$/m);
+  t.notMatch(text({ said }), /Not judged|Lost layer 7/);
+  t.match(text({ said: { ...said, audited: '4' } }), /2 denied, 4 pass in audit only$/m);
+  const full = text({ said: { ...said, oversize: '3', without_buffer: '1', events_lost: '5' } });
+  t.match(full, /^Not judged: +3 oversize: denied, 1 segment found no buffer: sent again by TCP$/m);
+  t.match(full, /^Lost layer 7: +5 reports of what connections say found no room$/m);
+});
+
 t.test('learned names', async (t) => {
   const maps = [{ name: 'names', entries: '900', max: '1024' }];
   const resolvers = Array.from({ length: 8 }, (_, i) => ({ address: `10.0.0.${i}`, port: 53, source: 'resolv.conf' }));

@@ -73,6 +73,7 @@ const STATUS: AgentStatus = {
     seen: [],
     dnsEventsLost: 0,
   },
+  said: { inspected: 12, judged: 0, denied: 0, pending: 1, oversize: 0, withoutBuffer: 3, audited: 0, eventsLost: 4 },
 };
 
 const asked: NamesQuery[] = [];
@@ -237,6 +238,7 @@ t.test('status, policies, explain', async (t) => {
     lost_in_ring: ['1', '2'],
     drops: { policy: '9' },
     last_error: 'no room',
+    said: { inspected: '12', pending: 1, without_buffer: '3', events_lost: '4' },
   });
   t.match(s.endpoints, [{ pod: 'shop/web', set: String(2 ** 52 + 1) }], 'an id of 53 bits survives');
   t.match(s.problems, [{ object: 'NetworkPolicy a/b', text: 'NetworkPolicy a/b: spec: is wrong' }]);

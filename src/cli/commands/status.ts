@@ -125,6 +125,27 @@ function nameRows(s: StatusResponse, paint: Paint): [string, string][] {
   return rows;
 }
 
+/** Rows about what connections say: none where no rule ever asked for it. */
+function saidRows(s: StatusResponse, paint: Paint): [string, string][] {
+  const said = s.said ?? {};
+  const of = (key: keyof typeof said) => Number(said[key] ?? 0);
+  if (of('inspected') === 0 && of('judged') === 0 && of('pending') === 0) return [];
+  const audited = of('audited') > 0 ? `, ${paint('yellow', `${of('audited')} pass in audit only`)}` : '';
+  const rows: [string, string][] = [
+    [
+      'Layer 7',
+      `${counted(of('inspected'), 'connection')} inspected, ${of('pending')} pending; ${of('judged')} judged, ${of('denied')} denied${audited}`,
+    ],
+  ];
+  const unjudged = [
+    ...(of('oversize') > 0 ? [`${of('oversize')} oversize: denied`] : []),
+    ...(of('without_buffer') > 0 ? [`${counted(of('without_buffer'), 'segment')} found no buffer: sent again by TCP`] : []),
+  ];
+  if (unjudged.length > 0) rows.push(['Not judged', paint('yellow', unjudged.join(', '))]);
+  if (of('events_lost') > 0) rows.push(['Lost layer 7', `${counted(of('events_lost'), 'report')} of what connections say found no room`]);
+  return rows;
+}
+
 function percentOf(share: number): string {
   return `${(share * 100).toFixed(share < 0.1 ? 1 : 0)}%`;
 }
@@ -174,6 +195,7 @@ export function statusText(s: StatusResponse, paint: Paint, now: number = Date.n
     ],
     ...tableRows(s, paint),
     ...nameRows(s, paint),
+    ...saidRows(s, paint),
     [
       'Lost events',
       `${good(lost === 0, `${lost} in the kernel's ring`)}${highest(endpoints, 'lost_events')}, ${s.lost_in_queues ?? 0} by slow readers`,
