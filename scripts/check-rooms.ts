@@ -19,6 +19,7 @@ const ROOMS = [
   'src/identity',
   'src/identity/files',
   'src/ir',
+  'src/explain',
   'src/named',
   'src/image',
   'src/image/plan',

@@ -9,7 +9,7 @@ const {
   EA_COUNT_SAID_JUDGED,
   EA_COUNT_SAID_DENIED,
   EA_COUNT_SAID_OVERSIZE,
-  EA_COUNT_SAID_NO_BUFFER,
+  EA_COUNT_SAID_NO_ROOM,
   EA_COUNT_SAID_EVENTS_LOST,
 } = ENUMS.ea_counter;
 
@@ -26,7 +26,7 @@ export function saidStatus(
     denied: sum(EA_COUNT_SAID_DENIED),
     pending: sweeper.pending,
     oversize: sum(EA_COUNT_SAID_OVERSIZE),
-    withoutBuffer: sum(EA_COUNT_SAID_NO_BUFFER),
+    withoutBuffer: sum(EA_COUNT_SAID_NO_ROOM),
     audited: intake.audited,
     eventsLost: sum(EA_COUNT_SAID_EVENTS_LOST),
   };

@@ -1,8 +1,8 @@
 /** Explains what becomes of a connection to a name: by each address that the sender learned for it. */
 import type { Snapshot } from '../identity/snapshot.js';
-import { explain, type Explanation } from '../ir/explain.js';
+import { explain, type Explanation } from '../explain/explain.js';
 import { formatRule } from '../ir/names.js';
-import type { Learned, LearnedName, Packet } from '../ir/packet.js';
+import type { Learned, LearnedName, Packet, Said } from '../ir/packet.js';
 import type { Ir } from '../ir/types.js';
 import { NamedRules } from './rules.js';
 
@@ -39,19 +39,23 @@ export interface NameQuestion {
   readonly name: string;
   readonly port: number;
   readonly protocol: number;
+  /** What the connection says. */
+  readonly said?: Said | undefined;
   /** Address of the sender's resolver. */
   readonly resolver?: { readonly ip: string; readonly port: number } | undefined;
 }
 
 /** @param learned what endpoints learned */
 export function explainName(ir: Ir, snapshot: Snapshot, asked: NameQuestion, learned: Learned): NameExplanation {
-  const { from, name, port, protocol } = asked;
+  const { from, name, port, protocol, said } = asked;
   const own = learned.get(from) ?? new Map<string, readonly LearnedName[]>();
   const addresses = [...own].filter(([, names]) => names.some((n) => n.name === name)).map(([ip]) => ip);
   const known = addresses.length > 0;
   const facts: Learned = known ? learned : new Map([[from, new Map([[STAND_IN, [{ name }]]])]]);
   const places = known ? addresses.slice(0, MOST) : [STAND_IN];
-  const explanations = places.map((to) => explain(ir, snapshot, { from, to, port, protocol }, facts));
+  const explanations = places.map((to) =>
+    explain(ir, snapshot, { from, to, port, protocol, ...(said ? { said } : {}) }, facts),
+  );
   const verdicts = new Set(explanations.map((e) => e.verdict.verdict));
   const isAlias = known && addresses.every((ip) => own.get(ip)?.every((n) => n.name !== name || n.alias));
   return {

@@ -23,6 +23,7 @@ import type {
   StatusResponse,
 } from '../proto/status.js';
 import type { FlowWriter } from './flow-writer.js';
+import { saidOf } from './said.js';
 import { namesResponse, namesStatusMessage } from './names.js';
 import { lostMessage, unary } from './observer.js';
 import { madeOnce } from './once.js';
@@ -57,7 +58,8 @@ export function egressHandlers(
     Explain: unary((q: ExplainRequest): ExplainResponse => {
       const query = q.dns_query ? { query: canonicalName(q.dns_query) } : {};
       const { port = 0, protocol = 0 } = q;
-      const explanation = view.explain({ from: q.from, to: q.to, port, protocol, ...query });
+      const said = q.said === undefined ? {} : { said: saidOf(q.said) };
+      const explanation = view.explain({ from: q.from, to: q.to, port, protocol, ...query, ...said });
       const { verdict } = explanation;
       return { json: JSON.stringify(explanation), verdict: typeof verdict === 'string' ? verdict : verdict.verdict };
     }),

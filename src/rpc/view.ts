@@ -1,7 +1,8 @@
 /** The agent's state as callers see it: plain data, made anew for each query. */
 import type { Problem } from '../errors.js';
 import type { Snapshot } from '../identity/snapshot.js';
-import type { Explanation } from '../ir/explain.js';
+import type { Explanation } from '../explain/explain.js';
+import type { Said } from '../ir/packet.js';
 import type { RuleRef } from '../ir/types.js';
 import type { NameExplanation } from '../named/explain-name.js';
 
@@ -173,6 +174,8 @@ export interface ExplainQuery {
   protocol: number;
   /** The name that the packet asks for, if it is a DNS query. */
   query?: string;
+  /** What its connection says; absent: nothing yet. */
+  said?: Said;
 }
 
 /** Which names to list. What is given is ANDed. */

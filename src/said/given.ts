@@ -41,6 +41,8 @@ export function requestSaying(text: string, headers: readonly string[] = []): Sa
   if (target === '') throw fail('no request', 'for example GET http://api.example.com/v1?q=1');
   if (scheme !== undefined && scheme.toLowerCase() !== 'http')
     throw fail(`${scheme} is not http`, 'what TLS hides is not judged: its server name is');
+  if (scheme !== undefined && authority === '')
+    throw fail('names no host', 'write GET /path for a request without one');
   const parts = { method, headers: headers.map(readHeader) };
   if (method === 'CONNECT') return requestOf({ ...parts, host: target, path: '' });
   if (scheme === undefined) return requestOf({ ...parts, host: '', path: target });
@@ -61,9 +63,13 @@ export function requestOf({ method, host, path, headers }: GivenRequest): Said {
     throw new AgentError('USAGE', `${shown}: only printable ASCII can be judged here`);
   const [event] = new HttpStream().push(Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'));
   if (event?.kind === 'request') return saidInRequest(event.request);
-  throw new AgentError('USAGE', `${shown}: ${event?.kind === 'denied' ? `ambiguous (${event.why})` : 'no HTTP/1 request'}`, {
-    hint: 'where requests decide, such a one is denied as unreadable-request',
-  });
+  throw new AgentError(
+    'USAGE',
+    `${shown}: ${event?.kind === 'denied' ? `ambiguous (${event.why})` : 'no HTTP/1 request'}`,
+    {
+      hint: 'where requests decide, such a one is denied as unreadable-request',
+    },
+  );
 }
 
 function readHeader(text: string): readonly [string, string] {

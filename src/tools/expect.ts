@@ -8,27 +8,28 @@
  *   - {from: shop/web, to: svc/shop/api, port: 80, expect: allow}
  *   - shop/web → svc/kube-system/kube-dns:53/udp query api.example.com: allow
  *   - shop/web → api.example.com:443/tcp: allow
+ *   - shop/web → 203.0.113.10:443/tcp sni api.example.com: allow
+ *   - shop/web → 203.0.113.10:80/tcp http GET http://api.example.com/v1: allow
  *   names:                         # what pods learned from DNS answers
  *     shop/web: {api.example.com: [203.0.113.10]}
  */
 import { dirname, resolve } from 'node:path';
 import { parse, YAMLParseError } from 'yaml';
-import type { Hearing } from '../dialects/hearing.js';
 import { compileSchema, shapeFaults } from '../dialects/base/schema.js';
 import { AgentError, type Problem } from '../errors.js';
 import { isRecord } from '../identity/fields.js';
 import type { Learned, Packet, Verdict } from '../ir/packet.js';
-import { explain, type Explanation } from '../ir/explain.js';
+import { explain, type Explanation } from '../explain/explain.js';
 import { formatRule, ruleKey, rulesById } from '../ir/names.js';
 import { outcomeOf } from '../ir/outcome.js';
 import { onNode, parseSender, senderOf, viewOf } from '../ir/sender.js';
 import type { RuleRef } from '../ir/types.js';
 import { canonicalName } from '../names/pattern.js';
+import { helloSaying, requestSaying } from '../said/given.js';
 import { addressesOf, readLearned } from './names/learned.js';
 import { withLine } from './validate.js';
 import { expectSchema, rowSchema } from './expect.schema.js';
 import type { World } from './packets.js';
-import { readSaid } from './said.js';
 import { destinationsOf, parsePort, type Port } from './target.js';
 import { type LoadedWorld, loadWorld, readText } from './world.js';
 
@@ -38,8 +39,9 @@ interface RowSpec {
   readonly to: string;
   readonly port?: number | string;
   readonly query?: string;
-  /** In the words of readSaid(). */
-  readonly says?: string;
+  readonly sni?: string;
+  readonly http?: string;
+  readonly headers?: readonly string[];
   readonly expect: Verdict['verdict'];
   readonly rule?: string;
   readonly audit?: Verdict['verdict'];
@@ -72,11 +74,8 @@ export interface FileResult {
 const validateFile = compileSchema(expectSchema);
 const validateRow = compileSchema(rowSchema);
 
-/**
- * Judges every row of a file. Whatever cannot be read is a problem, not an exception.
- * @param hearing as the agent's options say it
- */
-export function runFile(file: string, hearing: Partial<Hearing> = {}): FileResult {
+/** Judges every row of a file. Whatever cannot be read is a problem, not an exception. */
+export function runFile(file: string): FileResult {
   const problems: Problem[] = [];
   const place = withLine();
   const fault = (field: string, message: string, hint?: string) =>
@@ -84,10 +83,7 @@ export function runFile(file: string, hearing: Partial<Hearing> = {}): FileResul
   try {
     const table = readTable(file, fault);
     if (!table) return { file, rows: [], problems: problems.map(withoutDocument), manifests: [] };
-    const world = loadWorld(
-      table.manifests.map((path) => resolve(dirname(file), path)),
-      hearing,
-    );
+    const world = loadWorld(table.manifests.map((path) => resolve(dirname(file), path)));
     const learned = readLearned(table.names, (at, message, hint) => fault(at ? `names.${at}` : 'names', message, hint));
     const rows: RowResult[] = [];
     table.tests.forEach((test, row) => {
@@ -143,14 +139,9 @@ function readTable(file: string, fault: FaultAt): Table | undefined {
 
 /** `shop/web → 1.2.3.4:443/tcp: allow [np/shop/web#0] audit deny`; the arrow may be `->`. */
 const SHORT = /^(\S+)\s+(?:→|->)\s+(.+?):\s+(\S+)(?:\s+\[([^\]]+)\])?(?:\s+audit\s+(\S+))?\s*$/;
-/** The same, where what a connection says may have colons itself. */
-const SHORT_SAYING = /^(\S+)\s+(?:→|->)\s+(.+):\s+(allow|deny|partial)(?:\s+\[([^\]]+)\])?(?:\s+audit\s+(\S+))?\s*$/;
-/**
- * `1.2.3.4`, `[fd00::1]` or `shop/api`, followed by `:443/tcp`, `:443`, `/gre` or `/icmp 8/0`; ` query NAME`; what the
- * connection says.
- */
+/** `1.2.3.4`, `[fd00::1]` or `shop/api`, followed by `:443/tcp`, `:443`, `/gre` or `/icmp 8/0`; then ` query NAME`, ` sni NAME` or ` http GET URL`. */
 const SHORT_TO =
-  /^(\[[^\]]+\]|[^:\s]+?)(?::(\S+)|\/((?:icmp|icmpv6)\s+\S+))?(?:\s+query\s+(\S+))?(?:\s+((?:sni|http|says)\s.+))?$/i;
+  /^(\[[^\]]+\]|[^:\s]+?)(?::(\S+)|\/((?:icmp|icmpv6)\s+\S+))?(?:\s+(query|sni)\s+(\S+)|\s+(http)\s+(\S+\s+\S+))?$/i;
 
 function readRow(test: unknown, field: string, fault: FaultAt): RowSpec | undefined {
   const entries = isRecord(test) ? Object.entries(test) : [];
@@ -162,15 +153,15 @@ function readRow(test: unknown, field: string, fault: FaultAt): RowSpec | undefi
         : undefined;
   let spec: unknown = test;
   if (text !== undefined) {
-    const [, from, target = '', expected, rule, audit] = SHORT_SAYING.exec(text) ?? SHORT.exec(text) ?? [];
-    const [, bare, port, icmp, query, says] = SHORT_TO.exec(target) ?? [];
+    const [, from, target = '', expected, rule, audit] = SHORT.exec(text) ?? [];
+    const [, bare, port, icmp, what, name, isHttp, request] = SHORT_TO.exec(target) ?? [];
     if (from === undefined || bare === undefined) {
       fault(field, `is no row: ${text}`, 'for example: shop/web → 203.0.113.10:443/tcp: allow [np/shop/web#0]');
       return undefined;
     }
     const place = splitProtocol(bare.replace(/^\[|\]$/g, ''));
-    const where = { from, to: place.to, port: port ?? icmp ?? place.protocol };
-    const parts = { ...where, query, says, expect: expected, rule, audit };
+    const asked = isHttp ? { http: request } : what ? { [what.toLowerCase()]: name } : {};
+    const parts = { from, to: place.to, port: port ?? icmp ?? place.protocol, ...asked, expect: expected, rule, audit };
     spec = Object.fromEntries(Object.entries(parts).filter(([, v]) => v !== undefined));
   }
   const faults = shapeFaults(validateRow, spec);
@@ -205,20 +196,16 @@ function judgeRow(
   try {
     const port: Port = parsePort(spec.port, spec.to, snapshot);
     const world: World = { ir, snapshot: node === undefined ? viewOf(snapshot, from) : onNode(snapshot, node) };
-    const asked = `${spec.query === undefined ? '' : ` query ${spec.query}`}${spec.says === undefined ? '' : ` ${spec.says}`}`;
-    const said = spec.says === undefined ? undefined : readSaid(spec.says);
-    if (spec.says !== undefined && !said) {
-      fault('says', `${JSON.stringify(spec.says)} is nothing that a connection says`, SAID_HINT);
-      return [];
-    }
+    const asked = askedIn(spec);
     const to = spec.to.includes(':') ? `[${spec.to}]` : spec.to;
     const name = spec.name ?? `${spec.from} → ${to}${port.text}${asked}`;
     const query = spec.query === undefined ? {} : { query: canonicalName(spec.query) };
+    const said = saidIn(spec, port.protocol);
     const byName = addressesOf(learned, from, spec.to);
     const expected = shown(spec.expect, spec.rule, spec.audit);
     const places = byName.length > 0 ? byName : destinationsOf(spec.to, snapshot);
     const results = places.map((to): RowResult => {
-      const packet = { from, to, protocol: port.protocol, port: port.port, ...query, ...(said ? { said } : {}) };
+      const packet = { from, to, protocol: port.protocol, port: port.port, ...query, ...said };
       const verdict = outcomeOf(world.ir, world.snapshot, packet, learned);
       const ref = rulesById(ir).get(verdict.rule);
       const rule = ref && ruleKey(ref);
@@ -240,7 +227,32 @@ function judgeRow(
   }
 }
 
-const SAID_HINT = 'write "sni api.example.com", "http GET http://example.com/a" or "says other"';
+function askedIn({ query, sni, http }: RowSpec): string {
+  if (query !== undefined) return ` query ${query}`;
+  if (sni !== undefined) return ` sni ${sni}`;
+  return http === undefined ? '' : ` http ${http}`;
+}
+
+/** @throws AgentError USAGE */
+function saidIn({ query, sni, http, headers }: RowSpec, protocol: number): Pick<Packet, 'said'> {
+  const fail = (field: string, message: string) => new AgentError('USAGE', message, { where: { field } });
+  if ([query, sni, http].filter((one) => one !== undefined).length > 1)
+    throw fail(http === undefined ? 'sni' : 'http', 'of query, sni and http there can be one');
+  if (headers !== undefined && http === undefined) throw fail('headers', 'are those of http, which is missing');
+  if (sni !== undefined && protocol !== TCP && protocol !== UDP)
+    throw fail('sni', 'TLS is spoken over TCP, and QUIC over UDP');
+  if (http !== undefined && protocol !== TCP) throw fail('http', 'HTTP/1 is spoken over TCP');
+  const field = http === undefined ? 'sni' : 'http';
+  try {
+    if (http !== undefined) return { said: requestSaying(http, headers) };
+    return sni === undefined ? {} : { said: helloSaying(sni) };
+  } catch (e) {
+    if (!(e instanceof AgentError)) throw e;
+    throw new AgentError('USAGE', e.message, { where: { field }, hint: e.hint });
+  }
+}
+
+const [TCP, UDP] = [6, 17];
 
 function shown(verdict: string, rule: string | undefined, audit: string | undefined): string {
   return `${verdict}${rule === undefined ? '' : ` [${rule}]`}${audit === undefined ? '' : ` audit ${audit}`}`;

@@ -322,6 +322,47 @@ spec:
   t.equal(asked('192.0.2.53', 'no name').code, 2);
 });
 
+t.test('explain with what the connection says', async (t) => {
+  const web = (...more: string[]) => ctl('explain', '--from', 'shop/web', '--manifests', POLICIES, ...more);
+  const to = (target: string, ...more: string[]) => web('--to', target, ...more);
+  const tls = to('203.0.113.10:443', '--sni', 'API.example.com');
+  t.match(tls.out, /\n {2}it is TLS or QUIC for api\.example\.com\n/, tls.err);
+  t.match(to('203.0.113.10:443', '--sni', '-').out, /it is TLS or QUIC without a server name\n/);
+  const http = to(
+    '203.0.113.10:80',
+    '--http',
+    'GET http://api.example.com/v1?q',
+    '--header',
+    'X-Team: shop',
+    '-o',
+    'json',
+  );
+  t.match(JSON.parse(http.out).packet.said, {
+    kind: 'http',
+    method: 'GET',
+    host: 'api.example.com',
+    path: '/v1?q',
+    headers: [
+      ['host', 'api.example.com'],
+      ['x-team', 'shop'],
+    ],
+  });
+  t.match(to('api.example.com:443', '--sni', 'api.example.com').out, /it is TLS or QUIC for api\.example\.com\n/);
+  for (const [why, ...args] of [
+    [/give one of --dns-query, --sni and --http/, '203.0.113.10:443', '--sni', 'a.b', '--http', 'GET http://a/'],
+    [/--header needs --http/, '203.0.113.10:80', '--header', 'a: b'],
+    [/HTTP\/1 is spoken over TCP/, '203.0.113.10:80/udp', '--http', 'GET http://a/'],
+    [/TLS is spoken over TCP, and QUIC over UDP/, '203.0.113.10:443/sctp', '--sni', 'a.b'],
+    [/is no server name — an address/, '203.0.113.10:443', '--sni', '203.0.113.10'],
+    [/ambiguous \(path\)/, '203.0.113.10:80', '--http', 'GET http://a/../b'],
+  ] as const) {
+    const [target, ...more] = args;
+    const r = to(target, ...more);
+    t.equal(r.code, 2);
+    t.match(r.err, why);
+  }
+});
+
 t.test('explain is short about what is many', async (t) => {
   const many = join(dir, 'many');
   spawnSync('mkdir', ['-p', many]);

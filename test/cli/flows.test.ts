@@ -375,6 +375,33 @@ t.test('names', async (t) => {
   t.match((await ctl('names', '--pod', 'shop/none')).out, /^no names are known/);
 });
 
+t.test('filters of what connections say', async (t) => {
+  const said = {
+    kind: 'http',
+    serverName: '',
+    method: 'POST',
+    host: 'api.example',
+    path: '/v1/x',
+    isCut: false,
+  } as const;
+  const lookup = { ...said, kind: 'tls', serverName: 'api.example', method: '', host: '', path: '' } as const;
+  hub.publish(flow({ uuid: 'u6', said, timeNs: LEAD + 105n * SECOND }, { ...at(5), type: 'said' }));
+  hub.publish(flow({ uuid: 'u7', said: lookup, timeNs: LEAD + 106n * SECOND }, { ...at(6), type: 'said' }));
+  const uuids = async (...args: string[]) => {
+    const { out } = await ctl('flows', '--all', '-o', 'json', ...args);
+    return out.split('\n').flatMap((l) => (l === '' ? [] : ((JSON.parse(l) as { flow?: { uuid: string } }).flow?.uuid ?? [])));
+  };
+  t.same(await uuids('--http-method', 'post'), ['u6']);
+  t.same(await uuids('--http-path', '^/v1/'), ['u6']);
+  t.same(await uuids('--http-url', '^http://api\\.example/'), ['u6']);
+  t.same(await uuids('--http-method', 'GET'), []);
+  t.same(await uuids('--server-name', '*.example'), ['u7']);
+  t.same(await uuids('--protocol', 'tls'), ['u7']);
+  t.same(await uuids('--type', 'l7', '--not', '--protocol', 'http'), ['u7']);
+  t.match((await ctl('flows', '--uuid', 'u7')).out, / ALLOWED tls api\.example no-policy$/m);
+  t.match((await ctl('flows', '--http-url', '(')).err, /whitelist\[0\]\.http_url\[0\]: "\(" is not a regular/);
+});
+
 t.test('explain, asking the agent', async (t) => {
   const ip = await ctl('explain', '--from', 'shop/web', '--to', '203.0.113.1:443');
   t.match(
@@ -393,6 +420,20 @@ t.test('explain, asking the agent', async (t) => {
   );
 
   t.equal((await ctl('explain', '--from', 'shop/web', '--to', '192.0.2.1:443')).code, 0);
+  const said = async (...args: string[]) => {
+    const { out, err } = await ctl('explain', '--from', 'shop/web', '--to', '192.0.2.1:443', '-o', 'json', ...args);
+    return out === '' ? err : JSON.parse(out).packet.said;
+  };
+  t.same(await said(), undefined);
+  t.same(await said('--sni', 'A.example'), { kind: 'tls', serverName: 'a.example' });
+  t.same(await said('--sni', '-'), { kind: 'tls' }, 'that it names none is said, too');
+  t.match(await said('--http', 'GET http://a:80/b?c', '--header', 'D: e'), {
+    ...{ kind: 'http', method: 'GET', host: 'a:80', path: '/b?c' },
+    headers: [
+      ['host', 'a:80'],
+      ['d', 'e'],
+    ],
+  });
   t.equal((await ctl('explain', '--from', 'shop/web', '--to', '192.0.2.1:80')).code, 3);
   const none = await ctl('explain', '--from', 'shop/nobody', '--to', '192.0.2.1:80');
   t.equal(none.code, 2);

@@ -27,11 +27,19 @@ t.test('rows that hold, in every form', async (t) => {
     "{from: shop/web, to: 192.168.0.1, port: 22, expect: allow, rule: 'np/*#node'}",
     "{from: shop/web, to: shop/web, port: 1, expect: allow, rule: 'np/*#node'}",
     '{from: shop/db, to: 203.0.113.10, port: icmp/8/0, expect: allow, audit: allow}',
+    'shop/web → 203.0.113.10:443/tcp sni API.example.com: allow [np/shop/web#1]',
+    '"shop/web → [2001:db8::1]:443/tcp sni -: deny"',
+    'shop/web → 203.0.113.10:443/tcp http GET http://api.example.com:443/v1?a=b: allow [np/shop/web#1]',
+    "{from: shop/web, to: 203.0.113.10, port: 80, http: GET /, headers: ['Host: a'], expect: deny}",
+    '{from: shop/web, to: 203.0.113.10, port: 443/udp, sni: a.example, expect: deny}',
   );
   const r = ctl('test', 'good.yaml');
   t.equal(r.code, 0, r.out + r.err);
-  t.match(r.out, /^good\.yaml: 15 hold, 0 do not\n$/);
-  t.match(ctl('test', 'good.yaml', '--all').out, /✓ the last address: allow \[np\/shop\/web#1\]/);
+  t.match(r.out, /^good\.yaml: 20 hold, 0 do not\n$/);
+  const all = ctl('test', 'good.yaml', '--all').out;
+  t.match(all, /✓ shop\/web → 203\.0\.113\.10:443\/tcp sni API\.example\.com: allow/);
+  t.match(all, /✓ shop\/web → 203\.0\.113\.10:80\/tcp http GET \/: deny/);
+  t.match(all, /✓ the last address: allow \[np\/shop\/web#1\]/);
 });
 
 t.test('rows that do not: what decided, and why not what was expected', async (t) => {
@@ -50,7 +58,7 @@ t.test('rows that do not: what decided, and why not what was expected', async (t
   );
   t.match(r.out, /np\/shop\/web#1 allow to 203\.0\.113\.0\/24 on TCP 443: .* but TCP 80 is not TCP 443/);
   t.match(r.out, /bad\.yaml: 1 holds, 3 do not/);
-  t.match(r.out, /good\.yaml: 15 hold/);
+  t.match(r.out, /good\.yaml: 20 hold/);
   const { files } = JSON.parse(ctl('test', 'bad.yaml', '-o', 'json').out);
   t.match(files, [{ file: 'bad.yaml', passed: 1, failed: 3, problems: [] }]);
   t.match(files[0].rows[1], { ok: false, line: 4, expected: 'allow [np/shop/web#1]', packet: { port: 80 } });
@@ -71,6 +79,11 @@ t.test('what cannot be read: file, line, field', async (t) => {
     '{from: shop/web, to: svc/shop/none, port: 1, expect: deny}',
     'shop/web → 203.0.113.10/136: deny',
     'shop/web → 203.0.113.0/24: deny',
+    'shop/web → 203.0.113.10:443/tcp sni 203.0.113.10: deny',
+    '{from: shop/web, to: 203.0.113.10, port: 80, http: GET http://a/../b, expect: deny}',
+    '{from: shop/web, to: 203.0.113.10, port: 80, sni: a, http: GET http://a/, expect: deny}',
+    "{from: shop/web, to: 203.0.113.10, port: 80, headers: ['a: b'], expect: deny}",
+    '{from: shop/web, to: 203.0.113.10, port: 80/udp, http: GET http://a/, expect: deny}',
   );
   const r = ctl('test', 'odd.yaml');
   t.equal(r.code, 1);
@@ -86,7 +99,12 @@ t.test('what cannot be read: file, line, field', async (t) => {
     /odd\.yaml:12: tests\[9\]\.to: there is no Service shop\/none/,
     /odd\.yaml:13: tests\[10\]\.to: 203\.0\.113\.10\/136 is no destination — \/136 is no length of a prefix; that port is written 203\.0\.113\.10:136/,
     /odd\.yaml:14: tests\[11\]\.to: 203\.0\.113\.0\/24 is no destination — a CIDR is many/,
-    /odd\.yaml: 1 holds, 0 do not, 11 problems/,
+    /odd\.yaml:15: tests\[12\]\.sni: 203\.0\.113\.10 is no server name — an address/,
+    /odd\.yaml:16: tests\[13\]\.http: GET http:\/\/a\/\.\.\/b: ambiguous \(path\)/,
+    /odd\.yaml:17: tests\[14\]\.http: of query, sni and http there can be one/,
+    /odd\.yaml:18: tests\[15\]\.headers: are those of http, which is missing/,
+    /odd\.yaml:19: tests\[16\]\.http: HTTP\/1 is spoken over TCP/,
+    /odd\.yaml: 1 holds, 0 do not, 16 problems/,
   ])
     t.match(r.out, said);
   write('empty.yaml', 'manifests: policies\n');

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import type { Test } from 'tap';
-import type { Explanation } from '../../src/ir/explain.js';
+import type { Explanation } from '../../src/explain/explain.js';
 import { formatRule } from '../../src/ir/names.js';
 import type { ExplainResponse, FlowRecord } from '../../src/proto/messages.js';
 import type { StatusResponse } from '../../src/proto/status.js';

@@ -7,7 +7,7 @@ import { CLASS_UNASKED, CLASS_UNNAMED, classRow, fixedRows } from '../../src/ima
 import { simulate } from '../../src/image/simulate.js';
 import type { PolicySet } from '../../src/image/types.js';
 import { evaluate } from '../../src/ir/evaluate.js';
-import { explain } from '../../src/ir/explain.js';
+import { explain } from '../../src/explain/explain.js';
 import { outcomeOf } from '../../src/ir/outcome.js';
 import type { Learned, LearnedName, Packet } from '../../src/ir/packet.js';
 import type { Peer } from '../../src/ir/peers.js';

@@ -3,7 +3,7 @@ import t from 'tap';
 import { NAME_DEFAULTS, nameSettings } from '../../agent/names/settings.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
 import { DialectRegistry, toIr } from '../../src/dialects/index.js';
-import { explain } from '../../src/ir/explain.js';
+import { explain } from '../../src/explain/explain.js';
 import { evaluate } from '../../src/ir/evaluate.js';
 import type { DnsRefusal, Ir, IrPolicy, Rule } from '../../src/ir/types.js';
 import { snapshot } from '../bench/worlds.js';

@@ -1,8 +1,8 @@
 /** What explain says of selectors and peers, negated ones above all. */
 import t from 'tap';
 import { toIr } from '../../src/dialects/index.js';
-import { describeRule, describeWorkload, saysOf } from '../../src/ir/describe.js';
-import { explain } from '../../src/ir/explain.js';
+import { describeRule, describeWorkload, saysOf } from '../../src/explain/describe.js';
+import { explain } from '../../src/explain/explain.js';
 import type { LabelExpr, Peer } from '../../src/ir/peers.js';
 import { packet, pod, snapshotOf } from './world.js';
 

@@ -9,7 +9,7 @@ import { SharedMap } from '../../src/identity/shared-map.js';
 import type { Node, Snapshot } from '../../src/identity/snapshot.js';
 import { simulate } from '../../src/image/simulate.js';
 import { evaluate } from '../../src/ir/evaluate.js';
-import { explain } from '../../src/ir/explain.js';
+import { explain } from '../../src/explain/explain.js';
 import { sortedTunnels, tunnelTable, USUAL_TUNNELS } from '../../src/net/tunnels.js';
 import { packet, pod, policy, show, snapshotOf } from './world.js';
 

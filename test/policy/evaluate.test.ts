@@ -2,7 +2,7 @@ import t from 'tap';
 import type { Snapshot } from '../../src/identity/snapshot.js';
 import type { Packet } from '../../src/ir/packet.js';
 import { evaluate } from '../../src/ir/evaluate.js';
-import { explain } from '../../src/ir/explain.js';
+import { explain } from '../../src/explain/explain.js';
 import { ruleId, ruleKey } from '../../src/ir/names.js';
 import type { Peer } from '../../src/ir/peers.js';
 import type { Action, Ir, IrPolicy, PortMatch, Rule, Tier } from '../../src/ir/types.js';

@@ -244,6 +244,19 @@ t.test('status, policies, explain', async (t) => {
   t.match(s.problems, [{ object: 'NetworkPolicy a/b', text: 'NetworkPolicy a/b: spec: is wrong' }]);
   t.match((await client.policies()).policies, [{ name: 'web', state: 'in-force' }]);
   t.equal((await client.explain({ from: 'shop/web', to: '10.0.0.1', port: 80, protocol: 6 })).verdict, 'deny');
+  const said = async (input: object) => {
+    const { json } = await client.explain({ from: 'shop/web', to: '10.0.0.1', port: 80, protocol: 6, said: input });
+    return JSON.parse(json).packet.said;
+  };
+  t.same(await said({ server_name: '' }), { kind: 'tls' });
+  t.same(await said({ server_name: 'a.example' }), { kind: 'tls', serverName: 'a.example' });
+  t.match(await said({ http: { method: 'GET', host: 'a', path: '/b', headers: [{ key: 'C', value: 'd' }] } }), {
+    headers: [
+      ['host', 'a'],
+      ['c', 'd'],
+    ],
+  });
+  await t.rejects(said({ http: { host: 'a', path: '/../b' } }), { code: 'USAGE', message: /ambiguous/ });
   await t.rejects(client.explain({ from: 'shop/nobody', to: '10.0.0.1' }), {
     code: 'USAGE',
     message: /no pod shop\/nobody/,

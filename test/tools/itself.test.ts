@@ -2,7 +2,7 @@
 import t from 'tap';
 import { toIr } from '../../src/dialects/index.js';
 import { evaluate } from '../../src/ir/evaluate.js';
-import { explain } from '../../src/ir/explain.js';
+import { explain } from '../../src/explain/explain.js';
 import { outcomeOf } from '../../src/ir/outcome.js';
 import { diff } from '../../src/tools/diff.js';
 import { lint } from '../../src/tools/lint/index.js';

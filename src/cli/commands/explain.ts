@@ -3,7 +3,10 @@ import { existsSync } from 'node:fs';
 import { counted } from '../../counted.js';
 import { type Command, Option } from 'commander';
 import { AgentError } from '../../errors.js';
-import { type ExplainedRule, type ExplainedTarget, type Explanation, explain } from '../../ir/explain.js';
+import { type ExplainedRule, type ExplainedTarget, type Explanation, explain } from '../../explain/explain.js';
+import { describeSaid } from '../../explain/said.js';
+import { formatRule } from '../../ir/names.js';
+import type { Said } from '../../ir/packet.js';
 import { podAddresses } from '../../tools/places.js';
 import { NODE_SENDER, onNode, parseSender, senderOf, viewOf } from '../../ir/sender.js';
 import { explainName, type NameExplanation, STAND_IN } from '../../named/explain-name.js';
@@ -11,6 +14,8 @@ import { type GivenName, isDnsName, learnedFrom, parseGiven, readGiven } from '.
 import { canonicalName } from '../../names/pattern.js';
 import { tryCanonicalAddr } from '../../net/addr.js';
 import { hasPorts, parseProtocol, protocolName } from '../../net/protocol.js';
+import { helloSaying, requestSaying } from '../../said/given.js';
+import { saidInput } from '../../rpc/said.js';
 import type { AgentExplanation } from '../../rpc/view.js';
 import { afterSlash } from '../../tools/target.js';
 import { EXIT } from '../../exit.js';
@@ -27,6 +32,9 @@ interface ExplainFlags extends Globals, VerifyFlags {
   nodeName?: string;
   names?: string[];
   dnsQuery?: string;
+  sni?: string;
+  http?: string;
+  header?: string[];
   output: 'text' | 'json';
 }
 
@@ -37,6 +45,8 @@ export interface Target {
   protocol: number;
   /** The name that the packet asks for, if it is a DNS query. */
   query?: string;
+  /** What its connection says. */
+  said?: Said;
 }
 
 export function explainCommand(program: Command): void {
@@ -58,6 +68,9 @@ export function explainCommand(program: Command): void {
     )
     .addOption(verifyNamesOption('with --manifests: '))
     .option('--dns-query <name>', 'the packet is a DNS query for this name; by default by UDP to port 53')
+    .option('--sni <name>', 'the connection says this server name, in TLS or QUIC; -: a hello that names none')
+    .option('--http <request>', "the connection says this HTTP request, e.g. 'GET http://host/path'")
+    .option('--header <header>', "with --http: a header of the request, 'Name: value'; may be repeated", repeated)
     .addOption(new Option('-o, --output <format>', 'output format').choices(['text', 'json']).default('text'))
     .addHelpText(
       'after',
@@ -67,12 +80,14 @@ Exit code: 0 allowed, 3 denied.
 Examples:
   egressctl explain --from shop/web --to 203.0.113.10:443
   egressctl explain --from shop/web --to api.example.com:443
+  egressctl explain --from shop/web --to api.example.com:443 --sni api.example.com
+  egressctl explain --from shop/web --to 203.0.113.10:80 --http 'GET http://api.example.com/v1/items'
   egressctl explain --from shop/web --to shop/api:8080/tcp --manifests ./policies
   egressctl explain --from shop/web --to api.example.com:443 --manifests ./policies --names api.example.com=203.0.113.10`,
     );
   command.action(async () => {
     const flags = command.optsWithGlobals<ExplainFlags>();
-    const target = flags.dnsQuery === undefined ? parseTarget(flags.to) : asQuery(flags.to, flags.dnsQuery);
+    const target = targetOf(flags);
     if (flags.verifyNames !== undefined && flags.manifests === undefined)
       throw new AgentError('USAGE', '--verify-names needs --manifests', { hint: 'an agent judges by its own option' });
     if (flags.names !== undefined && flags.manifests === undefined) {
@@ -124,6 +139,21 @@ export function parseTarget(value: string): Target {
   return { to: address ?? (pod as string), port: icmp ? port * 256 : port, protocol };
 }
 
+/** @throws AgentError USAGE */
+function targetOf({ to, dnsQuery, sni, http, header }: ExplainFlags): Target {
+  const given = [dnsQuery, sni, http].filter((one) => one !== undefined);
+  if (given.length > 1) throw new AgentError('USAGE', 'give one of --dns-query, --sni and --http');
+  if (header !== undefined && http === undefined) throw new AgentError('USAGE', '--header needs --http');
+  if (dnsQuery !== undefined) return asQuery(to, dnsQuery);
+  const target = parseTarget(to);
+  if (sni === undefined && http === undefined) return target;
+  if (target.protocol !== TCP && !(target.protocol === UDP && http === undefined)) {
+    const what = http === undefined ? 'TLS is spoken over TCP, and QUIC over UDP' : 'HTTP/1 is spoken over TCP';
+    throw new AgentError('USAGE', `--to ${to}: ${what}`);
+  }
+  return { ...target, said: http === undefined ? helloSaying(sni as string) : requestSaying(http, header) };
+}
+
 /** A DNS query for a name. @throws AgentError USAGE */
 function asQuery(to: string, name: string): Target {
   const target = parseTarget(to);
@@ -135,6 +165,7 @@ function asQuery(to: string, name: string): Target {
   return { ...target, protocol, port: target.port || DNS_PORT, query };
 }
 
+const TCP = 6;
 const UDP = 17;
 const DNS_PORT = 53;
 
@@ -152,8 +183,9 @@ async function ask(flags: ExplainFlags, target: Target): Promise<AgentExplanatio
 }
 
 /** The target in the agent's words. */
-function asked({ query, ...target }: Target) {
-  return { ...target, ...(query === undefined ? {} : { dns_query: query || '.' }) };
+function asked({ query, said, ...target }: Target) {
+  const input = said && saidInput(said);
+  return { ...target, ...(query === undefined ? {} : { dns_query: query || '.' }), ...(input ? { said: input } : {}) };
 }
 
 /** Asks the agent of the node on which the pod runs, since that agent judges the pod's packets. */
@@ -186,12 +218,13 @@ async function read(flags: ExplainFlags, path: string, target: Target): Promise<
     throw new AgentError('USAGE', `there is no node ${node} in ${path}`);
   const view = node === undefined ? viewOf(snapshot, from) : onNode(snapshot, node);
   const learned = learnedFrom(from, (flags.names ?? []).flatMap(givenNames));
-  const { port, protocol, query } = target;
+  const { port, protocol, query, said } = target;
   const address = tryCanonicalAddr(target.to);
   if (address === undefined && isDnsName(target.to))
-    return explainName(ir, view, { from, name: canonicalName(target.to), port, protocol }, learned);
+    return explainName(ir, view, { from, name: canonicalName(target.to), port, protocol, said }, learned);
   const to = address ?? podAddresses(snapshot, target.to)[0];
-  return explain(ir, view, { from, to, port, protocol, ...(query === undefined ? {} : { query }) }, learned);
+  const packet = { from, to, port, protocol, ...(query === undefined ? {} : { query }), ...(said ? { said } : {}) };
+  return explain(ir, view, packet, learned);
 }
 
 /** The value of one `--names`. */
@@ -272,6 +305,13 @@ function text(e: Explanation, target: Target, paint: Paint, most: number, known:
   ];
   if (packet.query !== undefined)
     out.push(`  a DNS query for ${safe(packet.query) || 'the root'}${e.answer ? `: ${answerOf(e.answer)}` : ''}`);
+  if (packet.said) out.push(`  it is ${safe(describeSaid(packet.said))}`);
+  if (e.pending) out.push('  this is its handshake: what the connection says then decides (--sni, --http)');
+  const { audit } = verdict;
+  if (audit && audit.verdict !== verdict.verdict) {
+    const by = e.auditRule ? ` by ${safe(formatRule(e.auditRule))}` : '';
+    out.push(`  ${paint('yellow', 'audit')} ${WORDS[audit.verdict].toLowerCase()}${by}`);
+  }
   out.push(...known);
   if (!e.sender.selectable) out.push(`  ${safe(e.sender.why)}`);
   if (e.service)

@@ -139,10 +139,13 @@ function saidRows(s: StatusResponse, paint: Paint): [string, string][] {
   ];
   const unjudged = [
     ...(of('oversize') > 0 ? [`${of('oversize')} oversize: denied`] : []),
-    ...(of('without_buffer') > 0 ? [`${counted(of('without_buffer'), 'segment')} found no buffer: sent again by TCP`] : []),
+    ...(of('without_buffer') > 0
+      ? [`${counted(of('without_buffer'), 'segment')} found no buffer: sent again by TCP`]
+      : []),
   ];
   if (unjudged.length > 0) rows.push(['Not judged', paint('yellow', unjudged.join(', '))]);
-  if (of('events_lost') > 0) rows.push(['Lost layer 7', `${counted(of('events_lost'), 'report')} of what connections say found no room`]);
+  if (of('events_lost') > 0)
+    rows.push(['Lost layer 7', `${counted(of('events_lost'), 'report')} of what connections say found no room`]);
   return rows;
 }
 

@@ -6,9 +6,8 @@ import type { FileResult } from '../../tools/expect.js';
 import { EXIT } from '../../exit.js';
 import { line, type Paint, painter, safe, toJson } from '../common/output.js';
 import type { Globals } from '../common/globals.js';
-import { hearingOf, type VerifyFlags, verifyNamesOption } from '../common/verify.js';
 
-interface TestFlags extends Globals, VerifyFlags {
+interface TestFlags extends Globals {
   output: 'text' | 'json';
   all?: boolean;
 }
@@ -19,7 +18,6 @@ export function testCommand(program: Command): void {
     .argument('<file...>', 'YAML files with tables of expected verdicts')
     .description('Test policies against a table of expected verdicts. Needs neither an agent nor root.')
     .option('--all', 'also list the rows that hold')
-    .addOption(verifyNamesOption())
     .addOption(new Option('-o, --output <format>', 'output format').choices(['text', 'json']).default('text'))
     .addHelpText(
       'after',
@@ -36,7 +34,8 @@ Example of a table:
   - shop/web → api.example.com:443/tcp: allow
   - shop/web → 10.96.0.10:53/udp query api.example.com: allow
   - shop/web → 203.0.113.10:443/tcp sni api.example.com: allow
-  - shop/web → 203.0.113.10:80/tcp http GET http://api.example.com/a: deny
+  - shop/web → 203.0.113.10:80/tcp http GET http://api.example.com/v1: allow
+  - {from: shop/web, to: 203.0.113.10, port: 80, http: GET http://api/, headers: ['X-Team: shop'], expect: deny}
   names:                     # what pods learned from DNS answers
     shop/web:
       api.example.com: [203.0.113.10]
@@ -48,9 +47,8 @@ Fields of a row:
           one with several addresses is tested at each address
   port    443, 443/tcp, 53/udp, icmp 8/0, gre
   query   the name that a DNS query asks for
-  says    what the connection says of itself: "sni NAME" (a TLS or QUIC hello; "sni -" without a name),
-          "http METHOD URL" or "http METHOD URL with Name: value; Name: value", "says other" for neither;
-          a row of TCP without it is a handshake
+  sni     the server name that a TLS or QUIC hello says; -: none
+  http    the HTTP request that the connection says: METHOD http://host/path, with headers
   expect  allow, deny, or partial (some backends of the Service are allowed)
   rule    the rule that must decide
   audit   the expected verdict if staged policies were enforced
@@ -59,7 +57,7 @@ Fields of a row:
   command.action(async (files: string[]) => {
     const flags = command.optsWithGlobals<TestFlags>();
     const { runFile } = await import('../../tools/expect.js');
-    const results = files.map((file) => runFile(file, hearingOf(flags)));
+    const results = files.map(runFile);
     const unreadable = results.some((r) => r.problems.length > 0);
     const failed = results.some((r) => r.rows.some((row) => !row.ok));
     if (unreadable) process.exitCode = EXIT.failed;

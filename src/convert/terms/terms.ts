@@ -3,7 +3,7 @@
  * with these labels, none of those nodes". A target language then needs to express one term at a time.
  */
 import { blocksOf, type Block, everywhere, intersect, without } from '../../dialects/calico/nets.js';
-import { describePatterns } from '../../ir/describe.js';
+import { describePatterns } from '../../names/describe.js';
 import type { LabelExpr, NamesPeer, Peer, ServiceMatch } from '../../ir/peers.js';
 import { type Cidr, cidrCovers, formatBytes16, parseCidr } from '../../net/addr.js';
 import { cidrRange, joinRanges, rangeText } from '../../tools/ranges.js';

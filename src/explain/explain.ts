@@ -3,8 +3,8 @@
  * written as JSON.
  */
 import type { Pod, Snapshot } from '../identity/snapshot.js';
-import type { Learned, LearnedName, Packet, Verdict } from './packet.js';
-import { hasPorts, protocolName, UDP } from '../net/protocol.js';
+import type { Learned, LearnedName, Packet, Verdict } from '../ir/packet.js';
+import { hasPorts, protocolName } from '../net/protocol.js';
 import {
   evaluate,
   isEncapsulation,
@@ -14,29 +14,22 @@ import {
   podsAt,
   portMatches,
   queryMatches,
-  type Reading,
   readAs,
+  type Reading,
   ruleMatches,
   type TierView,
   tiersFor,
-} from './evaluate.js';
-import { findService, ownNodeAddresses } from './services.js';
-import {
-  describeNodes,
-  describePatterns,
-  describePort,
-  describeRule,
-  describeSaid,
-  describeWorkload,
-  saysOf,
-} from './describe.js';
-import { matchName, matchWorkload } from './match.js';
-import { asksForSaid } from './said.js';
-import { byId, formatPolicy, formatRule, ruleId } from './names.js';
-import { allowingItself, outcomeOf, staysInside, withoutAddresses } from './outcome.js';
-import { isNode, NODE_SENDER, senderOf } from './sender.js';
-import { asksForName, type Peer, type WorkloadMatch } from './peers.js';
-import type { Action, Ir, IrPolicy, PolicyRef, DnsRefusal, Rule, RuleRef } from './types.js';
+} from '../ir/evaluate.js';
+import { findService, ownNodeAddresses } from '../ir/services.js';
+import { describePatterns } from '../names/describe.js';
+import { whySaid, whyUnverified } from './said.js';
+import { describeNodes, describePort, describeRule, describeWorkload, saysOf } from './describe.js';
+import { matchName, matchWorkload } from '../ir/match.js';
+import { byId, formatPolicy, formatRule, ruleId } from '../ir/names.js';
+import { allowingItself, outcomeOf, staysInside, withoutAddresses } from '../ir/outcome.js';
+import { isNode, NODE_SENDER, senderOf } from '../ir/sender.js';
+import { asksForName, type Peer, type WorkloadMatch } from '../ir/peers.js';
+import type { Action, Ir, IrPolicy, PolicyRef, DnsRefusal, Rule, RuleRef } from '../ir/types.js';
 
 export interface ExplainedRule {
   /** The rule's key, such as `np/default/web#2`. */
@@ -97,6 +90,10 @@ export interface Explanation {
    * Absent: it passes, or it is dropped like any other packet, since its server may not be asked for anything.
    */
   answer?: DnsRefusal | 'option';
+  /** The verdict is on the handshake of a connection. What it says then decides. */
+  pending?: true;
+  /** The rule of the audit verdict. */
+  auditRule?: RuleRef;
   /** The verdict in one sentence. */
   summary: string;
 }
@@ -115,11 +112,12 @@ export function explain(all: Ir, snapshot: Snapshot, packet: Packet, learned?: L
   const views = pod ? tiersFor(ir, snapshot, pod) : [];
   const itself = pod && judgedAt(pod, packet, learned);
   const reading = itself && !stays ? readAs(views, snapshot, packet, itself, learned) : undefined;
+  const heard = reading?.heard === undefined ? {} : { heard: reading.heard };
   const judgedAs = (ip: string, port: number): Judged | undefined =>
     pod && {
       ...judgedAt(pod, packet, learned, { ip, port }),
       ...(reading?.asks ? { asks: true as const } : {}),
-      ...(reading?.heard ? { heard: reading.heard } : {}),
+      ...heard,
     };
   // An encapsulated packet is judged at the address to which it was sent, without looking for a Service.
   const direct = stays || packet.from === NODE_SENDER || (itself && isEncapsulation(views, snapshot, itself));
@@ -140,17 +138,22 @@ export function explain(all: Ir, snapshot: Snapshot, packet: Packet, learned?: L
       tiers: judged ? explainTiers(ir, views, snapshot, judged, before !== undefined) : [],
     };
   });
-  const rule = byId(views.flatMap((view) => view.rules.map((r) => r.ref))).get(verdict.rule);
+  const refs = byId(views.flatMap((view) => view.rules.map((r) => r.ref)));
+  const rule = refs.get(verdict.rule);
   const explanation: Explanation = {
     packet,
     sender,
     targets,
     verdict,
     rule,
-    summary: summarize(packet, verdict, rule, sender, found, targets, stays) + later(reading),
+    summary: summarize(packet, verdict, rule, sender, found, targets, stays),
   };
   const answer = itself && !stays ? answerTo(views, snapshot, packet, itself, verdict) : undefined;
   if (answer !== undefined) explanation.answer = answer;
+  const isUnsaid = reading?.heard === 'nothing' || reading?.heard === 'met';
+  if (isUnsaid && verdict.verdict !== 'deny') explanation.pending = true;
+  const auditRule = verdict.audit && refs.get(verdict.audit.rule);
+  if (auditRule) explanation.auditRule = auditRule;
   if (found) {
     const { service, port, backends } = found;
     explanation.service = {
@@ -201,11 +204,11 @@ function describeAddress(snapshot: Snapshot, ip: string): string[] {
 }
 
 /** Why a packet is denied before any rule; undefined: it is not. */
-function whyBefore(views: readonly TierView[], snapshot: Snapshot, judged: Judged, reading: Reading | undefined) {
+function whyBefore(views: readonly TierView[], snapshot: Snapshot, judged: Judged, reading?: Reading) {
   if (isEncapsulation(views, snapshot, judged)) return whyEncapsulation(judged);
   if (!reading?.unreadable) return undefined;
-  if (reading.heard)
-    return 'only some of the backends may get what it says, and who gets it is not known when that is judged';
+  if (reading.heard !== undefined)
+    return 'only some of the backends may be told what it says, and who is told is not known when it is judged';
   if (judged.query !== undefined)
     return 'only some of the backends may get this DNS query, and who gets it is not known when its name is judged';
   return 'the names in DNS queries decide here, and it is no query';
@@ -290,33 +293,24 @@ function whyMatches(rule: Rule, snapshot: Snapshot, judged: Judged): string {
   const target = fragment ? `a fragment of ${protocolName(protocol)}` : `${protocolName(protocol)} ${port}`;
   if (rule.peers?.length === 0 || rule.ports?.length === 0)
     return 'it names no destination, or was refused (egressctl validate says why): it cannot match';
-  const peer = rule.peers?.find((p) => peerMatches(p, snapshot, { ...judged, heard: 'met' }));
+  const met = { ...judged, heard: 'met' as const };
+  // Who says itself which servers are meant need not be asked for those of its names.
+  const asked = rule.serverNames === undefined ? judged : met;
+  const peer = rule.peers?.find((p) => peerMatches(p, snapshot, asked));
+  const unverified = peer ? undefined : rule.peers?.find((p) => peerMatches(p, snapshot, met));
+  if (unverified) return `${to} ${saysOf([unverified], true)}${byName(unverified, judged)}${whyUnverified(judged)}`;
   if (rule.peers !== null && !peer) return `${to} ${saysOf(rule.peers, false)}${knownAs(rule.peers, judged)}`;
   const where = peer ? `${to} ${saysOf([peer], true)}${byName(peer, judged)}` : 'every destination is meant';
   const match = rule.ports?.find((p) => portMatches(p, snapshot, judged));
   if (rule.ports !== null && !match)
     return `${where}, but ${target} is not ${rule.ports.map(describePort).join(' or ')}`;
   const what = match ? `${where} and ${target} is ${describePort(match)}` : `${where}, on every port`;
-  if (asksForSaid(rule)) return `${what}${whyHeard(rule, peer, snapshot, judged)}`;
+  if (rule.serverNames !== undefined || rule.http !== undefined) return `${what}${whySaid(rule, judged.heard, protocol)}`;
   if (rule.queries === undefined) return what;
-  const met = queryMatches(rule.queries, judged);
-  const asked = query === undefined ? 'it is no DNS query' : `it asks for ${query || 'the root'}`;
-  if (met && query === undefined) return `${what}; its DNS queries come later, and each is judged by its name`;
-  return `${what}${met ? ' and' : ', but'} ${asked}${met ? '' : `, not for ${describePatterns(rule.queries)}`}`;
-}
-
-/** Why a rule that asks what the connection says matches, or does not, where it matches otherwise. */
-function whyHeard(rule: Rule, peer: Peer | undefined, snapshot: Snapshot, judged: Judged): string {
-  const { heard } = judged;
-  const matches = ruleMatches(rule, snapshot, judged);
-  const verified = peer && !rule.serverNames && !rule.http;
-  if (heard === 'met') return '; what the connection says comes later, and decides then';
-  if (heard === undefined) return matches ? '' : ', but what it says is not asked, since that changes nothing here';
-  if (heard === 'nothing') return matches ? '' : ', but nothing is said yet';
-  const refused = !matches && rule.quic === 'reject' && heard.kind === 'tls' && judged.protocol === UDP;
-  if (refused) return ', but it is QUIC, which is refused here';
-  const says = describeSaid(heard);
-  return matches ? ` and it ${says}` : `, but it ${says}${verified ? ', which must be one of these names' : ''}`;
+  const isMet = queryMatches(rule.queries, judged);
+  const asksFor = query === undefined ? 'it is no DNS query' : `it asks for ${query || 'the root'}`;
+  if (isMet && query === undefined) return `${what}; its DNS queries come later, and each is judged by its name`;
+  return `${what}${isMet ? ' and' : ', but'} ${asksFor}${isMet ? '' : `, not for ${describePatterns(rule.queries)}`}`;
 }
 
 /** The learned name by which a peer matches. */
@@ -336,12 +330,6 @@ function knownAs(peers: readonly Peer[], { names }: Judged): string {
 
 /** Learned names that an explanation lists. */
 const KNOWN = 5;
-
-/** What the verdict on a handshake leaves open. */
-function later(reading: Reading | undefined): string {
-  if (reading?.heard !== 'met' && reading?.heard !== 'nothing') return '';
-  return '; what the connection says decides then';
-}
 
 function summarize(
   packet: Packet,

@@ -1,78 +1,41 @@
 /** Describes rules, peers and selectors in plain English. */
 import { protocolName } from '../net/protocol.js';
-import { EVERY_NAME } from '../names/pattern.js';
+import { describePatterns } from '../names/describe.js';
 import {
   type LabelExpr,
   type NamespaceMatch,
   type NamesPeer,
   type Peer,
+  type Verification,
   VIRTUAL,
   type WorkloadMatch,
-} from './peers.js';
-import type { Said } from './packet.js';
-import { asksForSaid } from './said.js';
-import type { HttpMatch, PortMatch, Rule } from './types.js';
+} from '../ir/peers.js';
+import type { PortMatch, Rule } from '../ir/types.js';
+import { describeAsked } from './said.js';
 
-/** Describes a rule: `allow to 10.0.0.0/8 except 10.1.0.0/16 on TCP 443, TLS server names api.example.com`. */
+/** Describes a rule: `allow to 10.0.0.0/8 except 10.1.0.0/16 on TCP 443`. */
 export function describeRule(rule: Rule): string {
   const to = rule.peers === null ? 'anywhere' : rule.peers.map((p) => describePeer(p)).join(' or ') || 'nothing';
   const on = rule.ports === null ? 'every port' : rule.ports.map(describePort).join(' or ') || 'no port';
   const asking = rule.queries === undefined ? '' : `, DNS queries for ${describePatterns(rule.queries)}`;
-  return `${rule.action} to ${to} on ${on}${asking}${saying(rule)}`;
+  const saying = asks(rule) ? `, ${describeAsked(rule)}` : '';
+  return `${rule.action} to ${to} on ${on}${asking}${saying}`;
 }
 
-function saying(rule: Rule): string {
-  const { serverNames, http, quic } = rule;
-  const asked = [
-    ...(serverNames === undefined ? [] : [`TLS server names ${describePatterns(serverNames)}`]),
-    ...(http === undefined ? [] : [`HTTP requests ${describeRequests(http)}`]),
-  ];
-  const text = asked.length > 0 ? `, ${asked.join(' or ')}` : '';
-  return quic === 'reject' && asksForSaid(rule) ? `${text}, QUIC refused` : text;
+function asks({ serverNames, http }: Rule): boolean {
+  return serverNames !== undefined || http !== undefined;
 }
 
-/** Describes what requests may be: `GET|HEAD /a.* or any of host example[.]com`. */
-export function describeRequests(http: readonly HttpMatch[]): string {
-  const more = http.length > LISTED ? ` and ${http.length - LISTED} more` : '';
-  return `${http.slice(0, LISTED).map(describeRequest).join(' or ') || 'of no kind'}${more}`;
-}
+const VERIFIED: Readonly<Record<Verification, string>> = {
+  audit: '',
+  tls: ', asked for by no other name',
+  strict: ', asked for by such a name',
+};
 
-function describeRequest({ method, path, host, headers = [] }: HttpMatch): string {
-  const line = [method, path].filter((text) => text !== undefined).join(' ') || 'any';
-  const with_ = headers.map(
-    ({ name, value, not }) => `${not ? 'not ' : ''}${name}${value === undefined ? '' : `: ${value}`}`,
-  );
-  return `${line}${host === undefined ? '' : ` of host ${host}`}${with_.length > 0 ? ` with ${with_.join(', ')}` : ''}`;
-}
-
-/** Describes what a connection says: `names api.example.com in TLS`, `requests GET example.com/a`. */
-export function describeSaid(said: Said): string {
-  if (said.kind === 'tls')
-    return said.serverName === undefined ? 'names no server in TLS' : `names ${said.serverName} in TLS`;
-  if (said.kind === 'http') return `requests ${said.method} ${said.host ?? ''}${said.path}`;
-  return 'is neither TLS nor HTTP/1';
-}
-
-/** Patterns that a description lists. */
-const LISTED = 12;
-
-/** Describes patterns of names: `api.example.com, *.example.org`. */
-export function describePatterns(patterns: readonly string[]): string {
-  if (patterns.includes(EVERY_NAME)) return 'any name';
-  const more = patterns.length > LISTED ? ` and ${patterns.length - LISTED} more` : '';
-  return `${patterns.slice(0, LISTED).join(', ') || 'no name'}${more}`;
-}
-
-const VERIFIED = {
-  audit: ', to be named by the connection (audit)',
-  tls: ', unless the connection names another',
-  strict: ', which the connection must name',
-} as const;
-
-function describeNames({ patterns, aliases, verify }: NamesPeer, one: boolean): string {
+function describeNames({ patterns, aliases, verify = 'audit' }: NamesPeer, one: boolean): string {
   const what = describePatterns(patterns);
   const names = what.endsWith(' name') ? what : `${one ? 'name' : 'names'} ${what}`;
-  return `${one ? 'learned for ' : ''}${names}${aliases ? ', or an alias of it' : ''}${verify && !one ? VERIFIED[verify] : ''}`;
+  return `${one ? 'learned for ' : ''}${names}${aliases ? ', or an alias of it' : ''}${VERIFIED[verify]}`;
 }
 
 /**
