@@ -14,7 +14,7 @@ import { never } from './hubs.js';
 import { type ReportedSaid, saidEvent } from './said-events.js';
 
 const { EA_SAID_TLS, EA_SAID_HTTP, EA_SAID_OTHER } = ENUMS.ea_said;
-const { EA_VERDICT_ALLOW, EA_VERDICT_DENY } = ENUMS.ea_verdict;
+const { EA_VERDICT_DENY } = ENUMS.ea_verdict;
 const NAME = 'api.stripe.com';
 const LEARNED: Readonly<Record<string, string[]>> = { '203.0.113.10': [NAME], '203.0.113.20': ['cdn.example.net'] };
 
