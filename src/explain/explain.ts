@@ -27,6 +27,7 @@ import { describeNodes, describePort, describeRule, describeWorkload, saysOf } f
 import { matchName, matchWorkload } from '../ir/match.js';
 import { byId, formatPolicy, formatRule, ruleId } from '../ir/names.js';
 import { allowingItself, outcomeOf, staysInside, withoutAddresses } from '../ir/outcome.js';
+import { heardBy } from '../ir/said.js';
 import { isNode, NODE_SENDER, senderOf } from '../ir/sender.js';
 import { asksForName, type Peer, type WorkloadMatch } from '../ir/peers.js';
 import type { Action, Ir, IrPolicy, PolicyRef, DnsRefusal, Rule, RuleRef } from '../ir/types.js';
@@ -150,7 +151,7 @@ export function explain(all: Ir, snapshot: Snapshot, packet: Packet, learned?: L
   };
   const answer = itself && !stays ? answerTo(views, snapshot, packet, itself, verdict) : undefined;
   if (answer !== undefined) explanation.answer = answer;
-  const isUnsaid = reading?.heard === 'nothing' || reading?.heard === 'met';
+  const isUnsaid = typeof reading?.heard === 'string';
   if (isUnsaid && verdict.verdict !== 'deny') explanation.pending = true;
   const auditRule = verdict.audit && refs.get(verdict.audit.rule);
   if (auditRule) explanation.auditRule = auditRule;
@@ -288,7 +289,8 @@ function whySelected(policy: IrPolicy, selected: boolean, sender: Pod, snapshot:
   return `the sender's labels do not match: ${selector}`;
 }
 
-function whyMatches(rule: Rule, snapshot: Snapshot, judged: Judged): string {
+function whyMatches(rule: Rule, snapshot: Snapshot, { heard, ...others }: Judged): string {
+  const judged: Judged = heard === undefined ? others : { ...others, heard: heardBy(rule, heard, others.protocol) };
   const { to, protocol, port, fragment, query } = judged;
   const target = fragment ? `a fragment of ${protocolName(protocol)}` : `${protocolName(protocol)} ${port}`;
   if (rule.peers?.length === 0 || rule.ports?.length === 0)
@@ -298,14 +300,15 @@ function whyMatches(rule: Rule, snapshot: Snapshot, judged: Judged): string {
   const asked = rule.serverNames === undefined ? judged : met;
   const peer = rule.peers?.find((p) => peerMatches(p, snapshot, asked));
   const unverified = peer ? undefined : rule.peers?.find((p) => peerMatches(p, snapshot, met));
-  if (unverified) return `${to} ${saysOf([unverified], true)}${byName(unverified, judged)}${whyUnverified(judged)}`;
+  if (unverified)
+    return `${to} ${saysOf([unverified], true)}${byName(unverified, judged)}${whyUnverified(rule, heard, protocol)}`;
   if (rule.peers !== null && !peer) return `${to} ${saysOf(rule.peers, false)}${knownAs(rule.peers, judged)}`;
   const where = peer ? `${to} ${saysOf([peer], true)}${byName(peer, judged)}` : 'every destination is meant';
   const match = rule.ports?.find((p) => portMatches(p, snapshot, judged));
   if (rule.ports !== null && !match)
     return `${where}, but ${target} is not ${rule.ports.map(describePort).join(' or ')}`;
   const what = match ? `${where} and ${target} is ${describePort(match)}` : `${where}, on every port`;
-  if (rule.serverNames !== undefined || rule.http !== undefined) return `${what}${whySaid(rule, judged.heard, protocol)}`;
+  if (rule.serverNames !== undefined || rule.http !== undefined) return `${what}${whySaid(rule, heard, protocol)}`;
   if (rule.queries === undefined) return what;
   const isMet = queryMatches(rule.queries, judged);
   const asksFor = query === undefined ? 'it is no DNS query' : `it asks for ${query || 'the root'}`;

@@ -1,6 +1,5 @@
 /** What connections say, and what rules ask of it, in plain English. */
 import { describePatterns } from '../names/describe.js';
-import type { Judged } from '../ir/evaluate.js';
 import type { Said } from '../ir/packet.js';
 import { type Heard, heardBy, saidMatches } from '../ir/said.js';
 import type { HttpHeader, HttpMatch, Rule } from '../ir/types.js';
@@ -50,15 +49,12 @@ function describeHeader({ name, value, not }: HttpHeader): string {
 const UNHEARD = ', but what it says decides nothing here: it is not read';
 
 /** Why a rule with `serverNames` or `http` matches what is said, or does not: the end of a sentence about the rule. */
-export function whySaid(
-  rule: Pick<Rule, 'serverNames' | 'http' | 'quic' | 'action'>,
-  heard: Heard | undefined,
-  protocol: number,
-): string {
-  if (heard === undefined) return UNHEARD;
-  if (heard === 'nothing') return ', but nothing is said yet';
-  if (heard === 'met' || heard === 'opening') return '; what it says comes later, and is judged then';
-  if (heardBy(rule, heard, protocol) === 'nothing') return ', but it is QUIC, which is refused here';
+export function whySaid(rule: Rule, all: Heard | undefined, protocol: number): string {
+  if (all === undefined) return UNHEARD;
+  const heard = heardBy(rule, all, protocol);
+  if (heard === 'nothing')
+    return typeof all === 'object' ? ', but it is QUIC, which is refused here' : ', but nothing is said yet';
+  if (heard === 'met') return '; what it says comes later, and is judged then';
   const met = saidMatches(rule, heard);
   return `${met ? ' and' : ', but'} it is ${describeSaid(heard)}${met ? '' : `, not ${describeAsked(rule)}`}`;
 }
@@ -71,8 +67,9 @@ export function describeAsked({ serverNames, http, quic }: Pick<Rule, 'serverNam
 }
 
 /** Why an address that was learned for a peer's names is not meant: the connection does not ask for one of them. */
-export function whyUnverified({ heard }: Judged): string {
-  if (heard === undefined) return UNHEARD;
-  if (typeof heard === 'string') return ', but nothing is said yet';
+export function whyUnverified(rule: Rule, all: Heard | undefined, protocol: number): string {
+  if (all === undefined) return UNHEARD;
+  const heard = heardBy(rule, all, protocol);
+  if (heard === 'nothing' || heard === 'met') return ', but nothing is said yet';
   return `, but it is ${describeSaid(heard)}: it must ask for one of these names`;
 }

@@ -145,8 +145,11 @@ export function readAs(
   if (judged.protocol === TCP) {
     // Nothing is said on a connection that is not accepted.
     const handshake = handshakeOf(plain, met, () => as({ heard: 'opening' }));
-    if (heard === 'nothing' || handshake.verdict === 'deny')
-      return { ...reading, verdict: handshake, heard: plain.verdict === 'deny' ? 'met' : 'nothing' };
+    if (heard === 'nothing' || handshake.verdict === 'deny') {
+      const closed = plain.verdict === 'deny' && met.rule !== plain.rule;
+      const isOpening = met.verdict === 'deny' && handshake.verdict !== 'deny';
+      return { ...reading, verdict: handshake, heard: closed ? (isOpening ? 'opening' : 'met') : 'nothing' };
+    }
   }
   const said: Reading = { ...reading, verdict: as({ heard }), heard };
   return said.verdict.verdict === 'partial' ? { ...unreadable, heard } : said;
