@@ -17,6 +17,7 @@ import { packets } from './packet.js';
 import { peer } from './peer.js';
 import { precedence } from './precedence.js';
 import { progress, type Result } from './result.js';
+import { said } from './said/index.js';
 import { steps } from './steps.js';
 import { tcp } from './tcp.js';
 import { throughput } from './throughput.js';
@@ -33,6 +34,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Result[]>>> = {
   http: onOneCpu(http),
   peer: onOneCpu(peer),
   names,
+  said,
   events,
   load,
   update,

@@ -2,24 +2,25 @@
  * A pod whose veth has the real hooks, under rules given as IR, and an internet where real servers listen. The agent's
  * process is not there: its kernel part is all that judges.
  */
-import { closeSync, openSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, openSync } from 'node:fs';
 import { RingReader } from '../../../agent/events/ring.js';
 import { Attacher } from '../../../agent/hooks/attach.js';
 import type { BpfMap } from '../../../agent/kernel/libbpf/map.js';
+import type { Programs } from '../../../agent/kernel/loader.js';
 import { sys } from '../../../agent/kernel/libbpf/sys.js';
 import { ENUMS, STRUCTS } from '../../../src/image/layout.gen.js';
 import { PLAIN_IDS } from '../../../src/ids.js';
 import type { EndpointBinding } from '../../../src/image/store.js';
 import { snapshot } from '../../bench/worlds.js';
 import { Kernel, loadForTest } from '../../engines/engine.js';
-import { type Output, run } from '../../netns/shell.js';
-import { type Pod, World } from '../../netns/world.js';
+import type { Pod, World } from '../../netns/world.js';
 import { irOf, type Line } from '../bed.js';
+import { Side } from './side.js';
 
 /** linux/sched.h */
 const CLONE_NEWNET = 0x40000000;
-const SIZES = { flows: 65_536, events: 1 << 22 };
+const FLOWS = 65_536;
+const EVENTS = 1 << 22;
 /** How often events are read, and flows that are over are removed, as the agent does, milliseconds. */
 const TICK_MS = 50;
 
@@ -47,25 +48,26 @@ function inNamespace<T>(name: string, what: () => T): T {
   }
 }
 
-export class LiveBed {
+export class LiveBed extends Side {
   readonly #kernel: Kernel;
   readonly #said: RingReader;
   readonly #events: RingReader;
   readonly #timer: NodeJS.Timeout;
   readonly #binding: EndpointBinding;
   readonly #attacher: Attacher;
-  readonly #hosts: string;
   #told: ToldSaid[] = [];
   #reasons: string[] = [];
 
   private constructor(
-    readonly world: World,
-    readonly pod: Pod,
+    world: World,
+    pod: Pod,
+    hosts: Readonly<Record<string, string>>,
     ifindex: number,
     lines: readonly Line[],
-    hosts: Readonly<Record<string, string>>,
+    flows: number,
   ) {
-    this.#kernel = new Kernel(loadForTest(SIZES), PLAIN_IDS);
+    super(world, pod, hosts);
+    this.#kernel = new Kernel(loadForTest({ flows, events: EVENTS }), PLAIN_IDS);
     const { maps } = this.#kernel.programs;
     const counters = maps.counters as BpfMap;
     const content = { size: STRUCTS.ea_said_event.size, lost: ENUMS.ea_counter.EA_COUNT_SAID_EVENTS_LOST };
@@ -83,28 +85,25 @@ export class LiveBed {
       attacher.attach(this.#binding, 'egress', toPod);
       return attacher;
     });
-    this.#hosts = join(world.dir, 'hosts');
-    writeFileSync(
-      this.#hosts,
-      Object.entries(hosts)
-        .map(([name, ip]) => `${ip} ${name}\n`)
-        .join(''),
-    );
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
   }
 
-  /** @param hosts names that the pod knows, with an address each */
-  static async create(lines: readonly Line[], hosts: Readonly<Record<string, string>>): Promise<LiveBed> {
-    const world = await World.create();
-    try {
-      const pod = await world.pod('web');
+  /** @param hosts names that the pod knows, with an address each @param flows entries of the flow table */
+  static async create(
+    lines: readonly Line[],
+    hosts: Readonly<Record<string, string>>,
+    flows = FLOWS,
+  ): Promise<LiveBed> {
+    return Side.make(async (world, pod) => {
       const { stdout } = await world.node.run('ip', ['-j', 'link', 'show', pod.device]);
       const [link] = JSON.parse(stdout) as [{ ifindex: number }];
-      return new LiveBed(world, pod, link.ifindex, lines, hosts);
-    } catch (error) {
-      await world.close();
-      throw error;
-    }
+      return new LiveBed(world, pod, hosts, link.ifindex, lines, flows);
+    });
+  }
+
+  /** The loaded object. */
+  get programs(): Programs {
+    return this.#kernel.programs;
   }
 
   /** Puts other rules in force. */
@@ -161,24 +160,11 @@ export class LiveBed {
     return out;
   }
 
-  /** The words before a command that have it run in the pod, where the names of `hosts` are known. */
-  get inPod(): readonly [string, ...string[]] {
-    const script = 'mount --bind "$0" /etc/hosts && exec "$@"';
-    const netns = `--net=/run/netns/${this.pod.host.netns}`;
-    return ['nsenter', netns, 'unshare', '-m', 'sh', '-c', script, this.#hosts];
-  }
-
-  /** Runs a command in the pod, for 20 seconds at most. */
-  run(command: readonly string[], opts: { input?: string; env?: Record<string, string> } = {}): Promise<Output> {
-    const [first, ...rest] = this.inPod;
-    return run(first, [...rest, 'timeout', '20', ...command], { ...opts, check: false });
-  }
-
-  async close(): Promise<void> {
+  override async close(): Promise<void> {
     clearInterval(this.#timer);
     inNamespace(this.world.node.netns, () => this.#attacher.detachAll());
     this.#kernel.close();
-    await this.world.close();
+    await super.close();
   }
 
   #tick(): void {

@@ -90,9 +90,8 @@ export class Server {
     return found;
   }
 
-  /** What it said on its standard error, the end of it. */
-  get output(): string {
-    return this.#output;
+  get pid(): number | undefined {
+    return this.#child.pid;
   }
 
   async stop(): Promise<void> {
