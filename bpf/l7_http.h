@@ -55,19 +55,33 @@ static long body_step(__u32 i, struct l7_following *f) {
   return 0;
 }
 
-/* Where the next head is to be kept: behind the kept one, or in its place, if that was acknowledged. 0: it must be
- * acknowledged before. */
+/* Where the next head is to be kept: behind the last one. 0: there is no room before more is acknowledged. */
 static __always_inline int place_head(struct ea_said_stream *s, struct l7_buffer *b, struct l7_work *w) {
-  const __u32 begins = w->end_seq - w->size, kept_end = s->base_seq + w->have;
-  if (!(s->body & HTTP_LATER) || s->left) return 1; /* the first one, or one that goes on */
-  if (!w->have || (__s32)(s->acked_seq - kept_end) >= 0) {
-    s->base_seq = begins;
-    w->have = 0;
-  } else if (kept_end != begins) {
-    return 0;
+  const __u32 first = !(s->body & HTTP_LATER), begins = first ? s->base_seq : w->end_seq - w->size;
+  if (s->left || (first && b->heads)) return 1; /* it goes on */
+  if (b->heads && (__s32)(s->acked_seq - s->base_seq - w->have) >= 0) {
+    b->heads = w->heads = 0;
+    w->have = w->before.have = 0;
   }
-  b->begin = w->have;
+  if (!b->heads || s->base_seq + w->have != begins) {
+    const __u32 n = b->heads;
+    if (n >= L7_HEADS) return 0;
+    struct l7_heads *heads = &b->head_at[n & (L7_HEADS - 1)];
+    heads->seq = begins;
+    heads->at = first ? 0 : w->have;
+    heads->length = 0;
+    b->heads = n + 1;
+  }
+  /* Where what is kept ends is told by these two together. */
+  if (!first) s->base_seq = begins - w->have;
+  b->begin = first ? 0 : w->have;
   return 1;
+}
+
+/* The last of the kept heads ends with w->have. */
+static __always_inline void extend_heads(struct l7_buffer *b, const struct l7_work *w) {
+  struct l7_heads *heads = &b->head_at[(b->heads - 1) & (L7_HEADS - 1)];
+  heads->length = w->have - heads->at;
 }
 
 /* Reads what a segment has of a head. */
@@ -85,6 +99,7 @@ static __always_inline int hear_head(struct __sk_buff *skb, struct ea_said_strea
   w->record = w->have;
   if (head == HTTP_OTHER) return HEARD_OTHER;
   if (head == HTTP_HEAD) w->have = begin + http->length;
+  extend_heads(b, w);
   const __u32 read = w->have - have;
   w->at += read;
   w->size -= read;
@@ -127,7 +142,11 @@ GLOBAL_FUNCTION int hear_any(struct __sk_buff *skb, const struct packet *p) {
     if (held != HEARD_MORE) return held;
   }
   const struct l7_buffer *b = w->busy ? l7_buffer((__u32)s->buffer - 1) : NULL;
-  if (b) w->piece_end = b->first_piece + b->pieces;
+  if (b) {
+    w->piece_end = b->first_piece + b->pieces;
+    w->heads = b->heads;
+    w->head_length = b->head_at[(b->heads - 1) & (L7_HEADS - 1)].length;
+  }
   w->have = s->have;
   return hear_http(skb, p);
 }
@@ -142,6 +161,8 @@ static __always_inline void unhear(const struct packet *p, struct ea_flow *flow)
   if (b && kept) {
     const __s32 pieces = w->piece_end - b->first_piece;
     b->pieces = pieces > 0 ? pieces : 0;
+    b->heads = w->heads;
+    b->head_at[(w->heads - 1) & (L7_HEADS - 1)].length = w->head_length;
   }
   if (w->busy) l7_rest(s, p->key.endpoint, kept);
   const __u16 buffer = s->buffer;

@@ -71,6 +71,7 @@ struct l7_work {
   __u32 again;                  /* the flow has said something before */
   __u32 busy;                   /* its stream has a buffer, which this program uses */
   __u32 piece_end;              /* HTTP: behind the last piece, then */
+  __u32 heads, head_length;     /* of the buffer, and of its last one, then */
   __u32 requests;               /* HTTP: in this segment */
   struct ea_said_stream before; /* the stream, as it is if the segment does not pass */
   /* What a flow has said before. */
@@ -151,7 +152,7 @@ GLOBAL_FUNCTION int l7_take(struct ea_said_stream *s, __u32 endpoint, __u32 paye
   struct l7_buffer *b = l7_buffer(w->found - 1);
   if (!b) return 0;
   b->payer = payer;
-  b->begin = b->record = b->message = b->whole = b->first_piece = b->pieces = 0;
+  b->begin = b->record = b->message = b->whole = b->first_piece = b->pieces = b->heads = 0;
   s->buffer = w->found;
   s->stamp = w->stamp;
   s->have = 0;

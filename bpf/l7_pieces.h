@@ -50,16 +50,15 @@ static long piece_step(__u32 i, struct l7_comparison *c) {
   return c->differs;
 }
 
-/* Whether a segment that comes again has the same bytes between chunks: those from `from` to `to`. */
-GLOBAL_FUNCTION int same_pieces(struct __sk_buff *skb, struct ea_said_stream *s, __u32 endpoint, __u32 from,
-                                __u32 to) {
+/* Whether a segment that comes again has the same bytes between chunks, as far as the peer has not acknowledged
+ * them. */
+GLOBAL_FUNCTION int same_pieces(struct __sk_buff *skb, const struct ea_said_stream *s, struct l7_buffer *b) {
   const struct l7_work *w = l7_work();
-  if (!s || !w) return 0;
-  struct l7_buffer *b = l7_use(s, endpoint);
-  if (!b) return 0;
-  struct l7_comparison c = {.skb = skb, .b = b, .from = from, .to = to, .seq = w->seq, .at = w->at};
+  if (!s || !w || !b) return 0;
+  struct l7_comparison c = {.skb = skb, .b = b, .from = w->seq, .to = w->end_seq, .seq = w->seq, .at = w->at};
+  if ((__s32)(s->acked_seq - c.from) > 0) c.from = s->acked_seq;
+  if ((__s32)(c.to - s->next_seq) > 0) c.to = s->next_seq;
   if (b->pieces) bpf_loop(L7_PIECES, piece_step, &c, 0);
-  l7_rest(s, endpoint, 1);
   return !c.differs;
 }
 

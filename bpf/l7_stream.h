@@ -109,34 +109,59 @@ static long compare_step(__u32 i, const struct l7_buffer **buffer) {
   return w->differs;
 }
 
-/* Whether a part of the packet is what was judged: l7_work.compare_…. */
-GLOBAL_FUNCTION int is_told_again(struct __sk_buff *skb, struct ea_said_stream *s, __u32 endpoint) {
+/* Whether a part of the packet is what was judged: l7_work.compare_…, in a buffer. */
+GLOBAL_FUNCTION int is_told_again(struct __sk_buff *skb, const struct l7_buffer *b) {
   struct l7_work *w = l7_work();
   struct l7_buffer *own = l7_own();
-  if (!w || !own || !s) return 0;
-  const struct l7_buffer *b = l7_use(s, endpoint);
-  if (!b) return 0;
+  if (!w || !own || !b) return 0;
   const __u32 size = w->compare_size;
   w->differs = 1;
   if (!l7_load(skb, own, 0, w->compare_at, size)) bpf_loop((size + 7) / 8, compare_step, &b, 0);
-  l7_rest(s, endpoint, 1);
   return !w->differs;
 }
 
-/* Compares what a segment has of the kept bytes that the peer has not acknowledged. */
-static __always_inline int compare_kept(struct __sk_buff *skb, const struct packet *p,
-                                        struct ea_said_stream *s, struct l7_work *w) {
-  const __u32 kept_end = s->base_seq + s->have;
+/* Prepares the comparison of what a segment has of kept bytes, those from `seq` on. 0: it has none that the peer
+ * has not acknowledged. */
+static __always_inline int overlaps(const struct ea_said_stream *s, struct l7_work *w, __u32 seq, __u32 at,
+                                    __u32 length) {
+  const __u32 end = seq + length;
   __u32 from = (__s32)(s->acked_seq - w->seq) > 0 ? s->acked_seq : w->seq;
-  /* Before what is kept, everything is acknowledged, or free. */
-  if ((__s32)(s->base_seq - from) > 0) from = s->base_seq;
-  const __u32 to = (__s32)(kept_end - w->end_seq) > 0 ? w->end_seq : kept_end;
-  if ((__s32)(to - from) <= 0) return 1;
-  if (is_sum_behind(skb, p) || hold_bytes(skb, w->at + (to - w->seq))) return 0;
+  if ((__s32)(seq - from) > 0) from = seq;
+  const __u32 to = (__s32)(end - w->end_seq) > 0 ? w->end_seq : end;
+  if ((__s32)(to - from) <= 0) return 0;
   w->compare_at = w->at + (from - w->seq);
-  w->compare_from = from - s->base_seq;
+  w->compare_from = at + (from - seq);
   w->compare_size = to - from;
-  return is_told_again(skb, s, p->key.endpoint);
+  return 1;
+}
+
+/* Compares what a segment has of the kept bytes that the peer has not acknowledged. Before them, everything is
+ * acknowledged, or free. */
+GLOBAL_FUNCTION int same_as_kept(struct __sk_buff *skb, struct ea_said_stream *s, __u32 endpoint) {
+  struct l7_work *w = l7_work();
+  if (!s || !w) return 0;
+  const int http = s->kind == EA_SAID_HTTP;
+  if (!http && !overlaps(s, w, s->base_seq, 0, s->have)) return 1;
+  if (http && !s->buffer) return 1;
+  struct l7_buffer *b = l7_use(s, endpoint);
+  if (!b) return 0;
+  int same = http ? same_pieces(skb, s, b) : is_told_again(skb, b);
+#pragma clang loop unroll(disable)
+  for (__u32 i = 0; i < L7_HEADS; i++) {
+    if (!http || !same || i >= b->heads) break;
+    const struct l7_heads *heads = &b->head_at[i];
+    if (overlaps(s, w, heads->seq, heads->at, heads->length)) same = is_told_again(skb, b);
+  }
+  l7_rest(s, endpoint, 1);
+  return same;
+}
+
+/* The same, if the bytes stay what they are. `old`: those of the segment that were there before. */
+static __always_inline int is_as_kept(struct __sk_buff *skb, const struct packet *p, struct ea_said_stream *s,
+                                      const struct l7_work *w, __u32 old) {
+  if ((__s32)(s->acked_seq - w->end_seq) >= 0) return 1; /* all of it has arrived */
+  if (is_sum_behind(skb, p) || hold_bytes(skb, w->at + old)) return 0;
+  return same_as_kept(skb, s, p->key.endpoint);
 }
 
 /* Finds out what a segment with data is, in the packet's flow, which is held locked: SEGMENT_NEW and the like. */
@@ -156,20 +181,17 @@ GLOBAL_FUNCTION int open_said(struct __sk_buff *skb, const struct packet *p) {
   w->end_seq = w->seq + w->size;
   const __s32 old = s->next_seq - w->seq;
   if (s->state == EA_SAID_DONE) {
-    if (!compare_kept(skb, p, s, w)) return SEGMENT_RETOLD;
+    const __u32 kept_end = s->base_seq + s->have;
+    if ((__s32)(kept_end - w->seq) > 0) {
+      const __u32 kept = kept_end - w->seq;
+      if (!is_as_kept(skb, p, s, w, kept < w->size ? kept : w->size)) return SEGMENT_RETOLD;
+    }
     if ((__s32)(w->end_seq - s->next_seq) > 0) s->next_seq = w->end_seq;
     return SEGMENT_PASSES;
   }
   if (old < 0) return SEGMENT_GAP;
-  if (old > 0) {
-    const __u32 from = (__s32)(s->acked_seq - w->seq) > 0 ? s->acked_seq : w->seq;
-    const __u32 to = (__s32)(w->end_seq - s->next_seq) > 0 ? s->next_seq : w->end_seq;
-    if (!compare_kept(skb, p, s, w)) return SEGMENT_RETOLD;
-    if (s->kind == EA_SAID_HTTP && s->buffer && (__s32)(to - from) > 0) {
-      if (is_sum_behind(skb, p) || hold_bytes(skb, w->at + (to - w->seq))) return SEGMENT_RETOLD;
-      if (!same_pieces(skb, s, p->key.endpoint, from, to)) return SEGMENT_RETOLD;
-    }
-  }
+  if (old > 0 && !is_as_kept(skb, p, s, w, (__u32)old < w->size ? (__u32)old : w->size))
+    return SEGMENT_RETOLD;
   if ((__s32)(w->end_seq - s->next_seq) <= 0) return SEGMENT_PASSES;
   w->at += old;
   w->size -= old;

@@ -9,7 +9,7 @@
 /* A message has 65535 bytes at most. Behind them: what one copy may write too far. */
 enum { DNS_BYTES = 65536 + 4096 };
 /* Behind what is kept: what one copy may write too far. */
-enum { L7_BYTES = EA_SAID_BUFFER_BYTES + 4096 };
+enum { L7_BYTES = EA_SAID_BUFFER_BYTES + 4096, L7_HEADS = 16 };
 
 /* Endpoints by interface. The agent writes (mmap, one store for `set`); every hook reads it first. An array:
  * its memory is never reused for another key, so no packet reads another endpoint's data in a slot. */
@@ -357,6 +357,13 @@ struct {
 /* What connections have said (l7_memory.h): first EA_SAID_BUFFERS buffers for streams, then one for each CPU. Hooks
  * write and read. Full: an endpoint takes one that was held for long; otherwise the segment is dropped, and TCP
  * sends it again. The loader sets the size. */
+/* Heads of requests that follow each other: their first sequence number (host order), where they are in the buffer,
+ * and their bytes. */
+struct l7_heads {
+  __u32 seq;
+  __u16 at;
+  __u16 length;
+};
 struct l7_buffer {
   __u64 holder;  /* of a stream's buffer: see l7_memory.h */
   __u64 used_ns; /* CLOCK_MONOTONIC */
@@ -368,11 +375,13 @@ struct l7_buffer {
   __u32 message;
   __u32 whole;
   __u8 head[4];
-  /* HTTP (l7_http.h): a ring of pieces, and what the peer sends next (host order), while its answer is awaited. */
+  /* HTTP (l7_http.h): a ring of pieces; what the peer sends next (host order), while its answer is awaited; where
+   * the heads are that are kept. */
   __u32 first_piece;
   __u32 pieces;
   __u32 peer_seq;
-  __u32 pad;
+  __u32 heads;
+  struct l7_heads head_at[L7_HEADS];
   __u8 bytes[L7_BYTES];
 };
 struct {
