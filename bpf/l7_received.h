@@ -109,8 +109,10 @@ GLOBAL_FUNCTION int said_received(struct __sk_buff *skb, struct packet *p) {
     }
     s->flags |= EA_SAID_ANSWERED;
   }
-  if (unlikely(s->kind == EA_SAID_HTTP && http_part(s) == HTTP_AWAIT && p->carries))
-    return hear_answer(skb, p);
+  if (unlikely(s->kind == EA_SAID_HTTP && http_part(s) == HTTP_AWAIT && p->carries)) {
+    const int verdict = hear_answer(skb, p);
+    if (verdict != PASS || !(flow->tcp_state & EA_TCP_SAYS)) return verdict;
+  }
   if (s->state == EA_SAID_DONE) {
     if ((__s32)(s->acked_seq - s->base_seq - s->have) >= 0 &&
         (s->flags & (EA_SAID_EARLY | EA_SAID_ANSWERED)) != EA_SAID_EARLY)
