@@ -306,7 +306,11 @@ export function peerMatches(peer: Peer, snapshot: Snapshot, judged: Judged, at?:
     case 'names':
       // A port name asks for the pod that gives it. That is never told by a name.
       if (at !== undefined || !matchNames(peer, judged.names)) return false;
-      return isVerified(peer, heardBy({ action: 'allow' }, judged.heard ?? 'nothing', judged.protocol), judged.audit ?? false);
+      return isVerified(
+        peer,
+        heardBy({ action: 'allow' }, judged.heard ?? 'nothing', judged.protocol),
+        judged.audit ?? false,
+      );
     case 'self':
       return sender.ips.includes(to);
     case 'own-node':

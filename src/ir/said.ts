@@ -2,7 +2,8 @@
  * What a connection says of itself, as rules ask for it: the server name of a TLS or QUIC hello, or an HTTP/1 request.
  * evaluate() judges by this; compile() makes rows of the same conditions.
  */
-import { canonicalName, matchesName } from '../names/pattern.js';
+import { matchesName } from '../names/pattern.js';
+import { hostName, NO_NAME } from '../said/name.js';
 import { TCP, UDP } from '../net/protocol.js';
 import { matchesRegex } from '../regex/match.js';
 import type { Packet, Said, SaidRequest } from './packet.js';
@@ -66,15 +67,10 @@ export function isVerified({ patterns, verify }: NamesPeer, heard: Known, audit:
   return name === undefined ? verify !== 'strict' : matchesAny(patterns, name);
 }
 
-/** The name of the server that a connection asks for, in lower case. */
+/** The name of the server that a connection asks for, in lower case. One that is no name, such as an address, is `?`. */
 export function nameSaid(said: Said): string | undefined {
   if (said.kind === 'tls') return said.serverName;
-  return said.kind === 'http' && said.host ? canonicalName(hostName(said.host)) : undefined;
-}
-
-/** A host as it stands in a request, without its port. */
-function hostName(host: string): string {
-  return host.replace(/:\d*$/, '');
+  return said.kind === 'http' && said.host !== undefined ? (hostName(said.host) ?? NO_NAME) : undefined;
 }
 
 function matchesAny(patterns: readonly string[], name: string): boolean {

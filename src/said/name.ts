@@ -3,6 +3,9 @@
  * src/names/pattern.ts could match is a name here; nothing is mended, since a server may mend it in another way.
  */
 
+/** In place of a name that is said and is none: no pattern matches it. */
+export const NO_NAME = '?';
+
 /** As in DNS, without the final dot. */
 const MAX_NAME = 253;
 /** A host, and a port behind it. An address of IPv6 stands in brackets. */

@@ -2,10 +2,11 @@
 import { type HelloFault, type Hello, readHello } from './hello.js';
 import { type HttpFault, HttpStream } from './http.js';
 import type { Header, HttpRequest } from './http-head.js';
+import { NO_NAME } from './name.js';
 
 /** What a connection says of itself: a TLS or QUIC hello, an HTTP/1 request, or something else. */
 export type Said =
-  /** `serverName`: lower case; absent: it names none, or none that is a name. */
+  /** `serverName`: lower case; `?` if it is none, such as an address; absent: it names nobody. */
   { readonly kind: 'tls'; readonly serverName?: string } | SaidRequest | { readonly kind: 'other' };
 
 export interface SaidRequest {
@@ -26,7 +27,8 @@ export type FirstSaid =
   | { readonly state: 'denied'; readonly why: HelloFault | HttpFault };
 
 /** What a hello says. */
-export function saidInHello({ serverName }: Hello): Said {
+export function saidInHello({ serverName: name, oddName }: Hello): Said {
+  const serverName = name ?? (oddName ? NO_NAME : undefined);
   return serverName === undefined ? { kind: 'tls' } : { kind: 'tls', serverName };
 }
 

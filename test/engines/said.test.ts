@@ -80,7 +80,7 @@ function said(r: Random): Said | undefined {
 }
 
 /** Whether the kernel can be asked: hellos of QUIC, and requests, are not read yet. */
-const HEARS_HTTP = false;
+const HEARS_HTTP = true;
 function isHeard({ said, protocol, fragment }: Packet): boolean {
   if (fragment) return false;
   return said === undefined || said.kind === 'other' || (protocol === 6 && (said.kind === 'tls' || HEARS_HTTP));
