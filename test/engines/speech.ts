@@ -20,7 +20,9 @@ export function speech(said: Said): Buffer {
       const lines = [
         `${said.method} ${said.path} HTTP/${version}`,
         ...(said.host === undefined ? [] : [`Host: ${said.host}`]),
-        ...said.headers.map(([name, value]) => `${name}: ${value}`),
+        ...said.headers
+          .filter(([name]) => name !== 'host' || said.host === undefined)
+          .map(([name, value]) => `${name}: ${value}`),
       ];
       return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
     }
