@@ -196,8 +196,8 @@ t.test('clients of HTTP', { timeout: 170_000 }, async (t) => {
     const other = await talk([connect('outside.test:443'), 'hello']);
     t.match(other.text, /^HTTP\/1\.1 403 /);
     t.same(await node.arrived(), []);
-    const proxied = ['-p', '-x', `http://${AT.node}:80`, '-k', 'https://outside.test/'];
-    t.match((await curl(...proxied)).stderr, /403/);
+    const proxied = ['-sSk', '-m', '10', '-x', `http://${AT.node}:80`, 'https://outside.test/'];
+    t.match((await bed.run(['curl', ...proxied])).stderr, /403/);
     t.same(await node.arrived(), []);
   });
 
