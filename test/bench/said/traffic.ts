@@ -1,4 +1,4 @@
-/** Real clients under rules about what connections say, by turns with those of a pod that nobody filters. */
+/** Clients under rules about what connections say, by turns with those of a pod that nobody filters (first.c). */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { compiled, run } from '../../netns/shell.js';
@@ -11,130 +11,125 @@ import { HELLO_BYTES, helloOf } from './hello.js';
 const LEAST = { https: 0.95, bulk: 0.99, requests: 0.85, proxy: 3 } as const;
 /** Milliseconds that a rule may add to the 99th percentile of first requests. */
 const MOST_ADDED = 0.1;
-const WRK_S = 1;
-/** Downloads of 100 MB on one connection. */
-const DOWNLOADS = 2;
-const LATENCY_SLICE_MS = 20;
+const SLICE_MS = 20;
+/** Of streams, whose windows have to fill first. */
+const STREAM_SLICE_MS = 60;
+const CONNECTIONS = 8;
+const FIRST = join(compiled, 'bench-first');
+const REQUEST = `GET ${PATH} HTTP/1.1\r\nHost: ${NAME}\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\n\r\n`;
 
 export interface Effort {
-  /** Pairs of HTTPS, and of HTTP/1. */
-  readonly rounds: number;
-  readonly downloads: number;
-  /** Of each kind of first request, seconds. */
+  /** Of each measurement by turns, seconds. */
+  readonly seconds: number;
+  /** Of each kind of first request. */
   readonly latency: number;
+  /** Pairs with the proxy, of a second each. */
+  readonly rounds: number;
 }
-export const FULL: Effort = { rounds: 10, downloads: 20, latency: 8 };
+export const FULL: Effort = { seconds: 12, latency: 8, rounds: 6 };
 
-/** wrk for a second. @returns requests a second; throws if any failed */
-async function wrk(side: Side, connections: number, url: string, ...more: string[]): Promise<number> {
-  const args = ['-t1', `-c${connections}`, `-d${WRK_S}`, ...more, url];
-  const { stdout, stderr } = await side.run([...PINNED, 'wrk', ...args]);
-  const rate = Number(/^Requests\/sec:\s+([\d.]+)/m.exec(stdout)?.[1]);
-  if (!(rate > 0) || /Non-2xx/.test(stdout)) throw new Error(`wrk ${url}: ${stdout}${stderr}`);
-  return rate;
-}
+type Pair = readonly [here: number, there: number];
+const ratioOf = (all: readonly Pair[]) => median(all.map(([a, b]) => a / b));
+/** The middle of each of both. */
+const middles = (all: readonly Pair[], show = (rate: number) => `${Math.round(rate)}/s`) =>
+  `${show(median(all.map(([a]) => a)))} against ${show(median(all.map(([, b]) => b)))}`;
 
-/** By turns, in the order AB BA AB …; what of each, pair by pair. */
-async function pairs(rounds: number, a: () => Promise<number>, b: () => Promise<number>): Promise<[number, number][]> {
-  await a();
-  await b();
-  const all: [number, number][] = [];
-  for (let n = 0; n < rounds; n++) {
-    if (n % 2 === 0) {
-      const first = await a();
-      all.push([first, await b()]);
-    } else {
-      const first = await b();
-      all.push([await a(), first]);
-    }
-  }
-  return all;
+/** Lines of numbers that the load generator prints. */
+async function lines(
+  command: (...args: readonly string[]) => Promise<{ stdout: string; stderr: string }>,
+  args: readonly string[],
+): Promise<number[][]> {
+  const { stdout, stderr } = await command('timeout', '60', ...PINNED, FIRST, ...args);
+  const numbers = stdout
+    .trim()
+    .split('\n')
+    .map((line) => line.split(' ').map(Number));
+  if (!(Number(numbers[0]?.[0]) > 0)) throw new Error(`${args.join(' ')}: ${stdout}${stderr}`);
+  return numbers;
 }
 
-const ratioOf = (all: readonly [number, number][]) => median(all.map(([a, b]) => a / b));
-const middle = (all: readonly [number, number][], k: 0 | 1) => median(all.map((pair) => pair[k]));
+const here = ([first, ...rest]: readonly string[]) => run(first as string, rest);
 
-/** Connect, a handshake, a request, close: nothing is resumed. */
-export async function https(bench: SaidBench, { rounds }: Effort): Promise<Result[]> {
-  const one = (side: Side) => () => wrk(side, 1, `https://${NAME}/`, '-H', 'Connection: close');
-  const all = await pairs(rounds, one(bench.filtered), one(bench.bare));
+/** In the filtered pod and in the one that nobody filters, by turns. */
+async function turns(
+  bench: SaidBench,
+  mode: string,
+  port: number,
+  seconds: number,
+  ...more: readonly string[]
+): Promise<number[][]> {
+  const namespaces = [bench.filtered, bench.bare].map(({ pod }) => `/run/netns/${pod.host.netns}`);
+  const args = [mode, HOST, String(port), String(seconds), ...namespaces, String(SLICE_MS), ...more];
+  return lines((...command) => here(command), args);
+}
+
+/** Connect, a handshake, a request, the end: nothing is resumed. */
+export async function https(bench: SaidBench, { seconds }: Effort): Promise<Result[]> {
+  const all = (await turns(bench, 'tls', PORTS.https, seconds, NAME)) as unknown as Pair[];
   const ratio = ratioOf(all);
-  const text = `${Math.round(middle(all, 0))}/s against ${Math.round(middle(all, 1))}/s of nginx and wrk; ${all.length} pairs`;
   progress(`HTTPS: ${ratio.toFixed(3)} of no filter`);
-  return [
-    atLeast('HTTPS connect-request-close with a server-name rule, against no filter', ratio, 'x', text, LEAST.https),
-  ];
+  const name = 'HTTPS connect-request-close with a server-name rule, against no filter';
+  return [atLeast(name, ratio, 'x', `${middles(all)} of nginx; ${all.length} pairs`, LEAST.https)];
 }
 
 /** Both through the hooks; of one the name was judged. */
-export async function bulk(bench: SaidBench, { downloads }: Effort): Promise<Result[]> {
-  const download = (port: number) => async () => {
-    const url = `https://${NAME}:${port}/large`;
-    const format = ['-w', '%{size_download} %{time_total} %{time_appconnect}\n'];
-    const urls = Array.from({ length: DOWNLOADS }, () => ['-o', '/dev/null', url]).flat();
-    const { stdout, stderr } = await bench.filtered.run([...PINNED, 'curl', '-sSk', '--http1.1', ...format, ...urls]);
-    const lines = stdout
-      .trim()
-      .split('\n')
-      .map((line) => line.split(' ').map(Number) as [number, number, number]);
-    const [bytes, seconds] = lines.reduce(([n, s], [size, total, tls]) => [n + size, s + total - tls], [0, 0]);
-    if (bytes !== DOWNLOADS * 100e6) throw new Error(`${url}: ${bytes} bytes; ${stderr}`);
-    return bytes / seconds;
-  };
-  const all = await pairs(downloads, download(PORTS.https), download(PORTS.plain));
+export async function bulk(bench: SaidBench, { seconds }: Effort): Promise<Result[]> {
+  const ports = [PORTS.https, PORTS.plain].map(String);
+  const args = ['bulk', HOST, ...ports, String(seconds), String(STREAM_SLICE_MS), NAME];
+  const all = (await lines((...command) => bench.filtered.run(command), args)) as unknown as Pair[];
   const ratio = ratioOf(all);
-  const gbits = (rate: number) => ((rate * 8) / 1e9).toFixed(1);
-  const text = `${gbits(middle(all, 0))} against ${gbits(middle(all, 1))} Gbit/s; ${all.length} pairs of ${DOWNLOADS * 100} MB`;
   progress(`bulk TLS: ${ratio.toFixed(3)} of what needs no judging`);
-  return [
-    atLeast('bulk TLS through a flow that was judged, against one that needs no judging', ratio, 'x', text, LEAST.bulk),
-  ];
+  const text = `${middles(all, (rate) => `${((rate * 8) / 1e9).toFixed(1)} Gbit/s`)}; ${all.length} pairs`;
+  const name = 'bulk TLS through a flow that was judged, against one that needs no judging';
+  return [atLeast(name, ratio, 'x', text, LEAST.bulk)];
 }
 
-/** Kept-alive connections, every request judged: against no filter, and against a proxy that judges the same. */
-export async function requests(bench: SaidBench, { rounds }: Effort): Promise<Result[]> {
-  const one = (side: Side) => () => wrk(side, 8, `http://${NAME}:${PORTS.http}${PATH}`);
-  const bare = await pairs(rounds, one(bench.filtered), one(bench.bare));
-  const proxied = await pairs(Math.ceil(rounds / 2), one(bench.filtered), one(bench.proxied));
-  const [ratio, times] = [ratioOf(bare), ratioOf(proxied)];
-  const rate = (all: readonly [number, number][], k: 0 | 1) => `${Math.round(middle(all, k))}/s`;
-  progress(`HTTP/1: ${ratio.toFixed(3)} of no filter, ${times.toFixed(2)} of haproxy`);
-  return [
-    atLeast(
-      ...(['HTTP/1 requests under path rules, against no filter', ratio, 'x'] as const),
-      `${rate(bare, 0)} against ${rate(bare, 1)}, wrk with 8 connections; ${bare.length} pairs`,
-      LEAST.requests,
-    ),
-    atLeast(
-      ...(['HTTP/1 requests under path rules, against a transparent proxy', times, 'x'] as const),
-      `${rate(proxied, 0)} against ${rate(proxied, 1)} of haproxy with one thread; ${proxied.length} pairs`,
-      LEAST.proxy,
-    ),
-  ];
+/** Connections that stay, every request judged. */
+export async function requests(bench: SaidBench, { seconds }: Effort): Promise<Result[]> {
+  const file = join(bench.filtered.world.dir, 'request');
+  writeFileSync(file, REQUEST);
+  const all = (await turns(bench, 'kept', PORTS.http, seconds, file, String(CONNECTIONS))) as unknown as Pair[];
+  const ratio = ratioOf(all);
+  progress(`HTTP/1: ${ratio.toFixed(3)} of no filter`);
+  const text = `${middles(all)}, ${CONNECTIONS} connections; ${all.length} pairs`;
+  return [atLeast('HTTP/1 requests under path rules, against no filter', ratio, 'x', text, LEAST.requests)];
+}
+
+/** wrk for a second. @returns requests a second; throws if any failed */
+async function wrk(side: Side): Promise<number> {
+  const args = ['-t1', `-c${CONNECTIONS}`, '-d1', `http://${NAME}:${PORTS.http}${PATH}`];
+  const { stdout, stderr } = await side.run([...PINNED, 'wrk', ...args]);
+  const rate = Number(/^Requests\/sec:\s+([\d.]+)/m.exec(stdout)?.[1]);
+  if (!(rate > 0) || /Non-2xx/.test(stdout)) throw new Error(`wrk: ${stdout}${stderr}`);
+  return rate;
+}
+
+/** The same against a proxy that asks the same of each request. */
+export async function proxied(bench: SaidBench, { rounds }: Effort): Promise<Result[]> {
+  const all: Pair[] = [];
+  for (const side of [bench.filtered, bench.proxied]) await wrk(side);
+  for (let n = 0; n < rounds; n++) {
+    const order = n % 2 === 0 ? [bench.filtered, bench.proxied] : [bench.proxied, bench.filtered];
+    const [a, b] = [await wrk(order[0] as Side), await wrk(order[1] as Side)];
+    all.push(n % 2 === 0 ? [a, b] : [b, a]);
+  }
+  const ratio = ratioOf(all);
+  progress(`HTTP/1: ${ratio.toFixed(2)} of haproxy`);
+  const text = `${middles(all)} of haproxy with one thread; wrk, ${CONNECTIONS} connections, ${all.length} pairs`;
+  return [atLeast('HTTP/1 requests under path rules, against a transparent proxy', ratio, 'x', text, LEAST.proxy)];
 }
 
 /** From connect() to the first byte of the answer. */
 export async function first(bench: SaidBench, { latency }: Effort): Promise<Result[]> {
-  const { filtered, bare } = bench;
   const kinds = [
     { what: 'a ClientHello of 1.8 KB', port: PORTS.hello, bytes: helloOf(NAME, HELLO_BYTES) },
-    {
-      what: 'a request of HTTP/1',
-      port: PORTS.http,
-      bytes: Buffer.from(`GET ${PATH} HTTP/1.1\r\nHost: ${NAME}\r\n\r\n`),
-    },
+    { what: 'a request of HTTP/1', port: PORTS.http, bytes: Buffer.from(REQUEST) },
   ];
   const results: Result[] = [];
   for (const { what, port, bytes } of kinds) {
-    const file = join(filtered.world.dir, 'first');
+    const file = join(bench.filtered.world.dir, 'first');
     writeFileSync(file, bytes);
-    const namespaces = [filtered, bare].map(({ pod }) => `/run/netns/${pod.host.netns}`);
-    const args = ['ask', HOST, String(port), String(latency), ...namespaces, String(LATENCY_SLICE_MS), file];
-    const { stdout } = await run('timeout', ['60', ...PINNED, join(compiled, 'bench-first'), ...args]);
-    const [ours, none] = stdout
-      .trim()
-      .split('\n')
-      .map((line) => line.split(' ').map(Number)) as [number[], number[]];
+    const [ours = [], none = []] = await turns(bench, 'ask', port, latency, file);
     const [, p50 = Number.NaN, p99 = Number.NaN] = ours;
     const [count = 0, p50None = Number.NaN, p99None = Number.NaN] = none;
     const text = `p99 ${p99} µs against ${p99None} µs, p50 ${p50} against ${p50None}; ${count} of each, from connect() on`;
