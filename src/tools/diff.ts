@@ -2,14 +2,16 @@
  * Finds the flows whose verdict differs between two sets of policies: for every packet, not a sample. Pure functions.
  */
 import { Compiler } from '../compile/index.js';
-import type { LearnedName, Packet, Verdict } from '../ir/packet.js';
-import { hasPorts } from '../net/protocol.js';
+import type { LearnedName, Packet, Said, Verdict } from '../ir/packet.js';
+import { describeSaid } from '../ir/describe.js';
+import { hasPorts, TCP, UDP } from '../net/protocol.js';
 import { formatRule } from '../ir/names.js';
 import { NODE_SENDER, senderOf } from '../ir/sender.js';
 import type { Snapshot } from '../identity/snapshot.js';
 import { Judge, packetIn, rowKey } from './judge.js';
 import { joinNames, type Situation } from './names/changes.js';
 import { nameKinds, namesTogether } from './names/kinds.js';
+import { saidKinds } from './names/said.js';
 import { byNode } from './nodes.js';
 import {
   cidrEdges,
@@ -143,8 +145,12 @@ class Comparison {
     if (senders.policies.every((list) => list.length === 0)) return;
     const spans = portSpans(senders.rules, this.#snapshots);
     const { names, queries } = this.#situations(senders);
+    const said = saidKinds(senders.rules);
     const alike = this.#alike(from, spans, (judge, set, span) => judge.portRow(set, span));
-    const ports = queries.length === 0 ? alike : alike.flatMap((some) => [...groupBy(some, howItAsks).values()]);
+    const ports =
+      queries.length === 0 && said.length === 0
+        ? alike
+        : alike.flatMap((some) => [...groupBy(some, howItAsks).values()]);
     const places = this.#alike(from, this.#regions, (judge, set, region) =>
       judge.peerRow(set, judge.classOf(region.ip)),
     );
@@ -177,12 +183,24 @@ class Comparison {
             found.of({ names: examples, ...(asked && { queries: asked }) }).add(outcomes, ip, ranges, some);
           }
         }
+        // What it says is told where it makes a difference to what becomes of the packet by itself.
+        for (const one of says(packet) ? said : []) {
+          const saying = { ...packet, said: one };
+          for (const same of [[[]], ...names]) {
+            const [together] = same as [readonly LearnedName[]];
+            const before = this.#outcomes((judge) => judge.address(packet, together));
+            const outcomes = this.#outcomes((judge) => judge.address(saying, together));
+            if (keyOf(outcomes) === keyOf(before)) continue;
+            const when = together.length === 0 ? {} : { names: same.filter((n) => n.length === together.length) };
+            found.of({ ...when, says: [describeSaid(one)] }).add(outcomes, ip, ranges, some);
+          }
+        }
       }
     }
     for (const { ranges, spans, was, is, ...when } of found.all())
       yield { senders: senders.pods, to: { kind: 'addresses', ranges }, ports: spans, was, is, ...when };
     // A node's packets are judged after the translation, so Services do not matter.
-    if (from !== NODE_SENDER) yield* this.#services(senders.pods, queries);
+    if (from !== NODE_SENDER) yield* this.#services(senders.pods, queries, said);
   }
 
   /** Names that an address can have at once, and names that can be asked for, grouped if no rule tells them apart. */
@@ -223,7 +241,16 @@ class Comparison {
   }
 
   /** Pods of the same kind differ if one of them is itself a backend of the Service. */
-  *#services(pods: readonly string[], queries: readonly (readonly string[])[]): Generator<Change> {
+  *#services(
+    pods: readonly string[],
+    queries: readonly (readonly string[])[],
+    said: readonly Said[],
+  ): Generator<Change> {
+    const situations: { part: Partial<Packet>; when: Situation }[] = [
+      { part: {}, when: {} },
+      ...queries.map((asked) => ({ part: { query: asked[0] as string }, when: { queries: asked } })),
+      ...said.map((one) => ({ part: { said: one }, when: { says: [describeSaid(one)] } })),
+    ];
     const byKind = new Map<string, { senders: Set<string>; ips: Set<string>; change: Omit<Change, 'senders'> }>();
     const [first] = pods as [string];
     const selfish = this.#judges.some((judge) => judge.meansItself(first));
@@ -238,18 +265,16 @@ class Comparison {
         if (from === undefined) continue;
         const packet: Packet = { from, to: ip, protocol, port };
         const plain = this.#outcomes((judge) => judge.any(packet));
-        for (const asked of [undefined, ...queries]) {
-          const query = asked && { ...packet, query: asked[0] as string };
-          const outcomes = query ? this.#outcomes((judge) => judge.any(query)) : plain;
-          if (!outcomes || (asked && keyOf(outcomes) === keyOf(plain))) continue;
+        for (const { part, when } of situations) {
+          const outcomes = this.#outcomes((judge) => judge.any({ ...packet, ...part }));
+          if (!outcomes || (Object.keys(when).length > 0 && keyOf(outcomes) === keyOf(plain))) continue;
           const [was, is] = outcomes;
-          const key = JSON.stringify([service, port, protocol, was, is, group, asked]);
+          const key = JSON.stringify([service, port, protocol, was, is, group, when]);
           const known = byKind.get(key);
           for (const sender of group) known?.senders.add(sender);
           known?.ips.add(ip);
           if (known) continue;
           const ports = [{ protocols: [protocol], lo: port, hi: port }];
-          const when = asked === undefined ? {} : { queries: asked };
           const change = { to: { kind: 'service', service, ips: [] } as const, ports, was, is, ...when };
           byKind.set(key, { senders: new Set(group), ips: new Set([ip]), change });
         }
@@ -283,13 +308,18 @@ function asks({ protocol, fragment }: Packet): boolean {
   return hasPorts(protocol) && !fragment;
 }
 
-/** What decides how a packet that is no query is judged where rules ask for queries. */
-function howItAsks(span: PortSpan): string {
-  const protocol = protocolOf(span);
-  return span.fragment ? 'fragment' : protocol === TCP ? 'handshake' : hasPorts(protocol) ? 'datagram' : 'other';
+/** Whether the packet can be one of a connection that says something of itself. */
+function says({ protocol, fragment }: Packet): boolean {
+  return (protocol === TCP || protocol === UDP) && !fragment;
 }
 
-const TCP = 6;
+/** What decides how a packet that is no query, and says nothing, is judged where rules ask for either. */
+function howItAsks(span: PortSpan): string {
+  const protocol = protocolOf(span);
+  if (span.fragment) return 'fragment';
+  if (protocol === TCP) return 'handshake';
+  return protocol === UDP ? 'datagram' : hasPorts(protocol) ? 'ports' : 'other';
+}
 
 /** A collector for each situation. */
 class Situations {

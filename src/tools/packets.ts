@@ -19,7 +19,8 @@ import { CLAIM, claimOf, isOwnDns, ownNodeAddresses, servicesInOrder } from '../
 import type { Peer } from '../ir/peers.js';
 import { NODE_SENDER, senderOf } from '../ir/sender.js';
 import { implicitRules, type Ir, type IrPolicy, type PortMatch, type Rule } from '../ir/types.js';
-import { hasPorts } from '../net/protocol.js';
+import { asksForSaid } from '../ir/said.js';
+import { hasPorts, TCP, UDP } from '../net/protocol.js';
 import { boundaryKinds, type NameKinds } from './names/kinds.js';
 import { type Probe, withNames } from './names/probes.js';
 import {
@@ -160,10 +161,13 @@ export function portSpans(rules: readonly Rule[], snapshots: readonly Snapshot[]
   const byCuts = new Map<string, { protocols: number[]; cuts: Set<number> }>();
   // Where rules ask for queries, a TCP handshake is judged otherwise than a datagram that is no query.
   const asking = rules.some((rule) => rule.queries);
+  // Where they ask what connections say, so it is, and a datagram can be one of QUIC.
+  const listening = rules.some(asksForSaid);
   for (let protocol = 0; protocol < 256; protocol++) {
     const cuts = new Set([0]);
     const texts: string[] = [hasPorts(protocol) ? 'ports' : looksAtPort(protocol) ? 'types' : ''];
-    if (asking && protocol === TCP) texts.push('handshake');
+    if ((asking || listening) && protocol === TCP) texts.push('handshake');
+    if (listening && protocol === UDP) texts.push('datagram');
     const cut = (lo: number, hi: number) => {
       cuts.add(lo);
       if (hi < LAST_PORT) cuts.add(hi + 1);
@@ -227,8 +231,6 @@ function namedPorts(matches: readonly PortMatch[], snapshots: readonly Snapshot[
   }
   return out;
 }
-
-const TCP = 6;
 
 /**
  * Yields all packets at the boundaries, with one sender for each kind of pod. Destinations of one kind (pods that no

@@ -150,9 +150,9 @@ function changeText({ to, ports, was, is, ...when }: Change, names: AddressNames
 }
 
 /** A change for JSON output, complete, with ranges as text. */
-function toObject({ senders, to, ports, was, is, names: learned, queries }: Change, names: AddressNames) {
+function toObject({ senders, to, ports, was, is, names: learned, queries, says }: Change, names: AddressNames) {
   const destination = to.kind === 'addresses' ? { kind: to.kind, ranges: to.ranges.map(rangeText) } : to;
-  const when = { ...(learned && { names: learned }), ...(queries && { queries }) };
+  const when = { ...(learned && { names: learned }), ...(queries && { queries }), ...(says && { says }) };
   const text = { to: destinationTexts(to, names), ports: spansText(ports) };
   return { senders, to: destination, ports, ...when, was, is, text };
 }

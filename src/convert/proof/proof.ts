@@ -3,7 +3,8 @@
  * both.
  */
 import type { Pod, Service, Snapshot } from '../../identity/snapshot.js';
-import type { Learned, LearnedName, Packet, Verdict } from '../../ir/packet.js';
+import { describeSaid } from '../../ir/describe.js';
+import type { Learned, LearnedName, Packet, Said, Verdict } from '../../ir/packet.js';
 import { evaluate } from '../../ir/evaluate.js';
 import { ownNodeAddresses, findService } from '../../ir/services.js';
 import { matchWorkload } from '../../ir/match.js';
@@ -15,6 +16,7 @@ import { NO_TUNNELS } from '../../net/tunnels.js';
 import { distinctNames } from '../../names/samples.js';
 import type { Grounds } from './grounds.js';
 import { looksAtPort } from '../../tools/ranges.js';
+import { saidKinds } from '../../tools/names/said.js';
 import { byNode } from '../../tools/nodes.js';
 import { boundaryPackets, leaves, selfSenders, sendersOf } from '../../tools/packets.js';
 
@@ -116,7 +118,7 @@ class Reference {
   readonly #own: ReadonlySet<string>;
   readonly #refs: readonly [ReadonlyMap<number, RuleRef>, ReadonlyMap<number, RuleRef>];
   #last: { from: string; to: string; snapshot: Snapshot } | undefined;
-  readonly #names = new Map<string, { learned: LearnedName[][]; queries: string[] }>();
+  readonly #names = new Map<string, { learned: LearnedName[][]; queries: string[]; said: readonly Said[] }>();
 
   constructor(before: Ir, after: Ir, snapshot: Snapshot, grounds: Grounds) {
     this.#before = before;
@@ -133,12 +135,16 @@ class Reference {
     this.#own = new Set(services.some((s) => s.ports.some((p) => p.nodePort)) ? ownNodeAddresses(snapshot) : []);
   }
 
-  /** The packet without a name, with each name at the boundaries of its sender's rules, and with all of them at once. */
+  /**
+   * The packet without a name, with each name at the boundaries of its sender's rules, and with all of them at once; the
+   * same with what its connection may say, where rules ask for it.
+   */
   *variants(packet: Packet): Generator<Variant> {
-    const { learned, queries } = this.#namesOf(packet.from);
+    const { learned, queries, said } = this.#namesOf(packet.from);
     for (const names of [[], ...learned]) yield { packet, names };
     if (packet.protocol !== TCP && packet.protocol !== UDP) return;
     for (const query of queries) yield { packet: { ...packet, query }, names: [] };
+    for (const names of [[], ...learned]) for (const one of said) yield { packet: { ...packet, said: one }, names };
   }
 
   #namesOf(from: string) {
@@ -151,7 +157,7 @@ class Reference {
       ? [...own, ...own.map((n) => ({ ...n, alias: true as const }))]
       : own;
     const learned = [...all.map((one) => [one]), ...(all.length > 1 ? [all] : [])];
-    known = { learned, queries: distinctNames(rules.flatMap((rule) => rule.queries ?? [])) };
+    known = { learned, queries: distinctNames(rules.flatMap((rule) => rule.queries ?? [])), said: saidKinds(rules) };
     this.#names.set(from, known);
     return known;
   }
@@ -224,10 +230,11 @@ function push<K, V>(map: Map<K, V[]>, key: K, value: V): void {
   else map.set(key, [value]);
 }
 
-function packetText({ query, ...packet }: Packet, names: readonly LearnedName[]): string {
+function packetText({ query, said, ...packet }: Packet, names: readonly LearnedName[]): string {
   const texts = names.map(({ name, alias }) => `${name || '.'}${alias ? ' (an alias)' : ''}`);
   const known = texts.length === 0 ? '' : `, learned for ${texts.slice(0, 3).join(', ')}`;
-  return `${plainText(packet)}${query === undefined ? '' : ` query ${query || '.'}`}${known}`;
+  const says = said === undefined ? '' : ` that ${describeSaid(said)}`;
+  return `${plainText(packet)}${query === undefined ? '' : ` query ${query || '.'}`}${known}${says}`;
 }
 
 function plainText({ from, to, protocol, port, fragment }: Packet): string {

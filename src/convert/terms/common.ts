@@ -1,5 +1,6 @@
 /** Shared by the makers of all languages: the policy to express, and the reasons why it cannot be expressed. */
 import type { Placed } from '../../dialects/base/dialect.js';
+import { hearingAnnotations } from '../../dialects/hearing.js';
 import { isRecord } from '../../identity/fields.js';
 import type { RawPolicy } from '../../identity/snapshot.js';
 import { ruleField } from '../../ir/names.js';
@@ -93,6 +94,13 @@ export function planOf({ tier, policy }: Placed, context: Context): Plan {
       context.refuse(field, 'judges DNS queries by their names: only rules.dns of Cilium does that');
       continue;
     }
+    if (rule.serverNames || rule.http) {
+      const what = rule.serverNames
+        ? 'TLS connections by their server names: only serverNames of Cilium does that'
+        : 'HTTP requests: rules.http of Cilium and http of Calico are not converted to each other';
+      context.refuse(field, `judges ${what}`);
+      continue;
+    }
     const terms = attempt(context, field, () => termsOf(rule.peers, context.assumed));
     if (!terms || terms.length === 0) continue;
     const termRule: TermRule = { rule, field, terms, ports: anyPort(rule.ports) ? null : rule.ports };
@@ -175,11 +183,13 @@ const AUDIT = 'egress-agent.io/enforcement';
 /** @param part number of the part, if an object becomes several */
 export function metadata(source: Source, staged: boolean, name: string, namespace?: string): Record<string, unknown> {
   const given = isRecord(source.raw.object.metadata) ? source.raw.object.metadata : {};
+  // What the names of its rules ask of connections stays with them.
+  const annotations = { ...hearingAnnotations(source.raw), ...(staged ? { [AUDIT]: 'audit' } : {}) };
   return {
     name,
     ...(namespace === undefined ? {} : { namespace }),
     ...(isRecord(given.labels) && Object.keys(given.labels).length > 0 ? { labels: given.labels } : {}),
-    ...(staged ? { annotations: { [AUDIT]: 'audit' } } : {}),
+    ...(Object.keys(annotations).length > 0 ? { annotations } : {}),
   };
 }
 

@@ -7,15 +7,19 @@ export interface Situation {
   readonly names?: readonly (readonly LearnedName[])[];
   /** Examples of names that are asked for. Absent: it is no query. */
   readonly queries?: readonly string[];
+  /** Examples of what the connection says, in words. Absent: nothing yet. */
+  readonly says?: readonly string[];
 }
 
-/** Joins changes that differ only in their names, and then those that differ only in the names that are asked for. */
+/**
+ * Joins changes that differ only in their names, then those that differ only in the names that are asked for, then in
+ * what connections say.
+ */
 export function joinNames<C extends Situation>(changes: readonly C[]): C[] {
-  const byNames = joined(changes, 'names');
-  return joined(byNames, 'queries');
+  return (['names', 'queries', 'says'] as const).reduce<readonly C[]>(joined, changes) as C[];
 }
 
-function joined<C extends Situation>(changes: readonly C[], field: 'names' | 'queries'): C[] {
+function joined<C extends Situation>(changes: readonly C[], field: keyof Situation): C[] {
   const out = new Map<string, C>();
   for (const change of changes) {
     const { [field]: own, ...rest } = change;
@@ -31,7 +35,7 @@ function joined<C extends Situation>(changes: readonly C[], field: 'names' | 'qu
 const LISTED = 3;
 
 /** The situation in words, such as ` learned for api.example.com`; empty: any address, and no query. */
-export function situationText({ names, queries }: Situation): string {
+export function situationText({ names, queries, says }: Situation): string {
   const list = (texts: readonly string[]) => {
     const more = texts.length > LISTED ? ` or ${texts.length - LISTED} more` : '';
     return `${texts.slice(0, LISTED).join(' or ')}${more}`;
@@ -39,5 +43,6 @@ export function situationText({ names, queries }: Situation): string {
   const nameText = ({ name, alias }: LearnedName) => `${name || 'the root'}${alias ? ' (as an alias)' : ''}`;
   const known = names && ` learned for ${list(names.map((together) => together.map(nameText).join(' and ')))}`;
   const asked = queries && ` asking for ${list(queries.map((name) => name || 'the root'))}`;
-  return `${known ?? ''}${asked ?? ''}`;
+  const said = says && ` by a connection that ${list(says)}`;
+  return `${known ?? ''}${asked ?? ''}${said ?? ''}`;
 }
