@@ -353,7 +353,7 @@ t.test('explain with what the connection says', async (t) => {
     [/--header needs --http/, '203.0.113.10:80', '--header', 'a: b'],
     [/HTTP\/1 is spoken over TCP/, '203.0.113.10:80/udp', '--http', 'GET http://a/'],
     [/TLS is spoken over TCP, and QUIC over UDP/, '203.0.113.10:443/sctp', '--sni', 'a.b'],
-    [/is no server name — an address/, '203.0.113.10:443', '--sni', '203.0.113.10'],
+    [/is no server name/, '203.0.113.10:443', '--sni', '203.0.113.10'],
     [/ambiguous \(path\)/, '203.0.113.10:80', '--http', 'GET http://a/../b'],
   ] as const) {
     const [target, ...more] = args;
@@ -361,6 +361,55 @@ t.test('explain with what the connection says', async (t) => {
     t.equal(r.code, 2);
     t.match(r.err, why);
   }
+});
+
+t.test('explain with policies about what connections say', async (t) => {
+  const file = join(dir, 'said.yaml');
+  writeFileSync(
+    file,
+    `{apiVersion: v1, kind: Pod, metadata: {namespace: shop, name: web, labels: {app: web}}, status: {podIP: 10.0.0.1}}
+---
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {namespace: shop, name: web}
+spec:
+  endpointSelector: {matchLabels: {app: web}}
+  egress:
+  - toCIDR: [203.0.113.0/24]
+    toPorts: [{ports: [{port: '443', protocol: TCP}], serverNames: [api.example.com]}]
+  - toCIDR: [203.0.113.0/24]
+    toPorts: [{ports: [{port: '80', protocol: TCP}], rules: {http: [{method: GET, path: '/v1/.*'}]}}]
+`,
+  );
+  const asked = (to: string, ...more: string[]) =>
+    ctl('explain', '--from', 'shop/web', '--to', to, '--manifests', file, ...more);
+  const handshake = asked('203.0.113.10:443');
+  t.equal(handshake.code, 0, handshake.err);
+  t.match(handshake.out, /ALLOWED: .*\n {2}this is its handshake: what the connection says then decides/);
+  t.equal(asked('203.0.113.10:443', '--sni', 'api.example.com').code, 0);
+  const evil = asked('203.0.113.10:443', '--sni', 'evil.example');
+  t.equal(evil.code, 3);
+  t.match(evil.out, /#0.*, but it is TLS or QUIC for evil\.example, not TLS or QUIC for api\.example\.com\n/);
+  t.notMatch(evil.out, /handshake/);
+  t.equal(asked('203.0.113.10:80', '--http', 'GET http://api.example.com/v1/items').code, 0);
+  t.equal(asked('203.0.113.10:80', '--http', 'POST http://api.example.com/v1/items').code, 3);
+  writeFileSync(
+    join(dir, 'said-table.yaml'),
+    `manifests: said.yaml
+tests:
+- shop/web → 203.0.113.10:443/tcp sni api.example.com: allow
+- shop/web → 203.0.113.10:443/tcp sni -: deny
+- shop/web → 203.0.113.10:80/tcp http GET http://api.example.com/v1/a: allow
+- shop/web → 203.0.113.10:80/tcp http GET http://api.example.com/v2: allow
+`,
+  );
+  const table = ctl('test', join(dir, 'said-table.yaml'));
+  t.equal(table.code, 3);
+  t.match(
+    table.out,
+    /✗ \S*said-table\.yaml:6 shop\/web → 203\.0\.113\.10:80\/tcp http GET http:\/\/api\.example\.com\/v2\n/,
+  );
+  t.match(table.out, /3 hold, 1 does not/);
 });
 
 t.test('explain is short about what is many', async (t) => {

@@ -105,6 +105,13 @@ export class SaidBed {
     return out;
   }
 
+  /** What was told since, as the bytes of struct ea_said_event. */
+  told(): Buffer[] {
+    const out: Buffer[] = [];
+    this.#said.records((bytes, at) => out.push(Buffer.from(bytes.subarray(at, at + STRUCTS.ea_said_event.size))));
+    return out;
+  }
+
   /** Buffers that are held. */
   held(): number {
     const map = this.kernel.programs.maps.l7_holdings as BpfMap;
