@@ -49,7 +49,16 @@ function status(more: Partial<AgentStatus> = {}): AgentStatus {
       seen: [],
       dnsEventsLost: 21,
     },
-    said: { inspected: 31, judged: 32, denied: 33, pending: 34, oversize: 35, withoutBuffer: 36, audited: 37, eventsLost: 38 },
+    said: {
+      inspected: 31,
+      judged: 32,
+      denied: 33,
+      pending: 34,
+      oversize: 35,
+      withoutBuffer: 36,
+      audited: 37,
+      eventsLost: 38,
+    },
     ...more,
   };
 }

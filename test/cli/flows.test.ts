@@ -389,7 +389,9 @@ t.test('filters of what connections say', async (t) => {
   hub.publish(flow({ uuid: 'u7', said: lookup, timeNs: LEAD + 106n * SECOND }, { ...at(6), type: 'said' }));
   const uuids = async (...args: string[]) => {
     const { out } = await ctl('flows', '--all', '-o', 'json', ...args);
-    return out.split('\n').flatMap((l) => (l === '' ? [] : ((JSON.parse(l) as { flow?: { uuid: string } }).flow?.uuid ?? [])));
+    return out
+      .split('\n')
+      .flatMap((l) => (l === '' ? [] : ((JSON.parse(l) as { flow?: { uuid: string } }).flow?.uuid ?? [])));
   };
   t.same(await uuids('--http-method', 'post'), ['u6']);
   t.same(await uuids('--http-path', '^/v1/'), ['u6']);
