@@ -3,7 +3,7 @@
  */
 import { Compiler } from '../compile/index.js';
 import type { LearnedName, Packet, Said, Verdict } from '../ir/packet.js';
-import { describeSaid } from '../ir/describe.js';
+import { describeSaid } from '../explain/said.js';
 import { hasPorts, TCP, UDP } from '../net/protocol.js';
 import { formatRule } from '../ir/names.js';
 import { NODE_SENDER, senderOf } from '../ir/sender.js';

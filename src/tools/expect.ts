@@ -15,6 +15,7 @@
  */
 import { dirname, resolve } from 'node:path';
 import { parse, YAMLParseError } from 'yaml';
+import type { Hearing } from '../dialects/hearing.js';
 import { compileSchema, shapeFaults } from '../dialects/base/schema.js';
 import { AgentError, type Problem } from '../errors.js';
 import { isRecord } from '../identity/fields.js';
@@ -74,8 +75,11 @@ export interface FileResult {
 const validateFile = compileSchema(expectSchema);
 const validateRow = compileSchema(rowSchema);
 
-/** Judges every row of a file. Whatever cannot be read is a problem, not an exception. */
-export function runFile(file: string): FileResult {
+/**
+ * Judges every row of a file. Whatever cannot be read is a problem, not an exception.
+ * @param hearing as the agent's options say it
+ */
+export function runFile(file: string, hearing: Partial<Hearing> = {}): FileResult {
   const problems: Problem[] = [];
   const place = withLine();
   const fault = (field: string, message: string, hint?: string) =>
@@ -83,7 +87,10 @@ export function runFile(file: string): FileResult {
   try {
     const table = readTable(file, fault);
     if (!table) return { file, rows: [], problems: problems.map(withoutDocument), manifests: [] };
-    const world = loadWorld(table.manifests.map((path) => resolve(dirname(file), path)));
+    const world = loadWorld(
+      table.manifests.map((path) => resolve(dirname(file), path)),
+      hearing,
+    );
     const learned = readLearned(table.names, (at, message, hint) => fault(at ? `names.${at}` : 'names', message, hint));
     const rows: RowResult[] = [];
     table.tests.forEach((test, row) => {

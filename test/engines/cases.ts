@@ -11,7 +11,7 @@
  *   - web → 10.0.0.1:443/tcp sni api.example.com: allow [np/default/web#0]
  *   - web → 10.0.0.1:80/tcp http GET http://api.example.com/a: deny
  *
- * What connections say is in the words of src/tools/said.ts. A row of TCP without them is a handshake.
+ * What connections say is in the words of test/engines/said-text.ts. A row of TCP without them is a handshake.
  *
  * `names` says what pods learned from DNS answers before: the addresses of each name that they asked for, with the
  * targets of CNAMEs in the answer as `aliases`.
@@ -45,7 +45,7 @@ import {
 } from '../../src/ir/types.js';
 import { canonicalName } from '../../src/names/pattern.js';
 import { readLearned } from '../../src/tools/names/learned.js';
-import { readSaid } from '../../src/tools/said.js';
+import { readSaid } from './said-text.js';
 import { parseProtocol } from '../../src/net/protocol.js';
 import { root } from '../netns/shell.js';
 

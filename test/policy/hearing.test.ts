@@ -6,7 +6,7 @@ import { evaluate } from '../../src/ir/evaluate.js';
 import type { NamesPeer, Peer } from '../../src/ir/peers.js';
 import type { Rule } from '../../src/ir/types.js';
 import { canonicalName } from '../../src/names/pattern.js';
-import { readSaid } from '../../src/tools/said.js';
+import { readSaid } from '../engines/said-text.js';
 import { namespace, packet, pod, problemsOf, show, snapshotOf } from './world.js';
 
 const WORLD =

@@ -8,7 +8,7 @@ import { Grounds } from '../../src/convert/proof/grounds.js';
 import { prove } from '../../src/convert/proof/proof.js';
 import { witnesses } from '../../src/convert/proof/witness.js';
 import { toIr } from '../../src/dialects/index.js';
-import { describeSaid } from '../../src/ir/describe.js';
+import { describeSaid } from '../../src/explain/said.js';
 import { NO_TUNNELS } from '../../src/net/tunnels.js';
 import { diff } from '../../src/tools/diff.js';
 import { runFile } from '../../src/tools/expect.js';
@@ -53,33 +53,34 @@ t.test('what rules tell apart', async (t) => {
   t.same(kinds(named, { toCIDR: [NET] }), [], 'nothing is asked');
   const names = kinds(tls('a.example', '*.example'));
   for (const text of [
-    'is neither TLS nor HTTP/1',
-    'names no server in TLS',
-    'names a.example in TLS',
-    'names xa.example in TLS',
+    'neither TLS, QUIC nor HTTP/1',
+    'TLS or QUIC without a server name',
+    'TLS or QUIC for a.example',
+    'TLS or QUIC for xa.example',
   ])
     t.ok(names.includes(text), text);
   const requests = kinds(http({ method: 'GET', path: '/a' }, { path: '/b.*', headers: ['X', 'Y: z'] }));
-  for (const text of ['requests GET /a', 'requests GET /b', 'requests GET /']) t.ok(requests.includes(text), text);
+  for (const text of ['the request GET /a', 'the request GET /b', 'the request GET /'])
+    t.ok(requests.includes(text), text);
   t.ok(kinds(http(...Array.from({ length: 200 }, (_, i) => ({ path: `/${i}` })))).length < 300, 'there is an end');
 });
 
 t.test('diff', async (t) => {
   t.same(changes(world([tls('a.example')]), world([tls('A.example')])), []);
   t.same(changes(world([tls('a.example')]), world([tls('b.example')])), [
-    'by a connection that names a.example in TLS | tcp/443 | allow → deny',
-    'by a connection that names b.example in TLS | tcp/443 | deny → allow',
+    'by a connection that is TLS or QUIC for a.example | tcp/443 | allow → deny',
+    'by a connection that is TLS or QUIC for b.example | tcp/443 | deny → allow',
   ]);
   t.same(changes(world([tls('a.example')]), world([at('443', {})])).length, 1, 'whatever it says besides');
   t.match(changes(world([tls('a.example')]), world([at('443', {})])), [
-    /is neither TLS.* or names no server.* more \| tcp\/443 \| deny → allow/,
+    /is neither TLS.* or TLS or QUIC without .* more \| tcp\/443 \| deny → allow/,
   ]);
   t.same(changes(world([http({ path: '/a' })]), world([http({ path: '/a|/b' })])), [
-    'by a connection that requests GET /b | tcp/80 | deny → allow',
+    'by a connection that is the request GET /b | tcp/80 | deny → allow',
   ]);
   t.match(
     changes(world([named]), world([named], { [VERIFY]: 'tls' })).join('\n'),
-    /learned for a\.example by a connection that names .* TLS.* allow → deny/,
+    /learned for a\.example by a connection that is TLS or QUIC for .* allow → deny/,
   );
   t.same(changes(world([named]), world([named], { [VERIFY]: 'audit' })), [], 'the audit changes no verdict');
 });
@@ -90,8 +91,8 @@ t.test('the proof, and what is converted', async (t) => {
       .map((one) => prove(a.ir, b.ir, one, false, new Grounds([])).counterexample?.packet)
       .find((one) => one !== undefined);
   t.equal(differs(world([tls('a.example')]), world([tls('A.example')])), undefined);
-  t.match(differs(world([tls('a.example')]), world([tls('b.example')])), /that names [ab]\.example in TLS$/);
-  t.match(differs(world([http({})]), world([http({ method: 'GET' })])), / that requests /);
+  t.match(differs(world([tls('a.example')]), world([tls('b.example')])), /that is TLS or QUIC for [ab]\.example$/);
+  t.match(differs(world([http({})]), world([http({ method: 'GET' })])), / that is the request /);
   const strict = world([named], { [VERIFY]: 'strict' });
   t.match(differs(world([named]), strict), /learned for a\.example/);
   const to = (what: World, target: 'calico' | 'networkpolicy' | 'cnp') =>
@@ -144,14 +145,14 @@ t.test('tables of expected verdicts', async (t) => {
       'shop/web → 203.0.113.1:443/tcp sni A.example: allow [cilium/shop/p#0]',
       'shop/web → 203.0.113.1:443/tcp sni -: deny',
       'shop/web → 203.0.113.1:443/tcp: deny',
-      '"shop/web → 203.0.113.1:80/tcp http GET http://h/a with X: y: z; Q: 1: allow"',
-      '{from: shop/web, to: 203.0.113.1, port: 80, says: http GET /a, expect: deny}',
+      '{from: shop/web, to: 203.0.113.1, port: 80, http: GET http://h/a, headers: ["X: y: z"], expect: allow}',
+      '{from: shop/web, to: 203.0.113.1, port: 80, http: GET /a, expect: deny}',
     ]),
     [
       'shop/web → 203.0.113.1:443/tcp sni A.example: allow [cilium/shop/p#0]',
       'shop/web → 203.0.113.1:443/tcp sni -: deny [cilium/shop/p#default]',
       '✗ shop/web → 203.0.113.1:443/tcp: allow [cilium/shop/p#0]',
-      'shop/web → 203.0.113.1:80/tcp http GET http://h/a with X: y: z; Q: 1: allow [cilium/shop/p#1]',
+      'shop/web → 203.0.113.1:80/tcp http GET http://h/a: allow [cilium/shop/p#1]',
       'shop/web → 203.0.113.1:80/tcp http GET /a: deny [cilium/shop/p#default]',
     ],
   );
@@ -160,5 +161,4 @@ t.test('tables of expected verdicts', async (t) => {
     [run([row]), run([row], 'strict')],
     [[`✗ ${row.replace(/deny$/, 'allow [cilium/shop/p#2]')}`], [`${row} [cilium/shop/p#default]`]],
   );
-  t.match(run(['{from: shop/web, to: 203.0.113.1, says: sni, expect: deny}']), [/^tests\[0\]\.says: "sni" is nothing/]);
 });

@@ -6,8 +6,9 @@ import type { FileResult } from '../../tools/expect.js';
 import { EXIT } from '../../exit.js';
 import { line, type Paint, painter, safe, toJson } from '../common/output.js';
 import type { Globals } from '../common/globals.js';
+import { hearingOf, type VerifyFlags, verifyNamesOption } from '../common/verify.js';
 
-interface TestFlags extends Globals {
+interface TestFlags extends Globals, VerifyFlags {
   output: 'text' | 'json';
   all?: boolean;
 }
@@ -18,6 +19,7 @@ export function testCommand(program: Command): void {
     .argument('<file...>', 'YAML files with tables of expected verdicts')
     .description('Test policies against a table of expected verdicts. Needs neither an agent nor root.')
     .option('--all', 'also list the rows that hold')
+    .addOption(verifyNamesOption())
     .addOption(new Option('-o, --output <format>', 'output format').choices(['text', 'json']).default('text'))
     .addHelpText(
       'after',
@@ -57,7 +59,7 @@ Fields of a row:
   command.action(async (files: string[]) => {
     const flags = command.optsWithGlobals<TestFlags>();
     const { runFile } = await import('../../tools/expect.js');
-    const results = files.map(runFile);
+    const results = files.map((file) => runFile(file, hearingOf(flags)));
     const unreadable = results.some((r) => r.problems.length > 0);
     const failed = results.some((r) => r.rows.some((row) => !row.ok));
     if (unreadable) process.exitCode = EXIT.failed;

@@ -3,7 +3,7 @@
  * both.
  */
 import type { Pod, Service, Snapshot } from '../../identity/snapshot.js';
-import { describeSaid } from '../../ir/describe.js';
+import { describeSaid } from '../../explain/said.js';
 import type { Learned, LearnedName, Packet, Said, Verdict } from '../../ir/packet.js';
 import { evaluate } from '../../ir/evaluate.js';
 import { ownNodeAddresses, findService } from '../../ir/services.js';
@@ -233,7 +233,7 @@ function push<K, V>(map: Map<K, V[]>, key: K, value: V): void {
 function packetText({ query, said, ...packet }: Packet, names: readonly LearnedName[]): string {
   const texts = names.map(({ name, alias }) => `${name || '.'}${alias ? ' (an alias)' : ''}`);
   const known = texts.length === 0 ? '' : `, learned for ${texts.slice(0, 3).join(', ')}`;
-  const says = said === undefined ? '' : ` that ${describeSaid(said)}`;
+  const says = said === undefined ? '' : ` that is ${describeSaid(said)}`;
   return `${plainText(packet)}${query === undefined ? '' : ` query ${query || '.'}`}${known}${says}`;
 }
 

@@ -43,6 +43,6 @@ export function situationText({ names, queries, says }: Situation): string {
   const nameText = ({ name, alias }: LearnedName) => `${name || 'the root'}${alias ? ' (as an alias)' : ''}`;
   const known = names && ` learned for ${list(names.map((together) => together.map(nameText).join(' and ')))}`;
   const asked = queries && ` asking for ${list(queries.map((name) => name || 'the root'))}`;
-  const said = says && ` by a connection that ${list(says)}`;
+  const said = says && ` by a connection that is ${list(says)}`;
   return `${known ?? ''}${asked ?? ''}${said ?? ''}`;
 }

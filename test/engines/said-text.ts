@@ -6,8 +6,8 @@
  *   http GET http://example.com/ with X-Team: shop; Accept: text/html
  *   says other                          neither
  */
-import type { Said } from '../ir/packet.js';
-import { canonicalName } from '../names/pattern.js';
+import type { Said } from '../../src/ir/packet.js';
+import { canonicalName } from '../../src/names/pattern.js';
 
 const REQUEST = /^http (\S+) (?:http:\/\/([^\s/?#]+))?(\/\S*)?(?: with (.+))?$/;
 const HEADER = /^([^\s:]+): ?(.*)$/;
