@@ -19,8 +19,9 @@ enum {
   HEARD_DENIED = 8,
 };
 
-/* The record behind a hello, at b->begin. A ChangeCipherSpec tells nothing (RFC 8446, 5). HEARD_HELLO: another hello
- * begins at b->begin. HEARD_DONE: none does; `w->record` is behind what tells so. */
+/* The record behind a hello, at b->begin. A ChangeCipherSpec tells nothing (RFC 8446, 5), nor does an alert: behind
+ * one that only warns, servers still take a second hello. HEARD_HELLO: another hello begins at b->begin. HEARD_DONE:
+ * none does; `w->record` is behind what tells so. */
 static __always_inline int read_following(struct l7_buffer *b, struct l7_work *w) {
 #pragma clang loop unroll(disable)
   for (__u32 i = 0; i < 4; i++) {
@@ -28,19 +29,22 @@ static __always_inline int read_following(struct l7_buffer *b, struct l7_work *w
     if (at >= w->have) return HEARD_MORE;
     const __u8 type = l7_byte(b, at);
     w->record = at + 1;
-    if (type == TLS_APPLICATION_DATA || type == TLS_ALERT) return HEARD_DONE;
+    if (type == TLS_APPLICATION_DATA) return HEARD_DONE;
     if (left > 1 && l7_byte(b, at + 1) != 3) return HEARD_UNREADABLE;
     if (type == TLS_HANDSHAKE) {
       w->record = at + TLS_RECORD_HEADER + 1;
+      /* An empty one hides what follows. There must be none (RFC 8446, 5.1). */
+      if (left >= TLS_RECORD_HEADER && !l7_be16(b, at + 3)) return HEARD_UNREADABLE;
       if (left < TLS_RECORD_HEADER + 1) return HEARD_MORE;
       return l7_byte(b, at + TLS_RECORD_HEADER) == TLS_CLIENT_HELLO ? HEARD_HELLO : HEARD_DONE;
     }
-    if (type != TLS_CHANGE_CIPHER_SPEC) return HEARD_UNREADABLE;
+    if (type != TLS_CHANGE_CIPHER_SPEC && type != TLS_ALERT) return HEARD_UNREADABLE;
+    const __u32 size = type == TLS_ALERT ? 2 : 1;
     if (left > 3 && l7_byte(b, at + 3)) return HEARD_UNREADABLE;
-    if (left > 4 && l7_byte(b, at + 4) != 1) return HEARD_UNREADABLE;
-    if (left < 6) return HEARD_MORE;
-    if (l7_byte(b, at + 5) != 1) return HEARD_UNREADABLE;
-    b->begin = at + 6;
+    if (left > 4 && l7_byte(b, at + 4) != size) return HEARD_UNREADABLE;
+    if (left < TLS_RECORD_HEADER + size) return HEARD_MORE;
+    if (size == 1 && l7_byte(b, at + TLS_RECORD_HEADER) != 1) return HEARD_UNREADABLE;
+    b->begin = at + TLS_RECORD_HEADER + size;
   }
   return HEARD_UNREADABLE;
 }

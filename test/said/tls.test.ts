@@ -236,6 +236,13 @@ t.test('after a HelloRetryRequest', async (t) => {
   t.ok(c.send(0, good).passes);
   c.acknowledge(good.length);
   t.ok(c.send(good.length, Buffer.from('16030300250c', 'hex')).passes, 'as in TLS 1.2: no second hello');
+  // OpenSSL takes a hello behind a warning.
+  for (const before of ['1503030002015a', '1503030002025a', '140303000101' + '1503030002015a', '1603030000']) {
+    const e = bed.connect();
+    t.ok(e.send(0, good).passes);
+    e.acknowledge(good.length);
+    t.notOk(sendAll(e, Buffer.concat([Buffer.from(before, 'hex'), evil]), 2000, good.length), before);
+  }
   bed.names();
 });
 
