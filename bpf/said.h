@@ -39,15 +39,6 @@ static __always_inline int depends_on_said(const struct ea_endpoint *ep, struct 
   return SAID_DECIDES;
 }
 
-/* After SAID_DECIDES: the decision about a flow that cannot be inspected, since its beginning was not seen. It is
- * denied if it might be. */
-static __always_inline void decide_unheard(struct packet *p) {
-  const struct name_work *w = name_work();
-  if (!w) return;
-  p->decision = w->none.verdict == EA_VERDICT_DENY || w->met.verdict != EA_VERDICT_DENY ? w->none : w->met;
-  p->said_mode = SAID_NONE;
-}
-
 /* What neither is a hello nor a request, or is one that names nobody. Afterwards the caller may set classes[0]
  * (TLS: class_of_text(EA_CELL_SERVER), HTTP: class_of_text(EA_CELL_HOST)), and add classes of a request's fields.
  * `named`: a name is said. */

@@ -113,10 +113,10 @@ GLOBAL_FUNCTION int find_dependence(struct __sk_buff *skb) {
     if (known & FLOW_SAYS) p->says = depends;
     return NEXT_RECALL;
   }
-  /* Its beginning was not seen. */
+  /* Its beginning was not seen: the pod itself may have let it be forgotten, by a reset that its peer does not take. */
   if (depends == SAID_AUDITS) return FOLLOW_FLOW;
   if (!known && !carries_more_than_control(p)) return PASS;
-  decide_unheard(p);
+  deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
   return FOLLOW_FLOW;
 }
 

@@ -274,6 +274,15 @@ t.test('beginnings that nobody saw', async (t) => {
   t.ok(bed.connect(444).send(0, Buffer.from('x')).passes === false, 'another port is denied as ever');
 });
 
+t.test('a reset that its peer does not take', async (t) => {
+  // A name that is neither allowed nor denied: without one, and with any, the connection would pass.
+  const open = new SaidBed([{ serverNames: ['good.example'] }, { action: 'deny', serverNames: ['**'] }, {}]);
+  t.teardown(() => open.close());
+  const c = open.connect();
+  t.ok(c.send(5000, Buffer.alloc(0), { flags: RST }).passes);
+  t.notOk(c.send(0, hello('evil.example')).passes, 'its beginning is forgotten');
+});
+
 t.test('a change of policy', async (t) => {
   const changing = new SaidBed(RULES);
   t.teardown(() => changing.close());
