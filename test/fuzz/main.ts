@@ -1,8 +1,8 @@
 /**
  * npm run fuzz: random clusters, policies of every dialect, packets and updates through the three engines; or packets through the
  * strict parser; or sequences of packets through all hooks, and through the flow table, and their models; or of DNS queries and answers, and
- * a model of what pods know; or the flows of one pod from all CPUs at once. Its last line has the figures;
- * 1 is its status where something was found.
+ * a model of what pods know; or of segments that say something, and a model of who receives them; or the flows of one pod from all CPUs at
+ * once. Its last line has the figures; 1 is its status where something was found.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,6 +16,8 @@ import type { Step } from './flow-types.js';
 import { ManyPackets } from './kernel.js';
 import { fuzzPackets, replayPacket, type WrongPacket } from './packet-run.js';
 import { fuzzRace } from './race-run.js';
+import { fuzzSaid, replaySaid } from './said-run.js';
+import type { SaidStep } from './said-types.js';
 import { replay } from './shrink.js';
 import { fuzzTable, replayTable, type TableStep } from './table-run.js';
 
@@ -29,6 +31,7 @@ const { values: options } = parseArgs({
     packets: { type: 'boolean', default: false },
     flows: { type: 'boolean', default: false },
     dns: { type: 'boolean', default: false },
+    said: { type: 'boolean', default: false },
     race: { type: 'boolean', default: false },
     count: { type: 'string' },
     out: { type: 'string', default: 'dist/fuzz' },
@@ -135,6 +138,23 @@ function runDns(): boolean {
   return wrong === undefined;
 }
 
+/** Connections that are judged by what they say, and what arrives of them. */
+function runSaid(): boolean {
+  const count = number(options.count, 'count') ?? (until === undefined ? 1_000_000 : Number.POSITIVE_INFINITY);
+  let told = start;
+  const { steps, seen, wrong } = fuzzSaid(seed, { count, ...(until === undefined ? {} : { until }) }, (n) => {
+    if (performance.now() - told < PROGRESS_MS) return;
+    told = performance.now();
+    console.error(`… ${many(n)} steps, seed ${seed}, ${seconds()} s`);
+  });
+  if (wrong) found(`${JSON.stringify(wrong, null, 1)}\n`, 'json');
+  console.log(JSON.stringify(seen));
+  console.log(
+    `fuzz: ${many(steps)} steps of connections, seed ${seed}, ${seconds()} s, ${wrong ? 1 : 0} disagreements`,
+  );
+  return wrong === undefined;
+}
+
 /** All CPUs at once, in the same flows. */
 async function runRace(): Promise<boolean> {
   const count = number(options.count, 'count') ?? (until === undefined ? 100_000_000 : Number.POSITIVE_INFINITY);
@@ -156,8 +176,8 @@ interface Found {
   /** Of the differential fuzzer. */
   readonly history: { changes: [string, Batch['changes'][number][1] | null][]; ownIps: string[] }[];
   readonly found: Disagreement;
-  /** Of that of flows, of the flow table, or of DNS: the steps tell. */
-  readonly steps?: readonly Step[] | readonly TableStep[] | readonly DnsStep[];
+  /** Of that of flows, of the flow table, of DNS, or of connections: the steps tell. */
+  readonly steps?: readonly Step[] | readonly TableStep[] | readonly DnsStep[] | readonly SaidStep[];
   /** Of that of packets. */
   readonly frame?: string;
 }
@@ -176,6 +196,7 @@ function runReplay(file: string): boolean {
     const now = replayTable(steps as readonly TableStep[]);
     return wrong(now && { kernel: now.kernel, expected: now.expected });
   }
+  if (steps?.[0]?.do === 'connect') return wrong(replaySaid(steps as readonly SaidStep[]));
   if (steps?.some((step) => step.do === 'ask')) {
     const now = replayDns(steps as readonly DnsStep[]);
     return wrong(now && { kernel: now.kernel, expected: now.expected });
@@ -202,6 +223,7 @@ async function run(): Promise<boolean> {
   if (options.replay !== undefined) return runReplay(options.replay);
   if (options.flows) return runFlows();
   if (options.dns) return runDns();
+  if (options.said) return runSaid();
   return options.packets ? runPackets() : runDifferential();
 }
 const good = await run();

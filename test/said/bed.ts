@@ -120,6 +120,20 @@ export class SaidBed {
     return map.lookup(key)?.readInt32LE(0) ?? -1;
   }
 
+  /** Forgets all connections, and gives their buffers back. */
+  drop(): void {
+    this.kernel.forget();
+    for (const name of ['l7_memory', 'l7_holdings']) {
+      const map = this.kernel.programs.maps[name] as BpfMap;
+      const key = Buffer.alloc(4);
+      const empty = Buffer.alloc(map.valueSize);
+      for (let n = 0; n < map.maxEntries; n++) {
+        key.writeUInt32LE(n);
+        map.update(key, empty);
+      }
+    }
+  }
+
   close(): void {
     this.kernel.close();
   }
