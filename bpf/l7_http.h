@@ -94,6 +94,7 @@ static __always_inline int hear_head(struct __sk_buff *skb, struct ea_said_strea
   if (l7_load(skb, b, have, w->at, size)) return HEARD_UNREADABLE;
   const int head = http_head(http_bytes_of(b), s, begin, have + size - begin);
   const struct http_work *http = http_work();
+  if (http && head == HTTP_REFUSED && http->why == HTTP_TOO_LARGE) count(EA_COUNT_SAID_OVERSIZE);
   if (!http || head == HTTP_REFUSED) return HEARD_UNREADABLE;
   w->have = have + size;
   w->record = w->have;

@@ -312,6 +312,7 @@ GLOBAL_FUNCTION int end_hearing(struct __sk_buff *skb) {
   }
   if (w->heard == HEARD_UNREADABLE)
     deny_unheard(p, http ? EA_REASON_UNREADABLE_REQUEST : EA_REASON_UNREADABLE_HELLO);
+  count(EA_COUNT_SAID_DENIED);
   if (w->busy) l7_rest(s, p->key.endpoint, 1);
   settle(skb, p, w->again ? EA_EVENT_CHANGED : EA_EVENT_VERDICT);
   release(p);

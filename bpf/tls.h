@@ -80,7 +80,11 @@ static long record_step(__u32 i, struct l7_buffer **buffer) {
     }
   }
   /* It fits into the buffer, and what ends it ends its record. */
-  if (whole && (data - message + whole > EA_SAID_BUFFER_BYTES || message + length > whole)) return 1;
+  if (whole && data - message + whole > EA_SAID_BUFFER_BYTES) {
+    count(EA_COUNT_SAID_OVERSIZE);
+    return 1;
+  }
+  if (whole && message + length > whole) return 1;
   w->read = TLS_MORE;
   if (got < length) return 1;
   w->whole = whole;

@@ -242,7 +242,7 @@ function idleLimit(entry: Buffer): number {
     const state = entry[value + FLOW.tcp_state.offset] as number;
     if ((state & TCP.EA_TCP_CLOSED) !== 0) return IDLE_SECONDS.tcpClosed;
     if ((state & (TCP.EA_TCP_FIN_IN | TCP.EA_TCP_FIN_OUT)) !== 0) return IDLE_SECONDS.tcpClosing;
-    if ((state & ~TCP.EA_TCP_INSPECT) === TCP.EA_TCP_SYN) return IDLE_SECONDS.tcpOpening;
+    if ((state & ~SAYS) === TCP.EA_TCP_SYN) return IDLE_SECONDS.tcpOpening;
     // A pod's packet that is no SYN makes a flow look open. The node's answers, and those behind translations, are not
     // seen.
     const answersVisible = ((entry[value + FLOW.flags.offset] as number) & (INBOUND | FLAGS.EA_FLOW_POST_DNAT)) === 0;

@@ -86,6 +86,7 @@ export function load(opts: LoadOptions): Programs {
   try {
     setSizes(object, opts.sizes ?? {});
     object.setMaxEntries('dns_memory', ENUMS.ea_dns_memory.EA_DNS_STREAMS + countCpus());
+    object.setMaxEntries('l7_memory', ENUMS.ea_said_sizes.EA_SAID_BUFFERS + countCpus());
     const dir = opts.pinDir === undefined ? undefined : join(opts.pinDir, 'maps', shapeOf(object, bytes));
     const fresh = dir === undefined || !existsSync(dir);
     setPins(object, dir);
