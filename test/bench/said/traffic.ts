@@ -5,7 +5,7 @@ import { compiled, run } from '../../netns/shell.js';
 import type { Side } from '../../said/live/side.js';
 import { atLeast, atMost, median, progress, type Result } from '../result.js';
 import { PINNED } from '../versus/bed.js';
-import { HOST, NAME, PATH, PORTS, type SaidBench } from './bed.js';
+import { HOST, NAME, PATH, PORTS, type SaidBench, sendThrough } from './bed.js';
 import { HELLO_BYTES, helloOf } from './hello.js';
 
 const LEAST = { https: 0.95, bulk: 0.99, requests: 0.85, proxy: 3 } as const;
@@ -23,10 +23,8 @@ export interface Effort {
   readonly seconds: number;
   /** Of each kind of first request. */
   readonly latency: number;
-  /** Pairs with the proxy, of a second each. */
-  readonly rounds: number;
 }
-export const FULL: Effort = { seconds: 12, latency: 8, rounds: 6 };
+export const FULL: Effort = { seconds: 12, latency: 8 };
 
 type Pair = readonly [here: number, there: number];
 const ratioOf = (all: readonly Pair[]) => median(all.map(([a, b]) => a / b));
@@ -50,22 +48,22 @@ async function lines(
 
 const here = ([first, ...rest]: readonly string[]) => run(first as string, rest);
 
-/** In the filtered pod and in the one that nobody filters, by turns. */
+/** In the pods of two sides, by turns. */
 async function turns(
-  bench: SaidBench,
+  sides: readonly Side[],
   mode: string,
   port: number,
   seconds: number,
   ...more: readonly string[]
 ): Promise<number[][]> {
-  const namespaces = [bench.filtered, bench.bare].map(({ pod }) => `/run/netns/${pod.host.netns}`);
+  const namespaces = sides.map(({ pod }) => `/run/netns/${pod.host.netns}`);
   const args = [mode, HOST, String(port), String(seconds), ...namespaces, String(SLICE_MS), ...more];
   return lines((...command) => here(command), args);
 }
 
 /** Connect, a handshake, a request, the end: nothing is resumed. */
 export async function https(bench: SaidBench, { seconds }: Effort): Promise<Result[]> {
-  const all = (await turns(bench, 'tls', PORTS.https, seconds, NAME)) as unknown as Pair[];
+  const all = (await turns([bench.filtered, bench.bare], 'tls', PORTS.https, seconds, NAME)) as unknown as Pair[];
   const ratio = ratioOf(all);
   progress(`HTTPS: ${ratio.toFixed(3)} of no filter`);
   const name = 'HTTPS connect-request-close with a server-name rule, against no filter';
@@ -84,39 +82,41 @@ export async function bulk(bench: SaidBench, { seconds }: Effort): Promise<Resul
   return [atLeast(name, ratio, 'x', text, LEAST.bulk)];
 }
 
-/** Connections that stay, every request judged. */
-export async function requests(bench: SaidBench, { seconds }: Effort): Promise<Result[]> {
+/** Requests on connections that stay; under rules, every one is judged. */
+async function exchanges(bench: SaidBench, other: Side, port: number, seconds: number): Promise<readonly Pair[]> {
   const file = join(bench.filtered.world.dir, 'request');
   writeFileSync(file, REQUEST);
-  const all = (await turns(bench, 'kept', PORTS.http, seconds, file, String(CONNECTIONS))) as unknown as Pair[];
+  return (await turns(
+    [bench.filtered, other],
+    'kept',
+    PORTS.http,
+    seconds,
+    file,
+    String(CONNECTIONS),
+  )) as unknown as Pair[];
+}
+
+export async function requests(bench: SaidBench, { seconds }: Effort): Promise<Result[]> {
+  const all = await exchanges(bench, bench.bare, PORTS.web, seconds);
   const ratio = ratioOf(all);
   progress(`HTTP/1: ${ratio.toFixed(3)} of no filter`);
-  const text = `${middles(all)}, ${CONNECTIONS} connections; ${all.length} pairs`;
+  const text = `${middles(all)} of nginx, ${CONNECTIONS} connections; ${all.length} pairs`;
   return [atLeast('HTTP/1 requests under path rules, against no filter', ratio, 'x', text, LEAST.requests)];
 }
 
-/** wrk for a second. @returns requests a second; throws if any failed */
-async function wrk(side: Side): Promise<number> {
-  const args = ['-t1', `-c${CONNECTIONS}`, '-d1', `http://${NAME}:${PORTS.http}${PATH}`];
-  const { stdout, stderr } = await side.run([...PINNED, 'wrk', ...args]);
-  const rate = Number(/^Requests\/sec:\s+([\d.]+)/m.exec(stdout)?.[1]);
-  if (!(rate > 0) || /Non-2xx/.test(stdout)) throw new Error(`wrk: ${stdout}${stderr}`);
-  return rate;
-}
-
-/** The same against a proxy that asks the same of each request. */
-export async function proxied(bench: SaidBench, { rounds }: Effort): Promise<Result[]> {
-  const all: Pair[] = [];
-  for (const side of [bench.filtered, bench.proxied]) await wrk(side);
-  for (let n = 0; n < rounds; n++) {
-    const order = n % 2 === 0 ? [bench.filtered, bench.proxied] : [bench.proxied, bench.filtered];
-    const [a, b] = [await wrk(order[0] as Side), await wrk(order[1] as Side)];
-    all.push(n % 2 === 0 ? [a, b] : [b, a]);
+/** The same against proxies that ask the same of each request. The server does as little as it can: it is not what is compared. */
+export async function proxied(bench: SaidBench, { seconds }: Effort): Promise<Result[]> {
+  const results: Result[] = [];
+  for (const proxy of ['haproxy', 'nginx'] as const) {
+    await sendThrough(bench.proxied, proxy);
+    const all = await exchanges(bench, bench.proxied, PORTS.http, seconds / 2);
+    const ratio = ratioOf(all);
+    progress(`HTTP/1: ${ratio.toFixed(2)} of ${proxy}`);
+    const text = `${middles(all)} of ${proxy} with one thread, ${CONNECTIONS} connections; ${all.length} pairs`;
+    const name = `HTTP/1 requests under path rules, against ${proxy} as a transparent proxy`;
+    results.push(atLeast(name, ratio, 'x', text, LEAST.proxy));
   }
-  const ratio = ratioOf(all);
-  progress(`HTTP/1: ${ratio.toFixed(2)} of haproxy`);
-  const text = `${middles(all)} of haproxy with one thread; wrk, ${CONNECTIONS} connections, ${all.length} pairs`;
-  return [atLeast('HTTP/1 requests under path rules, against a transparent proxy', ratio, 'x', text, LEAST.proxy)];
+  return results;
 }
 
 /** From connect() to the first byte of the answer. */
@@ -129,7 +129,7 @@ export async function first(bench: SaidBench, { latency }: Effort): Promise<Resu
   for (const { what, port, bytes } of kinds) {
     const file = join(bench.filtered.world.dir, 'first');
     writeFileSync(file, bytes);
-    const [ours = [], none = []] = await turns(bench, 'ask', port, latency, file);
+    const [ours = [], none = []] = await turns([bench.filtered, bench.bare], 'ask', port, latency, file);
     const [, p50 = Number.NaN, p99 = Number.NaN] = ours;
     const [count = 0, p50None = Number.NaN, p99None = Number.NaN] = none;
     const text = `p99 ${p99} µs against ${p99None} µs, p50 ${p50} against ${p50None}; ${count} of each, from connect() on`;
