@@ -59,7 +59,11 @@ export class SaidBench {
       const { table, programs } = filtered.programs;
       const clock = new KernelClock(programs.clock);
       const sweeper = new FlowSweeper(table, clock.hz, () => undefined);
-      const timer = setInterval(() => sweeper.sweep(() => clock.estimatedJiffies()), SWEEP_MS);
+      const timer = setInterval(() => {
+        sweeper.sweep(() => clock.estimatedJiffies());
+        filtered.told();
+        filtered.reasons();
+      }, SWEEP_MS);
       return new SaidBench(filtered, bare, proxied, timer);
     } catch (error) {
       for (const side of made) await side.close();

@@ -86,14 +86,7 @@ export async function bulk(bench: SaidBench, { seconds }: Effort): Promise<Resul
 async function exchanges(bench: SaidBench, other: Side, port: number, seconds: number): Promise<readonly Pair[]> {
   const file = join(bench.filtered.world.dir, 'request');
   writeFileSync(file, REQUEST);
-  return (await turns(
-    [bench.filtered, other],
-    'kept',
-    PORTS.http,
-    seconds,
-    file,
-    String(CONNECTIONS),
-  )) as unknown as Pair[];
+  return (await turns([bench.filtered, other], 'kept', port, seconds, file, String(CONNECTIONS))) as unknown as Pair[];
 }
 
 export async function requests(bench: SaidBench, { seconds }: Effort): Promise<Result[]> {
