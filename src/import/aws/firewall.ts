@@ -238,7 +238,7 @@ export function readFirewall(files: readonly string[], assumed: Assumed): Listin
     );
   reader.notes.say(
     last,
-    'AWS Network Firewall judges the name in a TLS handshake (SNI) or in a Host header. Layer 7 is not enforced yet: the policies mean the addresses that a pod learned for the name from DNS. Wider: other names at the same addresses, and any TCP protocol, can be reached. Narrower: a pod must look up the name itself',
+    'AWS Network Firewall judges the name in a TLS handshake (SNI) or in a Host header. The policies mean the addresses that a pod learned for the name from DNS. Wider, unless --verify-names asks for it: other names at the same addresses, and any TCP protocol, can be reached. Narrower: a pod must look up the name itself',
   );
   return {
     about: 'connections',

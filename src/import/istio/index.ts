@@ -191,7 +191,7 @@ export function readIstio(files: readonly string[], _: Assumed, subject: Subject
   for (const entry of objects.entries) reader.entry(entry, subject, scope);
   notes.say(
     { file: files[0]! },
-    "Istio's proxy judges HTTP by the Host header and TLS by the server's name. Layer 7 is not enforced yet: the policies mean the addresses that a pod learned for the name from DNS. Wider: other names at the same addresses, and any protocol on the ports, can be reached. Narrower: Services of the cluster are in the registry, too, and need a policy of their own; UDP, which the proxy lets pass, is denied",
+    "Istio's proxy judges HTTP by the Host header and TLS by the server's name. The policies mean the addresses that a pod learned for the name from DNS. Wider, unless --verify-names asks for it: other names at the same addresses, and any protocol on the ports, can be reached. Narrower: Services of the cluster are in the registry, too, and need a policy of their own; UDP, which the proxy lets pass, is denied",
   );
   return {
     about: 'connections',

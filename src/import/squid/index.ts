@@ -61,7 +61,7 @@ export function readSquid(files: readonly string[], assumed: Assumed): Listing {
   if (bump) listing = withBump(listing, bump, acls, refused, notes);
   notes.say(
     { file: main },
-    'Squid judges the name in a request or a TLS handshake. Layer 7 is not enforced yet: the policies mean the addresses that a pod learned for the name from DNS. Wider: other names at the same addresses, and any protocol on the ports, can be reached. Narrower: a pod must look up the name itself, and what Squid carries for it (caching, ICP, UDP) is not allowed',
+    'Squid judges the name in a request or a TLS handshake. The policies mean the addresses that a pod learned for the name from DNS. Wider, unless --verify-names asks for it: other names at the same addresses, and any protocol on the ports, can be reached. Narrower: a pod must look up the name itself, and what Squid carries for it (caching, ICP, UDP) is not allowed',
   );
   return {
     about: 'connections',
