@@ -6,6 +6,7 @@ import { benchObject } from './bpf-objects.js';
 import { manyAddresses } from './many.js';
 import { framesOf, knowing, passes, TCP4, TCP6 } from './packet.js';
 import { Peer } from './peer.js';
+import { helloTimes } from './said/hello.js';
 
 t.test('a known flow passes each step', async (t) => {
   for (const way of [TCP4, TCP6]) {
@@ -22,6 +23,10 @@ t.test('first packets to one address after the other are judged', async (t) => {
   t.ok(passes(floor as BpfProgram, packet));
   t.notOk(passes(sent as BpfProgram, packet), 'the port is another one than the rules');
   kernel.close();
+});
+
+t.test('hellos on one connection after the other are judged', async (t) => {
+  t.ok(helloTimes(1).times.every((ns) => ns > 0));
 });
 
 t.test('the closest peer’s design: first packets by networks and ports, known flows, answers', async (t) => {

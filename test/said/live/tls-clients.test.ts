@@ -13,18 +13,19 @@ const AT = { nginx: servers.one.ip4, node: servers.two.ip4, caddy: '203.0.113.30
 const HOSTS = Object.fromEntries(
   Object.entries(AT).flatMap(([name, ip]) => ['good', 'evil'].map((zone) => [`${name}.${zone}.test`, ip])),
 );
+const SIX = servers.one.ip6;
 /** From the start of a client to its end; each waits for much longer where nobody answers. */
 const AT_ONCE_MS = 8000;
 
 t.setTimeout(170_000);
 t.test('clients of HTTPS', { timeout: 170_000 }, async (t) => {
-  const bed = await LiveBed.create(RULES, HOSTS);
+  const bed = await LiveBed.create(RULES, { ...HOSTS, 'six.good.test': SIX, 'six.evil.test': SIX });
   t.teardown(() => bed.close());
   const { world } = bed;
   await world.internet.ip([`addr add ${AT.caddy}/32 dev lo`]);
-  const c = await makeCertificates(world.dir, [...Object.keys(HOSTS), ...Object.values(AT)]);
+  const c = await makeCertificates(world.dir, [...Object.keys(HOSTS), ...Object.values(AT), 'six.good.test']);
   const all = {
-    nginx: await nginx(world, AT.nginx, c),
+    nginx: await nginx(world, AT.nginx, c, `server { listen [${SIX}]:443 ssl; }`),
     node: await nodeServer(world, AT.node, c),
     caddy: await caddy(world, AT.caddy, c),
   };
@@ -74,6 +75,18 @@ t.test('clients of HTTPS', { timeout: 170_000 }, async (t) => {
       t.ok(Number(stdout) < 1, `${stdout} s`);
     }
     bed.told();
+  });
+
+  await t.test('IPv6', async (t) => {
+    const fetch = (name: string) => bed.run(['curl', '-sS', '--cacert', c.authority, `https://${name}/six`]);
+    t.equal((await fetch('six.good.test')).status, 0);
+    t.match(await all.nginx.arrived(1), [{ sni: 'six.good.test', url: '/six' }]);
+    t.equal((await fetch('six.evil.test')).status, 35);
+    t.same(await all.nginx.arrived(), []);
+    t.match(bed.told(), [
+      { text: 'six.good.test', verdict: 'allow' },
+      { text: 'six.evil.test', verdict: 'deny' },
+    ]);
   });
 
   await t.test('a second request on the connection, and a second connection', async (t) => {
