@@ -89,7 +89,7 @@ t.test('hellos', { timeout: 170_000 }, async (t) => {
 
   await t.test('so small segments are sent', async (t) => {
     const wire = await bed.pod.host.sniff();
-    t.match((await chopped({ segment: 2, name: 'good.test' })).result, OK);
+    t.match((await chopped({ segment: 2, pause: 1, name: 'good.test' })).result, OK);
     const sizes = (await wire.frames())
       .filter((line) => line.startsWith('out '))
       .map((line) => Buffer.from(line.slice(4), 'hex'))
@@ -191,8 +191,8 @@ t.test('hellos', { timeout: 170_000 }, async (t) => {
   });
 
   await t.test('what is no TLS', async (t) => {
-    t.not((await bed.run(['curl', '-s', '-m', '5', `http://good.test:${USUAL}/`])).status, 0);
-    t.match(bed.told(), [{ kind: 'other', verdict: 'deny' }]);
+    t.not((await bed.run(['curl', '-sf', '-m', '5', `http://good.test:${USUAL}/`])).status, 0);
+    t.match(bed.told(), [{ kind: 'http', text: /^GET /, verdict: 'deny' }]);
     t.same(await web.arrived(), []);
   });
 });
