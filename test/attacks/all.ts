@@ -42,6 +42,7 @@ import { attack as relayByNeighbour } from './relay-by-neighbour.js';
 import { attack as routedDiscovery } from './routed-discovery.js';
 import { attack as saidCuts } from './said-cuts.js';
 import { attack as saidOrder } from './said-order.js';
+import { attack as saidRequests } from './said-requests.js';
 import { attack as saidRetold } from './said-retold.js';
 import { attack as saidSecond } from './said-second.js';
 import { attack as secondVeth } from './second-veth.js';
@@ -111,6 +112,7 @@ export const ATTACKS: readonly Attack[] = [
   routedDiscovery,
   saidCuts,
   saidOrder,
+  saidRequests,
   saidRetold,
   saidSecond,
   secondVeth,

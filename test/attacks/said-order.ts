@@ -1,6 +1,6 @@
 import type { Attack } from './attack.js';
 import { ACK, PSH, RST, SYN } from './craft.js';
-import { EVIL, GOOD, hello, SAID_POLICY, TlsLine } from './tls-line.js';
+import { EVIL, GOOD, hello, SAID_POLICY, Line } from './line.js';
 
 const URG = 32;
 const NOTHING = Buffer.alloc(8);
@@ -11,7 +11,7 @@ export const attack: Attack = {
   policies: () => [SAID_POLICY],
   async run(at) {
     const evil = (what: string) => hello(EVIL, at.forbid(what));
-    const order = await TlsLine.open(at);
+    const order = await Line.open(at);
     const late = evil('its second half first');
     await order.send([
       order.segment(order.seq + 60, late.subarray(60)),
@@ -20,7 +20,7 @@ export const attack: Attack = {
     const far = hello(GOOD, NOTHING);
     await order.send([order.segment(order.seq + far.length, evil('behind a hello that comes later'))]);
 
-    const early = await TlsLine.closed(at);
+    const early = await Line.closed(at);
     await early.send([early.segment(early.seq, evil('without a handshake'))]);
     await early.send([early.segment(early.seq - 1, Buffer.alloc(0), { flags: SYN })]);
     await early.send([early.segment(early.seq, evil('before the server has accepted it'))]);
@@ -33,16 +33,16 @@ export const attack: Attack = {
       ['SYN and ACK', SYN | ACK],
       ['SYN and RST', SYN | RST],
     ] as const) {
-      const line = await TlsLine.closed(at);
+      const line = await Line.closed(at);
       await line.send([line.segment(line.seq - 1, evil(`in a ${what}`), { flags })]);
       await line.send([line.segment(line.seq - 1, hello(GOOD, at.forbid(`an allowed one in a ${what}`)), { flags })]);
     }
     for (const flags of [URG | ACK, URG | ACK | PSH]) {
-      const line = await TlsLine.open(at);
+      const line = await Line.open(at);
       await line.send([line.segment(line.seq, evil('as urgent data'), { flags })]);
     }
     // The second SYN is another connection's: what the first said does not count.
-    const twice = await TlsLine.open(at);
+    const twice = await Line.open(at);
     await twice.send([twice.segment(twice.seq, far)]);
     await twice.answer({ ack: twice.seq + far.length });
     await twice.send([twice.segment(twice.seq + far.length, Buffer.from([23, 3, 3, 0, 1, 0]))]);
@@ -51,21 +51,21 @@ export const attack: Attack = {
     await twice.send([twice.segment(500_001, evil('after a second SYN'))]);
     await twice.send([twice.segment(twice.seq + far.length + 6, at.forbid('on the first one, after that'))]);
     // The last data of a flow that was reset begins no other one.
-    const reset = await TlsLine.open(at);
+    const reset = await Line.open(at);
     await reset.send([
       reset.segment(reset.seq, far),
       reset.segment(reset.seq + far.length, Buffer.alloc(0), { flags: RST }),
     ]);
     await reset.send([reset.segment(reset.seq + far.length, evil('after a reset'))]);
 
-    const fragmented = await TlsLine.open(at);
+    const fragmented = await Line.open(at);
     const whole = evil('in fragments');
     await fragmented.send([
       fragmented.segment(fragmented.seq, whole.subarray(0, 64 - 20), {}, { more: true, id: 77 }),
       fragmented.segment(fragmented.seq, whole, {}, { offset: 64, id: 77 }),
     ]);
 
-    const control = await TlsLine.open(at);
+    const control = await Line.open(at);
     const said = hello(GOOD, at.control('in order, at last', 'wire'));
     await control.send([control.segment(control.seq + 60, said.subarray(60))]);
     await control.send([

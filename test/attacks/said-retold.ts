@@ -1,14 +1,14 @@
 import type { At } from './at.js';
 import type { Attack } from './attack.js';
 import { ACK, ip, PSH, tcp } from './craft.js';
-import { EVIL, GOOD, hello, SAID_POLICY, TlsLine } from './tls-line.js';
+import { EVIL, GOOD, hello, SAID_POLICY, Line } from './line.js';
 
 /** A hello with a marker of the same length as another one. */
 const like = (name: string, marker: Buffer) => hello(name, marker);
 const NOTHING = Buffer.alloc(8);
 
 /** Decoys: segments with an allowed hello, none of which arrives at a server. */
-const DECOYS: readonly (readonly [string, (line: TlsLine) => Buffer])[] = [
+const DECOYS: readonly (readonly [string, (line: Line) => Buffer])[] = [
   ['dies on its way', (line) => line.segment(line.seq, like(GOOD, NOTHING), {}, { ttl: 1 })],
   ['has a wrong checksum', (line) => spoiled(line.segment(line.seq, like(GOOD, NOTHING)), line.at)],
   ['acknowledges what was never sent', (line) => line.segment(line.seq, like(GOOD, NOTHING), { ack: 77_777_777 })],
@@ -28,7 +28,7 @@ export const attack: Attack = {
   policies: () => [SAID_POLICY],
   async run(at) {
     for (const [how, decoy] of DECOYS) {
-      const line = await TlsLine.open(at);
+      const line = await Line.open(at);
       const evil = (what: string) => like(EVIL, at.forbid(`after one that ${how}: ${what}`));
       await line.send([decoy(line)]);
       await line.send([line.segment(line.seq, evil('in its place'))]);
@@ -47,13 +47,13 @@ export const attack: Attack = {
       await line.send([line.segment(line.seq, evil('when a neighbour acknowledged it'))]);
     }
     // Between two parts of a hello.
-    const line = await TlsLine.open(at);
+    const line = await Line.open(at);
     const [good, evil] = [like(GOOD, NOTHING), like(EVIL, at.forbid('the second part of another hello'))];
     await line.send([line.segment(line.seq, good.subarray(0, 60), {}, { ttl: 1 })]);
     await line.send([line.segment(line.seq + 60, good.subarray(60), {}, { ttl: 1 })]);
     await line.send([line.segment(line.seq, evil.subarray(0, 60)), line.segment(line.seq + 60, evil.subarray(60))]);
 
-    const control = await TlsLine.open(at);
+    const control = await Line.open(at);
     const said = like(GOOD, at.control('the same bytes again', 'wire'));
     await control.send([control.segment(control.seq, said, {}, { ttl: 1 })]);
     await control.send([control.segment(control.seq, said.subarray(0, 70))]);

@@ -1,5 +1,5 @@
 import type { Attack } from './attack.js';
-import { EVIL, GOOD, hello, SAID_POLICY, TlsLine } from './tls-line.js';
+import { EVIL, GOOD, hello, SAID_POLICY, Line } from './line.js';
 import { type Extension, makeHello, records, serverName } from '../said/make.js';
 
 const NOTHING = Buffer.alloc(8);
@@ -19,7 +19,7 @@ export const attack: Attack = {
   async run(at) {
     const first = hello(GOOD, NOTHING);
     const begin = async () => {
-      const line = await TlsLine.open(at);
+      const line = await Line.open(at);
       await line.send([line.segment(line.seq, first)]);
       await line.answer({ ack: line.seq + first.length, data: RETRY });
       return { line, seq: line.seq + first.length };
@@ -50,15 +50,15 @@ export const attack: Attack = {
     await hidden.line.send([
       hidden.line.segment(hidden.seq, Buffer.concat([CHANGE, hello(EVIL, at.forbid('in place of data'))])),
     ]);
-    const joined = await TlsLine.open(at);
+    const joined = await Line.open(at);
     await joined.send([
       joined.segment(joined.seq, Buffer.concat([first, hello(EVIL, at.forbid('in the same segment'))])),
     ]);
 
     // Early data: the stream does not tell whether a second hello comes, the server does.
     const early = records(makeHello({ extensions: [EARLY, serverName(GOOD)] }));
-    const line = await TlsLine.open(at);
-    const data = Buffer.from('1703030008' + '00'.repeat(8), 'hex');
+    const line = await Line.open(at);
+    const data = Buffer.from(`1703030008${'00'.repeat(8)}`, 'hex');
     await line.send([line.segment(line.seq, Buffer.concat([early, CHANGE, data]))]);
     const seq = line.seq + early.length + CHANGE.length + data.length;
     await line.answer({ ack: seq, data: RETRY });

@@ -1,4 +1,4 @@
-/** A TLS connection by hand, from the attacker to a server that nobody is: its answers are made up outside. */
+/** A connection by hand, from the attacker to a server that nobody is: its answers are made up outside. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Extension, makeHello, records, serverName } from '../said/make.js';
 import type { At } from './at.js';
@@ -8,8 +8,10 @@ import { ACK, type IpFields, ip, PSH, SYN, tcp } from './craft.js';
 export const FRONT = { 4: '203.0.113.60', 6: '2001:db8:100::60' } as const;
 
 const STEP_MS = 15;
+/** Where the attacker's kernel has been told to send no resets. */
+const QUIET = new WeakSet<At>();
 
-/** The attacker may say `*.good.test` to the front, on port 443. */
+/** The attacker may say `*.good.test` to the front on port 443, and ask for `/ok` on port 80. */
 export const SAID_POLICY = {
   apiVersion: 'cilium.io/v2',
   kind: 'CiliumNetworkPolicy',
@@ -19,7 +21,10 @@ export const SAID_POLICY = {
     egress: [
       {
         toCIDR: [`${FRONT[4]}/32`, `${FRONT[6]}/128`],
-        toPorts: [{ ports: [{ port: '443', protocol: 'TCP' }], serverNames: ['*.good.test'] }],
+        toPorts: [
+          { ports: [{ port: '443', protocol: 'TCP' }], serverNames: ['*.good.test'] },
+          { ports: [{ port: '80', protocol: 'TCP' }], rules: { http: [{ path: '/ok' }] } },
+        ],
       },
     ],
   },
@@ -38,29 +43,34 @@ export function hello(name: string | undefined, marker: Buffer, sizes: readonly 
 export const GOOD = 'aa.good.test';
 export const EVIL = 'aa.evil.test';
 
-export class TlsLine {
+export class Line {
   readonly to: string;
   readonly port: number;
   /** Of the first byte behind the SYN. */
   readonly seq = 1001;
 
-  private constructor(readonly at: At) {
+  private constructor(
+    readonly at: At,
+    readonly dport: number,
+  ) {
     this.to = FRONT[at.family];
     this.port = at.port();
   }
 
   /** After its handshake. */
-  static async open(at: At): Promise<TlsLine> {
-    const line = await TlsLine.closed(at);
+  static async open(at: At, dport = 443): Promise<Line> {
+    const line = await Line.closed(at, dport);
     await line.handshake();
     return line;
   }
 
   /** Before it; the attacker's own kernel does not reset what it knows nothing of. */
-  static async closed(at: At): Promise<TlsLine> {
-    const line = new TlsLine(at);
+  static async closed(at: At, dport = 443): Promise<Line> {
+    const line = new Line(at, dport);
+    if (QUIET.has(at)) return line;
+    QUIET.add(at);
     const table = at.family === 4 ? 'iptables' : 'ip6tables';
-    const rule = ['-p', 'tcp', '--tcp-flags', 'RST', 'RST', '--sport', String(line.port), '-j', 'DROP'];
+    const rule = ['-p', 'tcp', '--tcp-flags', 'RST', 'RST', '-d', line.to, '-j', 'DROP'];
     await at.me.pod.host.run(table, ['-w', '-I', 'OUTPUT', ...rule]);
     at.after(() => at.me.pod.host.run(table, ['-w', '-D', 'OUTPUT', ...rule], { check: false }));
     return line;
@@ -80,7 +90,7 @@ export class TlsLine {
     fields: Partial<IpFields> = {},
   ): Buffer {
     const acks = (flags & ACK) !== 0 ? { ack } : {};
-    return this.at.frame(this.to, tcp(this.port, 443, data, { flags, seq, ...acks }), fields);
+    return this.at.frame(this.to, tcp(this.port, this.dport, data, { flags, seq, ...acks }), fields);
   }
 
   /** The same in pieces. */
@@ -97,8 +107,8 @@ export class TlsLine {
 
   /** What comes from the server. */
   async answer(f: { flags?: number; seq?: number; ack: number; data?: Buffer }): Promise<void> {
-    const { at, to, port } = this;
-    const l4 = tcp(443, port, f.data ?? Buffer.alloc(0), { flags: f.flags ?? ACK, seq: f.seq ?? 9001, ack: f.ack });
+    const { at, to, port, dport } = this;
+    const l4 = tcp(dport, port, f.data ?? Buffer.alloc(0), { flags: f.flags ?? ACK, seq: f.seq ?? 9001, ack: f.ack });
     await at.bed.fromInternet(at.own, ip({ src: to, dst: at.own }, l4));
     await sleep(STEP_MS);
   }
