@@ -132,6 +132,7 @@ GLOBAL_FUNCTION int keep_said(struct ea_flow *flow, __u32 kind, __u64 class_id) 
 /* From now on the flow is inspected for what it says, from its SYN on, which this packet is. */
 static __always_inline void hear_flow(struct ea_flow *flow, const struct packet *p) {
   const __u32 begins = bpf_ntohl(p->seq) + 1;
+  if (flow->tcp_state & EA_TCP_SAYS) l7_drop(said_stream(flow), p->key.endpoint);
   __builtin_memset(&flow->extra, 0, sizeof(flow->extra));
   flow->extra.said.next_seq = flow->extra.said.acked_seq = flow->extra.said.base_seq = begins;
   flow->extra.said.flags = EA_SAID_SYNCED | (p->says == SAID_AUDITS ? EA_SAID_AUDITED : 0);

@@ -115,7 +115,7 @@ GLOBAL_FUNCTION int find_dependence(struct __sk_buff *skb) {
   }
   /* Its beginning was not seen: the pod itself may have let it be forgotten, by a reset that its peer does not take. */
   if (depends == SAID_AUDITS) return FOLLOW_FLOW;
-  if (!known && !carries_more_than_control(p)) return PASS;
+  if (!known && !carries_more_than_control(p) && p->decision.verdict == EA_VERDICT_ALLOW) return PASS;
   deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
   return FOLLOW_FLOW;
 }

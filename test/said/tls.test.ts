@@ -283,6 +283,19 @@ t.test('a reset that its peer does not take', async (t) => {
   t.notOk(c.send(0, hello('evil.example')).passes, 'its beginning is forgotten');
 });
 
+t.test('an encrypted hello is judged by its outer name', async (t) => {
+  const grease: Extension = [0xfe0d, Buffer.alloc(9)];
+  t.ok(bed.connect().send(0, hello('good.example', [grease])).passes);
+  t.ok(denied(bed.connect().send(0, hello('evil.example', [grease]))));
+  bed.names();
+});
+
+t.test('what is denied whatever is said', async (t) => {
+  const c = new Connection(bed.kernel, bed.port(), 444);
+  t.notOk(c.send(-1, Buffer.alloc(0), { flags: SYN }).passes);
+  t.notOk(new Connection(bed.kernel, bed.port(), 444).send(5, Buffer.alloc(0), { flags: 16 }).passes, 'control, too');
+});
+
 t.test('a change of policy', async (t) => {
   const changing = new SaidBed(RULES);
   t.teardown(() => changing.close());
