@@ -87,6 +87,13 @@ GLOBAL_FUNCTION int report(struct __sk_buff *skb, const struct packet *p, struct
   const int named = !inbound && !(flow->tcp_state & EA_TCP_INSPECT);
   e->name = named ? flow->extra.name.name : 0;
   e->name_incarnation = named ? flow->extra.name.incarnation : 0;
+  /* A flow that is heard has no room for the name. It was looked for with the decision that is told. */
+  const struct name_work *names = name_work();
+  if (unlikely(flow->tcp_state & EA_TCP_SAYS) && names && names->endpoint == e->flow.endpoint &&
+      same16(names->collected, e->flow.remote)) {
+    e->name = names->name;
+    e->name_incarnation = names->incarnation;
+  }
   bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
   count(EA_COUNT_EVENTS);
   return 0;

@@ -30,7 +30,14 @@ static __always_inline int depends_on_said(const struct ea_endpoint *ep, struct 
   const struct decision *met = &w->met, *none = &p->decision;
   if (met->verdict == none->verdict && met->rule == none->rule && met->audit_rule == none->audit_rule)
     return 0;
-  if (met->verdict == none->verdict && met->rule == none->rule) return SAID_AUDITS;
+  if (met->verdict == none->verdict && met->rule == none->rule) {
+    /* Nothing is told as a violation before it is one. */
+    if (p->decision.verdict != EA_VERDICT_DENY && none->audit_verdict == EA_VERDICT_DENY) {
+      p->decision.audit_verdict = met->audit_verdict;
+      p->decision.audit_rule = met->audit_rule;
+    }
+    return SAID_AUDITS;
+  }
   w->none = *none;
   if (none->verdict == EA_VERDICT_DENY) {
     p->decision = w->met;

@@ -153,12 +153,11 @@ GLOBAL_FUNCTION int judge_recalled(struct __sk_buff *skb) {
 }
 
 /* Goes on without inspection, where only the audit verdict depended on it. The flow is held. */
-static __always_inline int give_up(struct __sk_buff *skb, struct packet *p, struct ea_flow *flow) {
+static __always_inline int give_up(struct packet *p, struct ea_flow *flow) {
   const struct l7_work *w = l7_work();
   if (w && w->busy) l7_rest(said_stream(flow), p->key.endpoint, 0);
   stop_hearing(p, flow);
   p->says = 0;
-  report(skb, p, flow, EA_EVENT_VERDICT);
   release(p);
   return FOLLOW_FLOW;
 }
@@ -195,7 +194,7 @@ GLOBAL_FUNCTION int hear_segment(struct __sk_buff *skb) {
   const struct ea_said_stream *s = said_stream(flow);
   w->audited = s->flags & EA_SAID_AUDITED;
   if (segment != SEGMENT_NEW) {
-    if (unlikely(w->audited)) return give_up(skb, p, flow);
+    if (unlikely(w->audited)) return give_up(p, flow);
     release(p);
     if (p->fragment) remember_first(p, 0);
     return drop(skb, p, reason_to_drop(segment));
@@ -286,7 +285,10 @@ GLOBAL_FUNCTION int end_hearing(struct __sk_buff *skb) {
       if (w->busy) l7_rest(s, p->key.endpoint, 0);
       stop_hearing(p, flow);
       p->says = 0;
-      settle(skb, p, EA_EVENT_VERDICT);
+      /* Its verdict was told with its handshake. */
+      const int differs =
+          flow->audit_verdict != p->decision.audit_verdict || flow->audit_rule != p->decision.audit_rule;
+      settle(skb, p, differs ? EA_EVENT_CHANGED : 0);
       release(p);
       return FOLLOW_FLOW;
     }
@@ -303,7 +305,7 @@ GLOBAL_FUNCTION int end_hearing(struct __sk_buff *skb) {
     release(p);
     return FOLLOW_FLOW;
   }
-  if (unlikely(w->audited)) return give_up(skb, p, flow);
+  if (unlikely(w->audited)) return give_up(p, flow);
   if (w->heard == HEARD_NO_ROOM) {
     count(EA_COUNT_SAID_NO_ROOM);
     unhear(p, flow);

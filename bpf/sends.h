@@ -124,7 +124,7 @@ static __always_inline int judge(struct __sk_buff *skb, struct packet *p, const 
   }
   if (d->verdict == EA_VERDICT_PARTIAL)
     remember_service(p);
-  else if (likely(!p->says)) /* it is told with what it says */
+  else if (likely(p->says != SAID_DECIDES)) /* otherwise it is told with what it says */
     report(skb, p, flow, EA_EVENT_VERDICT);
   enter(p, flow);
   return d->verdict == EA_VERDICT_DENY ? answer(skb, p, ep->flags) : PASS;

@@ -38,7 +38,7 @@ t.test('lists', (t) => {
   const r = firewall([list('ALLOWLIST', ['.example.com', 'www.example.org', '*.x.com'])]);
   t.match(r.no, /^g0\.json:3: RulesSourceList: "\*\.x\.com" \(line 7\) is not a name: it allows nothing$/);
   t.match(r.told, /the list judges TLS only; .* narrower/);
-  t.equal(r.told.match(/Layer 7 is not enforced yet/g)?.length, 1);
+  t.equal(r.told.match(/unless --verify-names asks/g)?.length, 1);
   for (const name of ['example.com', 'a.b.example.com', 'www.example.org']) t.ok(r.allows({ name }), name);
   for (const name of ['xexample.com', 'example.org', 'a.x.com', undefined]) t.notOk(r.allows({ name }), String(name));
   const wrapped = firewall([
