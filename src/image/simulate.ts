@@ -59,6 +59,7 @@ export function simulate(image: Image, packet: Packet, ownIps: readonly string[]
   if (packet.protocol === TCP) {
     // Nothing is said on a connection that is not accepted.
     const handshake = handshakeOf(plain, met, () => as({ heard: 'opening' }));
+    if (handshake.verdict === 'partial') return denied(set);
     if (heard === 'nothing' || handshake.verdict === 'deny') return handshake;
   }
   const said = as({ heard });

@@ -145,6 +145,8 @@ export function readAs(
   if (judged.protocol === TCP) {
     // Nothing is said on a connection that is not accepted.
     const handshake = handshakeOf(plain, met, () => as({ heard: 'opening' }));
+    // The check behind a Service's translation does not know what is said.
+    if (handshake.verdict === 'partial') return unreadable;
     if (heard === 'nothing' || handshake.verdict === 'deny') {
       const closed = plain.verdict === 'deny' && met.rule !== plain.rule;
       const isOpening = met.verdict === 'deny' && handshake.verdict !== 'deny';

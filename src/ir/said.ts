@@ -18,8 +18,8 @@ export type Heard = Known | 'opening';
 type Known = Said | 'nothing' | 'met';
 
 /** What the packet's connection says. Only TCP has a handshake in which nothing is said. */
-export function saidOf({ said, protocol }: Pick<Packet, 'said' | 'protocol'>): Said | 'nothing' {
-  return said ?? (protocol === TCP ? 'nothing' : { kind: 'other' });
+export function saidOf({ said, protocol, query }: Pick<Packet, 'said' | 'protocol' | 'query'>): Said | 'nothing' {
+  return said ?? (protocol === TCP && query === undefined ? 'nothing' : { kind: 'other' });
 }
 
 /** What a connection says, as far as a rule listens. */

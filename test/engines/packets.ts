@@ -93,7 +93,7 @@ export function frame(s: Segment, o: FrameOptions): Buffer {
   const v4 = parseAddr(s.to).family === 4;
   const tags = (o.vlan ?? []).map((id) => be16(0x8100, id));
   let payload = transport(s, o.sport, o.tcpFlags, o.dns);
-  if (s.said && s.protocol === 6) payload = summed(payload, o.src, s.to);
+  if ((s.said || s.query !== undefined) && s.protocol === 6) payload = summed(payload, o.src, s.to);
   if (o.fragment && o.fragment.offset > 0) payload = Buffer.alloc(16, 0xcd);
   const ip = v4 ? ipv4(s, o, payload) : ipv6(s, o, payload);
   return Buffer.concat([ETHERNET, ...tags, be16(v4 ? 0x0800 : 0x86dd), ip]);
