@@ -5,6 +5,7 @@ import { evaluate } from '../../src/ir/evaluate.js';
 import { protocolName } from '../../src/net/protocol.js';
 import { printer } from '../engines/cases.js';
 import type { World } from '../engines/engine.js';
+import { saidText } from './sayings.js';
 
 /** The packets' rows expect what the reference says. Pods, Nodes and Services are written out, policies as IR. @param names what pods learned */
 export function caseText(
@@ -37,7 +38,8 @@ export function packetText(p: Packet): string {
     return `${p.from} → ${to}/${p.protocol === 1 ? 'icmp' : 'icmpv6'} ${p.port >> 8}/${p.port & 255}`;
   }
   const query = p.query === undefined ? '' : ` query ${p.query === '' ? '.' : p.query}`;
-  return `${p.from} → ${to}:${p.port}/${p.protocol}${query}`;
+  const says = p.said ? ` ${saidText(p.said)}` : '';
+  return `${p.from} → ${to}:${p.port}/${p.protocol}${query}${says}`;
 }
 
 function manifests(snapshot: Snapshot): object[] {

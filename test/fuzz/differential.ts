@@ -5,6 +5,7 @@ import { ManyPackets, type Sent } from './kernel.js';
 import { type Lesson, Teacher } from './lessons.js';
 import { textsOf } from './objects/domains.js';
 import { Random } from './random.js';
+import { decides, type SaidFigures, saidTexts } from './sayings.js';
 import { shrink, type Small } from './shrink.js';
 import { randomPackets } from './traffic.js';
 import { Cluster } from './world.js';
@@ -33,6 +34,7 @@ export interface Figures {
   flows: number;
   verdicts: Record<string, number>;
   names: NameFigures;
+  said: SaidFigures;
 }
 
 export interface NameFigures {
@@ -75,7 +77,15 @@ export function differential(
 }
 
 export function noFigures(): Figures {
-  return { pairs: 0, worlds: 0, updates: 0, flows: 0, verdicts: {}, names: noNames() };
+  return {
+    pairs: 0,
+    worlds: 0,
+    updates: 0,
+    flows: 0,
+    verdicts: {},
+    names: noNames(),
+    said: { packets: 0, decided: 0, kept: 0 },
+  };
 }
 
 function noNames(): NameFigures {
@@ -96,6 +106,12 @@ function countNames(names: NameFigures, fresh: Fresh, packet: Packet, verdict: V
     names.packets++;
     if (!sameDecision(verdict, fresh.evaluate(packet, new Map()))) names.decided++;
   }
+}
+
+function countSaid(said: SaidFigures, fresh: Fresh, packet: Packet, verdict: Verdict): void {
+  if (!packet.said) return;
+  said.packets++;
+  if (decides(packet, (other) => sameDecision(verdict, fresh.evaluate(other)))) said.decided++;
 }
 
 function live(
@@ -121,6 +137,7 @@ function live(
     const fresh = agent.fresh();
     for (const one of known) {
       figures.flows++;
+      if (one.sent.packet.said) figures.said.kept++;
       const found = judgedAgain(fresh, kernel, one.sent);
       if (found) return found;
       one.denied = fresh.evaluate(one.sent.packet).verdict === 'deny';
@@ -147,14 +164,18 @@ function live(
       const found = judgedState(fresh, agent, kernel);
       if (found) return found;
     }
-    for (const packet of randomPackets(r, fresh.snapshot, fresh.senders, PACKETS, { learned: fresh.learned, texts })) {
+    const names = { learned: fresh.learned, texts, said: saidTexts(fresh.ir) };
+    for (const packet of randomPackets(r, fresh.snapshot, fresh.senders, PACKETS, names)) {
       figures.pairs++;
       const { found, verdict, sent } = judged(fresh, agent, packet);
       if (found) return found;
       countNames(figures.names, fresh, packet, verdict);
+      countSaid(figures.said, fresh, packet, verdict);
       const kind = verdict.audit ? `${verdict.verdict} with audit` : verdict.verdict;
       verdicts[kind] = (verdicts[kind] ?? 0) + 1;
-      if (!packet.fragment && known.length < KNOWN * 8) known.push({ sent, denied: false });
+      // The same request once more is one that was judged.
+      if (!packet.fragment && packet.said?.kind !== 'http' && known.length < KNOWN * 8)
+        known.push({ sent, denied: false });
     }
     known = known.filter((_, i) => i % Math.ceil(known.length / KNOWN || 1) === 0);
   }

@@ -18,6 +18,7 @@ import { NODE } from '../policy/world.js';
 import type { ManyPackets, Sent } from './kernel.js';
 import { Knowledge, type Lesson, queryOf } from './lessons.js';
 import type { Manifest } from './objects/names.js';
+import { isKept, withSayings } from './sayings.js';
 import type { Change } from './world.js';
 
 /** Changes that become visible together, and the own node's addresses from then on. */
@@ -74,7 +75,7 @@ export class Agent {
     }
     this.#ownIps = ownIps;
     const snapshot = this.#live.snapshot(ownIps);
-    this.#world = { snapshot, ir: this.#registry.toIr(snapshot).ir };
+    this.#world = { snapshot, ir: withSayings(this.#registry.toIr(snapshot).ir, this.#objects.values()) };
     this.kernel.use(this.#world);
   }
 
@@ -155,7 +156,7 @@ export class Fresh {
   anotherIr(): Ir | undefined {
     if ([...this.snapshot.namespaces.values()].some((n) => n.terminating)) return undefined;
     const { ir, problems } = toIr(this.snapshot);
-    return problems.some((p) => p.severity === 'error') ? undefined : ir;
+    return problems.some((p) => p.severity === 'error') ? undefined : withSayings(ir, this.objects);
   }
 }
 
@@ -181,6 +182,9 @@ export function judged(
   // Of a query over TCP that found no connection: its handshake.
   packet = sent.packet;
   const reference = fresh.evaluate(packet);
+  // Of a handshake nothing is told while what follows decides.
+  const isPending = packet.protocol === 6 && !packet.said && verdict.verdict === 'partial' && verdict.rule === 0;
+  const told = isPending && reference.verdict === 'allow' ? reference : verdict;
   // Of a query that passes on an open connection nothing is told.
   const silent = packet.query !== undefined && packet.protocol === 6 && verdict.verdict === 'allow';
   // The name in a datagram that is denied whatever it asks for is not read, so what staged rules say of it is not known.
@@ -191,7 +195,7 @@ export function judged(
     const { audit: _, ...inForce } = v;
     return comparable(blind ? inForce : v, packet);
   };
-  const answers = { evaluate: said(reference), simulate: said(fresh.simulate(packet)), kernel: said(verdict) };
+  const answers = { evaluate: said(reference), simulate: said(fresh.simulate(packet)), kernel: said(told) };
   const first = JSON.stringify(answers.evaluate);
   const same = JSON.stringify(answers.simulate) === first && JSON.stringify(answers.kernel) === first;
   return { verdict: reference, sent, ...(same ? {} : { found: { about: 'verdict', answers, packet } }) };
@@ -208,6 +212,8 @@ export function judgedAgain(fresh: Fresh, kernel: ManyPackets, sent: Sent): Disa
   const { verdict } = fresh.evaluate(packet);
   if ((verdict === 'deny') === (now === 'deny')) return undefined;
   if (packet.query !== undefined && packet.protocol === 6 && now === 'deny') return undefined;
+  // What was denied is over, and what nobody listened to before is not known now.
+  if (packet.said && now === 'deny' && (sent.wasDenied || !sent.heard || !isKept(packet))) return undefined;
   return { about: 'flow', answers: { evaluate: verdict, kernel: now }, packet };
 }
 

@@ -17,6 +17,7 @@ import type { EndpointBinding } from '../../src/image/store.js';
 import type { Image } from '../../src/image/types.js';
 import type { Packet, Verdict } from '../../src/ir/packet.js';
 import { NODE_SENDER, senderOf } from '../../src/ir/sender.js';
+import { parseAddr } from '../../src/net/addr.js';
 import { hasPorts } from '../../src/net/protocol.js';
 import { wipe } from '../names/wipe.js';
 import { FLAGS, tcpFrame, udpFrame } from '../names/wire.js';
@@ -44,6 +45,8 @@ export const DROP = 2;
 /** TC_ACT_REDIRECT: a query that is refused goes back as its own answer. */
 const REDIRECT = 7;
 const TCP = 6;
+/** Bytes before the data of a segment, by family. */
+const HEADERS = { 4: 14 + 20 + 20, 6: 14 + 40 + 20 };
 /** Names are few: the tables are emptied for each world. */
 const SIZES = { flows: 8192, events: 1 << 20, names: 2048, name_pages: 8192 };
 /** Types of queries that are not refused whatever their names are: zone transfers are. */
@@ -62,6 +65,9 @@ export interface Sent {
   /** The sender's UID and addresses. */
   readonly sender: string;
   readonly sport: number;
+  /** The connection was inspected for what it says; it was denied. */
+  readonly heard?: boolean;
+  readonly wasDenied?: boolean;
 }
 
 /** How a query is written: its type and the case of its name follow from what it asks, so that it is the same again. */
@@ -137,47 +143,60 @@ export class ManyPackets {
   }
 
   /**
-   * The first packet of a flow of its own; of a query over TCP, the first behind the handshake. If that does not pass, the verdict is
+   * The first packet of a flow of its own; of a query over TCP, and where something is said, the first behind the handshake. If that does not pass, the verdict is
    * about it, and so is `sent`.
    */
   judge(packet: Packet, dns: FrameOptions['dns'] = wireOf(packet)): { verdict: Verdict; sent: Sent } {
-    const { from, query, ...rest } = packet;
+    const { from, query, said, ...rest } = packet;
+    const speaks = (query ?? said) !== undefined && packet.protocol === TCP && !packet.fragment;
     this.#become(from);
     // Drops without a flow are told once a second: of fragments, and of what should be a query.
-    if (packet.fragment || query !== undefined || packet.protocol !== TCP) this.forget(['drop_notes']);
+    if (packet.fragment || query !== undefined || said || packet.protocol !== TCP) this.forget(['drop_notes']);
     this.#sport = this.#sport >= 65000 ? 1024 : this.#sport + 1;
     const { ips } = this.#sender(from);
     const bytes = frameOf(packet, ips, this.#sport, { dns });
     const sent = { packet, bytes, sender: this.#whois(from), sport: this.#sport };
     const before: FlowEvent[] = [];
-    if (query !== undefined && packet.protocol === TCP) {
+    const ends = { src: packet.to, sport: packet.port, dst: sourceOf(packet, ips), dport: this.#sport };
+    if (speaks) {
       const syn = { from, ...rest };
       const first = { ...sent, packet: syn, bytes: frameOf(syn, ips, this.#sport) };
       const opened = this.#judged(first.bytes, from);
       const events = this.#told();
       if (opened === 'deny') return { verdict: toldOf(syn, opened, events), sent: first };
-      before.push(...events.filter((e) => e.type !== 'log'));
-      const ends = { src: packet.to, sport: packet.port, dst: sourceOf(packet, ips), dport: this.#sport };
+      // Of a query, Log rules are told with the query itself; of a connection that nobody inspects, with its SYN.
+      before.push(...events.filter((e) => said || e.type !== 'log'));
       const answer = tcpFrame(ends, { seq: 0, ack: 1, flags: FLAGS.SYN | FLAGS.ACK });
       if (from !== NODE_SENDER) this.#run(answer, 'toPod');
       this.#told();
     }
     const verdict = this.#judged(bytes, from);
     const events = this.#told();
+    if (speaks && verdict === 'allow' && from !== NODE_SENDER) {
+      // What has arrived is kept no longer.
+      this.#run(
+        tcpFrame(ends, { seq: 1, ack: 1 + bytes.length - HEADERS[parseAddr(packet.to).family], flags: FLAGS.ACK }),
+        'toPod',
+      );
+      this.#told();
+    }
     // The packet of a query that is refused over TCP goes on as a reset.
-    const refused = query !== undefined && events.some((e) => e.verdict === 'deny');
-    if (refused) return { verdict: toldOf(packet, 'deny', events), sent };
-    return { verdict: toldOf(packet, verdict, verdict === 'allow' ? [...events, ...before] : events), sent };
+    const refused = speaks && events.some((e) => e.verdict === 'deny');
+    const wasDenied = refused || verdict === 'deny';
+    const heard = speaks && !before.some((e) => e.type !== 'log');
+    const known = { ...sent, heard, wasDenied };
+    if (refused) return { verdict: toldOf(packet, 'deny', events), sent: known };
+    return { verdict: toldOf(packet, verdict, verdict === 'allow' ? [...events, ...before] : events), sent: known };
   }
 
   /** The same bytes once more, in a flow that the kernel may know; undefined where the sender is another one now. */
   again({ packet, bytes, sender }: Sent): 'allow' | 'deny' | undefined {
     if (!this.#local.includes(packet.from) || this.#whois(packet.from) !== sender) return undefined;
     this.#become(packet.from);
-    if (packet.query !== undefined) this.forget(['drop_notes']);
+    if (packet.query !== undefined || packet.said) this.forget(['drop_notes']);
     const verdict = this.#judged(bytes, packet.from);
     const events = this.#told();
-    return packet.query !== undefined && events.some((e) => e.verdict === 'deny') ? 'deny' : verdict;
+    return (packet.query !== undefined || packet.said) && events.some((e) => e.verdict === 'deny') ? 'deny' : verdict;
   }
 
   /** The pod is given an answer, whether it asked or not. @param sport of its query */

@@ -82,7 +82,7 @@ function runDifferential(): boolean {
     found(small.text, small.extension);
     console.log(JSON.stringify(small.answers));
   }
-  console.log(JSON.stringify({ ...figures.verdicts, names: figures.names }));
+  console.log(JSON.stringify({ ...figures.verdicts, names: figures.names, said: figures.said }));
   console.log(`fuzz: ${line()}, ${small ? 1 : 0} disagreements`);
   return small === undefined;
 }

@@ -223,7 +223,9 @@ function asCase(
   const names = namesText(
     lessons.filter(({ pod, uid }) => senders.includes(pod) && senderOf(snapshot, pod)?.uid === uid),
   );
-  if (problems.length > 0) return caseText(name, { ...agent.world, learned }, [packet], names);
+  // No manifest of a case has words for what connections say beside its spec.
+  if (problems.length > 0 || objects.some(({ says }) => says !== undefined))
+    return caseText(name, { ...agent.world, learned }, [packet], names);
   const row = `${packetText(packet)}: ${printer(ir)(evaluate(ir, snapshot, packet, learned), packet)}`;
   return [
     `name: ${JSON.stringify(name)}`,

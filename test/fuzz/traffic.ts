@@ -7,6 +7,7 @@ import { DNS_PORT, isPod, RESOLVERS } from './lessons.js';
 import { nameFor } from './objects/domains.js';
 import { EDGES, NODE_IPS, POD_IPS4, POD_IPS6, PORTS, VIPS4, VIPS6 } from './objects/names.js';
 import type { Random } from './random.js';
+import { type SaidTexts, speaking } from './sayings.js';
 
 const PROTOCOLS = [6, 6, 6, 6, 17, 17, 17, 132, 132, 1, 58, 47, 136, 2];
 const ICMP = [0, 8 * 256, 8 * 256 + 1, 13 * 256, 3 * 256 + 1, 3 * 256 + 4, 5 * 256, 128 * 256];
@@ -33,6 +34,8 @@ const ON_LINK = [
 export interface NameWorld {
   readonly learned: Learned;
   readonly texts: readonly string[];
+  /** What rules ask of connections. */
+  readonly said?: SaidTexts;
 }
 
 /** Packets of pods that have an interface, one pod's after the other's; none twice. @param names absent: none */
@@ -46,8 +49,9 @@ export function randomPackets(
   if (senders.length === 0) return [];
   const out = new Map<string, Packet>();
   for (let n = 0; n < count; n++) {
-    const packet = randomPacket(r, snapshot, senders[n % senders.length] as string, names);
-    out.set(Object.values(packet).join(' '), packet);
+    const sent = randomPacket(r, snapshot, senders[n % senders.length] as string, names);
+    const packet = speaking(r, snapshot, sent, names?.said);
+    out.set(JSON.stringify(Object.values(packet)), packet);
   }
   return [...out.values()].sort((a, b) => (a.from < b.from ? -1 : a.from > b.from ? 1 : 0));
 }

@@ -10,6 +10,7 @@ import { applicationNetworkPolicy, fqdnNetworkPolicy, networkPolicy } from './ob
 import { meantPolicy, written } from './objects/admin.js';
 import { ACCOUNTS, type Manifest, NAMESPACES, NODES, SERVICES } from './objects/names.js';
 import type { Random } from './random.js';
+import { randomSaying } from './sayings.js';
 
 /** What a name holds from now on; undefined: it is gone. */
 export type Change = readonly [id: string, object: Manifest | undefined];
@@ -100,7 +101,7 @@ export class Cluster {
     const { r } = this;
     let at = r.below(100);
     const [, make] = DIALECTS.find(([share]) => (at -= share) < 0) ?? (DIALECTS[0] as (typeof DIALECTS)[number]);
-    const made = this.#annotated(make(r, r.below(POLICY_NAMES)));
+    const made = this.#asking(this.#annotated(make(r, r.below(POLICY_NAMES))));
     return r.chance(4) ? faulty(r, made) : made;
   }
 
@@ -110,6 +111,12 @@ export class Cluster {
     if (!r.chance(9)) return object;
     const annotations = { [ENFORCEMENT]: r.pick(['audit', 'audit', 'audit', 'enforce', 'Audit']) };
     return { ...object, metadata: { ...object.metadata, annotations } };
+  }
+
+  /** What its rules ask of connections stands beside its spec. */
+  #asking(object: Manifest): Manifest {
+    const { r } = this;
+    return r.chance(45) ? { ...object, says: Array.from({ length: 1 + r.below(4) }, () => randomSaying(r)) } : object;
   }
 
   #podKey(): string {
@@ -154,6 +161,7 @@ export class Cluster {
 
 /** Something in its spec is not as it should be. */
 function faulty(r: Random, object: Manifest): Manifest {
-  const metadata = object.metadata;
-  return { ...(mangled(r, object as Record<string, unknown>) as Manifest), metadata };
+  const { says, ...rest } = object;
+  const { metadata } = object;
+  return { ...(mangled(r, rest) as Manifest), metadata, ...(says === undefined ? {} : { says }) };
 }

@@ -7,6 +7,7 @@ import type { Action, Ir, IrPolicy, PolicyRef, PortMatch, Rule, Tier } from '../
 import type { World } from '../engines/engine.js';
 import { NODE_IP, namespace, pod, policy, snapshotOf } from '../policy/world.js';
 import type { Random } from './random.js';
+import { randomSaying, saidTexts, saying, speaking } from './sayings.js';
 
 const CIDRS4 = [
   '0.0.0.0/0',
@@ -69,7 +70,20 @@ export function randomWorld(r: Random): World {
   return { snapshot: snapshotOf(text), ir: randomIr(r) };
 }
 
-export function randomPacket(r: Random, snapshot: Snapshot): Packet {
+/** @param ir what connections say is at the edges of what its rules ask for; absent: they say nothing */
+export function randomPacket(r: Random, snapshot: Snapshot, ir: Ir = { tiers: [] }): Packet {
+  return speaking(r, snapshot, silentPacket(r, snapshot), textsOf(ir));
+}
+
+const known = new WeakMap<Ir, ReturnType<typeof saidTexts>>();
+
+function textsOf(ir: Ir): ReturnType<typeof saidTexts> {
+  let texts = known.get(ir);
+  if (!texts) known.set(ir, (texts = saidTexts(ir)));
+  return texts;
+}
+
+function silentPacket(r: Random, snapshot: Snapshot): Packet {
   const from = r.pick([...snapshot.pods.keys()]);
   const services = [...snapshot.services.values()].filter((s) => s.vips.length > 0 && s.ports.length > 0);
   if (services.length > 0 && r.chance(12)) {
@@ -231,12 +245,13 @@ function randomIr(r: Random): Ir {
 
 function randomRule(r: Random, policy: PolicyRef, index: number, tier: string, staged: boolean): Rule {
   const action = r.pick<Action>(['allow', 'allow', 'deny', 'deny', 'pass', 'log']);
-  return {
+  const rule: Rule = {
     ref: { policy, index, tier, staged, action },
     action,
     peers: r.chance(12) ? null : Array.from({ length: r.below(3) + (r.chance(95) ? 1 : 0) }, () => randomPeer(r)),
     ports: r.chance(30) ? null : Array.from({ length: r.below(3) + (r.chance(95) ? 1 : 0) }, () => randomPorts(r)),
   };
+  return r.chance(20) ? saying(rule, randomSaying(r)) : rule;
 }
 
 function randomPeer(r: Random, depth = 0): Peer {
