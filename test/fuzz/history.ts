@@ -7,7 +7,7 @@ import type { Entry } from '../../src/identity/entry.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
 import { simulate } from '../../src/image/simulate.js';
 import type { Image } from '../../src/image/types.js';
-import type { Learned, Packet, Verdict } from '../../src/ir/packet.js';
+import { type Learned, type Packet, sameDecision, type Verdict } from '../../src/ir/packet.js';
 import { evaluate } from '../../src/ir/evaluate.js';
 import { senderOf } from '../../src/ir/sender.js';
 import type { Ir } from '../../src/ir/types.js';
@@ -16,7 +16,7 @@ import { EntryReader } from '../../src/kube/read.js';
 import { comparable, localPods, type World } from '../engines/engine.js';
 import { NODE } from '../policy/world.js';
 import type { ManyPackets, Sent } from './kernel.js';
-import { Knowledge, type Lesson, queryOf } from './lessons.js';
+import { DNS_PORT, Knowledge, type Lesson, queryOf, RESOLVERS } from './lessons.js';
 import type { Manifest } from './objects/names.js';
 import { isKept, withSayings } from './sayings.js';
 import type { Change } from './world.js';
@@ -197,8 +197,22 @@ export function judged(
   };
   const answers = { evaluate: said(reference), simulate: said(fresh.simulate(packet)), kernel: said(told) };
   const first = JSON.stringify(answers.evaluate);
-  const same = JSON.stringify(answers.simulate) === first && JSON.stringify(answers.kernel) === first;
+  const isUnheard = verdict.verdict === 'deny' && saysToResolver(fresh, packet, reference);
+  const same = JSON.stringify(answers.simulate) === first && (isUnheard || JSON.stringify(answers.kernel) === first);
   return { verdict: reference, sent, ...(same ? {} : { found: { about: 'verdict', answers, packet } }) };
+}
+
+/**
+ * Whether it matters what a connection to a trusted resolver says: those are read for queries, and nothing else that they
+ * say is judged, so rules that ask for it do not match.
+ */
+function saysToResolver(fresh: Fresh, packet: Packet, reference: Verdict): boolean {
+  const { query: _, ...rest } = packet;
+  if (packet.protocol !== 6 || packet.port !== DNS_PORT || !RESOLVERS.includes(packet.to)) return false;
+  const said = { kind: 'tls', serverName: 'a.name.of.nobody' } as const;
+  return [rest, { ...rest, said }, { ...rest, said: { kind: 'other' } as const }].some(
+    (other) => !sameDecision(reference, fresh.evaluate(other)),
+  );
 }
 
 /**
@@ -209,9 +223,11 @@ export function judgedAgain(fresh: Fresh, kernel: ManyPackets, sent: Sent): Disa
   const now = kernel.again(sent);
   if (now === undefined) return undefined;
   const { packet } = sent;
-  const { verdict } = fresh.evaluate(packet);
+  const reference = fresh.evaluate(packet);
+  const { verdict } = reference;
   if ((verdict === 'deny') === (now === 'deny')) return undefined;
   if (packet.query !== undefined && packet.protocol === 6 && now === 'deny') return undefined;
+  if (now === 'deny' && saysToResolver(fresh, packet, reference)) return undefined;
   // What was denied is over, and what nobody listened to before is not known now.
   if (packet.said && now === 'deny' && (sent.wasDenied || !sent.heard || !isKept(packet))) return undefined;
   return { about: 'flow', answers: { evaluate: verdict, kernel: now }, packet };
