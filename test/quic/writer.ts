@@ -90,7 +90,8 @@ export function initial(frames: Buffer, opts: InitialOptions): Buffer {
   const length = integer(numberSize + clear.length + 16, opts.lengthSize ?? 2);
   const header = Buffer.concat([head, length, field.subarray(4 - numberSize)]);
   const nonce = Buffer.from(keys.iv);
-  for (let i = 0; i < 4; i++) nonce[8 + i] = (nonce[8 + i] as number) ^ (field[i] as number) & (i < 4 - numberSize ? 0 : 255);
+  for (let i = 0; i < 4; i++)
+    nonce[8 + i] = (nonce[8 + i] as number) ^ ((field[i] as number) & (i < 4 - numberSize ? 0 : 255));
   const cipher = createCipheriv('aes-128-gcm', keys.key, nonce);
   cipher.setAAD(header);
   const sealed = Buffer.concat([cipher.update(clear), cipher.final(), cipher.getAuthTag()]);
