@@ -78,8 +78,8 @@ struct quic_work {
   __u32 left;
   __u32 piece;
   __u32 endpoint;
-  __u32 row;
   __u32 pad2;
+  __u32 judged; /* a hello was, in this packet */
   __u64 rule;
   /* Bytes of the packet, each with what a look-up may read too far. */
   __u64 tag[2];
