@@ -91,6 +91,10 @@ static __always_inline int opens_by_itself(struct __sk_buff *skb, struct quic_wo
   return !quic_open(skb, w, &w->keys, 1);
 }
 
+static __always_inline int why_noted(const int note) {
+  return note == NOTE_NONE ? QUIC_PASS : note == NOTE_FULL ? QUIC_NO_ROOM : QUIC_LOST;
+}
+
 /* Finds the connection of an Initial packet: the one that the flow has, whose buffer is busy then, or a new one.
  * Returns enum quic_verdict; QUIC_PASS: it is found. */
 GLOBAL_FUNCTION int quic_find(struct __sk_buff *skb, struct quic_work *w, struct quic_state *st) {
@@ -110,7 +114,7 @@ GLOBAL_FUNCTION int quic_find(struct __sk_buff *skb, struct quic_work *w, struct
   }
   int verdict = QUIC_UNREADABLE;
   if (w->packet.to.length >= QUIC_FIRST_ID && opens_by_itself(skb, w))
-    verdict = quic_note(&w->packet.to, w->endpoint, NOTE_FIND) ? QUIC_LOST : QUIC_PASS;
+    verdict = why_noted(quic_note(&w->packet.to, w->endpoint, NOTE_FIND));
   if (verdict == QUIC_PASS && !held && !quic_take(st, w->endpoint)) return QUIC_NO_ROOM;
   if (verdict == QUIC_PASS) {
     a = quic_attempt(st);
