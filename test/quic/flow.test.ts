@@ -2,7 +2,9 @@
 import { randomBytes } from 'node:crypto';
 import t, { type Test } from 'tap';
 import { ALLOWS, ALSO_ALLOWS, DENIES, FlowBed, type Flow, hello, nameOf, part, VERDICT, whole } from './flow-bed.js';
-import { ack, initial, keysOf, opaque, padding, ping, TYPES, V1, V2 } from './writer.js';
+import { open, packetAt } from './reference.js';
+import { twoKeys } from './two-keys.js';
+import { ack, crypto, initial, keysOf, opaque, padding, ping, TYPES, V1, V2 } from './writer.js';
 
 const bed = new FlowBed();
 t.teardown(() => bed.close());
@@ -242,6 +244,24 @@ t.test('parts do not come together where nobody has seen both', async (t) => {
   );
   flow.receive(opaque(TYPES.handshake, id(), { from: server }));
   t.equal(bed.flow().send(whole(hello(ALLOWS), { to: server })).verdict, lost, 'to an id that the server chose');
+});
+
+t.test('a packet that is valid under two keys is refused', async (t) => {
+  const [first, server] = [id(), id()];
+  const [said, flow] = [hello(ALLOWS, 700), bed.flow()];
+  const packet = twoKeys(server, first, 10, (random) => {
+    said.writeUInt32LE(random, 500);
+    return crypto(500, said.subarray(500));
+  });
+  for (const of of [first, server])
+    t.equal(open(packetAt(packet), keysOf(V1, of)).length, 205, 'as it is under the keys of both');
+  t.equal(flow.send(part(said, 0, 500, { to: first })).verdict, pass);
+  t.equal(flow.send(packet).verdict, unreadable);
+  t.equal(
+    flow.send(part(said, 500, 700, { to: server, keys: keysOf(V1, first) })).verdict,
+    pass,
+    'but one that is not',
+  );
 });
 
 t.test('notes live for a minute, and for less than three', async (t) => {
