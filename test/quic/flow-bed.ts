@@ -22,10 +22,10 @@ export const nameOf = (verdict: number): string =>
 /** The rules of hellos: what allows is odd. */
 export const [ALLOWS, ALSO_ALLOWS, DENIES] = [1, 3, 2];
 
-/** A hello of `size` bytes with its header, which is judged by `rule`. */
+/** A hello of `size` bytes with its header, whose first byte and last byte make this rule. */
 export function hello(rule: number, size = 300): Buffer {
   const body = randomBytes(size - 4);
-  body[0] = rule;
+  body[0] = rule ^ (body.at(-1) as number);
   return Buffer.concat([Buffer.from([1, 0, (size - 4) >> 8, (size - 4) & 255]), body]);
 }
 

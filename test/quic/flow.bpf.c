@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /* bpf/quic_flow.h by itself, for a test that runs it by hand: flows are entries of an array, and a hello is judged by
- * the byte behind its length. The packet is what a flow's datagrams carry, behind some bytes. */
+ * two of its bytes. The packet is what a flow's datagrams carry, behind some bytes. */
 #include "../../bpf/quic_flow.h"
 
 char _license[] SEC("license") = "GPL";
@@ -24,7 +24,7 @@ struct {
   __type(value, struct judged_hello);
 } quic_judged SEC(".maps");
 
-/* The first byte of a hello is its rule; odd ones allow. */
+/* The first and the last byte of a hello make its rule; odd ones allow. */
 static int quic_decide(struct __sk_buff *skb, struct quic_work *w, const struct quic_stream *s, __u32 at,
                        __u32 size) {
   asm volatile("" : : "r"(skb)); /* or the compiler gives quic_judge_hello() none */
@@ -36,7 +36,10 @@ static int quic_decide(struct __sk_buff *skb, struct quic_work *w, const struct 
   const __u8 *bytes = (const __u8 *)s->words + from;
   judged->size = size;
   __builtin_memcpy(judged->bytes, bytes, sizeof(judged->bytes));
-  w->rule = bytes[4];
+  __u64 last = at + size - 1;
+  asm volatile("" : "+r"(last));
+  if (last >= QUIC_STREAM) return 0;
+  w->rule = bytes[4] ^ ((const __u8 *)s->words)[last];
   return w->rule & 1;
 }
 
