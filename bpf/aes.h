@@ -132,8 +132,7 @@ static __always_inline struct ghash_word ghash_shifted(struct ghash_word x) {
 }
 
 /* Makes what GCM needs of the AES key that is the key's beginning. */
-GLOBAL_FUNCTION int gcm_expand(struct gcm_key *key, struct aes_block *block) {
-  if (!key || !block) return 0;
+static __always_inline void gcm_expand(struct gcm_key *key, struct aes_block *block) {
   aes_expand(&key->aes);
   __builtin_memset(block, 0, sizeof(*block));
   aes_encrypt_block(&key->aes, block);
@@ -153,7 +152,6 @@ GLOBAL_FUNCTION int gcm_expand(struct gcm_key *key, struct aes_block *block) {
     t[n].high = t[lowest].high ^ t[n - lowest].high;
     t[n].low = t[lowest].low ^ t[n - lowest].low;
   }
-  return 0;
 }
 
 /* Adds the lowest four terms of a word, and shifts them out. The asm keeps the compiler from finding all terms

@@ -110,6 +110,16 @@ static __always_inline const struct ea_endpoint *endpoint_of(__u32 ifindex) {
   return displaced_endpoint(ifindex);
 }
 
+/* Position of the lowest bit set; x is not 0. BPF has no instruction for it. The ones below that bit are
+ * counted in parallel, without a branch, which the verifier would have to follow both ways. */
+static __always_inline __u32 lowest_bit(__u64 x) {
+  x = (x & -x) - 1;
+  x -= (x >> 1) & 0x5555555555555555ULL;
+  x = (x & 0x3333333333333333ULL) + ((x >> 2) & 0x3333333333333333ULL);
+  x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
+  return (x * 0x0101010101010101ULL) >> 56;
+}
+
 static __always_inline int same16(const __u8 *a, const __u8 *b) {
   const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
   return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3];

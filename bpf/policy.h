@@ -19,16 +19,6 @@
 #include "share.h"
 #include "trie.h"
 
-/* Position of the lowest bit set; x is not 0. BPF has no instruction for it. The ones below that bit are
- * counted in parallel, without a branch, which the verifier would have to follow both ways. */
-static __always_inline __u32 lowest_bit(__u64 x) {
-  x = (x & -x) - 1;
-  x -= (x >> 1) & 0x5555555555555555ULL;
-  x = (x & 0x3333333333333333ULL) + ((x >> 2) & 0x3333333333333333ULL);
-  x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
-  return (x * 0x0101010101010101ULL) >> 56;
-}
-
 /* 0 where no prefix covers the address: EA_CLASS_NONE. */
 static __always_inline __u64 class_of(const __u8 *addr) {
   if (is_v4(addr)) {

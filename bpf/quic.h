@@ -299,22 +299,15 @@ static __always_inline int read_frames(struct quic_work *w, struct quic_stream *
 
 /* Moves s->have over what was said without a gap. */
 static __always_inline void find_gap(struct quic_stream *s) {
-  __u32 have = s->have;
+  const __u64 *known = (const __u64 *)s->known;
+  __u32 at = s->have / 64;
 #pragma clang loop unroll(disable)
-  for (__u32 i = 0; i < QUIC_STREAM / 8; i++) {
-    if (have >= QUIC_STREAM || s->known[bounded(have / 8, QUIC_STREAM / 8 - 1)] != 0xff) break;
-    have = (have | 7) + 1;
+  for (__u32 i = 0; i < QUIC_STREAM / 64; i++) {
+    if (at >= QUIC_STREAM / 64 || known[bounded(at, QUIC_STREAM / 64 - 1)] != ~0ULL) break;
+    at++;
   }
-  if (have < QUIC_STREAM) {
-    const __u32 missing = ~(__u32)s->known[bounded(have / 8, QUIC_STREAM / 8 - 1)];
-    have &= ~7U;
-#pragma unroll
-    for (int bit = 0, all = 1; bit < 8; bit++) {
-      all &= ~(missing >> bit) & 1;
-      have += all;
-    }
-  }
-  s->have = have;
+  __u64 missing = at < QUIC_STREAM / 64 ? ~known[bounded(at, QUIC_STREAM / 64 - 1)] : 0;
+  s->have = at * 64 + (missing ? lowest_bit(missing) : 0);
 }
 
 /* Whether nothing but zeros is left of the datagram: some clients pad so. No server takes them for a packet. */

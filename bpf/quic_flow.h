@@ -6,8 +6,11 @@
  *      each (skb->gso_size if the kernel will cut the packet into datagrams (SKB_GSO_UDP_L4), else `left`; of a
  *      packet that is to be cut otherwise, nothing can be said); `endpoint`, its id.
  *   2. It holds the flow locked and calls quic_sent() with the flow's struct quic_state, which is all zero first.
- *   3. It acts upon the result, enum quic_verdict; w->judged: a hello was judged by it. The hello's name, and what
- *      policies say of it, are judged by quic_decide(), which whoever includes this file defines.
+ *   3. On QUIC_JUDGE it decides about the hello that is w->hello_size bytes, from its type on, at w->hello_at of the
+ *      bytes of quic_attempt(st)->stream, sets w->rule, and calls quic_judged(), whatever it has decided: the buffer
+ *      is busy until then. It does so as often as the result is QUIC_JUDGE, some four times at most. (The decision is
+ *      not made by a call from here, since the stack has no room for it.)
+ *   4. It acts upon the result, enum quic_verdict. w->judged: a hello was judged by it.
  * A flow that is not stored in the table is not judged: it is denied.
  *
  * A flow that was allowed is not done with: a server tells connections apart by their ids, so the same addresses
@@ -45,7 +48,7 @@ enum quic_flow_flags {
 };
 
 /* HOLD: the packet must not pass now; the client sends it again. SAYS_OTHER: it says nothing, and nothing was said
- * before: to be judged as such. DENY: quic_decide() denied the hello. The others deny, each with its own reason:
+ * before: to be judged as such. DENY: the hello was denied, or a second one was allowed by another rule. The others deny, each with its own reason:
  * UNREADABLE: malformed, or not valid by the keys that it must have, or another byte than was judged. VERSION: it is
  * unknown. TOO_LARGE: the hello is larger than is kept. LOST: parts have passed that are not remembered any more.
  * NO_ROOM: to remember it. */
@@ -59,18 +62,14 @@ enum quic_verdict {
   QUIC_HELLO_TOO_LARGE = 6,
   QUIC_LOST = 7,
   QUIC_NO_ROOM = 8,
+  QUIC_JUDGE = 9, /* not a verdict yet */
 };
 
 /* The most datagrams that a kernel cuts a packet into (UDP_MAX_SEGMENTS). */
 enum { QUIC_MAX_PIECES = 128, TLS_CLIENT_HELLO = 1, QUIC_MAX_HELLOS = 2, QUIC_SERVER_IDS = 4 };
 
-/* Given by whoever includes this file: judges the hello that is `size` bytes at `at` of the stream, from its type on.
- * 1: it is allowed; w->rule is the rule that says so. */
-static int quic_decide(struct __sk_buff *skb, struct quic_work *w, const struct quic_stream *s, __u32 at,
-                       __u32 size);
-
 /* Whether all that is known of the connection was judged. */
-static __always_inline int is_judged(const struct quic_attempt *a) {
+static __always_inline int all_judged(const struct quic_attempt *a) {
   return a->judged && a->judged == a->stream.have;
 }
 
@@ -125,9 +124,8 @@ GLOBAL_FUNCTION int quic_find(struct __sk_buff *skb, struct quic_work *w, struct
   return verdict;
 }
 
-/* Judges the next hello, if it is whole. Returns enum quic_verdict. */
-GLOBAL_FUNCTION int quic_judge_hello(struct __sk_buff *skb, struct quic_work *w, struct quic_attempt *a) {
-  if (!w || !a) return QUIC_UNREADABLE;
+/* Finds the next hello, if it is whole. QUIC_PASS: it is not. */
+static __always_inline int find_hello(struct quic_work *w, const struct quic_attempt *a) {
   const __u32 at = a->judged, have = a->stream.have;
   if (have <= at) return QUIC_PASS;
   const __u8 *bytes = (const __u8 *)a->stream.words;
@@ -139,55 +137,60 @@ GLOBAL_FUNCTION int quic_judge_hello(struct __sk_buff *skb, struct quic_work *w,
   const __u32 size = 4 + (bytes[begin + 1] << 16 | bytes[begin + 2] << 8 | bytes[begin + 3]);
   if (at + size > QUIC_STREAM) return QUIC_HELLO_TOO_LARGE;
   if (have < at + size) return QUIC_PASS;
-  w->judged = 1;
-  if (!quic_decide(skb, w, &a->stream, at, size) || (a->hellos && w->rule != a->rule)) return QUIC_DENY;
-  a->rule = w->rule;
-  a->hellos++;
-  a->judged = at + size;
-  return QUIC_PASS;
+  w->hello_at = at;
+  w->hello_size = size;
+  return QUIC_JUDGE;
 }
 
-/* Reads the Initial packets of a datagram into the flow's connection. Returns enum quic_verdict. */
-static __always_inline int read_initial(struct __sk_buff *skb, struct quic_work *w, struct quic_state *st,
-                                        struct quic_attempt *a) {
-  const int result = quic_read(skb, w, &a->stream);
-  if (result) return result == QUIC_TOO_LARGE ? QUIC_HELLO_TOO_LARGE : QUIC_UNREADABLE;
-  for (int i = 0; i <= QUIC_MAX_HELLOS; i++) {
-    const int verdict = quic_judge_hello(skb, w, a);
-    if (verdict != QUIC_PASS) return verdict;
-  }
+/* The verdict on a datagram whose Initial packets were read. */
+static __always_inline int verdict_on_initial(struct quic_work *w, struct quic_state *st,
+                                              struct quic_attempt *a) {
+  const int verdict = find_hello(w, a);
+  if (verdict != QUIC_PASS) return verdict;
   if (a->judged) st->flags |= QUIC_FLOW_OPEN;
-  if (!is_judged(a) && w->seen) return QUIC_HOLD;
+  if (!all_judged(a) && w->seen) return QUIC_HOLD;
   if (w->crypto) {
-    const int note = quic_note(&a->stream.keys.id, w->endpoint, NOTE_ADD);
-    if (note == NOTE_FULL) return QUIC_NO_ROOM;
-    if (note == NOTE_FOUND && !a->noted) return QUIC_LOST;
+    const int why = why_noted(quic_note(&a->stream.keys.id, w->endpoint, NOTE_ADD));
+    if (why == QUIC_NO_ROOM || (why == QUIC_LOST && !a->noted)) return why;
     a->noted = 1;
   }
   return QUIC_PASS;
 }
 
+/* Goes on with such a datagram, as far as to its verdict or to the next hello. */
+GLOBAL_FUNCTION int quic_finish(struct quic_work *w, struct quic_state *st) {
+  if (!w || !st) return QUIC_UNREADABLE;
+  struct quic_attempt *a = quic_attempt(st);
+  if (!a) return QUIC_UNREADABLE;
+  const int verdict = verdict_on_initial(w, st, a);
+  w->reading = verdict == QUIC_JUDGE;
+  if (w->reading) return verdict;
+  const int last = all_judged(a) && w->seen & 1 << QUIC_HANDSHAKE;
+  quic_rest(st, w->endpoint, !(verdict == QUIC_PASS && last));
+  return verdict;
+}
+
 /* A datagram that begins with an Initial packet. */
 static __always_inline int sent_initial(struct __sk_buff *skb, struct quic_work *w, struct quic_state *st) {
-  int verdict = quic_find(skb, w, st);
+  const int verdict = quic_find(skb, w, st);
   if (verdict != QUIC_PASS) return verdict;
   struct quic_attempt *a = quic_attempt(st);
   if (!a) return QUIC_NO_ROOM;
-  verdict = read_initial(skb, w, st, a);
-  const int last = is_judged(a) && w->seen & 1 << QUIC_HANDSHAKE;
-  quic_rest(st, w->endpoint, verdict == QUIC_DENY || (verdict == QUIC_PASS && last) ? 0 : 1);
-  return verdict;
+  const int result = quic_read(skb, w, &a->stream);
+  if (!result) return quic_finish(w, st);
+  quic_rest(st, w->endpoint, 1);
+  return result == QUIC_TOO_LARGE ? QUIC_HELLO_TOO_LARGE : QUIC_UNREADABLE;
 }
 
 /* What a client sends in its Handshake packets, it sends behind its last Initial packet. */
 static __always_inline void end_attempt(struct quic_work *w, struct quic_state *st) {
   if (!st->buffer || !quic_use(st, w->endpoint)) return;
   const struct quic_attempt *a = quic_attempt(st);
-  quic_rest(st, w->endpoint, a && !is_judged(a));
+  quic_rest(st, w->endpoint, a && !all_judged(a));
 }
 
 /* Whether the flow has a connection whose hello was not judged. */
-static __always_inline int is_pending(const struct quic_state *st) {
+static __always_inline int awaits_hello(const struct quic_state *st) {
   const struct quic_attempt *a = st->buffer ? quic_attempt(st) : NULL;
   return a && !a->judged;
 }
@@ -207,7 +210,7 @@ GLOBAL_FUNCTION int quic_sent_datagram(struct __sk_buff *skb, struct quic_work *
     end_attempt(w, st);
     return QUIC_PASS;
   case QUIC_ZERO_RTT:
-    return open && !is_pending(st) ? QUIC_PASS : QUIC_HOLD;
+    return open && !awaits_hello(st) ? QUIC_PASS : QUIC_HOLD;
   case QUIC_UNKNOWN_VERSION:
   case QUIC_NEGOTIATION:
     return QUIC_VERSION;
@@ -225,13 +228,7 @@ static __always_inline int next_datagram(struct quic_work *w) {
   return size;
 }
 
-/* Judges what a client sends: all datagrams of a packet pass, or none does. Returns enum quic_verdict. */
-GLOBAL_FUNCTION int quic_sent(struct __sk_buff *skb, struct quic_state *st) {
-  struct quic_work *w = quic_work();
-  if (!w || !st) return QUIC_UNREADABLE;
-  w->judged = 0;
-  w->rule = 0;
-  if (!w->left) return st->flags & QUIC_FLOW_OPEN ? QUIC_PASS : QUIC_HOLD;
+static __always_inline int judge_rest(struct __sk_buff *skb, struct quic_work *w, struct quic_state *st) {
 #pragma clang loop unroll(disable)
   for (__u32 i = 0; i < QUIC_MAX_PIECES; i++) {
     if (!next_datagram(w)) return QUIC_PASS;
@@ -239,6 +236,35 @@ GLOBAL_FUNCTION int quic_sent(struct __sk_buff *skb, struct quic_state *st) {
     if (verdict != QUIC_PASS) return verdict;
   }
   return w->left ? QUIC_UNREADABLE : QUIC_PASS;
+}
+
+/* Judges what a client sends: all datagrams of a packet pass, or none does. Returns enum quic_verdict. */
+GLOBAL_FUNCTION int quic_sent(struct __sk_buff *skb, struct quic_state *st) {
+  struct quic_work *w = quic_work();
+  if (!w || !st) return QUIC_UNREADABLE;
+  w->judged = w->reading = 0;
+  w->rule = 0;
+  if (!w->left) return st->flags & QUIC_FLOW_OPEN ? QUIC_PASS : QUIC_HOLD;
+  return judge_rest(skb, w, st);
+}
+
+/* Goes on after QUIC_JUDGE, with the decision about the hello. Returns enum quic_verdict. */
+GLOBAL_FUNCTION int quic_judged(struct __sk_buff *skb, struct quic_state *st, int allowed) {
+  struct quic_work *w = quic_work();
+  if (!w || !st || !w->reading) return QUIC_UNREADABLE;
+  struct quic_attempt *a = quic_attempt(st);
+  if (!a) return QUIC_UNREADABLE;
+  w->judged = 1;
+  if (!allowed || (a->hellos && w->rule != a->rule)) {
+    w->reading = 0;
+    quic_rest(st, w->endpoint, 0);
+    return QUIC_DENY;
+  }
+  a->rule = w->rule;
+  a->hellos++;
+  a->judged = w->hello_at + w->hello_size;
+  const int verdict = quic_finish(w, st);
+  return verdict == QUIC_PASS ? judge_rest(skb, w, st) : verdict;
 }
 
 /* Whether one of the datagrams of a packet begins with a long header, or cannot be read. */

@@ -78,6 +78,9 @@ struct quic_work {
   __u32 left;
   __u32 piece;
   __u32 endpoint;
+  __u32 reading; /* a hello waits for its decision */
+  __u32 hello_at;
+  __u32 hello_size;
   __u32 pad2;
   __u32 judged; /* a hello was, in this packet */
   __u64 rule;
@@ -183,7 +186,8 @@ GLOBAL_FUNCTION int quic_make_keys(struct quic_work *w, struct quic_keys *k, con
   derive(w, labels + LABEL_HEADER);
   take_key(w, k->header.words, 4);
   aes_expand(&k->header);
-  return gcm_expand(&k->payload, &w->block);
+  gcm_expand(&k->payload, &w->block);
+  return 0;
 }
 
 /* Hashes a block of the header or of the payload. */

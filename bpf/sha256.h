@@ -95,8 +95,7 @@ GLOBAL_FUNCTION int sha256_add(struct sha256 *s) {
 
 /* The HMAC of the message in s->words, which is padded already, as one that follows the block of the key. The
  * result is in s->state. */
-GLOBAL_FUNCTION int hmac(struct sha256 *s, const struct hmac_key *key) {
-  if (!s || !key) return 0;
+static __always_inline void hmac(struct sha256 *s, const struct hmac_key *key) {
   __builtin_memcpy(s->state, key->inner, sizeof(s->state));
   sha256_add(s);
   __builtin_memcpy(s->words, s->state, sizeof(s->state));
@@ -104,7 +103,7 @@ GLOBAL_FUNCTION int hmac(struct sha256 *s, const struct hmac_key *key) {
   s->words[8] = 1U << 31;
   s->words[15] = (64 + 32) * 8;
   __builtin_memcpy(s->state, key->outer, sizeof(s->state));
-  return sha256_add(s);
+  sha256_add(s);
 }
 
 static __always_inline void begin_sha256(struct sha256 *s) {
@@ -127,8 +126,7 @@ static __always_inline void fill_pad(struct sha256 *s, const __u32 *digest, cons
 }
 
 /* Makes the result of the last HMAC the key of others. */
-GLOBAL_FUNCTION int hmac_use(struct sha256 *s, struct hmac_key *key) {
-  if (!s || !key) return 0;
+static __always_inline void hmac_use(struct sha256 *s, struct hmac_key *key) {
   __builtin_memcpy(key->inner, s->state, sizeof(key->inner));
   fill_pad(s, key->inner, 0x5c5c5c5c);
   sha256_add(s);
@@ -136,7 +134,6 @@ GLOBAL_FUNCTION int hmac_use(struct sha256 *s, struct hmac_key *key) {
   fill_pad(s, key->inner, 0x36363636);
   sha256_add(s);
   __builtin_memcpy(key->inner, s->state, sizeof(key->inner));
-  return 0;
 }
 
 #endif

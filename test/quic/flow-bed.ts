@@ -47,7 +47,7 @@ export class FlowBed {
   readonly #flows = this.#object.map('quic_flows');
   readonly #holders = this.#object.map('quic_holders');
   readonly #rows = this.#object.map('quic_rows');
-  readonly #judged = this.#object.map('quic_judged');
+  readonly #judged = this.#object.map('quic_judged_hello');
   #made = 0;
 
   constructor() {

@@ -22,24 +22,20 @@ struct {
   __uint(max_entries, 1);
   __type(key, __u32);
   __type(value, struct judged_hello);
-} quic_judged SEC(".maps");
+} quic_judged_hello SEC(".maps");
 
 /* The first and the last byte of a hello make its rule; odd ones allow. */
-static int quic_decide(struct __sk_buff *skb, struct quic_work *w, const struct quic_stream *s, __u32 at,
-                       __u32 size) {
-  asm volatile("" : : "r"(skb)); /* or the compiler gives quic_judge_hello() none */
+static __always_inline int decide(struct quic_work *w, const struct quic_state *st) {
   __u32 zero = 0;
-  struct judged_hello *judged = bpf_map_lookup_elem(&quic_judged, &zero);
-  __u64 from = at;
-  asm volatile("" : "+r"(from));
-  if (!judged || from > QUIC_STREAM - 64) return 0;
-  const __u8 *bytes = (const __u8 *)s->words + from;
-  judged->size = size;
-  __builtin_memcpy(judged->bytes, bytes, sizeof(judged->bytes));
-  __u64 last = at + size - 1;
-  asm volatile("" : "+r"(last));
-  if (last >= QUIC_STREAM) return 0;
-  w->rule = bytes[4] ^ ((const __u8 *)s->words)[last];
+  struct judged_hello *judged = bpf_map_lookup_elem(&quic_judged_hello, &zero);
+  const struct quic_attempt *a = quic_attempt(st);
+  __u64 from = w->hello_at, last = w->hello_at + w->hello_size - 1;
+  asm volatile("" : "+r"(from), "+r"(last));
+  if (!judged || !a || from > QUIC_STREAM - 64 || last >= QUIC_STREAM) return 0;
+  const __u8 *bytes = (const __u8 *)a->stream.words;
+  judged->size = w->hello_size;
+  __builtin_memcpy(judged->bytes, bytes + from, sizeof(judged->bytes));
+  w->rule = bytes[from + 4] ^ bytes[last];
   return w->rule & 1;
 }
 
@@ -61,9 +57,13 @@ static __always_inline struct quic_state *begin(struct __sk_buff *skb) {
 SEC("tc")
 int sent(struct __sk_buff *skb) {
   struct quic_state *st = begin(skb);
-  const struct quic_work *w = quic_work();
+  struct quic_work *w = quic_work();
   if (!st || !w) return -1;
-  const int verdict = quic_sent(skb, st);
+  int verdict = quic_sent(skb, st);
+#pragma clang loop unroll(disable)
+  for (int i = 0; i < 4 && verdict == QUIC_JUDGE; i++)
+    verdict = quic_judged(skb, st, decide(w, st));
+  if (verdict == QUIC_JUDGE) quic_judged(skb, st, 0);
   skb->cb[2] = w->judged;
   skb->cb[3] = w->rule;
   return verdict;
