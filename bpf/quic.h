@@ -186,34 +186,49 @@ static __always_inline __u64 widened(__u64 bits) {
   return ((apart + 0x7f7f7f7f7f7f7f7fULL) >> 7 & 0x0101010101010101ULL) * 0xff;
 }
 
-/* Adds the bytes of a CRYPTO frame to a stream: w->frame_length ones at w->frame_from in the payload, which belong
- * at w->frame_offset. Goes by whole words of the stream. Returns enum quic_result. */
-GLOBAL_FUNCTION int quic_add(struct quic_work *w, struct quic_stream *s) {
-  if (!w || !s) return QUIC_REFUSED;
-  const __u32 offset = w->frame_offset, length = w->frame_length, turn = offset & 7;
-  if (!length) return QUIC_READ;
-  const __u32 first = offset / 8, last = (offset + length - 1) / 8;
-  /* Which bytes of the first word belong to the frame, and which of the last one. */
-  const __u32 begins = 0xff << turn, ends = 0xff >> (7 - ((offset + length - 1) & 7));
-  /* In the room: the byte that stands where the first word begins. */
-  const __u32 from = QUIC_ROOM + w->frame_from - turn;
-  __u64 conflict = 0;
-#pragma clang loop unroll(disable)
-  for (__u32 i = 0; i <= QUIC_PAYLOAD / 8; i++) {
-    const __u32 word = first + i;
-    __u64 room = from + i * 8;
-    asm volatile("" : "+r"(room));
-    if (word > last || room > QUIC_ROOM + QUIC_PAYLOAD) break;
-    const __u64 at = bounded(word, QUIC_STREAM / 8 - 1);
-    const __u64 said = *(const __u64 *)(w->room + room), old = s->words[at];
-    const __u32 known = s->known[at];
-    const __u32 bytes = (i ? 0xff : begins) & (word == last ? ends : 0xff) & 0xff;
-    conflict |= (old ^ said) & widened(known & bytes);
-    const __u64 added = widened(bytes & ~known);
-    s->words[at] = (old & ~added) | (said & added);
-    s->known[at] = known | bytes;
-  }
-  return conflict ? QUIC_CONFLICT : QUIC_READ;
+/* A CRYPTO frame that is added to a stream, by whole words of it. */
+struct frame_adding {
+  struct quic_work *w;
+  struct quic_stream *s;
+  __u32 first, last;  /* words */
+  __u32 begins, ends; /* which bytes of these are the frame's */
+  __u32 from;         /* in the room: the byte that stands where the first word begins */
+  __u32 pad;
+  __u64 conflict;
+};
+
+static long add_word(__u32 i, struct frame_adding *f) {
+  const __u32 word = f->first + i;
+  __u64 room = f->from + i * 8;
+  asm volatile("" : "+r"(room));
+  if (room > QUIC_ROOM + QUIC_PAYLOAD) return 1;
+  const __u64 at = bounded(word, QUIC_STREAM / 8 - 1);
+  const __u64 said = *(const __u64 *)(f->w->room + room), old = f->s->words[at];
+  const __u32 known = f->s->known[at];
+  const __u32 bytes = (i ? 0xff : f->begins) & (word == f->last ? f->ends : 0xff);
+  f->conflict |= (old ^ said) & widened(known & bytes);
+  const __u64 added = widened(bytes & ~known);
+  f->s->words[at] = (old & ~added) | (said & added);
+  f->s->known[at] = known | bytes;
+  return 0;
+}
+
+/* Adds the bytes of a CRYPTO frame: w->frame_length ones at w->frame_from in the payload, which belong at
+ * w->frame_offset. Returns enum quic_result. */
+static __always_inline int add_frame(struct quic_work *w, struct quic_stream *s) {
+  const __u32 offset = w->frame_offset, turn = offset & 7, end = offset + w->frame_length - 1;
+  if (!w->frame_length) return QUIC_READ;
+  struct frame_adding f = {
+      .w = w,
+      .s = s,
+      .first = offset / 8,
+      .last = end / 8,
+      .begins = 0xff << turn & 0xff,
+      .ends = 0xff >> (7 - (end & 7)),
+      .from = QUIC_ROOM + w->frame_from - turn,
+  };
+  bpf_loop(f.last - f.first + 1, add_word, &f, 0);
+  return f.conflict ? QUIC_CONFLICT : QUIC_READ;
 }
 
 struct frame_reading {
@@ -254,7 +269,7 @@ static __always_inline int read_crypto(struct quic_work *w, struct quic_stream *
   w->frame_length = w->value;
   w->position += w->value;
   w->crypto += w->value;
-  return quic_add(w, s);
+  return add_frame(w, s);
 }
 
 static __always_inline int read_close(struct quic_work *w) {
@@ -298,7 +313,8 @@ static __always_inline int read_frames(struct quic_work *w, struct quic_stream *
 }
 
 /* Moves s->have over what was said without a gap. */
-static __always_inline void find_gap(struct quic_stream *s) {
+GLOBAL_FUNCTION int quic_find_gap(struct quic_stream *s) {
+  if (!s) return 0;
   const __u64 *known = (const __u64 *)s->known;
   __u32 at = s->have / 64;
 #pragma clang loop unroll(disable)
@@ -308,10 +324,12 @@ static __always_inline void find_gap(struct quic_stream *s) {
   }
   __u64 missing = at < QUIC_STREAM / 64 ? ~known[bounded(at, QUIC_STREAM / 64 - 1)] : 0;
   s->have = at * 64 + (missing ? lowest_bit(missing) : 0);
+  return 0;
 }
 
 /* Whether nothing but zeros is left of the datagram: some clients pad so. No server takes them for a packet. */
-static __always_inline int is_padding(struct __sk_buff *skb, struct quic_work *w) {
+GLOBAL_FUNCTION int quic_is_padding(struct __sk_buff *skb, struct quic_work *w) {
+  if (!w) return 0;
   const __u32 size = w->end - w->at;
   if (size > QUIC_PAYLOAD) return 0;
   __u64 *room = (__u64 *)w->room, rest = 0;
@@ -347,12 +365,12 @@ GLOBAL_FUNCTION int quic_read(struct __sk_buff *skb, struct quic_work *w, struct
       if (quic_open(skb, w, &s->keys, 0)) return QUIC_REFUSED;
       const int result = read_frames(w, s);
       if (result) return result;
-    } else if (kind != QUIC_OTHER || !is_padding(skb, w)) {
+    } else if (kind != QUIC_OTHER || !quic_is_padding(skb, w)) {
       w->seen |= 1 << kind;
     }
     w->at = w->packet.end;
     if (w->at >= w->end) {
-      find_gap(s);
+      quic_find_gap(s);
       return QUIC_READ;
     }
   }
