@@ -331,18 +331,16 @@ GLOBAL_FUNCTION int quic_find_gap(struct quic_stream *s) {
 GLOBAL_FUNCTION int quic_is_padding(struct __sk_buff *skb, struct quic_work *w) {
   if (!w) return 0;
   const __u32 size = w->end - w->at;
-  if (size > QUIC_PAYLOAD) return 0;
-  __u64 *room = (__u64 *)w->room, rest = 0;
+  __u64 *words = (__u64 *)w->room, rest = 0;
+  __u64 last = size / 8;
+  asm volatile("" : "+r"(last));
+  if (last > QUIC_PAYLOAD / 8) return 0;
+  words[last] = 0; /* what is behind the last byte */
   if (load_bytes(skb, w->at, w->room, size, QUIC_PAYLOAD)) return 0;
 #pragma clang loop unroll(disable)
-  for (__u32 i = 0; i < QUIC_PAYLOAD / 8; i++) {
-    if (i * 8 + 8 > size) break;
-    rest |= room[i];
-  }
-#pragma clang loop unroll(disable)
-  for (__u32 i = 0; i < 7; i++) {
-    if (i >= (size & 7)) break;
-    rest |= w->room[bounded((size & ~7U) + i, QUIC_PAYLOAD - 1)];
+  for (__u32 i = 0; i <= QUIC_PAYLOAD / 8; i++) {
+    if (i * 8 >= size) break;
+    rest |= words[i];
   }
   return !rest;
 }
