@@ -11,7 +11,8 @@
  *      is busy until then. It does so as often as the result is QUIC_JUDGE, some four times at most. (The decision is
  *      not made by a call from here, since the stack has no room for it.)
  *   4. It acts upon the result, enum quic_verdict. w->judged: a hello was judged by it.
- * A flow that is not stored in the table is not judged: it is denied.
+ * A flow that is not stored in the table is not judged: it is denied. Where only the audit verdict depends on what is
+ * said, nothing is dropped: what does not pass here passes nevertheless, and is not inspected any more.
  *
  * A flow that was allowed is not done with: a server tells connections apart by their ids, so the same addresses
  * and ports may carry another connection, with another name. Therefore a packet of a judged flow passes by itself

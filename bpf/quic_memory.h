@@ -88,15 +88,16 @@ struct {
   __type(value, __u64);
 } quic_owners SEC(".maps");
 
-/* What a flow knows of its connection. `buffer`: plus 1; 0: there is none. */
+/* What a flow knows of its connection. */
 struct quic_state {
-  __u32 flags; /* enum quic_flow_flags */
-  __u32 buffer;
-  __u32 stamp;
+  __u32 stamp;  /* of the buffer when it was taken; another one: it was taken away */
+  __u16 buffer; /* plus 1; 0: there is none */
+  __u8 flags;   /* enum quic_flow_flags */
+  __u8 pad;
 };
 
 static __always_inline struct quic_attempt *quic_attempt(const struct quic_state *st) {
-  __u32 index = st->buffer - 1;
+  __u32 index = (__u32)st->buffer - 1;
   return bpf_map_lookup_elem(&quic_memory, &index);
 }
 static __always_inline struct quic_holder *quic_holder(__u32 index) {
@@ -155,7 +156,7 @@ GLOBAL_FUNCTION int quic_take(struct quic_state *st, __u32 endpoint) {
 /* Makes the buffer that a flow holds busy. 0: it holds none, or it was taken away. */
 GLOBAL_FUNCTION int quic_use(struct quic_state *st, __u32 endpoint) {
   if (!st || !st->buffer) return 0;
-  struct quic_holder *h = quic_holder(st->buffer - 1);
+  struct quic_holder *h = quic_holder((__u32)st->buffer - 1);
   const __u64 holder = (__u64)endpoint << 32 | st->stamp;
   if (!h || !__sync_bool_compare_and_swap(&h->holder, holder, holder | QUIC_BUSY)) {
     st->buffer = 0;
@@ -168,7 +169,7 @@ GLOBAL_FUNCTION int quic_use(struct quic_state *st, __u32 endpoint) {
 /* Ends the use of a buffer; `keep`: the flow still holds it. */
 GLOBAL_FUNCTION int quic_rest(struct quic_state *st, __u32 endpoint, int keep) {
   if (!st || !st->buffer) return 0;
-  struct quic_holder *h = quic_holder(st->buffer - 1);
+  struct quic_holder *h = quic_holder((__u32)st->buffer - 1);
   const __u64 holder = (__u64)endpoint << 32 | st->stamp;
   if (h) __sync_bool_compare_and_swap(&h->holder, holder | QUIC_BUSY, keep ? holder : st->stamp);
   if (!keep) st->buffer = 0;

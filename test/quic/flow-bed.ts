@@ -34,7 +34,8 @@ export const part = (said: Buffer, from: number, to: number, opts: InitialOption
   initial(crypto(from, said.subarray(from, to)), opts);
 export const whole = (said: Buffer, opts: InitialOptions): Buffer => part(said, 0, said.length, opts);
 
-const STATE = 12;
+/** struct quic_state. */
+const STATE = 8;
 const MOST_FLOWS = 16_384;
 const HOLDER = 16;
 
@@ -73,12 +74,12 @@ export class FlowBed {
     return value.subarray(4, 4 + Math.min(60, value.readUInt32LE(0)));
   }
 
-  /** A flow that has sent nothing yet. */
-  flow(endpoint = 1): Flow {
+  /** A flow that has sent nothing yet. @param each what becomes of all its hellos */
+  flow(endpoint = 1, each?: 'allow' | 'deny'): Flow {
     const index = Buffer.alloc(4);
     index.writeUInt32LE(this.#made++ % MOST_FLOWS);
     this.#flows.update(index, Buffer.alloc(STATE));
-    const cb = [index.readUInt32LE(), endpoint];
+    const cb = [index.readUInt32LE(), endpoint, each ? ['allow', 'deny'].indexOf(each) + 1 : 0];
     const of = (datagrams: readonly Buffer[]) => ({
       gsoSize: datagrams.length > 1 ? (datagrams[0] as Buffer).length : 0,
     });
@@ -100,7 +101,7 @@ export class FlowBed {
   }
 
   #buffer(flow: Buffer): number | undefined {
-    const buffer = (this.#flows.lookup(flow) as Buffer).readUInt32LE(4);
+    const buffer = (this.#flows.lookup(flow) as Buffer).readUInt16LE(4);
     return buffer === 0 ? undefined : buffer - 1;
   }
 

@@ -25,7 +25,7 @@ struct {
 } quic_judged_hello SEC(".maps");
 
 /* The first and the last byte of a hello make its rule; odd ones allow. */
-static __always_inline int decide(struct quic_work *w, const struct quic_state *st) {
+static __always_inline int decide(struct quic_work *w, const struct quic_state *st, int each) {
   __u32 zero = 0;
   struct judged_hello *judged = bpf_map_lookup_elem(&quic_judged_hello, &zero);
   const struct quic_attempt *a = quic_attempt(st);
@@ -36,6 +36,7 @@ static __always_inline int decide(struct quic_work *w, const struct quic_state *
   judged->size = w->hello_size;
   __builtin_memcpy(judged->bytes, bytes + from, sizeof(judged->bytes));
   w->rule = bytes[from + 4] ^ bytes[last];
+  if (each) w->rule = each;
   return w->rule & 1;
 }
 
@@ -52,17 +53,18 @@ static __always_inline struct quic_state *begin(struct __sk_buff *skb) {
   return bpf_map_lookup_elem(&quic_flows, &flow);
 }
 
-/* cb[0]: the flow; cb[1]: its endpoint. Returns enum quic_verdict; cb[2]: whether a hello was judged; cb[3]: the
+/* cb[0]: the flow; cb[1]: its endpoint; cb[2]: 1: each hello is allowed; 2: denied. Returns enum quic_verdict; cb[2]: whether a hello was judged; cb[3]: the
  * rule. */
 SEC("tc")
 int sent(struct __sk_buff *skb) {
   struct quic_state *st = begin(skb);
   struct quic_work *w = quic_work();
   if (!st || !w) return -1;
+  const int each = skb->cb[2];
   int verdict = quic_sent(skb, st);
 #pragma clang loop unroll(disable)
   for (int i = 0; i < 4 && verdict == QUIC_JUDGE; i++)
-    verdict = quic_judged(skb, st, decide(w, st));
+    verdict = quic_judged(skb, st, decide(w, st, each));
   if (verdict == QUIC_JUDGE) quic_judged(skb, st, 0);
   skb->cb[2] = w->judged;
   skb->cb[3] = w->rule;
