@@ -345,6 +345,23 @@ GLOBAL_FUNCTION int quic_is_padding(struct __sk_buff *skb, struct quic_work *w) 
   return !rest;
 }
 
+/* Puts the keys of the packet's own id into w->keys. */
+static __always_inline void quic_own_keys(struct quic_work *w) {
+  if (w->keys.version != w->packet.version || !same_id(&w->keys.id, &w->packet.to))
+    quic_make_keys(w, &w->keys, &w->packet.to, w->packet.version);
+}
+
+/* Opens the Initial packet in w->packet with the keys of a stream. What would open with those of its own id as well
+ * was made to say two things, since GCM does not commit to its key: it is refused. 0: it is valid. */
+static __always_inline int open_only_with(struct __sk_buff *skb, struct quic_work *w,
+                                          const struct quic_keys *k) {
+  if (!same_id(&k->id, &w->packet.to)) {
+    quic_own_keys(w);
+    if (!quic_open(skb, w, &w->keys, 1)) return -1;
+  }
+  return quic_open(skb, w, k, 0);
+}
+
 /* Opens the Initial packets of a datagram, of which quic_begin() has read the first header, and adds what they say
  * to the stream, by whose keys. w->seen: which others are behind them. Returns enum quic_result. */
 GLOBAL_FUNCTION int quic_read(struct __sk_buff *skb, struct quic_work *w, struct quic_stream *s) {
@@ -360,7 +377,7 @@ GLOBAL_FUNCTION int quic_read(struct __sk_buff *skb, struct quic_work *w, struct
       return QUIC_REFUSED;
     }
     if (kind == QUIC_INITIAL) {
-      if (quic_open(skb, w, &s->keys, 0)) return QUIC_REFUSED;
+      if (open_only_with(skb, w, &s->keys)) return QUIC_REFUSED;
       const int result = read_frames(w, s);
       if (result) return result;
     } else if (kind != QUIC_OTHER || !quic_is_padding(skb, w)) {

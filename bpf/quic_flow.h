@@ -49,10 +49,10 @@ enum quic_flow_flags {
 };
 
 /* HOLD: the packet must not pass now; the client sends it again. SAYS_OTHER: it says nothing, and nothing was said
- * before: to be judged as such. DENY: the hello was denied, or a second one was allowed by another rule. The others deny, each with its own reason:
- * UNREADABLE: malformed, or not valid by the keys that it must have, or another byte than was judged. VERSION: it is
- * unknown. TOO_LARGE: the hello is larger than is kept. LOST: parts have passed that are not remembered any more.
- * NO_ROOM: to remember it. */
+ * before: to be judged as such. DENY: the hello was denied, or a second one was allowed by another rule. The others
+ * deny, each with its own reason. UNREADABLE: malformed, or not valid by the keys that it must have, or another byte
+ * than was judged. VERSION: it is unknown. TOO_LARGE: the hello is larger than is kept. LOST: parts have passed that
+ * are not remembered any more. NO_ROOM: to remember it. */
 enum quic_verdict {
   QUIC_PASS = 0,
   QUIC_HOLD = 1,
@@ -67,7 +67,10 @@ enum quic_verdict {
 };
 
 /* The most datagrams that a kernel cuts a packet into (UDP_MAX_SEGMENTS). */
-enum { QUIC_MAX_PIECES = 128, TLS_CLIENT_HELLO = 1, QUIC_MAX_HELLOS = 2, QUIC_SERVER_IDS = 4 };
+enum { QUIC_MAX_PIECES = 128 };
+/* FIRST_DATAGRAM: bytes that a client's first datagram has at least (RFC 9000, 14.1). A smaller one that would be of an
+ * unknown version is something else: NTP, DNS and RTP look so. */
+enum { TLS_CLIENT_HELLO = 1, QUIC_MAX_HELLOS = 2, QUIC_SERVER_IDS = 4, QUIC_FIRST_DATAGRAM = 1200 };
 
 /* Whether all that is known of the connection was judged. */
 static __always_inline int all_judged(const struct quic_attempt *a) {
@@ -85,12 +88,6 @@ static __always_inline void begin_attempt(const struct quic_work *w, struct quic
   a->rule = 0;
 }
 
-/* Whether the first packet of the datagram opens with the keys of its own id, which are then in w->keys. */
-static __always_inline int opens_by_itself(struct __sk_buff *skb, struct quic_work *w) {
-  quic_make_keys(w, &w->keys, &w->packet.to, w->packet.version);
-  return !quic_open(skb, w, &w->keys, 1);
-}
-
 static __always_inline int why_noted(const int note) {
   return note == NOTE_NONE ? QUIC_PASS : note == NOTE_FULL ? QUIC_NO_ROOM : QUIC_LOST;
 }
@@ -106,14 +103,11 @@ GLOBAL_FUNCTION int quic_find(struct __sk_buff *skb, struct quic_work *w, struct
     /* A connection may go on in another version (RFC 9368): its keys come from the same id. */
     if (k->version != w->packet.version) quic_make_keys(w, k, &k->id, w->packet.version);
     if (same_id(&k->id, &w->packet.to)) return QUIC_PASS;
-    if (!quic_open(skb, w, k, 1)) {
-      if (!opens_by_itself(skb, w)) return QUIC_PASS;
-      quic_rest(st, w->endpoint, 1);
-      return QUIC_UNREADABLE;
-    }
+    if (!quic_open(skb, w, k, 1)) return QUIC_PASS; /* quic_read() looks at its own keys, too */
   }
   int verdict = QUIC_UNREADABLE;
-  if (w->packet.to.length >= QUIC_FIRST_ID && opens_by_itself(skb, w))
+  quic_own_keys(w);
+  if (w->packet.to.length >= QUIC_FIRST_ID && !quic_open(skb, w, &w->keys, 1))
     verdict = why_noted(quic_note(&w->packet.to, w->endpoint, NOTE_FIND));
   if (verdict == QUIC_PASS && !held && !quic_take(st, w->endpoint)) return QUIC_NO_ROOM;
   if (verdict == QUIC_PASS) {
@@ -200,7 +194,10 @@ static __always_inline int awaits_hello(const struct quic_state *st) {
 GLOBAL_FUNCTION int quic_sent_datagram(struct __sk_buff *skb, struct quic_work *w, struct quic_state *st) {
   if (!w || !st) return QUIC_UNREADABLE;
   const int open = st->flags & QUIC_FLOW_OPEN;
-  switch (quic_begin(skb, w)) {
+  int kind = quic_begin(skb, w);
+  if ((kind == QUIC_UNKNOWN_VERSION || kind == QUIC_NEGOTIATION) && w->end - w->at < QUIC_FIRST_DATAGRAM)
+    kind = QUIC_OTHER;
+  switch (kind) {
   case QUIC_INITIAL:
     return sent_initial(skb, w, st);
   case QUIC_SHORT:
@@ -291,7 +288,7 @@ GLOBAL_FUNCTION int quic_received(struct __sk_buff *skb, struct quic_state *st) 
   for (__u32 i = 0; i < QUIC_MAX_PIECES; i++) {
     if (!a || !a->noted || a->ids >= QUIC_SERVER_IDS || !next_datagram(w)) break;
     const int kind = quic_begin(skb, w);
-    if (kind != QUIC_INITIAL && kind != QUIC_HANDSHAKE) continue;
+    if ((kind != QUIC_INITIAL && kind != QUIC_HANDSHAKE) || w->packet.from.length < QUIC_FIRST_ID) continue;
     if (quic_note(&w->packet.from, w->endpoint, NOTE_ADD) == NOTE_NONE) a->ids++;
   }
   return quic_rest(st, w->endpoint, 1);

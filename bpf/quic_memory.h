@@ -182,7 +182,7 @@ struct quic_search {
   __u32 minute;
   __u32 row;  /* plus 1 */
   __u32 free; /* plus 1: one that may be taken */
-  __u64 free_owner;
+  __u64 owner, free_owner;
 };
 
 static long quic_try_row(__u32 i, struct quic_search *f) {
@@ -192,6 +192,7 @@ static long quic_try_row(__u32 i, struct quic_search *f) {
   const __u64 owner = READ_ONCE(*at);
   if (owner >> 32 == f->endpoint) {
     f->row = row + 1;
+    f->owner = owner;
     return 1;
   }
   if (!f->free && (!owner || (__s32)(f->minute - (__u32)owner) > 1)) {
@@ -205,15 +206,12 @@ static long quic_try_row(__u32 i, struct quic_search *f) {
 static __noinline __u32 quic_row_of(__u32 endpoint, __u32 minute) {
   struct quic_search f = {.endpoint = endpoint, .minute = minute};
   bpf_loop(QUIC_ROWS, quic_try_row, &f, 0);
-  __u32 row = (f.row ? f.row : f.free) - 1;
+  const __u32 found = f.row ? f.row : f.free;
+  const __u64 seen = f.row ? f.owner : f.free_owner, mine = (__u64)endpoint << 32 | minute;
+  __u32 row = found - 1;
   __u64 *at = bpf_map_lookup_elem(&quic_owners, &row);
   if (!at) return 0;
-  const __u64 mine = (__u64)endpoint << 32 | minute;
-  if (f.row) {
-    if (READ_ONCE(*at) != mine) WRITE_ONCE(*at, mine);
-    return f.row;
-  }
-  return __sync_bool_compare_and_swap(at, f.free_owner, mine) ? f.free : 0;
+  return seen == mine || __sync_bool_compare_and_swap(at, seen, mine) ? found : 0;
 }
 
 static long quic_try_lock(__u32 i, __u32 *row) {

@@ -167,8 +167,10 @@ t.test('what begins otherwise', async (t) => {
     ['early data', zeroRtt(to), hold, pass],
     ['a handshake', handshake(to), hold, pass],
     ['a Retry', opaque(TYPES.retry, to), unreadable],
-    ['version 0', vn, version],
-    ['an unknown version', unknown, version],
+    ['version 0', Buffer.concat([vn, Buffer.alloc(1200)]), version],
+    ['an unknown version', Buffer.concat([unknown, Buffer.alloc(1200)]), version],
+    ['what cannot be one: NTP, for example', unknown, saysOther, pass],
+    ['what cannot be version 0', vn, saysOther, pass],
     ['an id that is too short', whole(said, { to: id(7) }), unreadable],
     ['none', whole(said, { to: Buffer.alloc(0) }), unreadable],
     ['no hello', initial(Buffer.from([6, 0, 5, 2, 0, 0, 1, 9]), { to: id() }), unreadable],
@@ -257,6 +259,8 @@ t.test('a packet that is valid under two keys is refused', async (t) => {
     t.equal(open(packetAt(packet), keysOf(V1, of)).length, 205, 'as it is under the keys of both');
   t.equal(flow.send(part(said, 0, 500, { to: first })).verdict, pass);
   t.equal(flow.send(packet).verdict, unreadable);
+  const nothing = initial(ping(), { to: server, keys: keysOf(V1, first) });
+  t.equal(flow.send(Buffer.concat([nothing, packet])).verdict, unreadable, 'behind another');
   t.equal(
     flow.send(part(said, 500, 700, { to: server, keys: keysOf(V1, first) })).verdict,
     pass,
