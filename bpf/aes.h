@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* AES-128 (FIPS 197) and what GCM needs of it (NIST SP 800-38D), by tables. The kernel's ciphers are no help: a
- * program cannot give them a key of its own. The keys are no secrets, whoever sees a packet can derive them: so
- * it does not matter what the time of a look-up tells.
+/* AES-128 (FIPS 197) and what GCM needs of it (NIST SP 800-38D), by tables. The kernel's ciphers are no
+ * help: a program cannot give them a key of its own. The keys are no secrets, whoever sees a packet can
+ * derive them: so it does not matter what the time of a look-up tells.
  *
  * Words of a state and of round keys have their bytes in little-endian order, as they stand in memory. */
 #ifndef EA_AES_H
@@ -24,8 +24,8 @@ struct aes_block {
   __u32 words[4];
 };
 
-/* The share of each byte, substituted, in a column of the next state: multiplied with the column (2, 1, 1, 3), and with its rotations.
- * The middle bytes are the substitution itself, which is all that the last round takes. */
+/* The share of each byte, substituted, in a column of the next state: multiplied with the column (2, 1, 1,
+ * 3), and with its rotations. The parts that are multiplied with 1 are all that the last round takes. */
 #define DOUBLED(s) (((s) << 1 ^ ((s) >> 7) * 0x1b) & 0xff)
 #define COLUMN(a, b, c, d) ((a) | (b) << 8 | (c) << 16 | (__u32)(d) << 24)
 #define S(s)                                                                                                 \
@@ -154,8 +154,8 @@ static __always_inline void gcm_expand(struct gcm_key *key, struct aes_block *bl
   }
 }
 
-/* Adds the lowest four terms of a word, and shifts them out. The asm keeps the compiler from finding all terms
- * first: they would need room on the stack. */
+/* Adds the lowest four terms of a word, and shifts them out. The asm keeps the compiler from finding all
+ * terms first: they would need room on the stack. */
 #define GHASH_TERMS(word)                                                                                    \
   {                                                                                                          \
     const struct ghash_word *product = &table[(word)&15];                                                    \

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* QUIC packets in a datagram (RFC 9000, 17; RFC 9369), and what the client's Initial packets among them say: the
- * bytes of its CRYPTO frames.
+/* QUIC packets in a datagram (RFC 9000, 17; RFC 9369), and what the client's Initial packets among them
+ * say: the bytes of its CRYPTO frames.
  *
  *   quic_begin()  what the first packet is, and whose
  *   quic_read()   opens its Initial packets with the keys of a stream, and adds their bytes to it
  *
- * A stream is read in any order: CRYPTO frames say where their bytes belong (RFC 9000, 19.6). A byte is never
- * replaced: a frame that says another one for its place is refused, and the datagram with it. */
+ * A stream is read in any order: CRYPTO frames say where their bytes belong (RFC 9000, 19.6). A byte is
+ * never replaced: a frame that says another one for its place is refused, and the datagram with it. */
 #ifndef EA_QUIC_H
 #define EA_QUIC_H
 
@@ -25,9 +25,9 @@ enum quic_kind {
   QUIC_RETRY = 8, /* by a server only */
 };
 
-/* Results of quic_read(). READ: all Initial packets are valid, and their bytes were added. Otherwise none or
- * some were. REFUSED: a packet is malformed, or its tag is wrong. CONFLICT: a byte is another one than before.
- * TOO_LARGE: more than is read. */
+/* Results of quic_read(). READ: all Initial packets are valid, and their bytes were added. Otherwise none
+ * or some were. REFUSED: a packet is malformed, or its tag is wrong. CONFLICT: a byte is another one than
+ * before. TOO_LARGE: more than is read. */
 enum quic_result { QUIC_READ = 0, QUIC_REFUSED = 1, QUIC_CONFLICT = 2, QUIC_TOO_LARGE = 3 };
 
 /* STREAM: bytes of a stream that are kept. FIRST_ID: the shortest id that a client may choose. */
@@ -64,8 +64,8 @@ static __always_inline __u32 read_integer(const __u8 *bytes, __u64 *value) {
   return size;
 }
 
-/* Copies an id behind its length, which stands at `at` in w->head; `have` bytes of that were loaded. Returns the
- * offset behind it; 0: the id is not whole, or too long. */
+/* Copies an id behind its length, which stands at `at` in w->head; `have` bytes of that were loaded.
+ * Returns the offset behind it; 0: the id is not whole, or too long. */
 static __always_inline __u32 read_id(const struct quic_work *w, __u32 at, __u32 have, struct quic_id *id) {
   const __u32 length = w->head[bounded(at, 63)];
   if (length > QUIC_ID_BYTES || at + 1 + length > have) return 0;
@@ -134,8 +134,8 @@ GLOBAL_FUNCTION int quic_begin(struct __sk_buff *skb, struct quic_work *w) {
   return kind;
 }
 
-/* Loads the Initial packet in w->packet, takes the protection off its header (RFC 9001, 5.4), and checks its tag.
- * 0: it is valid under these keys. */
+/* Loads the Initial packet in w->packet, takes the protection off its header (RFC 9001, 5.4), and checks
+ * its tag. 0: it is valid under these keys. */
 static __always_inline int load_packet(struct __sk_buff *skb, struct quic_work *w,
                                        const struct quic_keys *k) {
   const struct quic_packet *p = &w->packet;
@@ -165,8 +165,8 @@ static __always_inline int load_packet(struct __sk_buff *skb, struct quic_work *
   return has_tag(w, k) ? 0 : -1;
 }
 
-/* Opens the Initial packet in w->packet, its frames are then in the room for the payload; or only checks its tag.
- * 0: it is valid. */
+/* Opens the Initial packet in w->packet, its frames are then in the room for the payload; or only checks
+ * its tag. 0: it is valid. */
 GLOBAL_FUNCTION int quic_open(struct __sk_buff *skb, struct quic_work *w, const struct quic_keys *k,
                               int only_check) {
   if (!w || !k || load_packet(skb, w, k)) return -1;
@@ -327,7 +327,8 @@ GLOBAL_FUNCTION int quic_find_gap(struct quic_stream *s) {
   return 0;
 }
 
-/* Whether nothing but zeros is left of the datagram: some clients pad so. No server takes them for a packet. */
+/* Whether nothing but zeros is left of the datagram: some clients pad so. No server takes them for a
+ * packet. */
 GLOBAL_FUNCTION int quic_is_padding(struct __sk_buff *skb, struct quic_work *w) {
   if (!w) return 0;
   const __u32 size = w->end - w->at;
@@ -351,8 +352,8 @@ static __always_inline void quic_own_keys(struct quic_work *w) {
     quic_make_keys(w, &w->keys, &w->packet.to, w->packet.version);
 }
 
-/* Opens the Initial packet in w->packet with the keys of a stream. What would open with those of its own id as well
- * was made to say two things, since GCM does not commit to its key: it is refused. 0: it is valid. */
+/* Opens the Initial packet in w->packet with the keys of a stream. What would open with those of its own id
+ * as well was made to say two things, since GCM does not commit to its key: it is refused. 0: it is valid. */
 static __always_inline int open_only_with(struct __sk_buff *skb, struct quic_work *w,
                                           const struct quic_keys *k) {
   if (!same_id(&k->id, &w->packet.to)) {
@@ -362,8 +363,8 @@ static __always_inline int open_only_with(struct __sk_buff *skb, struct quic_wor
   return quic_open(skb, w, k, 0);
 }
 
-/* Opens the Initial packets of a datagram, of which quic_begin() has read the first header, and adds what they say
- * to the stream, by whose keys. w->seen: which others are behind them. Returns enum quic_result. */
+/* Opens the Initial packets of a datagram, of which quic_begin() has read the first header, and adds what
+ * they say to the stream, by whose keys. w->seen: which others are behind them. Returns enum quic_result. */
 GLOBAL_FUNCTION int quic_read(struct __sk_buff *skb, struct quic_work *w, struct quic_stream *s) {
   if (!w || !s) return QUIC_REFUSED;
   int kind = w->packet.kind;

@@ -1,44 +1,50 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* A UDP flow whose verdict depends on the server name in QUIC's hello: which of its datagrams pass.
  *
- * How from_pod uses it, for a flow that depends on what is said (not a fragment, is_as_judged(), a valid length):
- *   1. It fills in quic_work: `next`, the offset of the first datagram; `left`, the bytes of all; `piece`, those of
- *      each (skb->gso_size if the kernel will cut the packet into datagrams (SKB_GSO_UDP_L4), else `left`; of a
- *      packet that is to be cut otherwise, nothing can be said); `endpoint`, its id.
- *   2. It holds the flow locked and calls quic_sent() with the flow's struct quic_state, which is all zero first.
- *   3. On QUIC_JUDGE it decides about the hello that is w->hello_size bytes, from its type on, at w->hello_at of the
- *      bytes of quic_attempt(st)->stream, sets w->rule, and calls quic_judged(), whatever it has decided: the buffer
- *      is busy until then. It does so as often as the result is QUIC_JUDGE, some four times at most. (The decision is
- *      not made by a call from here, since the stack has no room for it.)
+ * How from_pod uses it, for a packet of a flow that depends on what is said, if it is no fragment, if its
+ * bytes will be those that are judged (is_as_judged()), and if it is not to be cut, or into datagrams
+ * (SKB_GSO_UDP_L4). Any other packet of such a flow is denied.
+ *   1. It fills in quic_work: `next`, the offset of the first datagram; `left`, the bytes of all; `piece`,
+ *      those of each (skb->gso_size, or `left`); `endpoint`, its id.
+ *   2. It holds the flow locked and calls quic_sent() with the flow's struct quic_state, which is all zero
+ *      first.
+ *   3. On QUIC_JUDGE it decides about the hello that is w->hello_size bytes, from its type on, at
+ *      w->hello_at of the bytes of quic_attempt(st)->stream, sets w->rule, and calls quic_judged(),
+ *      whatever it has decided: the buffer is busy until then. It does so as often as the result is
+ *      QUIC_JUDGE, some four times at most. (The decision is not made by a call from here, since the stack
+ *      has no room for it.)
  *   4. It acts upon the result, enum quic_verdict. w->judged: a hello was judged by it.
- * A flow that is not stored in the table is not judged: it is denied. Where only the audit verdict depends on what is
- * said, nothing is dropped: what does not pass here passes nevertheless, and is not inspected any more.
+ * A flow that is not stored in the table is not judged: it is denied. Where only the audit verdict depends
+ * on what is said, nothing is dropped: what does not pass here passes nevertheless, and is not inspected
+ * any more.
  *
- * A flow that was allowed is not done with: a server tells connections apart by their ids, so the same addresses
- * and ports may carry another connection, with another name. Therefore a packet of a judged flow passes by itself
- * only if each of its datagrams begins with a short header; what begins otherwise comes here, also when the flow was
- * allowed as one that says nothing (QUIC_SAYS_OTHER; then set QUIC_FLOW_OPEN). quic_has_long_header() tells; for one
- * datagram in the linear part of the buffer it is one byte, bit 7, behind the UDP header. A denied flow may begin
- * anew in the same way.
+ * A flow that was allowed is not done with: a server tells connections apart by their ids, so the same
+ * addresses and ports may carry another connection, with another name. Therefore a packet of a judged flow
+ * passes by itself only if each of its datagrams begins with a short header; what begins otherwise comes
+ * here, also when the flow was allowed as one that says nothing (QUIC_SAYS_OTHER; then set QUIC_FLOW_OPEN).
+ * quic_has_long_header() tells; of one datagram whose first byte is in the linear part of the buffer, bit 7
+ * of that byte does, and the fast path can ask it. A first fragment is asked in the same way, and denied if
+ * it has a long header. A denied flow may begin anew.
  *
- * to_pod calls quic_received() for what such a flow's peer sends, with quic_work and the flow as above; the datagrams
- * pass in any case.
+ * to_pod calls quic_received() for what such a flow's peer sends, with quic_work and the flow as above; the
+ * datagrams pass in any case.
  *
  * THE RULES
- *   - The client's keys come from the id by which it first called its server (RFC 9001, 5.2). An Initial packet with
- *     another id belongs to the flow's connection if it opens with the same keys: the server has chosen that id, and
- *     nobody need see it choose. If it opens with those of its own id instead, another connection begins: a client's
- *     next one, or the same after a Retry or in another version. A packet that opens with both is refused: it was
- *     made to say two things.
- *   - A connection that begins in place of another has a stream of its own, which is judged by itself. The one before
- *     is forgotten; if parts of it have passed, its id is noted, and it cannot go on (quic_memory.h).
- *   - A part of a hello may pass: it names nobody before it is whole. With the byte that completes it, the verdict
- *     falls. Until then everything else is held back: 0-RTT, handshakes, short headers, and datagrams in which they
- *     stand behind an Initial packet. Clients send them again.
- *   - After the verdict, Initial packets may only repeat what was judged, byte by byte, or say nothing (ACK), or add
- *     a second hello after a HelloRetryRequest, which must be allowed by the same rule.
- *   - With its first Handshake packet a client has sent its last Initial packet (RFC 9001, 4.9.1): the bytes are
- *     forgotten. A client that sends one nevertheless has to say everything again. */
+ *   - The client's keys come from the id by which it first called its server (RFC 9001, 5.2). An Initial
+ *     packet with another id belongs to the flow's connection if it opens with the same keys: the server
+ *     has chosen that id, and nobody need see it choose. If it opens with those of its own id instead,
+ *     another connection begins: a client's next one, or the same after a Retry or in another version. A
+ *     packet that opens with both is refused: it was made to say two things.
+ *   - A connection that begins in place of another has a stream of its own, which is judged by itself. The
+ *     one before is forgotten; if parts of it have passed, its id is noted, and it cannot go on
+ *     (quic_memory.h).
+ *   - A part of a hello may pass: it names nobody before it is whole. With the byte that completes it, the
+ *     verdict falls. Until then everything else is held back: 0-RTT, handshakes, short headers, and
+ *     datagrams in which they stand behind an Initial packet. Clients send them again.
+ *   - After the verdict, Initial packets may only repeat what was judged, byte by byte, or say nothing
+ *     (ACK), or add a second hello after a HelloRetryRequest, which must be allowed by the same rule.
+ *   - With its first Handshake packet a client has sent its last Initial packet (RFC 9001, 4.9.1): the
+ *     bytes are forgotten. A client that sends one nevertheless has to say everything again. */
 #ifndef EA_QUIC_FLOW_H
 #define EA_QUIC_FLOW_H
 
@@ -48,11 +54,11 @@ enum quic_flow_flags {
   QUIC_FLOW_OPEN = 1 << 0, /* a hello was allowed, or that there is none: short headers and handshakes pass */
 };
 
-/* HOLD: the packet must not pass now; the client sends it again. SAYS_OTHER: it says nothing, and nothing was said
- * before: to be judged as such. DENY: the hello was denied, or a second one was allowed by another rule. The others
- * deny, each with its own reason. UNREADABLE: malformed, or not valid by the keys that it must have, or another byte
- * than was judged. VERSION: it is unknown. TOO_LARGE: the hello is larger than is kept. LOST: parts have passed that
- * are not remembered any more. NO_ROOM: to remember it. */
+/* HOLD: the packet must not pass now; the client sends it again. SAYS_OTHER: it says nothing, and nothing
+ * was said before: to be judged as such. DENY: the hello was denied, or a second one was allowed by another
+ * rule. The others deny, each with its own reason. UNREADABLE: malformed, or not valid by the keys that it
+ * must have, or another byte than was judged. VERSION: it is unknown. TOO_LARGE: the hello is larger than
+ * is kept. LOST: parts have passed that are not remembered any more. NO_ROOM: to remember it. */
 enum quic_verdict {
   QUIC_PASS = 0,
   QUIC_HOLD = 1,
@@ -68,8 +74,8 @@ enum quic_verdict {
 
 /* The most datagrams that a kernel cuts a packet into (UDP_MAX_SEGMENTS). */
 enum { QUIC_MAX_PIECES = 128 };
-/* FIRST_DATAGRAM: bytes that a client's first datagram has at least (RFC 9000, 14.1). A smaller one that would be of an
- * unknown version is something else: NTP, DNS and RTP look so. */
+/* FIRST_DATAGRAM: bytes that a client's first datagram has at least (RFC 9000, 14.1). A smaller one that
+ * would be of an unknown version is something else: NTP, DNS and RTP look so. */
 enum { TLS_CLIENT_HELLO = 1, QUIC_MAX_HELLOS = 2, QUIC_SERVER_IDS = 4, QUIC_FIRST_DATAGRAM = 1200 };
 
 /* Whether all that is known of the connection was judged. */
@@ -92,8 +98,8 @@ static __always_inline int why_noted(const int note) {
   return note == NOTE_NONE ? QUIC_PASS : note == NOTE_FULL ? QUIC_NO_ROOM : QUIC_LOST;
 }
 
-/* Finds the connection of an Initial packet: the one that the flow has, whose buffer is busy then, or a new one.
- * Returns enum quic_verdict; QUIC_PASS: it is found. */
+/* Finds the connection of an Initial packet: the one that the flow has, whose buffer is busy then, or a new
+ * one. Returns enum quic_verdict; QUIC_PASS: it is found. */
 GLOBAL_FUNCTION int quic_find(struct __sk_buff *skb, struct quic_work *w, struct quic_state *st) {
   if (!w || !st) return QUIC_UNREADABLE;
   const int held = quic_use(st, w->endpoint);
@@ -144,7 +150,8 @@ static __always_inline int verdict_on_initial(struct quic_work *w, struct quic_s
   if (verdict != QUIC_PASS) return verdict;
   if (a->judged) st->flags |= QUIC_FLOW_OPEN;
   if (!all_judged(a) && w->seen) return QUIC_HOLD;
-  if (w->crypto) {
+  /* Also where nothing more is said: it keeps its server waiting for the rest. */
+  if (w->crypto || a->noted) {
     const int why = why_noted(quic_note(&a->stream.keys.id, w->endpoint, NOTE_ADD));
     if (why == QUIC_NO_ROOM || (why == QUIC_LOST && !a->noted)) return why;
     a->noted = 1;
@@ -278,8 +285,8 @@ GLOBAL_FUNCTION int quic_has_long_header(struct __sk_buff *skb) {
   return !!w->left;
 }
 
-/* Notes the ids that a server chooses while parts of a hello have passed to it: to begin another connection by one
- * of them would mean to say something to this one. Called with what the flow's peer sends. */
+/* Notes the ids that a server chooses while parts of a hello have passed to it: to begin another connection
+ * by one of them would mean to say something to this one. Called with what the flow's peer sends. */
 GLOBAL_FUNCTION int quic_received(struct __sk_buff *skb, struct quic_state *st) {
   struct quic_work *w = quic_work();
   if (!w || !st || !quic_use(st, w->endpoint)) return 0;

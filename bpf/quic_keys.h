@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* The keys of QUIC's Initial packets, and how such a packet is opened: versions 1 (RFC 9001, 5) and 2 (RFC 9369).
- * The keys come from a connection id that the client chose. So they keep nothing secret, but only who has read
- * the packet can write one that its receiver takes for valid: the tag is checked before a byte counts. */
+/* The keys of QUIC's Initial packets, and how such a packet is opened: versions 1 (RFC 9001, 5) and 2 (RFC
+ * 9369). The keys come from a connection id that the client chose. So they keep nothing secret, but only
+ * who has read the packet can write one that its receiver takes for valid: the tag is checked before a byte
+ * counts. */
 #ifndef EA_QUIC_KEYS_H
 #define EA_QUIC_KEYS_H
 
@@ -122,8 +123,8 @@ static const struct hmac_key quic_salts[2] = {{.inner = {0x2d5eed97, 0x70d71abf,
                                                .outer = {0xbb153200, 0x003bcf3a, 0xf99876d1, 0xf698c9aa,
                                                          0x804d4d49, 0x7a379cfe, 0xc1eb346e, 0xadaf299f}}};
 
-/* What HKDF-Expand-Label hashes for each key (RFC 8446, 7.1): the length, the label, no context, and the counter.
- * Behind it stands the first bit of SHA-256's padding. */
+/* What HKDF-Expand-Label hashes for each key (RFC 8446, 7.1): the length, the label, no context, and the
+ * counter. Behind it stands the first bit of SHA-256's padding. */
 struct quic_label {
   char bytes[31];
   __u8 size; /* without that bit */

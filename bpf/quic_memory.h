@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* What is remembered of QUIC connections while they begin: who has which buffer of `quic_memory`, and which ids
- * must not begin anew (`quic_notes`).
+/* What is remembered of QUIC connections while they begin: who has which buffer of `quic_memory`, and which
+ * ids must not begin anew (`quic_notes`).
  *
- * BUFFERS. The bytes that a client has said are kept until its first Handshake packet: about a round trip. Each
- * endpoint may hold as many buffers as are free: then two that take all they can get hold a third each, and a third
- * stays free for the others. Where none is free, or an endpoint holds its share, it takes the one of its own, or of
- * anybody, that was not used for long. Who had it has lost it, which its stamp tells.
+ * BUFFERS. The bytes that a client has said are kept until its first Handshake packet: about a round trip.
+ * Each endpoint may hold as many buffers as are free: then two that take all they can get hold a third
+ * each, and a third stays free for the others. Where none is free, or an endpoint holds its share, it takes
+ * the one of its own, or of anybody, that was not used for long. Who had it has lost it, which its stamp
+ * tells.
  *
- * `holder`: the endpoint in the high half, 0 where the buffer is free; in the low half a stamp that changes with
- * each holder, and QUIC_BUSY while a program uses the buffer. It is changed by compare-and-swap only.
+ * `holder`: the endpoint in the high half, 0 where the buffer is free; in the low half a stamp that changes
+ * with each holder, and QUIC_BUSY while a program uses the buffer. It is changed by compare-and-swap only.
  *
- * NOTES. A server puts a hello together from packets that have the same id, wherever they come from; a buffer may be
- * lost, and another flow has a buffer of its own. So parts of a hello could pass that were never seen together.
- * Therefore, before a part passes, the id by which the server knows the connection is noted. Nobody begins with an
- * id that is noted: not another flow, and not one that has lost its buffer. A note lives for one to two minutes,
- * longer than servers wait for the rest of a hello, and cannot be pushed out: where there is no room for one, the
- * part does not pass. Each endpoint that uses QUIC has a row of notes, in which up to QUIC_NOTES fit each minute.
+ * NOTES. A server puts a hello together from packets that have the same id, wherever they come from; a
+ * buffer may be lost, and another flow has a buffer of its own. So parts of a hello could pass that were
+ * never seen together. Therefore, before a part passes, the id by which the server knows the connection is
+ * noted. Nobody begins with an id that is noted: not another flow, and not one that has lost its buffer. A
+ * note lives for one to two minutes, longer than servers wait for the rest of a hello, and cannot be pushed
+ * out: where there is no room for one, the part does not pass. Each endpoint that uses QUIC has a row of
+ * notes, in which up to QUIC_NOTES fit each minute.
  *
- * A row is a Bloom filter for each of the last two minutes: each note sets four bits. An id that was never noted may
- * look so, in about one of a hundred cases in a row that is full, and hardly ever otherwise. */
+ * A row is a Bloom filter for each of the last two minutes: each note sets four bits. An id that was never
+ * noted may look so, in about one of a hundred cases in a row that is full, and hardly ever otherwise. */
 #ifndef EA_QUIC_MEMORY_H
 #define EA_QUIC_MEMORY_H
 
@@ -79,8 +81,9 @@ struct {
   __type(value, struct quic_row);
 } quic_rows SEC(".maps");
 
-/* Whose a row is: the endpoint in the high half, and in the low half the last minute in which it was used. Of a row
- * that was not used in the last two minutes all notes are dead, and it may become another endpoint's. */
+/* Whose a row is: the endpoint in the high half, and in the low half the last minute in which it was used.
+ * Of a row that was not used in the last two minutes all notes are dead, and it may become another
+ * endpoint's. */
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(max_entries, QUIC_ROWS);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* SHA-256 (FIPS 180-4) and HMAC (RFC 2104) with it, as far as the keys of QUIC need them: messages that fit into
- * one block. No helper of the kernel's hashes with keys of a program's own. */
+/* SHA-256 (FIPS 180-4) and HMAC (RFC 2104) with it, as far as the keys of QUIC need them: messages that fit
+ * into one block. No helper of the kernel's hashes with keys of a program's own. */
 #ifndef EA_SHA256_H
 #define EA_SHA256_H
 

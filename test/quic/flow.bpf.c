@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-/* bpf/quic_flow.h by itself, for a test that runs it by hand: flows are entries of an array, and a hello is judged by
- * two of its bytes. The packet is what a flow's datagrams carry, behind some bytes. */
+/* bpf/quic_flow.h by itself, for a test that runs it by hand: flows are entries of an array, and a hello is
+ * judged by two of its bytes. The packet is what a flow's datagrams carry, behind some bytes. */
 #include "../../bpf/quic_flow.h"
 
 char _license[] SEC("license") = "GPL";
@@ -53,8 +53,8 @@ static __always_inline struct quic_state *begin(struct __sk_buff *skb) {
   return bpf_map_lookup_elem(&quic_flows, &flow);
 }
 
-/* cb[0]: the flow; cb[1]: its endpoint; cb[2]: 1: each hello is allowed; 2: denied. Returns enum quic_verdict; cb[2]: whether a hello was judged; cb[3]: the
- * rule. */
+/* cb[0]: the flow; cb[1]: its endpoint; cb[2]: 1: each hello is allowed; 2: denied. Returns enum
+ * quic_verdict; cb[2]: whether a hello was judged; cb[3]: the rule. */
 SEC("tc")
 int sent(struct __sk_buff *skb) {
   struct quic_state *st = begin(skb);

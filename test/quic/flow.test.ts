@@ -277,6 +277,14 @@ t.test('notes live for a minute, and for less than three', async (t) => {
   t.equal(bed.flow(endpoint).send(part(said, 0, 300, { to })).verdict, lost);
   bed.ageNotes(endpoint, 1);
   t.equal(bed.flow(endpoint).send(part(said, 0, 300, { to })).verdict, pass);
+  const waits = bed.flow(endpoint);
+  const other = id();
+  t.equal(waits.send(part(said, 0, 300, { to: other })).verdict, pass);
+  for (let minute = 0; minute < 4; minute++) {
+    bed.ageNotes(endpoint, 1);
+    t.equal(waits.send(initial(ping(), { to: other })).verdict, pass);
+  }
+  t.equal(bed.flow(endpoint).send(part(said, 0, 300, { to: other })).verdict, lost, 'who keeps the server waiting');
   bed.ageNotes(endpoint, 5);
   t.equal(bed.flow(endpoint).send(part(said, 0, 300, { to })).verdict, pass);
 });

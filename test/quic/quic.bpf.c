@@ -15,8 +15,8 @@ struct {
 enum { BEFORE = 14 };
 
 /* Reads a datagram into the stream. cb[0]: 1 to begin a new stream, by the keys of the datagram's first id.
- * Results: what quic_read() returns, or 100 and what quic_begin() does; cb[1]: w->seen; cb[2]: s->have; cb[3]:
- * w->crypto. */
+ * Results: what quic_read() returns, or 100 and what quic_begin() does; cb[1]: w->seen; cb[2]: s->have;
+ * cb[3]: w->crypto. */
 SEC("tc")
 int read_datagram(struct __sk_buff *skb) {
   __u32 zero = 0;
