@@ -76,7 +76,7 @@ enum quic_verdict {
 enum { QUIC_MAX_PIECES = 128 };
 /* FIRST_DATAGRAM: bytes that a client's first datagram has at least (RFC 9000, 14.1). A smaller one that
  * would be of an unknown version is something else: NTP, DNS and RTP look so. */
-enum { TLS_CLIENT_HELLO = 1, QUIC_MAX_HELLOS = 2, QUIC_SERVER_IDS = 4, QUIC_FIRST_DATAGRAM = 1200 };
+enum { QUIC_CLIENT_HELLO = 1, QUIC_MAX_HELLOS = 2, QUIC_SERVER_IDS = 4, QUIC_FIRST_DATAGRAM = 1200 };
 
 /* Whether all that is known of the connection was judged. */
 static __always_inline int all_judged(const struct quic_attempt *a) {
@@ -133,7 +133,7 @@ static __always_inline int find_hello(struct quic_work *w, const struct quic_att
   __u64 begin = at;
   asm volatile("" : "+r"(begin));
   if (begin > QUIC_STREAM - 4) return QUIC_HELLO_TOO_LARGE;
-  if (bytes[begin] != TLS_CLIENT_HELLO || a->hellos >= QUIC_MAX_HELLOS) return QUIC_UNREADABLE;
+  if (bytes[begin] != QUIC_CLIENT_HELLO || a->hellos >= QUIC_MAX_HELLOS) return QUIC_UNREADABLE;
   if (have < at + 4) return QUIC_PASS;
   const __u32 size = 4 + (bytes[begin + 1] << 16 | bytes[begin + 2] << 8 | bytes[begin + 3]);
   if (at + size > QUIC_STREAM) return QUIC_HELLO_TOO_LARGE;
@@ -149,7 +149,7 @@ static __always_inline int verdict_on_initial(struct quic_work *w, struct quic_s
   const int verdict = find_hello(w, a);
   if (verdict != QUIC_PASS) return verdict;
   if (a->judged) st->flags |= QUIC_FLOW_OPEN;
-  if (!all_judged(a) && w->seen) return QUIC_HOLD;
+  if (!a->judged && w->seen) return QUIC_HOLD;
   /* Also where nothing more is said: it keeps its server waiting for the rest. */
   if (w->crypto || a->noted) {
     const int why = why_noted(quic_note(&a->stream.keys.id, w->endpoint, NOTE_ADD));

@@ -25,7 +25,7 @@ struct {
 } quic_judged_hello SEC(".maps");
 
 /* The first and the last byte of a hello make its rule; odd ones allow. */
-static __always_inline int decide(struct quic_work *w, const struct quic_state *st, int each) {
+static __always_inline int decide_on(struct quic_work *w, const struct quic_state *st, int each) {
   __u32 zero = 0;
   struct judged_hello *judged = bpf_map_lookup_elem(&quic_judged_hello, &zero);
   const struct quic_attempt *a = quic_attempt(st);
@@ -64,7 +64,7 @@ int sent(struct __sk_buff *skb) {
   int verdict = quic_sent(skb, st);
 #pragma clang loop unroll(disable)
   for (int i = 0; i < 4 && verdict == QUIC_JUDGE; i++)
-    verdict = quic_judged(skb, st, decide(w, st, each));
+    verdict = quic_judged(skb, st, decide_on(w, st, each));
   if (verdict == QUIC_JUDGE) quic_judged(skb, st, 0);
   skb->cb[2] = w->judged;
   skb->cb[3] = w->rule;

@@ -27,7 +27,8 @@ export class TestObject {
     for (const map of this.#object.mapNames) {
       this.#object.setPinPath(map, undefined);
       const { type } = this.#object.declaration(map);
-      if (!map.startsWith('quic') && type !== MapType.RINGBUF && map !== 'state') this.#object.setMaxEntries(map, 1);
+      const whole = map.startsWith('quic') || map === 'l7_memory' || type === MapType.RINGBUF;
+      if (!whole) this.#object.setMaxEntries(map, 1);
     }
     const status = this.#object.load();
     if (status < 0) {
