@@ -142,12 +142,16 @@ export class FlowBed {
     }
   }
 
-  /** What an endpoint has noted in this minute; it is given a row. */
-  notes(endpoint: number): number {
+  /** What an endpoint has noted in this minute; afterwards it has noted `then`. */
+  notes(endpoint: number, then: number): number {
     const row = this.row(Buffer.alloc(1), [0, endpoint, this.minute]).retval - 1;
     const key = Buffer.alloc(4);
     key.writeUInt32LE(row);
-    return (this.#rows.lookup(key) as Buffer).readUInt32LE(8);
+    const value = this.#rows.lookup(key) as Buffer;
+    const count = value.readUInt32LE(8);
+    value.writeUInt32LE(then, 8);
+    this.#rows.update(key, value);
+    return count;
   }
 
   /** As if notes had been made `minutes` earlier. */

@@ -4,7 +4,7 @@ import t, { type Test } from 'tap';
 import { seeded } from '../fuzz/random.js';
 import { TestObject } from './object.js';
 import { KIND, packetAt, RESULT, Stream } from './reference.js';
-import { ack, close, crypto, initial, integer, opaque, padding, ping, TYPES, V1, V2 } from './writer.js';
+import { ack, close, crypto, initial, integer, keysOf, opaque, padding, ping, TYPES, V1, V2 } from './writer.js';
 
 const object = new TestObject('quic');
 t.teardown(() => object.close());
@@ -187,6 +187,12 @@ t.test('packets behind each other', async (t) => {
     ['garbage', [of(0), Buffer.from([0x20, 1])], RESULT.read, seen(KIND.other)],
     ['another connection’s', [of(0), of(1, V1, randomBytes(8))], RESULT.refused],
     ['another version’s', [of(0), of(1, V2)], RESULT.refused],
+    [
+      'with another id, but the same keys',
+      [of(0), initial(ping(), { to: randomBytes(8), keys: keysOf(V1, to) })],
+      RESULT.refused,
+    ],
+    ['another connection’s early data', [of(0), opaque(TYPES.zeroRtt, randomBytes(8))], RESULT.refused],
     ['a Retry', [of(0), opaque(TYPES.retry, to)], RESULT.refused],
     ['an unknown version', [of(0), Buffer.from('ff00000000000000', 'hex')], RESULT.refused],
     ['half a header', [of(0), of(1).subarray(0, 6)], RESULT.refused],
