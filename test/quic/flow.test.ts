@@ -58,6 +58,21 @@ t.test('a hello that is allowed opens the flow', async (t) => {
   }
 });
 
+t.test('a handshake ends what is remembered, where all of it was judged', async (t) => {
+  const [to, flow, said] = [id(), bed.flow(), hello(ALLOWS)];
+  flow.send(whole(said, { to }));
+  t.ok(flow.holds());
+  expect(t, flow, [
+    ['half of a second hello', part(Buffer.concat([said, hello(ALLOWS)]), 300, 400, { to }), pass],
+    ['a handshake', handshake(to), pass],
+  ]);
+  t.ok(flow.holds());
+  const next = bed.flow();
+  next.send(whole(said, { to: id() }));
+  t.equal(next.send(handshake(id())).verdict, pass);
+  t.notOk(next.holds());
+});
+
 t.test('a hello that is denied', async (t) => {
   const [to, flow] = [id(), bed.flow()];
   t.same(flow.send(whole(hello(DENIES), { to, padTo: 1200 })), { verdict: deny, judged: true, rule: DENIES });
