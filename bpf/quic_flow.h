@@ -9,10 +9,10 @@
  *   2. It holds the flow locked and calls quic_sent() with the flow's struct quic_state, which is all zero
  *      first.
  *   3. On QUIC_JUDGE it decides about the hello that is w->hello_size bytes, from its type on, at
- *      w->hello_at of the bytes of quic_attempt(st)->stream, sets w->rule, and calls quic_judged(),
- *      whatever it has decided: the buffer is busy until then. It does so as often as the result is
- *      QUIC_JUDGE, some four times at most. (The decision is not made by a call from here, since the stack
- *      has no room for it.)
+ *      w->hello_at of the bytes of quic_attempt(st)->stream (quic_hello.h reads it), sets w->rule, and
+ *      calls quic_judged(), whatever it has decided: the buffer is busy until then. If that says QUIC_JUDGE
+ *      once more, it does the same, or denies. Each of these is a step of its own, called from the hook
+ *      itself, since the stack has no room for a decision below another call; the flow stays locked.
  *   4. It acts upon the result, enum quic_verdict. w->judged: a hello was judged by it.
  * A flow that is not stored in the table is not judged: it is denied. Where only the audit verdict depends
  * on what is said, nothing is dropped: what does not pass here passes nevertheless, and is not inspected

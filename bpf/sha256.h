@@ -10,6 +10,7 @@
 struct sha256 {
   __u32 state[8];
   __u32 words[16];
+  __u32 variables[8];
 };
 
 /* The states behind the two blocks that an HMAC's key fills. */
@@ -44,30 +45,15 @@ static __always_inline __u64 twice(__u32 x) {
     (__u32)(both >> (i) ^ both >> (j)) ^ (x) >> (k);                                                         \
   })
 
-/* The words stay where they are: the compiler would keep them on the stack, which has no room for them. */
-#define IN_MEMORY asm volatile("" : : : "memory")
-#define ROUND(a, b, c, d, e, f, g, h, n)                                                                     \
-  h += ROTATED(e, 6, 11, 25) + (g ^ (e & (f ^ g))) + constants[n] + w[n];                                    \
-  d += h;                                                                                                    \
-  h += ROTATED(a, 2, 13, 22) + ((a & b) | (c & (a | b)));                                                    \
-  IN_MEMORY;
+/* One of the variables a to h (0 to 7), which move on by one with each round. */
+#define VARIABLE(i) v[((i)-n) & 7]
 
-#define EIGHT_ROUNDS(n)                                                                                      \
-  ROUND(a, b, c, d, e, f, g, h, n)                                                                           \
-  ROUND(h, a, b, c, d, e, f, g, n + 1)                                                                       \
-  ROUND(g, h, a, b, c, d, e, f, n + 2)                                                                       \
-  ROUND(f, g, h, a, b, c, d, e, n + 3)                                                                       \
-  ROUND(e, f, g, h, a, b, c, d, n + 4)                                                                       \
-  ROUND(d, e, f, g, h, a, b, c, n + 5)                                                                       \
-  ROUND(c, d, e, f, g, h, a, b, n + 6)                                                                       \
-  ROUND(b, c, d, e, f, g, h, a, n + 7)
-
-/* Adds a block to the state. */
+/* Adds a block to the state. Variables and words stay in memory: the compiler would keep them on the stack,
+ * which has no room for them. */
 GLOBAL_FUNCTION int sha256_add(struct sha256 *s) {
   if (!s) return 0;
-  __u32 *w = s->words;
-  __u32 a = s->state[0], b = s->state[1], c = s->state[2], d = s->state[3];
-  __u32 e = s->state[4], f = s->state[5], g = s->state[6], h = s->state[7];
+  __u32 *w = s->words, *v = s->variables;
+  __builtin_memcpy(v, s->state, sizeof(s->state));
 #pragma clang loop unroll(disable)
   for (__u32 i = 0; i < 64; i += 16) {
     const __u32 *constants = sha256_constants + i;
@@ -76,20 +62,22 @@ GLOBAL_FUNCTION int sha256_add(struct sha256 *s) {
       for (int n = 0; n < 16; n++) {
         const __u32 near = w[(n + 1) & 15], far = w[(n + 14) & 15];
         w[n] += ROTATED_SHIFTED(near, 7, 18, 3) + w[(n + 9) & 15] + ROTATED_SHIFTED(far, 17, 19, 10);
-        IN_MEMORY;
+        asm volatile("" : : : "memory");
       }
     }
-    EIGHT_ROUNDS(0)
-    EIGHT_ROUNDS(8)
+#pragma unroll
+    for (int n = 0; n < 16; n++) {
+      const __u32 e = VARIABLE(4), f = VARIABLE(5), g = VARIABLE(6);
+      const __u32 one = VARIABLE(7) + ROTATED(e, 6, 11, 25) + (g ^ (e & (f ^ g))) + constants[n] + w[n];
+      const __u32 a = VARIABLE(0), b = VARIABLE(1), c = VARIABLE(2);
+      VARIABLE(3) += one;
+      VARIABLE(7) = one + ROTATED(a, 2, 13, 22) + ((a & b) | (c & (a | b)));
+      asm volatile("" : : : "memory");
+    }
   }
-  s->state[0] += a;
-  s->state[1] += b;
-  s->state[2] += c;
-  s->state[3] += d;
-  s->state[4] += e;
-  s->state[5] += f;
-  s->state[6] += g;
-  s->state[7] += h;
+#pragma unroll
+  for (int i = 0; i < 8; i++)
+    s->state[i] += v[i];
   return 0;
 }
 
