@@ -42,6 +42,8 @@ struct quic_stream {
   __u64 words[QUIC_STREAM / 8];
 };
 
+/* An offset that is below the mask's next power of two wherever it is used. The asm keeps the compiler from
+ * leaving the mask out where it knows that: the verifier does not. */
 static __always_inline __u64 bounded(__u64 at, const __u64 mask) {
   asm volatile("%0 &= %1" : "+r"(at) : "ri"(mask));
   return at;
@@ -77,10 +79,6 @@ static __always_inline __u32 read_id(const struct quic_work *w, __u32 at, __u32 
   return at + 1 + length;
 }
 
-static __always_inline __u32 version_index(__u32 version) {
-  return version == QUIC_V2;
-}
-
 /* Reads the header of the packet at w->at into w->packet. Returns enum quic_kind. */
 GLOBAL_FUNCTION int quic_next(struct __sk_buff *skb, struct quic_work *w) {
   if (!w) return QUIC_OTHER;
@@ -102,7 +100,7 @@ GLOBAL_FUNCTION int quic_next(struct __sk_buff *skb, struct quic_work *w) {
   at = read_id(w, at, have, &p->from);
   if (!at) return QUIC_MALFORMED;
   /* 0 to 3 as in version 1. */
-  const __u32 type = ((first >> 4) - version_index(version)) & 3;
+  const __u32 type = ((first >> 4) - (version == QUIC_V2)) & 3;
   if (type == 3) return QUIC_RETRY;
   __u64 value = 0;
   p->token = 0;

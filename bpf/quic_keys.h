@@ -44,7 +44,7 @@ struct quic_packet {
   __u32 at;
   __u32 number_at; /* of its number, behind the length */
   __u32 end;
-  __u32 token; /* bytes; Retry: behind the ids */
+  __u32 token; /* bytes */
   struct quic_id to;
   struct quic_id from;
 };
@@ -56,7 +56,7 @@ struct quic_work {
   struct hmac_key secret;
   struct aes_block block;
   struct ghash_word ghash;
-  struct quic_keys keys; /* of a connection that nobody remembers */
+  struct quic_keys keys; /* those of a packet's own id */
   /* The datagram: quic.h. */
   __u32 at; /* of the next packet */
   __u32 end;
@@ -82,7 +82,6 @@ struct quic_work {
   __u32 reading; /* a hello waits for its decision */
   __u32 hello_at;
   __u32 hello_size;
-  __u32 pad2;
   __u32 judged; /* a hello was, in this packet */
   __u64 rule;
   /* Bytes of the packet, each with what a look-up may read too far. */
