@@ -42,7 +42,7 @@ static __always_inline __u64 question_key(const struct dns_question *q, __u64 na
 static __always_inline int ask_in_flow(const struct packet *p, const struct dns_question *q, __u64 name,
                                        int teaches) {
   struct ea_flow *flow = held_flow(p);
-  if (!flow || p->key.protocol != IPPROTO_UDP) return 0;
+  if (!flow || p->key.protocol != IPPROTO_UDP || (flow->tcp_state & EA_TCP_SAYS)) return 0;
   struct ea_flow_queries *queries = &flow->extra.queries;
   const __u32 now = bpf_ktime_get_coarse_ns() >> ASKED_SHIFT, most = DNS_ANSWER_NS >> ASKED_SHIFT;
   const __u64 key = question_key(q, name);
@@ -88,7 +88,7 @@ static __always_inline int find_in_flow(const struct packet *p, struct dns_work 
                                         __u64 now_ns) {
   const struct ea_flow *flow = contended_flow(p);
   w->asked_in = 0;
-  if (!flow || p->key.protocol != IPPROTO_UDP) return 0;
+  if (!flow || p->key.protocol != IPPROTO_UDP || (flow->tcp_state & EA_TCP_SAYS)) return 0;
   const struct ea_flow_queries *queries = &flow->extra.queries;
   const __u64 key = question_key(&w->question, name);
   for (int i = 0; i < 2; i++) {

@@ -124,7 +124,7 @@ static __always_inline int count_untrusted(struct __sk_buff *skb, const struct p
 /* Whether the flow's queries are judged: then a rule says that its peer may be asked. */
 static __always_inline int is_judged(const struct packet *p) {
   const struct ea_flow *flow = held_flow(p);
-  return flow && (flow->extra.streams[0].flags & EA_STREAM_JUDGED);
+  return flow && !(flow->tcp_state & EA_TCP_SAYS) && (flow->extra.streams[0].flags & EA_STREAM_JUDGED);
 }
 
 /* Notes that the peer has acknowledged all that the endpoint sent, and that it has accepted the connection. */

@@ -57,7 +57,10 @@ int to_pod(struct __sk_buff *skb) {
   struct packet *p = this_packet();
   if (!p) return DROP;
   const struct ea_flow *flow = held_flow(p);
-  verdict = flow && (flow->tcp_state & EA_TCP_SAYS) ? said_received(skb, p) : dns_received(skb, p);
+  const int says = flow && (flow->tcp_state & EA_TCP_SAYS);
+  verdict = says && p->key.protocol == IPPROTO_UDP ? datagrams_received(skb, p)
+            : says                                 ? said_received(skb, p)
+                                                   : dns_received(skb, p);
   release(p);
   return verdict;
 }

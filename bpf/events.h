@@ -84,7 +84,10 @@ GLOBAL_FUNCTION int report(struct __sk_buff *skb, const struct packet *p, struct
   e->flow_flags = flow->flags;
   e->is_reply = !!inbound == p->out;
   e->pad[0] = 0;
-  const int named = !inbound && !(flow->tcp_state & EA_TCP_INSPECT);
+  /* The state of an inspected flow stands in the place of its name, but for what is said over UDP. */
+  const int other = (flow->tcp_state & EA_TCP_INSPECT) &&
+                    !((flow->tcp_state & EA_TCP_SAYS) && p->key.protocol == IPPROTO_UDP);
+  const int named = !inbound && !other;
   e->name = named ? flow->extra.name.name : 0;
   e->name_incarnation = named ? flow->extra.name.incarnation : 0;
   /* A flow that is heard has no room for the name. It was looked for with the decision that is told. */

@@ -5,6 +5,7 @@
 
 #include "l7_events.h"
 #include "l7_stream.h"
+#include "quic_memory.h"
 
 /* What is known of a packet's flow. */
 enum {
@@ -16,6 +17,14 @@ enum {
   FLOW_CLOSED = 32,
   FLOW_DNS = 64, /* inspected for DNS */
 };
+
+/* Whether a denied flow begins anew, and its endpoint has learned names since it was denied: the address may
+ * have a name by now. */
+static __noinline int may_have_name_now(const struct ea_flow *flow, const struct packet *p) {
+  __u32 payer = slot_of(p->payer);
+  const struct ea_name_holding *h = bpf_map_lookup_elem(&name_holdings, &payer);
+  return p->opens && h && READ_ONCE(h->learned) != flow->extra.name.learned;
+}
 
 /* FLOW_…, and what the flow has said, in l7_work. */
 GLOBAL_FUNCTION int know_flow(const struct packet *p) {
@@ -33,7 +42,12 @@ GLOBAL_FUNCTION int know_flow(const struct packet *p) {
   if (flow->verdict == EA_VERDICT_DENY) known |= FLOW_DENIED;
   if (tcp & EA_TCP_CLOSED) known |= FLOW_CLOSED;
   if (tcp & EA_TCP_INSPECT) known |= tcp & EA_TCP_SAYS ? FLOW_SAYS : FLOW_DNS;
-  if (known & FLOW_SAYS) {
+  const int datagrams = p->key.protocol == IPPROTO_UDP;
+  /* That of a name which the endpoint has learned since may be another verdict. */
+  if (datagrams && (known & (FLOW_DENIED | FLOW_INBOUND | FLOW_DNS)) == FLOW_DENIED &&
+      (p->set & EA_SET_NAMES) && may_have_name_now(flow, p))
+    known &= ~FLOW_CURRENT;
+  if ((known & FLOW_SAYS) && !datagrams) {
     const struct ea_said_stream *s = &flow->extra.said;
     w->next_seq = s->next_seq;
     w->state = s->state;
@@ -105,27 +119,61 @@ static __always_inline int recall_said(void) {
   return 1;
 }
 
-/* Keeps in an inspected flow what it has said: a hello, in l7_work and texts[TEXT_SERVER], or none. */
-GLOBAL_FUNCTION int keep_said(struct ea_flow *flow, __u32 kind, __u64 class_id) {
+/* Puts what is kept of what a flow says into l7_work: said_length, said_more, and units. */
+GLOBAL_FUNCTION int pack_said(__u32 kind, __u64 class_id) {
   struct name_work *names = name_work();
-  const struct l7_work *w = l7_work();
-  if (!flow || !names || !w) return 0;
-  struct ea_said_stream *s = said_stream(flow);
-  s->kind = kind;
-  s->body = 0;
-  s->left = 0;
+  struct l7_work *w = l7_work();
+  if (!names || !w) return 0;
+  w->said_length = 0;
+  w->said_more = 0;
+  w->units[0] = w->units[1] = w->units[2] = 0;
   if (kind != EA_SAID_TLS || w->named == TLS_NAMELESS) return 0;
-  s->body = EA_SAID_ODD;
+  w->said_length = EA_SAID_ODD;
   if (w->named == TLS_ODDLY_NAMED) return 0;
   const __u32 length = names->texts[TEXT_SERVER].length;
-  s->body = EA_SAID_LONG;
-  s->left = class_id;
+  w->said_length = EA_SAID_LONG;
+  w->said_more = class_id;
   if (length > EA_SAID_TEXT) return 0;
   pack_name(TEXT_SERVER);
   const __u64 *units = (const __u64 *)names->packed.units;
-  s->body = length;
-  s->left = units[3];
-  __builtin_memcpy(flow->side_record, units, 24);
+  w->said_length = length;
+  w->said_more = units[3];
+  __builtin_memcpy(w->units, units, 24);
+  return 0;
+}
+
+/* Keeps in an inspected flow what it has said: a hello, in l7_work and texts[TEXT_SERVER], or none. */
+GLOBAL_FUNCTION int keep_said(struct ea_flow *flow, __u32 kind, __u64 class_id) {
+  struct l7_work *w = l7_work();
+  if (!flow || !w) return 0;
+  struct ea_said_stream *s = said_stream(flow);
+  pack_said(kind, class_id);
+  s->kind = kind;
+  s->body = w->said_length;
+  s->left = w->said_more;
+  __builtin_memcpy(flow->side_record, w->units, 24);
+  return 0;
+}
+
+/* The same in a flow of UDP. One that was allowed before, and says another name now, carries two connections: then
+ * neither name is kept, and where policies change, it is judged as one that no pattern matches. */
+GLOBAL_FUNCTION int keep_said_in_datagrams(struct ea_flow *flow, __u32 kind, __u64 class_id) {
+  struct l7_work *w = l7_work();
+  if (!flow || !w) return 0;
+  struct ea_flow_name *n = &flow->extra.name;
+  const __u64 *before = (const __u64 *)flow->side_record;
+  pack_said(kind, class_id);
+  const int same = n->said_length == w->said_length && n->said_more == w->said_more &&
+                   (w->said_length > EA_SAID_TEXT || (before[0] == w->units[0] && before[1] == w->units[1] &&
+                                                      before[2] == w->units[2]));
+  if (kind == EA_SAID_TLS && n->said == EA_SAID_TLS && flow->verdict == EA_VERDICT_ALLOW && !same) {
+    w->said_length = EA_SAID_ODD;
+    w->said_more = 0;
+  }
+  n->said = kind;
+  n->said_length = w->said_length;
+  n->said_more = w->said_more;
+  __builtin_memcpy(flow->side_record, w->units, 24);
   return 0;
 }
 
@@ -143,6 +191,13 @@ static __always_inline void hear_flow(struct ea_flow *flow, const struct packet 
 /* Ends the inspection of a flow; what it said stays in it. */
 GLOBAL_FUNCTION int stop_hearing(const struct packet *p, struct ea_flow *flow) {
   if (!p || !flow || !(flow->tcp_state & EA_TCP_SAYS)) return 0;
+  if (p->key.protocol == IPPROTO_UDP) {
+    struct quic_state *st = quic_of(flow);
+    if (quic_use(st, p->key.endpoint)) quic_rest(st, p->key.endpoint, 0);
+    flow->extra.name.quic[0] = flow->extra.name.quic[1] = 0;
+    flow->tcp_state &= ~(EA_TCP_INSPECT | EA_TCP_SAYS);
+    return 0;
+  }
   struct ea_said_stream *s = said_stream(flow);
   const __u8 said = s->kind, length = s->body;
   const __u64 more = s->left;

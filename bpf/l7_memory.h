@@ -25,6 +25,10 @@ struct said_text {
   __u8 bytes[2 * EA_SAID_EVENT_BYTES]; /* what one copy may write too far */
 };
 
+/* NOT: the flow was judged under the policies in force. BEGINS: it was not. RECALLED: it is judged again, by what it
+ * has said before. */
+enum l7_anew { ANEW_NOT = 0, ANEW_BEGINS = 1, ANEW_RECALLED = 2 };
+
 /* Work memory, one for each CPU. What loops need in each round is here and not in registers: then the verifier
  * knows nothing of it, and need not follow each value by itself. */
 struct l7_work {
@@ -66,6 +70,7 @@ struct l7_work {
   __u16 types[64];
   /* From one step of says.h to the next. */
   __u32 known;                  /* of the flow */
+  __u32 anew;                   /* UDP, enum l7_anew: what p->decision is about */
   __u32 heard;                  /* what a segment says */
   __u32 audited;                /* only the audit verdict depends on it */
   __u32 again;                  /* the flow has said something before */

@@ -35,7 +35,7 @@ GLOBAL_FUNCTION int came_by_route(struct __sk_buff *skb, const struct packet *p)
   const __u32 ingress = skb->ingress_ifindex;
   if (!ingress || endpoint_of(ingress)) return 1;
   struct bpf_fib_lookup route = {.family = p->family == 4 ? AF_INET : AF_INET6,
-                                 .l4_protocol = IPPROTO_TCP,
+                                 .l4_protocol = p->key.protocol,
                                  .sport = p->key.local_port,
                                  .dport = p->key.remote_port,
                                  .ifindex = skb->ifindex};

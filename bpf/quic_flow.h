@@ -52,6 +52,7 @@
 
 enum quic_flow_flags {
   QUIC_FLOW_OPEN = 1 << 0, /* a hello was allowed, or that there is none: short headers and handshakes pass */
+  QUIC_FLOW_AUDITED = 1 << 1, /* only the audit verdict depends on what is said (quic_says.h) */
 };
 
 /* HOLD: the packet must not pass now; the client sends it again. SAYS_OTHER: it says nothing, and nothing
@@ -249,7 +250,7 @@ GLOBAL_FUNCTION int quic_sent(struct __sk_buff *skb, struct quic_state *st) {
   if (!w || !st) return QUIC_UNREADABLE;
   w->judged = w->reading = 0;
   w->rule = 0;
-  if (!w->left) return st->flags & QUIC_FLOW_OPEN ? QUIC_PASS : QUIC_HOLD;
+  if (!w->left) return st->flags & QUIC_FLOW_OPEN ? QUIC_PASS : st->buffer ? QUIC_HOLD : QUIC_SAYS_OTHER;
   return judge_rest(skb, w, st);
 }
 

@@ -98,6 +98,12 @@ struct quic_state {
   __u8 flags;   /* enum quic_flow_flags */
   __u8 pad;
 };
+_Static_assert(sizeof(struct quic_state) == sizeof(((struct ea_flow_name *)0)->quic), "it is in the flow");
+
+/* That of a flow of UDP with EA_TCP_SAYS. */
+static __always_inline struct quic_state *quic_of(struct ea_flow *flow) {
+  return (struct quic_state *)flow->extra.name.quic;
+}
 
 static __always_inline struct quic_attempt *quic_attempt(const struct quic_state *st) {
   __u32 index = (__u32)st->buffer - 1;

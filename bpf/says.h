@@ -15,6 +15,7 @@
 #include "l7_end.h"
 #include "l7_http.h"
 #include "l7_received.h"
+#include "quic_says.h"
 
 /* Each step is called from the hook itself: the stack has no room for a decision
  * below another call. In place of a verdict, a step says which one is next. */
@@ -41,10 +42,13 @@ GLOBAL_FUNCTION int begin_hearing(struct __sk_buff *skb) {
   if (p->kind != PACKET_FLOW || p->inspected) return FOLLOW_FLOW;
   const int known = know_flow(p), syn = is_syn(p);
   w->known = known;
+  w->anew = ANEW_NOT;
   /* What belongs to a flow that a peer opened is not judged; what is inspected for DNS says nothing else. */
   if ((known & (FLOW_INBOUND | FLOW_DNS)) && !syn) return FOLLOW_FLOW;
   if ((ep->flags & EA_EP_CHECK_SOURCE) && !source_allowed(ep, p))
     return drop(skb, p, EA_REASON_SPOOFED_ADDRESS);
+  if (says_in_datagrams(p))
+    return !(known & FLOW_CURRENT) ? NEXT_DEPENDS : known & FLOW_SAYS ? NEXT_DATAGRAM : FOLLOW_FLOW;
   if (p->key.protocol != IPPROTO_TCP) {
     w->said = EA_SAID_OTHER;
     w->said_length = 0;
@@ -86,6 +90,15 @@ static __always_inline int hear_syn(struct __sk_buff *skb, struct packet *p, str
   return FOLLOW_FLOW;
 }
 
+/* What becomes of a datagram whose flow depends on what it says, and was not judged under the policies in force. */
+static __always_inline int begin_datagram(struct packet *p, struct l7_work *w, int depends) {
+  if (depends == SAID_AUDITS && p->decision.verdict == EA_VERDICT_PARTIAL) return FOLLOW_FLOW;
+  p->says = depends;
+  w->anew = ANEW_BEGINS;
+  if (w->known && w->said) return NEXT_RECALL;
+  return depends == SAID_DECIDES && p->decision.verdict == EA_VERDICT_DENY ? NEXT_OPENING : NEXT_DATAGRAM;
+}
+
 /* Whether the packet's flow depends on what it says. p->decision is then about the packet (p->decided). */
 GLOBAL_FUNCTION int find_dependence(struct __sk_buff *skb) {
   struct packet *p = this_packet();
@@ -95,6 +108,7 @@ GLOBAL_FUNCTION int find_dependence(struct __sk_buff *skb) {
   const int depends = depends_on_said(ep, p);
   p->decided = 1;
   if (!depends) return FOLLOW_FLOW;
+  if (says_in_datagrams(p)) return begin_datagram(p, w, depends);
   if (p->key.protocol != IPPROTO_TCP) return NEXT_RECALL;
   if (is_syn(p)) {
     if (p->decision.verdict != EA_VERDICT_DENY) return hear_syn(skb, p, w, depends);
@@ -131,6 +145,10 @@ static __noinline int judge_opening(struct __sk_buff *skb) {
   if (!p || !ep || !w || !names || !said) return DROP;
   said->fixed = EA_CLASS_OPENING;
   decide_said_inline(ep, p);
+  if (says_in_datagrams(p)) {
+    if (p->decision.verdict == EA_VERDICT_DENY) p->decision = names->met;
+    return NEXT_DATAGRAM;
+  }
   if (p->decision.verdict != EA_VERDICT_DENY) return hear_syn(skb, p, w, SAID_DECIDES);
   p->decision = names->met;
   p->said_mode = SAID_MET;
@@ -141,13 +159,25 @@ static __noinline int judge_opening(struct __sk_buff *skb) {
 GLOBAL_FUNCTION int judge_recalled(struct __sk_buff *skb) {
   struct packet *p = this_packet();
   const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
-  if (!p || !ep || !recall_said()) return DROP;
+  struct l7_work *w = l7_work();
+  struct said_work *said = said_work();
+  if (!p || !ep || !w || !said || !recall_said()) return DROP;
+  const int datagrams = says_in_datagrams(p);
+  if (datagrams && w->said == EA_SAID_TLS) say_in_quic(said);
+  if (datagrams && (p->set & EA_SET_NAMES)) note_learned(slot_of(p->payer));
   p->tells = !!(p->set & EA_SET_LOGS);
   if (unlikely(p->tells)) describe(skb, p);
   decide_said_inline(ep, p);
   p->decided = 1;
   if (p->decision.verdict == EA_VERDICT_PARTIAL) deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
-  if (p->key.protocol != IPPROTO_TCP) return FOLLOW_FLOW;
+  if (datagrams && p->says == SAID_DECIDES) {
+    w->anew = ANEW_RECALLED;
+    return NEXT_DATAGRAM;
+  }
+  if (p->key.protocol != IPPROTO_TCP) {
+    p->says = 0;
+    return FOLLOW_FLOW;
+  }
   if (p->decision.verdict == EA_VERDICT_DENY) p->says = 0;
   return p->says && carries_more_than_control(p) ? NEXT_HEAR : FOLLOW_FLOW;
 }
@@ -332,8 +362,8 @@ GLOBAL_FUNCTION int too_much_said(struct __sk_buff *skb) {
   return drop(skb, p, EA_REASON_UNREADABLE_REQUEST);
 }
 
-/* Requests in a segment. */
-enum { MAX_REQUESTS = 64 };
+/* Requests in a segment, and hellos in datagrams of one packet. */
+enum { MAX_REQUESTS = 64, MAX_HELLOS = 2 };
 
 /* Judges what the packet says. FOLLOW_FLOW: it passes as far as that goes. */
 static __always_inline int pod_says(struct __sk_buff *skb) {
@@ -341,6 +371,14 @@ static __always_inline int pod_says(struct __sk_buff *skb) {
   if (next == NEXT_DEPENDS) next = find_dependence(skb);
   if (next == NEXT_OPENING) next = judge_opening(skb);
   if (next == NEXT_RECALL) next = judge_recalled(skb);
+  if (next == NEXT_DATAGRAM) next = hear_datagram(skb);
+#pragma clang loop unroll(disable)
+  for (__u32 i = 0; i < MAX_HELLOS; i++) {
+    if (next == NEXT_READ_HELLO) next = read_datagram();
+    if (next == NEXT_JUDGE_DATAGRAM) next = judge_datagram(skb);
+    if (next == NEXT_SETTLE_DATAGRAM) next = settle_datagram(skb);
+  }
+  if (next == NEXT_READ_HELLO) return too_many_hellos(skb);
   if (next == NEXT_HEAR) next = hear_segment(skb);
 #pragma clang loop unroll(disable)
   for (__u32 i = 0; i < MAX_REQUESTS; i++) {

@@ -42,6 +42,8 @@ GLOBAL_FUNCTION int judge_again(struct __sk_buff *skb, struct packet *p, struct 
     hear_flow(flow, p);
   else if (unlikely(flow->tcp_state & EA_TCP_SAYS)) {
     if (!p->says) stop_hearing(p, flow); /* no rule asks what it says any more, or it is denied */
+    /* From now on it may say something else. */
+    if (p->key.protocol == IPPROTO_UDP && p->said_mode != SAID_KNOWN) flow->extra.name.said = EA_SAID_NONE;
   } else if (unlikely(flow->tcp_state & EA_TCP_INSPECT))
     flow->extra.streams[0].flags &= ~EA_STREAM_JUDGED; /* no rule asks for names any more */
   flow->rule = d->rule;
@@ -139,14 +141,6 @@ static __always_inline int pass_known(struct __sk_buff *skb, struct packet *p, c
   if (unlikely(flow->verdict == EA_VERDICT_PARTIAL)) remember_service(p);
   step(skb, p, flow);
   return PASS;
-}
-
-/* Whether a denied flow begins anew, and its endpoint has learned names since it was denied: the address may
- * have a name by now. */
-static __noinline int may_have_name_now(const struct ea_flow *flow, const struct packet *p) {
-  __u32 payer = slot_of(p->payer);
-  const struct ea_name_holding *h = bpf_map_lookup_elem(&name_holdings, &payer);
-  return p->opens && h && READ_ONCE(h->learned) != flow->extra.name.learned;
 }
 
 /* A result of is_current(): the flow is current if conntrack knows its connection. */

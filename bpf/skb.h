@@ -28,7 +28,8 @@ extern void *bpf_rdonly_cast(void *obj, __u32 btf_id) __ksym __weak;
 enum { CHECKSUM_IS_PARTIAL = 3 };
 enum {
   GSO_TCP = 1 << 0 | 1 << 4,   /* TCPV4, TCPV6 */
-  GSO_UDP = 1 << 16 | 1 << 17, /* UDP (to fragments), UDP_L4 (to datagrams) */
+  GSO_UDP_L4 = 1 << 17,              /* to datagrams */
+  GSO_UDP = 1 << 16 | GSO_UDP_L4, /* and to fragments */
   GSO_SCTP = 1 << 14,
   GSO_GRE = 1 << 6 | 1 << 7,
   GSO_IPIP = 1 << 8 | 1 << 9,
@@ -63,6 +64,15 @@ static __always_inline int is_sum_behind(struct __sk_buff *skb, const struct pac
   if (likely(BPF_CORE_READ_BITFIELD(k, ip_summed) != CHECKSUM_IS_PARTIAL)) return 0;
   const __u32 start = k->csum_start - (__u32)((unsigned long)k->data - (unsigned long)k->head);
   return start != p->l4 || k->csum_offset != checksum_field(p->key.protocol);
+}
+
+/* Whether a large packet of UDP will be cut into datagrams, and not into fragments. */
+static __always_inline int is_cut_into_datagrams(struct __sk_buff *skb) {
+  if (!bpf_cast_to_kern_ctx || !bpf_rdonly_cast) return 0;
+  const struct sk_buff *k = bpf_cast_to_kern_ctx(skb);
+  const struct skb_shared_info *info =
+      bpf_rdonly_cast(k->head + k->end, bpf_core_type_id_kernel(struct skb_shared_info));
+  return !!(info->gso_type & GSO_UDP_L4);
 }
 
 /* Whether all bytes of a packet that the endpoint sends will be those that are judged now. */

@@ -48,14 +48,14 @@ struct ea_flow_name {
   __u8 said_length;  /* of the text; 0: no name; EA_SAID_LONG, EA_SAID_ODD */
   __u16 pad;
   __u64 said_more; /* EA_SAID_LONG: the class of the name */
-  __u32 pad2[2];
+  __u32 quic[2];   /* EA_TCP_SAYS over UDP: struct quic_state (quic_memory.h) */
 };
 /* More than EA_SAID_TEXT: only the class was kept. ODD: a name that no pattern matches. */
 enum ea_said_lengths { EA_SAID_TEXT = 48, EA_SAID_ODD = 254, EA_SAID_LONG = 255 };
 union ea_flow_extra {
   struct ea_flow_name name;
   struct ea_dns_stream streams[2]; /* EA_TCP_INSPECT, TCP: what the endpoint sends, and what it receives */
-  struct ea_said_stream said;      /* EA_TCP_SAYS */
+  struct ea_said_stream said;      /* EA_TCP_SAYS, TCP; over UDP it is `name` */
   struct ea_flow_queries queries;  /* EA_TCP_INSPECT, UDP */
 };
 

@@ -13,6 +13,8 @@ const KEY = L.STRUCTS.ea_flow_key.fields;
 const SAID = L.STRUCTS.ea_said_stream.fields;
 const TCP = L.ENUMS.ea_tcp_state;
 const { EA_SAID_PENDING } = L.ENUMS.ea_said_state;
+const { EA_SAID_NONE } = L.ENUMS.ea_said;
+const NAME = L.STRUCTS.ea_flow_name.fields;
 const SAYS = TCP.EA_TCP_INSPECT | TCP.EA_TCP_SAYS;
 const { EA_KIND_FLOW, EA_KIND_FRAGMENT, EA_KIND_QUERY } = L.ENUMS.ea_kind;
 const { EA_ENTRY_LOCKED, EA_ENTRY_VALID } = L.ENUMS.ea_entry_state;
@@ -147,7 +149,10 @@ export class FlowSweeper {
     const flow = slot * E.size + E.fields.flow.offset;
     if (((entries[flow + FLOW.tcp_state.offset] as number) & SAYS) !== SAYS) return false;
     const isFlow = entries[flow + FLOW.kind.offset] === EA_KIND_FLOW;
-    return isFlow && (entries[flow + FLOW.extra.offset + SAID.state.offset] as number) <= EA_SAID_PENDING;
+    if (!isFlow) return false;
+    const extra = flow + FLOW.extra.offset;
+    if (entries[slot * E.size + KEY.protocol.offset] === 17) return entries[extra + NAME.said.offset] === EA_SAID_NONE;
+    return (entries[extra + SAID.state.offset] as number) <= EA_SAID_PENDING;
   }
 
   #isOver(jiffies: number): boolean {

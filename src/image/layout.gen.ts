@@ -198,7 +198,7 @@ export const STRUCTS = {
       said_length: { offset: 13, size: 1 },
       pad: { offset: 14, size: 2 },
       said_more: { offset: 16, size: 8 },
-      pad2: { offset: 24, size: 8 },
+      quic: { offset: 24, size: 8 },
     },
   },
   ea_dns_stream: {

@@ -6,7 +6,7 @@ const E = STRUCTS.ea_event.fields;
 const K = STRUCTS.ea_flow_key.fields;
 const V = STRUCTS.ea_flow.fields;
 const N = STRUCTS.ea_flow_name.fields;
-const { EA_TCP_INSPECT } = ENUMS.ea_tcp_state;
+const { EA_TCP_INSPECT, EA_TCP_SAYS } = ENUMS.ea_tcp_state;
 /** Fields that the table's entry and the event share. */
 const SAME = ['set', 'rule', 'audit_rule', 'verdict', 'audit_verdict', 'reason', 'tcp_flags', 'created_ns'] as const;
 /** Counters. The entry has a second one of each, for packets that other CPUs processed at the same time. */
@@ -37,8 +37,10 @@ export function writeFlowEnd(out: Buffer, key: Buffer, value: Buffer, nowNs: num
   out[E.type.offset] = ENUMS.ea_event_type.EA_EVENT_END;
   out[E.hook.offset] = ENUMS.ea_hook.EA_HOOK_FROM_POD;
   out[E.flow_flags.offset] = value[V.flags.offset] as number;
-  // The state of an inspected connection stands in the same place.
-  if (((value[V.tcp_state.offset] as number) & EA_TCP_INSPECT) !== 0) return;
+  // The state of an inspected connection stands in the same place, but for what is said over UDP.
+  const state = value[V.tcp_state.offset] as number;
+  const besideName = (state & EA_TCP_SAYS) !== 0 && key[K.protocol.offset] === 17;
+  if ((state & EA_TCP_INSPECT) !== 0 && !besideName) return;
   out.writeUInt32LE(value.readUInt32LE(V.extra.offset + N.name.offset), E.name.offset);
   out.writeUInt32LE(value.readUInt32LE(V.extra.offset + N.incarnation.offset), E.name_incarnation.offset);
 }
