@@ -50,11 +50,9 @@ function listens({ ir }: Case): boolean {
 }
 
 /**
- * Whether the kernel cannot be asked: of a handshake that passes nothing is told as long as what follows decides; and
- * hellos of QUIC are not sent.
+ * Whether the kernel cannot be asked: of a handshake that passes nothing is told as long as what follows decides.
  */
 function isUntold(c: Case, { protocol, said }: Packet, { verdict }: Verdict): boolean {
-  if (protocol === 17 && said?.kind === 'tls') return true;
   return protocol === 6 && said === undefined && verdict === 'partial' && listens(c);
 }
 
@@ -77,10 +75,11 @@ for (const c of readCases()) {
       const { family } = parseAddr(packet.to);
       for (const [name, clothes] of Object.entries(CLOTHES)) {
         if ((clothes.family ?? family) !== family || (clothes.whole && packet.fragment)) continue;
-        // A query in fragments cannot be read, nor what may follow a TCP header where queries are judged.
+        // A query in fragments cannot be read, nor what may follow a TCP header where queries are judged, nor what is
+        // said.
         if (
           clothes.frame.fragment &&
-          (packet.query !== undefined || (packet.protocol === 6 && (filters(c) || listens(c))))
+          (packet.query !== undefined || (packet.protocol === 6 && filters(c)) || listens(c))
         )
           continue;
         const verdict = kernel.judgeFrame(packet, clothes.frame);

@@ -2,7 +2,7 @@
 import type { Said } from '../../src/ir/packet.js';
 import { parseAddr } from '../../src/net/addr.js';
 import { checksum } from '../netns/frames.js';
-import { speech } from './speech.js';
+import { datagram, speech } from './speech.js';
 
 export interface FrameOptions {
   /** Source address; canonical text of the destination's family. */
@@ -29,7 +29,7 @@ export interface Segment {
   port: number;
   /** A DNS query for the addresses of this name. */
   query?: string;
-  /** Over TCP: the first that its connection says. */
+  /** Over TCP and UDP: the first that its connection says. */
   said?: Said;
 }
 
@@ -74,6 +74,10 @@ export function transport(s: Segment, sport: number, tcpFlags = 0x02, dns: Frame
       if (s.query !== undefined && s.protocol === 17) {
         const message = dnsQuery(dns.name ?? s.query, dns.id, dns.type);
         return Buffer.concat([be16(sport, s.port, 8 + message.length, 0), message]);
+      }
+      if (s.said && s.protocol === 17) {
+        const says = datagram(s.said);
+        return Buffer.concat([be16(sport, s.port, 8 + says.length, 0), says]);
       }
       return Buffer.concat([be16(sport, s.port, 16, 0), Buffer.alloc(8)]);
     case 132:

@@ -79,11 +79,11 @@ function said(r: Random): Said | undefined {
   };
 }
 
-/** Whether the kernel can be asked: hellos of QUIC, and requests, are not read yet. */
-const HEARS_HTTP = true;
+/** Whether the kernel can be asked: hellos and requests are said over these protocols. */
 function isHeard({ said, protocol, fragment }: Packet): boolean {
   if (fragment) return false;
-  return said === undefined || said.kind === 'other' || (protocol === 6 && (said.kind === 'tls' || HEARS_HTTP));
+  if (said === undefined || said.kind === 'other') return true;
+  return protocol === 6 || (protocol === 17 && said.kind === 'tls');
 }
 
 const kernel = new Kernel();

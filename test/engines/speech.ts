@@ -1,19 +1,30 @@
 /** What connections say, as the bytes that a client sends. */
 import type { Said } from '../../src/ir/packet.js';
-import { makeHello, records, serverName } from '../said/make.js';
+import { encodeHello, makeHello, records, serverName } from '../said/make.js';
 
 /** Neither a hello nor a request. */
 const OTHER = Buffer.from('SSH-2.0-x\r\n');
+
+const hello = (name: string | undefined): Buffer =>
+  makeHello({ extensions: name === undefined ? [] : [serverName(name)] });
+
+let connections = 0;
+
+/** The first datagram that says this, over UDP: a hello in one of QUIC, of a connection of its own. */
+export function datagram(said: Said): Buffer {
+  if (said.kind !== 'tls') return OTHER;
+  const id = Buffer.alloc(8);
+  id.writeUInt32BE(++connections);
+  return encodeHello(hello(said.serverName), id)[0] as Buffer;
+}
 
 /** The bytes of a connection over TCP that says this. */
 export function speech(said: Said): Buffer {
   switch (said.kind) {
     case 'other':
       return OTHER;
-    case 'tls': {
-      const extensions = said.serverName === undefined ? [] : [serverName(said.serverName)];
-      return records(makeHello({ extensions }));
-    }
+    case 'tls':
+      return records(hello(said.serverName));
     case 'http': {
       // Only version 1.0 may go without a host.
       const version = said.host === undefined ? '1.0' : '1.1';
