@@ -266,6 +266,11 @@ export class Kernel implements Engine {
     return { verdict: retval === -1 ? 'allow' : 'deny', retval, events, out };
   }
 
+  /** What packets come with: the interface of the pod. */
+  get context(): Buffer {
+    return this.#ctx;
+  }
+
   /** Throws where the flow table is not as it must be. */
   close(): void {
     const wrong = checkTable(this.programs.table);

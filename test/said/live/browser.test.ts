@@ -1,5 +1,6 @@
 /** A browser under a rule that asks for a server name. Caddy's log is the judge. */
 import t from 'tap';
+import type { Line } from '../bed.js';
 import { LiveBed } from './bed.js';
 import { browse } from './browser.js';
 import { makeCertificates } from './certificates.js';
@@ -10,7 +11,9 @@ const NAMES = ['caddy.good.test', 'caddy.evil.test'];
 
 t.setTimeout(170_000);
 t.test('a browser', { timeout: 170_000 }, async (t) => {
-  const bed = await LiveBed.create([{ serverNames: ['*.good.test'] }], Object.fromEntries(NAMES.map((n) => [n, AT])));
+  const ports = [6, 17].map((protocol) => ({ protocol, ports: [[443, 443]] as [number, number][] }));
+  const rules: readonly Line[] = [{ serverNames: ['*.good.test'], ports }];
+  const bed = await LiveBed.create(rules, Object.fromEntries(NAMES.map((n) => [n, AT])));
   t.teardown(() => bed.close());
   const { world } = bed;
   await world.internet.ip([`addr add ${AT}/32 dev lo`]);
@@ -44,6 +47,25 @@ t.test('a browser', { timeout: 170_000 }, async (t) => {
     await wire.close();
     await server.arrived(1);
     bed.told();
+  });
+
+  await t.test('a page by QUIC', async (t) => {
+    const { stdout, stderr } = await browse(bed, c, 'https://caddy.good.test/page', true);
+    t.match(stdout, /HTTP\/3\.0 \/page/, stderr);
+    const pages = (await server.arrived(1)).filter(({ url }) => url === '/page');
+    t.match(pages, [{ sni: 'caddy.good.test', version: '3.0' }]);
+    const told = bed.told().filter(({ quic }) => quic);
+    t.ok(told.length > 0);
+    for (const one of told) t.match(one, { kind: 'tls', text: 'caddy.good.test', verdict: 'allow' });
+  });
+
+  await t.test('by QUIC, under another name', async (t) => {
+    const { stdout } = await browse(bed, c, 'https://caddy.evil.test/page', true);
+    t.notMatch(stdout, /HTTP\/3\.0 \/page/);
+    t.same(await server.arrived(), []);
+    const told = bed.told().filter(({ quic }) => quic);
+    t.ok(told.length > 0);
+    for (const one of told) t.match(one, { kind: 'tls', text: 'caddy.evil.test', verdict: 'deny' });
   });
 
   for (const host of ['caddy.evil.test', AT]) {
