@@ -53,7 +53,7 @@ t.test('a browser', { timeout: 170_000 }, async (t) => {
     const { stdout, stderr } = await browse(bed, c, 'https://caddy.good.test/page', true);
     t.match(stdout, /HTTP\/3\.0 \/page/, stderr);
     const pages = (await server.arrived(1)).filter(({ url }) => url === '/page');
-    t.match(pages, [{ sni: 'caddy.good.test', version: '3.0' }]);
+    t.match(pages, [{ host: 'caddy.good.test', version: '3.0' }]);
     const told = bed.told().filter(({ quic }) => quic);
     t.ok(told.length > 0);
     for (const one of told) t.match(one, { kind: 'tls', text: 'caddy.good.test', verdict: 'allow' });
