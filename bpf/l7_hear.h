@@ -50,9 +50,7 @@ static __always_inline int read_following(struct l7_buffer *b, struct l7_work *w
 }
 
 /* Reads on in a stream's buffer, which is busy and has w->have bytes. */
-GLOBAL_FUNCTION int read_on(struct ea_said_stream *s, struct l7_buffer *b) {
-  struct l7_work *w = l7_work();
-  if (!s || !b || !w) return HEARD_UNREADABLE;
+static __always_inline int read_bytes(struct ea_said_stream *s, struct l7_buffer *b, struct l7_work *w) {
   if (s->state == EA_SAID_JUDGED) {
     const int follows = read_following(b, w);
     if (follows != HEARD_HELLO) return follows;
@@ -84,6 +82,15 @@ static __always_inline int hold_buffer(struct ea_said_stream *s, const struct pa
 
 /* Adds the new bytes of a segment to what is kept of its stream, and reads them. The buffer is busy afterwards
  * (w->busy), unless there is none. */
+/* The same. What the segment has beyond the buffer passes only where what was read has decided about it. */
+GLOBAL_FUNCTION int read_on(struct ea_said_stream *s, struct l7_buffer *b) {
+  struct l7_work *w = l7_work();
+  if (!s || !b || !w) return HEARD_UNREADABLE;
+  const int heard = read_bytes(s, b, w);
+  if (heard != HEARD_MORE || w->have - s->have >= w->size) return heard;
+  return s->state == EA_SAID_JUDGED ? HEARD_NO_ROOM : HEARD_UNREADABLE;
+}
+
 static __always_inline int hear_bytes(struct __sk_buff *skb, const struct packet *p) {
   struct l7_work *w = l7_work();
   if (!p || !w) return HEARD_UNREADABLE;
