@@ -121,13 +121,17 @@ GLOBAL_FUNCTION int find_dependence(struct __sk_buff *skb) {
     p->says = depends;
     return carries_more_than_control(p) ? NEXT_HEAR : FOLLOW_FLOW;
   }
-  if (known && !(known & FLOW_SAYS) && w->said == EA_SAID_HTTP)
+  /* What was denied for what it said has ended, whether its peer has believed the reset or not. */
+  const int ended = (known & FLOW_DENIED) && (known & FLOW_CLOSED);
+  if (known && !(known & FLOW_SAYS) && !ended && w->said == EA_SAID_HTTP &&
+      (w->said_length & HTTP_PART_MASK) == HTTP_OPAQUE)
     return FOLLOW_FLOW; /* another protocol by now */
-  if (known && w->said && w->said != EA_SAID_HTTP) {
+  if (known && !ended && w->said && w->said != EA_SAID_HTTP) {
     if (known & FLOW_SAYS) p->says = depends;
     return NEXT_RECALL;
   }
-  /* Its beginning was not seen: the pod itself may have let it be forgotten, by a reset that its peer does not take. */
+  /* Its beginning was not seen: the pod itself may have let it be forgotten, by a reset that its peer does not take.
+   * Or nobody knows any more where a request begins. */
   if (depends == SAID_AUDITS) return FOLLOW_FLOW;
   if (!known && !carries_more_than_control(p) && p->decision.verdict == EA_VERDICT_ALLOW) return PASS;
   deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
