@@ -172,13 +172,6 @@ static __always_inline void unhear(const struct packet *p, struct ea_flow *flow)
   if (!buffer) s->have = 0;
 }
 
-/* A request that was judged passes: what comes behind it. */
-static __always_inline void pass_request(struct ea_said_stream *s, const struct packet *p) {
-  http_begin(s);
-  struct l7_buffer *b = s->buffer ? l7_buffer((__u32)s->buffer - 1) : NULL;
-  if (b && (s->body & (HTTP_UPGRADES | HTTP_CONNECTS))) b->peer_seq = bpf_ntohl(p->ack);
-}
-
 /* Copies a piece of a head behind what is told already. */
 static __always_inline void tell_piece(struct said_text *t, const struct l7_buffer *b,
                                        const struct http_piece *piece) {

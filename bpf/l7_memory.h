@@ -158,6 +158,8 @@ GLOBAL_FUNCTION int l7_take(struct ea_said_stream *s, __u32 endpoint, __u32 paye
   if (!b) return 0;
   b->payer = payer;
   b->begin = b->record = b->message = b->whole = b->first_piece = b->pieces = b->heads = 0;
+  /* Until the first buffer is taken, its stamp is where the peer's data begins (l7_received.h). */
+  if (s->state == EA_SAID_HANDSHAKE) b->peer_seq = s->stamp;
   s->buffer = w->found;
   s->stamp = w->stamp;
   s->have = 0;

@@ -94,7 +94,10 @@ GLOBAL_FUNCTION int said_received(struct __sk_buff *skb, struct packet *p) {
   struct ea_said_stream *s = said_stream(flow);
   const __u32 ack = bpf_ntohl(p->ack);
   if (p->tcp_flags & TCP_SYN) {
-    if (s->state == EA_SAID_HANDSHAKE && ack == s->next_seq) s->flags |= EA_SAID_ACCEPTED;
+    if (s->state != EA_SAID_HANDSHAKE || ack != s->next_seq) return PASS;
+    s->flags |= EA_SAID_ACCEPTED;
+    /* Where an answer begins, the peer says: what the endpoint acknowledges may be a lie. */
+    if (!s->buffer) s->stamp = bpf_ntohl(p->seq) + 1;
     return PASS;
   }
   if (!(s->flags & EA_SAID_ACCEPTED)) return PASS;

@@ -14,7 +14,8 @@ enum ea_said_sizes {
   EA_SAID_EVENT_BYTES = 512,
 };
 
-/* The state of a flow that is inspected for what it says, in `extra`. Sequence numbers in host order. */
+/* The state of a flow that is inspected for what it says, in `extra`. Sequence numbers in host order. Before a
+ * buffer is taken, `stamp` is the first of the peer's data. */
 struct ea_said_stream {
   __u32 next_seq;  /* of what comes next from the endpoint: everything before was judged or is kept */
   __u32 acked_seq; /* of what the peer waits for, as it said last */

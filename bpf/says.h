@@ -295,7 +295,7 @@ static __always_inline void hear_on(struct __sk_buff *skb, struct packet *p, str
     /* No client sends a second hello before it has an answer. */
     if (w->heard == HEARD_HELLO) w->heard = HEARD_UNREADABLE;
   } else {
-    pass_request(s, p);
+    http_begin(s);
     w->requests++;
     s->state = EA_SAID_JUDGED;
     w->heard = hear_http(skb, p);
