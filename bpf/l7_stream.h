@@ -190,6 +190,12 @@ GLOBAL_FUNCTION int open_said(struct __sk_buff *skb, const struct packet *p) {
     return SEGMENT_PASSES;
   }
   if (old < 0) return SEGMENT_GAP;
+  /* The end of the endpoint's side stands behind all that it said, and not in a head: some servers take it for the
+   * end of that. */
+  if ((p->tcp_flags & TCP_FIN) && s->kind == EA_SAID_HTTP) {
+    if ((__s32)(w->end_seq - s->next_seq) < 0) return SEGMENT_RETOLD;
+    if (w->end_seq == s->next_seq && http_is_cut(s)) return SEGMENT_UNREADABLE;
+  }
   if (old > 0 && !is_as_kept(skb, p, s, w, (__u32)old < w->size ? (__u32)old : w->size))
     return SEGMENT_RETOLD;
   if ((__s32)(w->end_seq - s->next_seq) <= 0) return SEGMENT_PASSES;

@@ -32,6 +32,11 @@ static __always_inline int carries_more_than_control(const struct packet *p) {
   return p->carries || p->fragment || (p->tcp_flags & TCP_URG);
 }
 
+/* Whether a packet of a flow that is inspected is to be heard: what carries something, and the end of a stream. */
+static __always_inline int says_something(const struct packet *p) {
+  return carries_more_than_control(p) || (p->tcp_flags & (TCP_FIN | TCP_RST)) == TCP_FIN;
+}
+
 /* What is to be done with a packet of a set with rules about what connections say, before its flow is taken. */
 GLOBAL_FUNCTION int begin_hearing(struct __sk_buff *skb) {
   struct packet *p = this_packet();
@@ -60,7 +65,7 @@ GLOBAL_FUNCTION int begin_hearing(struct __sk_buff *skb) {
   /* A reset ends what its peer has open, if that was accepted before it was denied. */
   if ((known & FLOW_DENIED) && w->said && p->tcp_flags == TCP_RST && control && p->header_end == 20)
     return PASS;
-  return (known & FLOW_SAYS) && !control ? NEXT_HEAR : FOLLOW_FLOW;
+  return (known & FLOW_SAYS) && says_something(p) ? NEXT_HEAR : FOLLOW_FLOW;
 }
 
 /* The first packet of a connection, whose flow depends on what it will say. */
@@ -119,7 +124,7 @@ GLOBAL_FUNCTION int find_dependence(struct __sk_buff *skb) {
     if (p->decision.verdict == EA_VERDICT_PARTIAL) deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
     if (p->decision.verdict == EA_VERDICT_DENY) return FOLLOW_FLOW;
     p->says = depends;
-    return carries_more_than_control(p) ? NEXT_HEAR : FOLLOW_FLOW;
+    return says_something(p) ? NEXT_HEAR : FOLLOW_FLOW;
   }
   /* What was denied for what it said has ended, whether its peer has believed the reset or not. */
   const int ended = (known & FLOW_DENIED) && (known & FLOW_CLOSED);
@@ -183,7 +188,7 @@ GLOBAL_FUNCTION int judge_recalled(struct __sk_buff *skb) {
     return FOLLOW_FLOW;
   }
   if (p->decision.verdict == EA_VERDICT_DENY) p->says = 0;
-  return p->says && carries_more_than_control(p) ? NEXT_HEAR : FOLLOW_FLOW;
+  return p->says && says_something(p) ? NEXT_HEAR : FOLLOW_FLOW;
 }
 
 /* Goes on without inspection, where only the audit verdict depended on it. The flow is held. */
@@ -196,9 +201,10 @@ static __always_inline int give_up(struct packet *p, struct ea_flow *flow) {
   return FOLLOW_FLOW;
 }
 
-static __always_inline __u8 reason_to_drop(int segment) {
+static __always_inline __u8 reason_to_drop(int segment, int http) {
   return segment == SEGMENT_GAP      ? EA_REASON_OUT_OF_ORDER
          : segment == SEGMENT_RETOLD ? EA_REASON_RETOLD
+         : http                      ? EA_REASON_UNREADABLE_REQUEST
                                      : EA_REASON_UNREADABLE_HELLO;
 }
 
@@ -228,10 +234,11 @@ GLOBAL_FUNCTION int hear_segment(struct __sk_buff *skb) {
   const struct ea_said_stream *s = said_stream(flow);
   w->audited = s->flags & EA_SAID_AUDITED;
   if (segment != SEGMENT_NEW) {
+    const int http = s->kind == EA_SAID_HTTP;
     if (unlikely(w->audited)) return give_up(p, flow);
     release(p);
     if (p->fragment) remember_first(p, 0);
-    return drop(skb, p, reason_to_drop(segment));
+    return drop(skb, p, reason_to_drop(segment, http));
   }
   w->again = s->state == EA_SAID_JUDGED || (s->kind == EA_SAID_HTTP && (s->body & HTTP_LATER));
   w->heard = hear_any(skb, p);
@@ -334,6 +341,8 @@ GLOBAL_FUNCTION int end_hearing(struct __sk_buff *skb) {
       w->heard = HEARD_DENIED;
     }
   }
+  if (w->heard == HEARD_MORE && (p->tcp_flags & TCP_FIN) && http && http_is_cut(s))
+    w->heard = HEARD_UNREADABLE;
   if (w->heard == HEARD_MORE || w->heard == HEARD_DONE) {
     commit_said(p, flow, w->heard);
     release(p);
