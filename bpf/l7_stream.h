@@ -202,7 +202,8 @@ GLOBAL_FUNCTION int open_said(struct __sk_buff *skb, const struct packet *p) {
   w->at += old;
   w->size -= old;
   if (is_all_body(s, w->size)) return SEGMENT_NEW;
-  const __u32 most = s->kind == EA_SAID_HTTP ? 65535 : EA_SAID_BUFFER_BYTES;
+  /* What is not known yet may be requests. */
+  const __u32 most = s->kind == EA_SAID_TLS ? EA_SAID_BUFFER_BYTES : 65535;
   const __u32 needed = w->size < most ? w->size : most;
   if (is_sum_behind(skb, p) || hold_bytes(skb, w->at + needed)) return SEGMENT_UNREADABLE;
   return is_sum_right(skb, p) ? SEGMENT_NEW : SEGMENT_UNREADABLE;
