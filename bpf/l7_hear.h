@@ -19,17 +19,21 @@ enum {
   HEARD_DENIED = 8,
 };
 
-/* The record behind a hello, at b->begin. A ChangeCipherSpec tells nothing (RFC 8446, 5), nor does an alert: behind
- * one that only warns, servers still take a second hello. HEARD_HELLO: another hello begins at b->begin. HEARD_DONE:
- * none does; `w->record` is behind what tells so. */
-static __always_inline int read_following(struct l7_buffer *b, struct l7_work *w) {
+/* Records behind a hello that are read. */
+enum { FOLLOWING_RECORDS = 32 };
+
+/* The record behind a hello, at b->begin. A ChangeCipherSpec tells nothing (RFC 8446, 5), nor does a warning, which
+ * servers pass over (6.1), nor early data, of which a second hello may follow (4.2.10) until the peer has accepted
+ * the first: `early`. HEARD_HELLO: another hello begins at b->begin. HEARD_DONE: none does; `w->record` is behind
+ * what tells so. */
+static __always_inline int read_following(struct l7_buffer *b, struct l7_work *w, int early) {
 #pragma clang loop unroll(disable)
-  for (__u32 i = 0; i < 4; i++) {
+  for (__u32 i = 0; i < FOLLOWING_RECORDS; i++) {
     const __u32 at = b->begin, left = w->have - at;
     if (at >= w->have) return HEARD_MORE;
     const __u8 type = l7_byte(b, at);
     w->record = at + 1;
-    if (type == TLS_APPLICATION_DATA) return HEARD_DONE;
+    if (type == TLS_APPLICATION_DATA && !early) return HEARD_DONE;
     if (left > 1 && l7_byte(b, at + 1) != 3) return HEARD_UNREADABLE;
     if (type == TLS_HANDSHAKE) {
       w->record = at + TLS_RECORD_HEADER + 1;
@@ -38,13 +42,22 @@ static __always_inline int read_following(struct l7_buffer *b, struct l7_work *w
       if (left < TLS_RECORD_HEADER + 1) return HEARD_MORE;
       return l7_byte(b, at + TLS_RECORD_HEADER) == TLS_CLIENT_HELLO ? HEARD_HELLO : HEARD_DONE;
     }
-    if (type != TLS_CHANGE_CIPHER_SPEC && type != TLS_ALERT) return HEARD_UNREADABLE;
-    const __u32 size = type == TLS_ALERT ? 2 : 1;
+    if (type == TLS_APPLICATION_DATA || type == TLS_ALERT) {
+      if (left < TLS_RECORD_HEADER) return HEARD_MORE;
+      const __u32 length = l7_be16(b, at + 3);
+      w->record = at + TLS_RECORD_HEADER;
+      if (type == TLS_ALERT && length != TLS_ALERT_BYTES) return HEARD_DONE; /* it is encrypted */
+      if (length > TLS_MAX_ENCRYPTED) return HEARD_UNREADABLE;
+      if (left - TLS_RECORD_HEADER < length) return HEARD_MORE;
+      b->begin = at + TLS_RECORD_HEADER + length;
+      continue;
+    }
+    if (type != TLS_CHANGE_CIPHER_SPEC) return HEARD_UNREADABLE;
     if (left > 3 && l7_byte(b, at + 3)) return HEARD_UNREADABLE;
-    if (left > 4 && l7_byte(b, at + 4) != size) return HEARD_UNREADABLE;
-    if (left < TLS_RECORD_HEADER + size) return HEARD_MORE;
-    if (size == 1 && l7_byte(b, at + TLS_RECORD_HEADER) != 1) return HEARD_UNREADABLE;
-    b->begin = at + TLS_RECORD_HEADER + size;
+    if (left > 4 && l7_byte(b, at + 4) != 1) return HEARD_UNREADABLE;
+    if (left < 6) return HEARD_MORE;
+    if (l7_byte(b, at + 5) != 1) return HEARD_UNREADABLE;
+    b->begin = at + 6;
   }
   return HEARD_UNREADABLE;
 }
@@ -52,7 +65,8 @@ static __always_inline int read_following(struct l7_buffer *b, struct l7_work *w
 /* Reads on in a stream's buffer, which is busy and has w->have bytes. */
 static __always_inline int read_bytes(struct ea_said_stream *s, struct l7_buffer *b, struct l7_work *w) {
   if (s->state == EA_SAID_JUDGED) {
-    const int follows = read_following(b, w);
+    const int follows =
+        read_following(b, w, (s->flags & (EA_SAID_EARLY | EA_SAID_ANSWERED)) == EA_SAID_EARLY);
     if (follows != HEARD_HELLO) return follows;
     s->state = EA_SAID_PENDING;
     s->flags |= EA_SAID_SECOND;
@@ -64,6 +78,15 @@ static __always_inline int read_bytes(struct ea_said_stream *s, struct l7_buffer
          : read == TLS_MORE  ? HEARD_MORE
          : read == TLS_OTHER ? HEARD_OTHER
                              : HEARD_UNREADABLE;
+}
+
+/* The same. What the segment has beyond the buffer passes only where what was read has decided about it. */
+GLOBAL_FUNCTION int read_on(struct ea_said_stream *s, struct l7_buffer *b) {
+  struct l7_work *w = l7_work();
+  if (!s || !b || !w) return HEARD_UNREADABLE;
+  const int heard = read_bytes(s, b, w);
+  if (heard != HEARD_MORE || w->have - s->have >= w->size) return heard;
+  return s->state == EA_SAID_JUDGED ? HEARD_NO_ROOM : HEARD_UNREADABLE;
 }
 
 /* Uses the buffer of a stream, or takes one. HEARD_MORE: w->busy. */
@@ -82,15 +105,6 @@ static __always_inline int hold_buffer(struct ea_said_stream *s, const struct pa
 
 /* Adds the new bytes of a segment to what is kept of its stream, and reads them. The buffer is busy afterwards
  * (w->busy), unless there is none. */
-/* The same. What the segment has beyond the buffer passes only where what was read has decided about it. */
-GLOBAL_FUNCTION int read_on(struct ea_said_stream *s, struct l7_buffer *b) {
-  struct l7_work *w = l7_work();
-  if (!s || !b || !w) return HEARD_UNREADABLE;
-  const int heard = read_bytes(s, b, w);
-  if (heard != HEARD_MORE || w->have - s->have >= w->size) return heard;
-  return s->state == EA_SAID_JUDGED ? HEARD_NO_ROOM : HEARD_UNREADABLE;
-}
-
 static __always_inline int hear_bytes(struct __sk_buff *skb, const struct packet *p) {
   struct l7_work *w = l7_work();
   if (!p || !w) return HEARD_UNREADABLE;

@@ -111,6 +111,7 @@ GLOBAL_FUNCTION int said_received(struct __sk_buff *skb, struct packet *p) {
       return put_bare(skb, p, bpf_ntohl(p->seq), TCP_RST | TCP_ACK) ? DROP : PASS;
     }
     s->flags |= EA_SAID_ANSWERED;
+    if (s->state == EA_SAID_JUDGED) s->state = EA_SAID_DONE;
   }
   if (unlikely(s->kind == EA_SAID_HTTP && http_part(s) == HTTP_AWAIT && p->carries)) {
     const int verdict = hear_answer(skb, p);

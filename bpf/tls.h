@@ -18,6 +18,8 @@ enum {
   TLS_APPLICATION_DATA = 23,
   TLS_RECORD_HEADER = 5,
   TLS_MAX_RECORD = 16384,
+  TLS_MAX_ENCRYPTED = TLS_MAX_RECORD + 2048,
+  TLS_ALERT_BYTES = 2,
   TLS_CLIENT_HELLO = 1,
   TLS_SERVER_HELLO = 2,
   TLS_MIN_BODY = 2 + 32 + 1 + 4 + 2, /* one cipher suite, one compression method, no extensions */
