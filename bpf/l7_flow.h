@@ -164,8 +164,8 @@ GLOBAL_FUNCTION int keep_said_in_datagrams(struct ea_flow *flow, __u32 kind, __u
   const __u64 *before = (const __u64 *)flow->side_record;
   pack_said(kind, class_id);
   const int same = n->said_length == w->said_length && n->said_more == w->said_more &&
-                   (w->said_length > EA_SAID_TEXT || (before[0] == w->units[0] && before[1] == w->units[1] &&
-                                                      before[2] == w->units[2]));
+                   (w->said_length > EA_SAID_TEXT ||
+                    (before[0] == w->units[0] && before[1] == w->units[1] && before[2] == w->units[2]));
   if (kind == EA_SAID_TLS && n->said == EA_SAID_TLS && flow->verdict == EA_VERDICT_ALLOW && !same) {
     w->said_length = EA_SAID_ODD;
     w->said_more = 0;

@@ -24,7 +24,8 @@ static __always_inline int says_in_datagrams(const struct packet *p) {
 }
 
 /* Finds the datagrams of a packet. 0: it is not made of such, or its bytes will not be those that are judged. */
-static __always_inline int open_datagrams(struct __sk_buff *skb, const struct packet *p, struct quic_work *q) {
+static __always_inline int open_datagrams(struct __sk_buff *skb, const struct packet *p,
+                                          struct quic_work *q) {
   const __u32 header = p->l4 - p->l3 + 8;
   if (p->fragment || header > p->length || !is_as_judged(skb, p)) return 0;
   q->next = p->l4 + 8;

@@ -27,8 +27,8 @@ extern void *bpf_rdonly_cast(void *obj, __u32 btf_id) __ksym __weak;
 /* linux/skbuff.h */
 enum { CHECKSUM_IS_PARTIAL = 3 };
 enum {
-  GSO_TCP = 1 << 0 | 1 << 4,   /* TCPV4, TCPV6 */
-  GSO_UDP_L4 = 1 << 17,              /* to datagrams */
+  GSO_TCP = 1 << 0 | 1 << 4,      /* TCPV4, TCPV6 */
+  GSO_UDP_L4 = 1 << 17,           /* to datagrams */
   GSO_UDP = 1 << 16 | GSO_UDP_L4, /* and to fragments */
   GSO_SCTP = 1 << 14,
   GSO_GRE = 1 << 6 | 1 << 7,

@@ -327,9 +327,8 @@ GLOBAL_FUNCTION int known_as(const struct ea_flow_key *key, __u32 epoch, __u64 s
   if (flow->flags & EA_FLOW_INBOUND)
     known = KNOWN_INBOUND;
   else if ((flow->tcp_state & (EA_TCP_INSPECT | EA_TCP_SAYS)) == EA_TCP_INSPECT &&
-           (flow->extra.streams[0].flags & EA_STREAM_JUDGED) &&
-           flow->verdict == EA_VERDICT_ALLOW && READ_ONCE(flow->epoch) == epoch &&
-           READ_ONCE(flow->set) == set)
+           (flow->extra.streams[0].flags & EA_STREAM_JUDGED) && flow->verdict == EA_VERDICT_ALLOW &&
+           READ_ONCE(flow->epoch) == epoch && READ_ONCE(flow->set) == set)
     known = KNOWN_JUDGED;
   return same_state(state_of(e), at.seen) ? known : 0;
 }

@@ -40,11 +40,16 @@ import { attack as portsAndProtocols } from './ports-and-protocols.js';
 import { attack as queryPen } from './query-pen.js';
 import { attack as relayByNeighbour } from './relay-by-neighbour.js';
 import { attack as routedDiscovery } from './routed-discovery.js';
+import { attack as saidAgain } from './said-again.js';
+import { attack as saidCutOff } from './said-cut-off.js';
 import { attack as saidCuts } from './said-cuts.js';
+import { attack as saidEarly } from './said-early.js';
 import { attack as saidOrder } from './said-order.js';
 import { attack as saidRequests } from './said-requests.js';
 import { attack as saidRetold } from './said-retold.js';
 import { attack as saidSecond } from './said-second.js';
+import { attack as saidShifted } from './said-shifted.js';
+import { attack as saidTooLong } from './said-too-long.js';
 import { attack as secondVeth } from './second-veth.js';
 import { attack as seeded } from './seeded.js';
 import { attack as serviceFragments } from './service-fragments.js';
@@ -110,11 +115,16 @@ export const ATTACKS: readonly Attack[] = [
   queryPen,
   relayByNeighbour,
   routedDiscovery,
+  saidAgain,
+  saidCutOff,
   saidCuts,
+  saidEarly,
   saidOrder,
   saidRequests,
   saidRetold,
   saidSecond,
+  saidShifted,
+  saidTooLong,
   secondVeth,
   seeded,
   serviceFragments,

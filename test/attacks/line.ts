@@ -1,7 +1,9 @@
 /** A connection by hand, from the attacker to a server that nobody is: its answers are made up outside. */
+import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Extension, makeHello, records, serverName } from '../said/make.js';
 import type { At } from './at.js';
+import type { Arrival } from './attack.js';
 import { ACK, type IpFields, ip, PSH, SYN, tcp } from './craft.js';
 
 /** A server to which only some server names may be sent; nobody is there. */
@@ -29,6 +31,43 @@ export const SAID_POLICY = {
     ],
   },
 } as const;
+
+/** The attacker may send requests for `/ok` and `/up` to the front, on the same port, or say `*.good.test` in TLS. */
+export const REQUEST_POLICY = {
+  ...SAID_POLICY,
+  spec: {
+    ...SAID_POLICY.spec,
+    egress: [
+      ...SAID_POLICY.spec.egress,
+      {
+        toCIDR: [`${FRONT[4]}/32`, `${FRONT[6]}/128`],
+        toPorts: [
+          {
+            ports: [{ port: '443', protocol: 'TCP' }],
+            rules: { http: [{ method: 'GET', path: '/ok', host: 'a' }, { path: '/up' }] },
+          },
+        ],
+      },
+    ],
+  },
+} as const;
+
+/** The head of a request; the last header may carry a marker. */
+export function request(path: string, text = '0123456789abcdef', ...headers: string[]): Buffer {
+  return Buffer.from([`GET ${path} HTTP/1.1`, 'Host: a', ...headers, `X: ${text}`, '', ''].join('\r\n'));
+}
+
+/** Markers that may stand in a header. */
+export function forbidText(at: At, variant: string, counts: (arrival: Arrival) => boolean = () => true): string {
+  const text = randomBytes(8).toString('hex');
+  at.forbidden.push({ marker: Buffer.from(text), variant: `${at.style} v${at.family} ${variant}`, counts });
+  return text;
+}
+export function controlText(at: At, variant: string): string {
+  const text = randomBytes(8).toString('hex');
+  at.control(variant, 'wire', Buffer.from(text));
+  return text;
+}
 
 /** A hello that names a server and carries a marker behind the name. */
 export function hello(name: string | undefined, marker: Buffer, sizes: readonly number[] = [], share = 0): Buffer {
@@ -86,11 +125,15 @@ export class Line {
   segment(
     seq: number,
     data: Buffer,
-    { flags = ACK | PSH, ack = 9001 }: { flags?: number; ack?: number } = {},
+    { flags = ACK | PSH, ack = 9001, options }: { flags?: number; ack?: number; options?: Buffer } = {},
     fields: Partial<IpFields> = {},
   ): Buffer {
     const acks = (flags & ACK) !== 0 ? { ack } : {};
-    return this.at.frame(this.to, tcp(this.port, this.dport, data, { flags, seq, ...acks }), fields);
+    return this.at.frame(
+      this.to,
+      tcp(this.port, this.dport, data, { flags, seq, ...acks, ...(options ? { options } : {}) }),
+      fields,
+    );
   }
 
   /** The same in pieces. */
