@@ -162,7 +162,45 @@ static __always_inline int find_framing(const struct http_bytes *m, struct http_
       return HTTP_BAD_CODING;
     w->chunked = 1;
   }
-  return w->connects && (w->content || w->chunked || w->upgrades) ? HTTP_BAD_CONNECT : HTTP_FINE;
+  return w->connects && (w->content || w->chunked || w->special[LINE_UPGRADE]) ? HTTP_BAD_CONNECT : HTTP_FINE;
+}
+
+/* Whether a line that ends with w->piece names a protocol that carries requests: h2c, HTTP/2.0 or TLS. */
+static long carries_step(__u32 i, struct http_walk *k) {
+  struct http_work *w = k->w;
+  const __u32 from = READ_ONCE(w->piece.from), to = READ_ONCE(w->piece.to);
+  (void)i;
+  if (from + 3 > to) return 1;
+  const __u64 word = first_bytes(lower_token(http_word(k->m, from)), 3);
+  w->piece.from = from + 1;
+  if (word != AS_WORD('h', '2', 'c', 0, 0, 0, 0, 0) && word != AS_WORD('t', 'l', 's', 0, 0, 0, 0, 0) &&
+      word != AS_WORD('h', 't', 't', 0, 0, 0, 0, 0))
+    return 0;
+  w->upgrades = 0;
+  return 1;
+}
+
+/* One line of a head; 1: all were looked at, or one asks for such a protocol. */
+static long upgrade_step(__u32 i, struct http_walk *k) {
+  struct http_work *w = k->w;
+  if (i >= READ_ONCE(w->count) || !READ_ONCE(w->upgrades)) return 1;
+  const struct http_line *l = &w->lines[i & (HTTP_LINES - 1)];
+  const __u32 name = l->name, colon = l->colon;
+  if (colon - name != 7 ||
+      first_bytes(lower_token(http_word(k->m, name)), 7) != AS_WORD('u', 'p', 'g', 'r', 'a', 'd', 'e', 0))
+    return 0;
+  w->piece.from = colon + 1;
+  w->piece.to = l->end;
+  bpf_loop(HTTP_HEAD_BYTES, carries_step, k, 0);
+  return 0;
+}
+
+/* Whether a head asks for another protocol, of which nothing is to be read. One that carries requests in another form
+ * is none: nobody would judge those. What follows is read as HTTP/1, so the server may agree, but nothing passes. */
+static __always_inline void find_upgrade(const struct http_bytes *m, struct http_work *w) {
+  w->upgrades = w->special[LINE_UPGRADE] != 0;
+  struct http_walk k = {.m = m, .w = w};
+  if (unlikely(w->upgrades)) bpf_loop(HTTP_LINES, upgrade_step, &k, 0);
 }
 
 /* What the notes about a whole head come to. Returns why it is refused, or 0. */
@@ -170,7 +208,7 @@ GLOBAL_FUNCTION int http_finish(const struct http_bytes *m, struct http_work *w)
   if (!m || !w) return HTTP_BAD_TARGET;
   w->length = w->at - w->begin;
   w->minor = http_byte(m, w->target.to + sizeof(" HTTP/1.") - 1) - '0';
-  w->upgrades = w->special[LINE_UPGRADE] != 0;
+  find_upgrade(m, w);
   const int why = find_host(m, w);
   return why ? why : find_framing(m, w);
 }

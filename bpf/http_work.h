@@ -110,7 +110,7 @@ struct http_work {
   __u32 minor;  /* HTTP/1. */
   __u32 has_host;
   __u32 connects; /* CONNECT */
-  __u32 upgrades; /* it has an Upgrade line */
+  __u32 upgrades; /* it asks for a protocol that carries no requests */
   __u32 chunked;
   __u32 rooted;  /* a slash is to be read before `path`: a URI without a path */
   __u64 content; /* Content-Length; 0 if there is none */

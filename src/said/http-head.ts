@@ -137,6 +137,9 @@ function hostOf({ method, version, authority }: RequestLine, hosts: readonly str
   return same.some((text) => text.toLowerCase() === host.toLowerCase()) ? { host: authority } : 'host';
 }
 
+/** In Upgrade: protocols whose requests nobody would judge. Nothing passes in them: what follows is read as HTTP/1. */
+const CARRIES_REQUESTS = /h2c|htt|tls/i;
+
 function framingOf({ method, version }: RequestLine, values: (name: string) => string[]): Framing | HeadFault {
   const lengths = values('content-length');
   const encodings = values('transfer-encoding');
@@ -145,10 +148,11 @@ function framingOf({ method, version }: RequestLine, values: (name: string) => s
   if (encodings.length > 0 && (encodings.length > 1 || encodings[0] !== 'chunked' || version === '1.0'))
     return 'transfer-encoding';
   const length = Number(lengths[0] ?? 0);
-  const upgrades = values('upgrade').length > 0;
-  if (method === 'CONNECT' && (upgrades || encodings.length > 0 || length > 0)) return 'connect';
+  const protocols = values('upgrade');
+  if (method === 'CONNECT' && (protocols.length > 0 || encodings.length > 0 || length > 0)) return 'connect';
   const body: Framing['body'] =
     encodings.length > 0 ? { kind: 'chunked' } : length > 0 ? { kind: 'length', length } : { kind: 'none' };
   if (method === 'CONNECT') return { body, awaits: '2xx' };
+  const upgrades = protocols.length > 0 && !protocols.some((text) => CARRIES_REQUESTS.test(text));
   return upgrades ? { body, awaits: '101' } : { body };
 }

@@ -46,6 +46,7 @@ import { attack as saidCuts } from './said-cuts.js';
 import { attack as saidEarly } from './said-early.js';
 import { attack as saidOrder } from './said-order.js';
 import { attack as saidRequests } from './said-requests.js';
+import { attack as saidOtherProtocols } from './said-other-protocols.js';
 import { attack as saidRetold } from './said-retold.js';
 import { attack as saidSecond } from './said-second.js';
 import { attack as saidShifted } from './said-shifted.js';
@@ -121,6 +122,7 @@ export const ATTACKS: readonly Attack[] = [
   saidEarly,
   saidOrder,
   saidRequests,
+  saidOtherProtocols,
   saidRetold,
   saidSecond,
   saidShifted,

@@ -177,7 +177,7 @@ t.test('why a request is denied', async (t) => {
     'early-bytes': [
       `${get('GET / HTTP/1.1', 'Upgrade: websocket')}x`,
       `${get('CONNECT a:1 HTTP/1.1')}GET`,
-      `${get('POST / HTTP/1.1', 'Upgrade: h2c', 'Content-Length: 1')}xP`,
+      `${get('POST / HTTP/1.1', 'Upgrade: y', 'Content-Length: 1')}xP`,
     ],
   };
   for (const [reason, texts] of Object.entries(rows))
@@ -277,7 +277,13 @@ t.test('requests that must be answered first', async (t) => {
   };
   const upgrade = get('GET / HTTP/1.1', 'Upgrade: websocket');
   const connect = get('CONNECT a:1 HTTP/1.1');
-  const withBody = get('POST / HTTP/1.1', 'Upgrade: h2c', 'Content-Length: 2');
+  const withBody = get('POST / HTTP/1.1', 'Upgrade: y', 'Content-Length: 2');
+  for (const protocol of ['h2c', 'websocket, H2C', 'TLS/1.2', 'HTTP/2.0'])
+    t.equal(
+      after(get('GET / HTTP/1.1', `Upgrade: ${protocol}`), ['switching']),
+      'head',
+      `${protocol} carries requests`,
+    );
   t.equal(after(withBody, ['switching']), 'body', 'only when it is complete');
   const rows: [text: string, answers: Answer[], state: string][] = [
     [upgrade, [], 'await-101'],

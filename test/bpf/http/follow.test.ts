@@ -133,16 +133,22 @@ t.test('nothing follows a request to upgrade before it is answered', async (t) =
 
 t.test('only the first request of a connection can be its last', async (t) => {
   const first = head('GET /a');
-  for (const later of [head('GET /b', 'Upgrade: h2c'), head('CONNECT a:1')]) {
+  for (const later of [head('GET /b', 'Upgrade: y'), head('CONNECT a:1')]) {
     const stream = new KernelStream(kernel);
     stream.push(latin1(first + later));
     t.equal(stream.part, 'IN_HEAD');
     t.same(stream.push(latin1(head('GET /c'))).map(brief), ['/c'], 'what follows is a request');
     t.same(stream.push(latin1('PRI * HTTP/2.0\r\n\r\n')).map(brief), ['BAD_TARGET']);
   }
+  for (const protocol of ['h2c', 'websocket, H2C', 'TLS/1.2', 'HTTP/2.0', 'x\r\nUpgrade: h2c', 'h2c\r\nupgrade: x']) {
+    const stream = new KernelStream(kernel);
+    stream.push(latin1(head('GET /a', `Upgrade: ${protocol}`)));
+    t.equal(stream.part, 'IN_HEAD', `${protocol} carries requests`);
+    t.same(stream.push(latin1('PRI * HTTP/2.0\r\n\r\n')).map(brief), ['BAD_TARGET']);
+  }
   const spoken = new KernelStream(kernel);
   kernel.hear();
-  spoken.push(latin1(head('GET /b', 'Upgrade: h2c')));
+  spoken.push(latin1(head('GET /b', 'Upgrade: y')));
   t.equal(spoken.part, 'IN_HEAD', 'nor can the first, if the server spoke before it');
   t.same(new KernelStream(kernel).push(latin1(`${head('GET /a', 'Upgrade: x')}x`)).map(brief), ['/a', 'early']);
   kernel.hear();
