@@ -1,5 +1,5 @@
 import type { Attack } from './attack.js';
-import { controlText, forbidText, REQUEST_POLICY, request, TlsLine } from './tls-line.js';
+import { controlText, forbidText, REQUEST_POLICY, request, Line } from './line.js';
 
 const AGREES = Buffer.from('HTTP/1.1 101 Switching Protocols\r\n\r\n');
 const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
@@ -11,7 +11,7 @@ export const attack: Attack = {
   async run(at) {
     const open = async (...headers: string[]) => {
       const up = request('/up', undefined, 'Connection: Upgrade, HTTP2-Settings', ...headers);
-      const line = await TlsLine.open(at);
+      const line = await Line.open(at);
       await line.send([line.segment(line.seq, up)]);
       await line.answer({ ack: line.seq + up.length, data: AGREES });
       return { line, seq: line.seq + up.length };
