@@ -1,4 +1,5 @@
 /** The three engines behind one interface. A world is what the policies are about; a packet is judged in it. */
+import { speech } from './speech.js';
 import { join } from 'node:path';
 import { load, type Programs } from '../../agent/kernel/loader.js';
 import type { BpfProgram } from '../../agent/kernel/libbpf/program.js';
@@ -246,6 +247,12 @@ export class Kernel implements Engine {
     }
     const bytes = frameOf(packet, pod.ips, this.#sport, more);
     const { verdict, events } = this.run(bytes, isNode(pod) ? 'uplink' : 'fromPod');
+    if (speaks && said !== undefined && !isNode(pod)) {
+      // What the peer has got need not be kept any more: there is not room for what all cases say.
+      const src = more.src ?? sourceOf(packet, pod.ips);
+      const answer = { src: packet.to, sport: packet.port, dst: src, dport: more.sport ?? this.#sport };
+      this.run(tcpFrame(answer, { seq: 1, ack: 1 + speech(said).length, flags: FLAGS.ACK }), 'toPod');
+    }
     // What is refused over TCP goes on as a reset.
     if (speaks && events.some((e) => e.verdict === 'deny')) return toldOf(packet, 'deny', events);
     // What passes on an open connection is told of no more.
