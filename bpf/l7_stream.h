@@ -24,6 +24,10 @@ enum {
   SEGMENT_UNHEARD = 6
 };
 
+/* No window is larger (RFC 7323, 2.3). Without a limit, a body that never arrives could lead once around the space of
+ * sequence numbers, to where the peer still waits for a head. */
+#define MOST_UNACKNOWLEDGED (1 << 30)
+
 static __always_inline struct ea_said_stream *said_stream(struct ea_flow *flow) {
   return &flow->extra.said;
 }
@@ -189,7 +193,7 @@ GLOBAL_FUNCTION int open_said(struct __sk_buff *skb, const struct packet *p) {
     if ((__s32)(w->end_seq - s->next_seq) > 0) s->next_seq = w->end_seq;
     return SEGMENT_PASSES;
   }
-  if (old < 0) return SEGMENT_GAP;
+  if (old < 0 || (__s32)(w->end_seq - s->acked_seq) > MOST_UNACKNOWLEDGED) return SEGMENT_GAP;
   /* The end of the endpoint's side stands behind all that it said, and not in a head: some servers take it for the
    * end of that. */
   if ((p->tcp_flags & TCP_FIN) && s->kind == EA_SAID_HTTP) {
