@@ -95,8 +95,10 @@ static __always_inline int hold_buffer(struct ea_said_stream *s, const struct pa
   w->busy = 1;
   if (l7_use(s, p->key.endpoint)) return HEARD_MORE;
   w->busy = 0;
-  /* It was taken away, or given back. What is not acknowledged yet must be compared, and cannot be. */
-  if (s->buffer && s->state == EA_SAID_PENDING) return HEARD_UNREADABLE;
+  /* It was taken away. What is not whole had its beginning there, and what is not acknowledged yet must be compared:
+   * neither can be any more. */
+  if (s->buffer && (s->state == EA_SAID_PENDING || s->kind != EA_SAID_HTTP || http_is_cut(s)))
+    return HEARD_UNREADABLE;
   if (s->buffer && s->acked_seq != s->next_seq) return HEARD_NO_ROOM;
   s->buffer = 0;
   w->busy = l7_take(s, p->key.endpoint, payer);

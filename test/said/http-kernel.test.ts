@@ -1,4 +1,5 @@
 /** HTTP/1 requests on connections, judged in the kernel: which segments pass, whichever way a stream is cut. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { FIN, RST } from '../attacks/craft.js';
 import { Connection, type Line, SaidBed } from './bed.js';
@@ -189,5 +190,19 @@ t.test('its end', async (t) => {
   d.send(0, get('/evil'));
   t.match(d.send(200, Buffer.alloc(0), { flags: FIN | 16 }), { passes: false });
   t.ok(d.send(200, Buffer.alloc(0), { flags: RST }).passes, 'a reset passes');
+  bed.names();
+});
+
+t.test('a head whose beginning is no longer kept', async (t) => {
+  const c = bed.connect();
+  const begins = Buffer.from('GET /evil HTTP/1.1\r\nX: ');
+  t.equal(sendAll(c, join(get('/ok'), begins), 1448), get('/ok').length + begins.length);
+  await sleep(10_200);
+  // Others take what the pod may hold, and then the oldest.
+  const others = Array.from({ length: 200 }, () => bed.connect());
+  for (const other of others) other.send(0, Buffer.from('GET /'));
+  for (const other of others) other.send(5, Buffer.from('evil HTTP/1.1\n'));
+  const goesOn = get('/ok', `Y: ${'y'.repeat(100)}`);
+  t.same(c.send(get('/ok').length + begins.length, goesOn).told, ['unreadable-request']);
   bed.names();
 });
