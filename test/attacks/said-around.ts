@@ -1,6 +1,6 @@
 import type { Attack } from './attack.js';
 import { vnetHeader } from './checksum-pen.js';
-import { controlText, forbidText, REQUEST_POLICY, request, TlsLine } from './tls-line.js';
+import { controlText, forbidText, REQUEST_POLICY, request, Line } from './line.js';
 
 const AROUND = 2 ** 32;
 const LARGE = 65_000;
@@ -27,7 +27,7 @@ export const attack: Attack = {
   // 4 GiB.
   alone: true,
   async run(at) {
-    const line = await TlsLine.open(at);
+    const line = await Line.open(at);
     const head = request('/ok', undefined, `Content-Length: ${AROUND + 1_000_000}`);
     await line.send([line.segment(line.seq, head, {}, { ttl: 1 })]);
     const l4 = 14 + (at.family === 4 ? 20 : 40);
@@ -53,7 +53,7 @@ export const attack: Attack = {
     await line.send(last);
     await line.send([line.segment(line.seq, request('/evil', forbidText(at, 'in place of what never arrived')))]);
 
-    const control = await TlsLine.open(at);
+    const control = await Line.open(at);
     await control.send([control.segment(control.seq, request('/ok', controlText(at, 'a request')))]);
   },
 };

@@ -19,9 +19,8 @@ import { NAMES } from './objects/domains.js';
 import type { Manifest } from './objects/names.js';
 import type { Random } from './random.js';
 
-/** Whether the kernel is asked about requests, and about hellos in QUIC. */
+/** Whether the kernel is asked about requests. Hellos in QUIC are not made here. */
 export const HEARS_HTTP = true;
-export const HEARS_QUIC = false;
 
 /** What is added to the rule of this number, counted around. */
 export interface Saying {
@@ -260,7 +259,7 @@ function canBeSaid(said: Extract<Said, { kind: 'http' }>): boolean {
   return first.state === 'said' && isDeepStrictEqual(first.said, said);
 }
 
-/** As src/tools/said.ts reads it. */
+/** As readSaid() reads it. */
 export function saidText(said: Said): string {
   if (said.kind === 'other') return 'says other';
   if (said.kind === 'tls') return `sni ${said.serverName ?? '-'}`;

@@ -17,7 +17,7 @@ const [CONTEXT, CB, GSO_SIZE] = [192, 48, 176];
 export class TestObject {
   readonly #object: BpfObject;
 
-  /** @param name of test/quic/NAME.bpf.c */
+  /** @param name of an object of test/quic, without .bpf.c */
   constructor(name: string) {
     const output = join(compiled, `quic/${name}.bpf.o`);
     // The headers have more than a test's object uses.
