@@ -14,7 +14,6 @@ import {
   DNS_FLOWS,
   DNS_REFUSALS,
   defaultNodeName,
-  ECH,
   HTTPS_RECORDS,
   LOG_LEVELS,
   NAME_SEED,
@@ -156,11 +155,6 @@ shared(program.command('run', { isDefault: true }))
     new Option('--quic <how>', 'QUIC where it matters what connections say; by-address: names are not verified')
       .choices(QUIC)
       .default(DEFAULTS.quic),
-  )
-  .addOption(
-    new Option('--ech <how>', 'encrypted ClientHello; deny-known: to servers whose keys were seen in DNS')
-      .choices(ECH)
-      .default(DEFAULTS.ech),
   )
   .option('--map-size <name=entries>', 'size of a map, instead of its default; may be repeated', parseMapSize, {})
   .action(run);

@@ -222,6 +222,7 @@ GLOBAL_FUNCTION int stop_hearing(const struct packet *p, struct ea_flow *flow) {
 
 /* The decision about what cannot be judged. */
 static __always_inline void deny_unheard(struct packet *p, __u8 reason) {
+  p->said_mode = SAID_KNOWN; /* no decision takes the place of this one */
   p->decision = (struct decision){.verdict = EA_VERDICT_DENY,
                                   .reason = reason,
                                   .audit_verdict = p->set & EA_SET_STAGED ? EA_VERDICT_DENY : 0};

@@ -127,7 +127,6 @@ enum ea_name_options {
   EA_DNS_DENY_HTTPS = 1 << 3,  /* deny: refused like a denied name */
   EA_DNS_EVENTS_DENIED = 1 << 4,
   EA_DNS_EVENTS_ALL = 1 << 5,
-  EA_ECH_DENY_KNOWN = 1 << 6, /* --ech deny-known */
 };
 
 /* Why a DNS message is reported. */

@@ -5,7 +5,6 @@ import type { NameSettings } from './memory.js';
 
 export const HTTPS_RECORDS = ['allow', 'strip', 'deny'] as const;
 export const DNS_FLOWS = ['off', 'denied', 'all'] as const;
-export const ECH = ['allow', 'deny-known'] as const;
 
 export interface NameOptions {
   /** Shortest time for which an address stays learned, and what is added to its TTL; seconds. */
@@ -17,8 +16,6 @@ export interface NameOptions {
   readonly httpsRecords: (typeof HTTPS_RECORDS)[number];
   /** Which queries are reported. */
   readonly dnsFlows: (typeof DNS_FLOWS)[number];
-  /** What becomes of hellos that are encrypted for a server whose keys were seen in DNS. */
-  readonly ech: (typeof ECH)[number];
 }
 
 export const NAME_DEFAULTS: NameOptions = {
@@ -27,13 +24,11 @@ export const NAME_DEFAULTS: NameOptions = {
   dnsRefusal: 'refused',
   httpsRecords: 'allow',
   dnsFlows: 'denied',
-  ech: 'allow',
 };
 
 const O = ENUMS.ea_name_options;
 const REFUSAL = { refused: 0, nxdomain: O.EA_DNS_REFUSE_NXDOMAIN, nodata: O.EA_DNS_REFUSE_NODATA };
 const HTTPS = { allow: 0, strip: O.EA_DNS_STRIP_HTTPS, deny: O.EA_DNS_DENY_HTTPS };
-const ECH_FLAGS = { allow: 0, 'deny-known': O.EA_ECH_DENY_KNOWN };
 const EVENTS = { off: 0, denied: O.EA_DNS_EVENTS_DENIED, all: O.EA_DNS_EVENTS_ALL };
 
 /** The options as the programs read them. @param cpus possible CPUs */
@@ -41,8 +36,7 @@ export function nameSettings(options: NameOptions, cpus: number): NameSettings {
   return {
     ttlMin: options.nameTtlMin,
     ttlExtra: options.nameTtlExtra,
-    flags:
-      REFUSAL[options.dnsRefusal] | HTTPS[options.httpsRecords] | EVENTS[options.dnsFlows] | ECH_FLAGS[options.ech],
+    flags: REFUSAL[options.dnsRefusal] | HTTPS[options.httpsRecords] | EVENTS[options.dnsFlows],
     cpus,
   };
 }

@@ -736,7 +736,6 @@ export const ENUMS = {
     EA_DNS_DENY_HTTPS: 8,
     EA_DNS_EVENTS_DENIED: 16,
     EA_DNS_EVENTS_ALL: 32,
-    EA_ECH_DENY_KNOWN: 64,
   },
   ea_cells: {
     EA_CELL_CHUNK_BITS: 17,

@@ -1,4 +1,5 @@
 /** A history of changes, as the agent lives through it, and each of its states as somebody sees it who has just come. */
+import { asksForSaid } from '../../src/ir/said.js';
 import { Compiler } from '../../src/compile/index.js';
 import { DialectRegistry, toIr } from '../../src/dialects/index.js';
 import { kindInfo, type Section } from '../../src/identity/kinds.js';
@@ -7,7 +8,7 @@ import type { Entry } from '../../src/identity/entry.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
 import { simulate } from '../../src/image/simulate.js';
 import type { Image } from '../../src/image/types.js';
-import { type Learned, type Packet, sameDecision, type Verdict } from '../../src/ir/packet.js';
+import type { Learned, Packet, Verdict } from '../../src/ir/packet.js';
 import { evaluate } from '../../src/ir/evaluate.js';
 import { senderOf } from '../../src/ir/sender.js';
 import type { Ir } from '../../src/ir/types.js';
@@ -197,22 +198,18 @@ export function judged(
   };
   const answers = { evaluate: said(reference), simulate: said(fresh.simulate(packet)), kernel: said(told) };
   const first = JSON.stringify(answers.evaluate);
-  const isUnheard = verdict.verdict === 'deny' && saysToResolver(fresh, packet, reference);
+  const isUnheard = verdict.verdict === 'deny' && saysToResolver(fresh, packet);
   const same = JSON.stringify(answers.simulate) === first && (isUnheard || JSON.stringify(answers.kernel) === first);
   return { verdict: reference, sent, ...(same ? {} : { found: { about: 'verdict', answers, packet } }) };
 }
 
 /**
- * Whether it matters what a connection to a trusted resolver says: those are read for queries, and nothing else that they
- * say is judged, so rules that ask for it do not match.
+ * Whether it may matter what a connection to a trusted resolver says: those are read for queries, and nothing else that
+ * they say is judged, so rules that ask for it do not match.
  */
-function saysToResolver(fresh: Fresh, packet: Packet, reference: Verdict): boolean {
-  const { query: _, ...rest } = packet;
+function saysToResolver(fresh: Fresh, packet: Packet): boolean {
   if (packet.protocol !== 6 || packet.port !== DNS_PORT || !RESOLVERS.includes(packet.to)) return false;
-  const said = { kind: 'tls', serverName: 'a.name.of.nobody' } as const;
-  return [rest, { ...rest, said }, { ...rest, said: { kind: 'other' } as const }].some(
-    (other) => !sameDecision(reference, fresh.evaluate(other)),
-  );
+  return fresh.ir.tiers.some(({ policies }) => policies.some(({ rules }) => rules.some(asksForSaid)));
 }
 
 /**
@@ -227,7 +224,7 @@ export function judgedAgain(fresh: Fresh, kernel: ManyPackets, sent: Sent): Disa
   const { verdict } = reference;
   if ((verdict === 'deny') === (now === 'deny')) return undefined;
   if (packet.query !== undefined && packet.protocol === 6 && now === 'deny') return undefined;
-  if (now === 'deny' && saysToResolver(fresh, packet, reference)) return undefined;
+  if (now === 'deny' && saysToResolver(fresh, packet)) return undefined;
   // What was denied is over, and what nobody listened to before is not known now.
   if (packet.said && now === 'deny' && (sent.wasDenied || !sent.heard || !isKept(packet))) return undefined;
   return { about: 'flow', answers: { evaluate: verdict, kernel: now }, packet };

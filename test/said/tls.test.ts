@@ -319,6 +319,17 @@ t.test('a change of policy', async (t) => {
   t.same(passing(), ['good.example', 'a.good.example', long], 'no rule asks any more');
 });
 
+t.test('what is denied stays denied where rules log', async (t) => {
+  const log: Line = { action: 'log', peers: null, ports: null };
+  const logging = new SaidBed([log, ...RULES]);
+  t.teardown(() => logging.close());
+  const [c, bytes] = [logging.connect(), hello('evil.example')];
+  t.ok(denied(c.send(0, bytes)));
+  logging.rules([log, ...RULES, { serverNames: ['other.example'] }]);
+  t.ok(denied(c.send(0, bytes)), 'after a change of policy, too');
+  t.ok(denied(c.send(bytes.length, DATA)));
+});
+
 t.test('more connections than there are buffers', async (t) => {
   const full = new SaidBed(RULES);
   t.teardown(() => full.close());
