@@ -21,6 +21,7 @@
  *       api.example.com: [203.0.113.10, 2001:db8::10]
  *       www.example.com: {aliases: [cdn.example.net], addresses: [203.0.113.11]}
  */
+import { asksForSaid } from '../../src/ir/said.js';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
@@ -291,4 +292,16 @@ function parsePorts(text: string): PortMatch {
   if (!/^\d/.test(range)) return { protocol, named: range };
   const [lo, hi] = range.split('-').map(Number) as [number, number?];
   return { protocol, ports: [[lo, hi ?? lo]] };
+}
+
+/** Whether a rule of the case asks what connections say. Then it depends on that what becomes of a handshake, too. */
+export function listens({ ir }: Case): boolean {
+  return ir.tiers.some(({ policies }) => policies.some(({ rules }) => rules.some(asksForSaid)));
+}
+
+/**
+ * Whether the kernel cannot be asked: of a handshake that passes nothing is told as long as what follows decides.
+ */
+export function isUntold(c: Case, { protocol, said }: Packet, { verdict }: Verdict): boolean {
+  return protocol === 6 && said === undefined && verdict === 'partial' && listens(c);
 }

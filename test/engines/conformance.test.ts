@@ -1,9 +1,7 @@
 /** Invariant 1: one conformance suite, three engines. Every row of test/cases, verdict and rule. */
 import t from 'tap';
-import { asksForSaid } from '../../src/ir/said.js';
-import type { Packet, Verdict } from '../../src/ir/packet.js';
 import { parseAddr } from '../../src/net/addr.js';
-import { type Case, printer, readCases } from './cases.js';
+import { type Case, printer, readCases, isUntold, listens } from './cases.js';
 import { Evaluate, Kernel, Simulate } from './engine.js';
 import type { FrameOptions } from './packets.js';
 
@@ -42,18 +40,6 @@ function filters({ ir }: Case): boolean {
 /** Whether verdicts of a case depend on names: then the kernel must be taught them first. */
 function asksForNames({ learned, rows }: Case): boolean {
   return learned.size > 0 || rows.some(({ packet }) => packet.query !== undefined);
-}
-
-/** Whether a rule of the case asks what connections say. Then it depends on that what becomes of a handshake, too. */
-function listens({ ir }: Case): boolean {
-  return ir.tiers.some(({ policies }) => policies.some(({ rules }) => rules.some(asksForSaid)));
-}
-
-/**
- * Whether the kernel cannot be asked: of a handshake that passes nothing is told as long as what follows decides.
- */
-function isUntold(c: Case, { protocol, said }: Packet, { verdict }: Verdict): boolean {
-  return protocol === 6 && said === undefined && verdict === 'partial' && listens(c);
 }
 
 for (const c of readCases()) {

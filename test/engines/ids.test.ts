@@ -17,7 +17,7 @@ import { Random, seeded } from '../fuzz/random.js';
 import { randomPacket, randomWorld } from '../fuzz/worlds.js';
 import { ATTACKED, ATTACKER, COLLIDING_BLOCKS, COLLIDING_CLASSES, victims } from '../policy/attacks-ids.js';
 import { packet, pod, policy, snapshotOf } from '../policy/world.js';
-import { printer, readCases } from './cases.js';
+import { isUntold, printer, readCases } from './cases.js';
 import { comparable, IFINDEX, Kernel, loadForTest, localPods, type World } from './engine.js';
 import { frame } from './packets.js';
 import { inPlainIds, reasons, weakIds } from './weak-ids.js';
@@ -53,7 +53,9 @@ t.test('ids of 10 bits, one world after the other in the same maps', async (t) =
     const print = printer(c.ir);
     kernel.use(c);
     for (const { text, packet, expected } of c.rows) {
-      const found = print(inPlainIds(kernel.judge(packet), kernel.image), packet);
+      const verdict = kernel.judge(packet);
+      if (isUntold(c, packet, verdict)) continue;
+      const found = print(inPlainIds(verdict, kernel.image), packet);
       // Becoming the pod is what may have it refused.
       if (kernel.image.refused.has(packet.from)) {
         refused++;
