@@ -295,13 +295,13 @@ function parsePorts(text: string): PortMatch {
 }
 
 /** Whether a rule of the case asks what connections say. Then it depends on that what becomes of a handshake, too. */
-export function listens({ ir }: Case): boolean {
+export function listens({ ir }: Pick<Case, 'ir'>): boolean {
   return ir.tiers.some(({ policies }) => policies.some(({ rules }) => rules.some(asksForSaid)));
 }
 
 /**
  * Whether the kernel cannot be asked: of a handshake that passes nothing is told as long as what follows decides.
  */
-export function isUntold(c: Case, { protocol, said }: Packet, { verdict }: Verdict): boolean {
+export function isUntold(c: Pick<Case, 'ir'>, { protocol, said }: Packet, { verdict }: Verdict): boolean {
   return protocol === 6 && said === undefined && verdict === 'partial' && listens(c);
 }

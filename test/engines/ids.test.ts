@@ -86,6 +86,7 @@ t.test(
         for (let n = 0; n < 25; n++) {
           const asked = { ...randomPacket(random, world.snapshot), from };
           const found = kernel.judge(asked);
+          if (isUntold(world, asked, found)) continue;
           const ips = senderOf(world.snapshot, from)?.ips ?? [];
           const said = comparable(simulate(kernel.image, asked, ips), asked);
           if (JSON.stringify(comparable(found, asked)) !== JSON.stringify(said))
