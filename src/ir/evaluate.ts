@@ -146,7 +146,7 @@ export function readAs(
     // Nothing is said on a connection that is not accepted.
     const handshake = handshakeOf(plain, met, () => as({ heard: 'opening' }));
     // The check behind a Service's translation does not know what is said.
-    if (handshake.verdict === 'partial') return unreadable;
+    if (handshake.verdict === 'partial') return { ...unreadable, heard };
     if (heard === 'nothing' || handshake.verdict === 'deny') {
       const closed = plain.verdict === 'deny' && met.rule !== plain.rule;
       const isOpening = met.verdict === 'deny' && handshake.verdict !== 'deny';
