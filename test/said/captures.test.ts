@@ -1,4 +1,5 @@
 /** What real clients say: their first bytes, caught by plain listeners. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
@@ -252,14 +253,23 @@ async function quic(client: (port: number) => ChildProcess): Promise<{ datagrams
 
 t.test('chromium', skipWithout('chromium'), async (t) => {
   const home = mkdtempSync(join(tmpdir(), 'said-'));
-  t.teardown(() => rmSync(home, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 }));
+  t.teardown(async () => {
+    // Its children outlive it for a moment, and go on writing.
+    for (let tries = 0; tries < 40; tries++) {
+      try {
+        return rmSync(home, { recursive: true, force: true });
+      } catch {
+        await sleep(250);
+      }
+    }
+  });
   const chromium = (...args: string[]) =>
     start('chromium', [
       '--headless',
       '--no-sandbox',
       '--disable-gpu',
       '--no-proxy-server',
-      `--user-data-dir=${home}`,
+      `--user-data-dir=${mkdtempSync(join(home, 'profile-'))}`,
       ...args,
     ]);
   const rules = `--host-resolver-rules=MAP ${name} 127.0.0.1`;
