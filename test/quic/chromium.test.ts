@@ -131,7 +131,7 @@ t.test('a page over QUIC', missing === undefined ? {} : { skip: `${missing} is n
   const bed = new FlowBed();
   t.teardown(() => {
     bed.close();
-    rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
+    rmSync(dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   });
   const server = await serve(t, dir);
   const allowed = await between(t, bed, server.port, 'allow');
