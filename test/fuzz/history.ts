@@ -198,7 +198,7 @@ export function judged(
   };
   const answers = { evaluate: said(reference), simulate: said(fresh.simulate(packet)), kernel: said(told) };
   const first = JSON.stringify(answers.evaluate);
-  const isUnheard = verdict.verdict === 'deny' && saysToResolver(fresh, packet);
+  const isUnheard = ['deny', reference.verdict].includes(verdict.verdict) && saysToResolver(fresh, packet);
   const same = JSON.stringify(answers.simulate) === first && (isUnheard || JSON.stringify(answers.kernel) === first);
   return { verdict: reference, sent, ...(same ? {} : { found: { about: 'verdict', answers, packet } }) };
 }
