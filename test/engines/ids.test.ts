@@ -80,7 +80,7 @@ t.test(
     t.teardown(() => kernel.close());
     let [judged, refused] = [0, 0];
     for (let round = 0; round < 8; round++) {
-      const world = randomWorld(new Random(random.below(2 ** 31) + 1));
+      const world = randomWorld(new Random(random.below(2 ** 31) + 1), 20);
       kernel.use(world);
       for (const from of localPods(world.snapshot).filter((key) => key !== NODE_SENDER)) {
         for (let n = 0; n < 25; n++) {

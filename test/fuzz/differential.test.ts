@@ -30,7 +30,7 @@ t.test(`${PAIRS} random pairs, FUZZ_SEED=${random.seed}`, async (t) => {
   const { verdicts: v } = figures;
   const share = (...kinds: string[]) => kinds.reduce((n, kind) => n + (v[kind] ?? 0), 0) / figures.pairs;
   t.ok(share('allow', 'allow with audit') > 0.1 && share('deny', 'deny with audit') > 0.1, 'both verdicts are common');
-  t.ok(share('partial') > 0.0001, 'Services some of whose backends are allowed come up');
+  t.ok(share('partial') > 0.0005, 'Services some of whose backends are allowed come up');
   t.ok(share('allow with audit', 'deny with audit') > 0.02, 'staged policies come up');
   const { asked, taught, refused, packets, decided, queries, asking } = figures.names;
   t.ok(asked > PAIRS / 500 && taught > PAIRS / 500 && refused > PAIRS / 2000, 'pods learn, by answers and by hand');

@@ -3,7 +3,7 @@ import { toIr } from '../../src/dialects/index.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
 import type { Packet } from '../../src/ir/packet.js';
 import type { LabelExpr, Peer } from '../../src/ir/peers.js';
-import type { Action, Ir, IrPolicy, PolicyRef, PortMatch, Rule, Tier } from '../../src/ir/types.js';
+import type { Action, Ir, IrPolicy, PolicyRef, PortMatch, Rule, RuleRef, Tier } from '../../src/ir/types.js';
 import type { World } from '../engines/engine.js';
 import { NODE_IP, namespace, pod, policy, snapshotOf } from '../policy/world.js';
 import type { Random } from './random.js';
@@ -60,14 +60,15 @@ const PORTS = [1, 53, 79, 80, 81, 443, 444, 1023, 1024, 8080, 65534, 65535];
 const PROTOCOLS = [6, 6, 6, 17, 17, 132, 1, 58, 47];
 const APPS = ['web', 'db', 'ops'];
 
-export function randomWorld(r: Random): World {
+/** @param asking how many of a hundred rules ask what connections say */
+export function randomWorld(r: Random, asking = 0): World {
   const text = cluster(r);
   if (r.chance(50)) {
     const policies = Array.from({ length: r.below(6) }, (_, n) => networkPolicy(r, n)).join('');
     const snapshot = snapshotOf(text + policies);
     return { snapshot, ir: toIr(snapshot).ir };
   }
-  return { snapshot: snapshotOf(text), ir: randomIr(r) };
+  return { snapshot: snapshotOf(text), ir: randomIr(r, asking) };
 }
 
 /** @param ir what connections say is at the edges of what its rules ask for; absent: they say nothing */
@@ -213,7 +214,7 @@ function networkPolicy(r: Random, n: number): string {
   });
 }
 
-function randomIr(r: Random): Ir {
+function randomIr(r: Random, asking: number): Ir {
   return {
     tiers: Array.from({ length: r.below(4) }, (_, order): Tier => {
       const name = `t${order}`;
@@ -234,7 +235,7 @@ function randomIr(r: Random): Ir {
             },
             // Now and then a set of more than 512 rules, which has maps of its own.
             rules: Array.from({ length: r.chance(3) ? 520 : r.below(6) }, (_, i) =>
-              randomRule(r, ref, i, name, staged),
+              randomRule(r, { policy: ref, index: i, tier: name, staged }, asking),
             ),
           };
         }),
@@ -243,15 +244,15 @@ function randomIr(r: Random): Ir {
   };
 }
 
-function randomRule(r: Random, policy: PolicyRef, index: number, tier: string, staged: boolean): Rule {
+function randomRule(r: Random, ref: Omit<RuleRef, 'action'>, asking: number): Rule {
   const action = r.pick<Action>(['allow', 'allow', 'deny', 'deny', 'pass', 'log']);
   const rule: Rule = {
-    ref: { policy, index, tier, staged, action },
+    ref: { ...ref, action },
     action,
     peers: r.chance(12) ? null : Array.from({ length: r.below(3) + (r.chance(95) ? 1 : 0) }, () => randomPeer(r)),
     ports: r.chance(30) ? null : Array.from({ length: r.below(3) + (r.chance(95) ? 1 : 0) }, () => randomPorts(r)),
   };
-  return r.chance(20) ? saying(rule, randomSaying(r)) : rule;
+  return r.chance(asking) ? saying(rule, randomSaying(r)) : rule;
 }
 
 function randomPeer(r: Random, depth = 0): Peer {
