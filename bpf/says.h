@@ -49,7 +49,9 @@ GLOBAL_FUNCTION int begin_hearing(struct __sk_buff *skb) {
   w->known = known;
   w->anew = ANEW_NOT;
   /* What belongs to a flow that a peer opened is not judged; what is inspected for DNS says nothing else. */
-  if ((known & (FLOW_INBOUND | FLOW_DNS)) && !syn) return FOLLOW_FLOW;
+  /* A datagram to a trusted resolver counts as neither hello nor request, the first of its flow and each other. */
+  const int asks = p->key.protocol == IPPROTO_UDP && is_dns_server(p);
+  if ((known & FLOW_INBOUND || (known & FLOW_DNS && !asks)) && !syn) return FOLLOW_FLOW;
   if ((ep->flags & EA_EP_CHECK_SOURCE) && !source_allowed(ep, p))
     return drop(skb, p, EA_REASON_SPOOFED_ADDRESS);
   if (says_in_datagrams(p))
