@@ -39,14 +39,16 @@ const matchers = new WeakMap<Image, Matcher>();
 export function simulate(image: Image, packet: Packet, ownIps: readonly string[], learned?: Learned): Verdict {
   const set = image.sets.get(image.endpoints.get(packet.from) ?? 0);
   if (!set) return { verdict: 'allow', rule: 0, logged: [] };
-  const as = (hearing: Hearing) => judgePacket(image, set, packet, ownIps, learned, hearing);
-  const plain = as({});
+  const { query, ...silent } = packet;
+  // As a packet that asks for nothing.
+  const as = (hearing: Hearing) => judgePacket(image, set, silent, ownIps, learned, hearing);
+  const plain = query === undefined ? as({}) : judgePacket(image, set, packet, ownIps, learned, {});
   if (packet.fragment) return plain;
   if (set.queries) {
-    if (packet.query !== undefined) return plain.verdict === 'partial' ? denied(set) : plain;
-    // It is no query. If it depends on the rules for queries, the queries of its connection decide.
+    // If it depends on the rules for queries, the queries of its connection decide.
     const asking = as({ asks: true });
-    if (!sameDecision(plain, asking)) {
+    if (!sameDecision(query === undefined ? plain : as({}), asking)) {
+      if (query !== undefined) return plain.verdict === 'partial' ? denied(set) : plain;
       const best = plain.verdict === 'deny' ? asking : plain;
       const isHandshake = packet.protocol === TCP && packet.said === undefined;
       return best.verdict === 'deny' || isHandshake ? best : denied(set);

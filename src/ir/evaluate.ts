@@ -117,8 +117,11 @@ export function readAs(
   judged: Judged,
   learned?: Learned,
 ): Reading {
-  const as = (more: Partial<Judged>) => verdictOn(tiers, snapshot, packet, { ...judged, ...more }, learned);
-  const plain = as({});
+  const { query: _, ...silentPacket } = packet;
+  const { query, ...silent } = judged;
+  // As a packet that asks for nothing.
+  const as = (more: Partial<Judged>) => verdictOn(tiers, snapshot, silentPacket, { ...silent, ...more }, learned);
+  const plain = query === undefined ? as({}) : verdictOn(tiers, snapshot, packet, judged, learned);
   const reading: Reading = { verdict: plain, asks: false, unreadable: false };
   if (judged.fragment) return reading;
   const audit = hasStaged(tiers) ? { audit: { verdict: 'deny', rule: 0 } as const } : {};
@@ -128,9 +131,9 @@ export function readAs(
     unreadable: true,
   };
   if (hasRule(tiers, ({ queries }) => queries !== undefined)) {
-    if (judged.query !== undefined) return plain.verdict === 'partial' ? unreadable : reading;
     const asking = as({ asks: true });
-    if (!sameDecision(plain, asking)) {
+    if (!sameDecision(query === undefined ? plain : as({}), asking)) {
+      if (query !== undefined) return plain.verdict === 'partial' ? unreadable : reading;
       const best: Reading = plain.verdict === 'deny' ? { ...reading, verdict: asking, asks: true } : reading;
       const isHandshake = judged.protocol === TCP && packet.said === undefined;
       return best.verdict.verdict === 'deny' || isHandshake ? best : unreadable;
