@@ -150,6 +150,32 @@ t.test('a change that makes two classes of one id: by a patch, beside what is in
   for (const i of [1, 2]) t.equal(judge(image, `default/web-${i}`, `192.0.2.${i}:80/tcp`, []), 'allow');
 });
 
+t.test('a class that goes with this change has the id of one that comes', async (t) => {
+  const pods = ['default/web', 'default/db'];
+  const to = (...labels: object[]) => {
+    const spec = {
+      podSelector: {},
+      policyTypes: ['Egress'],
+      egress: [{ to: labels.map((matchLabels) => ({ podSelector: { matchLabels } })) }],
+    };
+    const both = pod('default/web', '10.0.0.1') + pod('default/db', '10.0.0.2', { app: 'db', tier: 'data' });
+    const snapshot = snapshotOf(both + policy('default/p', spec));
+    return { ir: toIr(snapshot).ir, snapshot };
+  };
+  const [before, after] = [to({ app: 'db' }, { tier: 'data' }), to({ app: 'db' })];
+  const classOf = ({ ir, snapshot }: ReturnType<typeof to>) =>
+    [...new Compiler().compile(ir, snapshot, pods).classes.values()].map((atoms) => `class|${atoms.join()}`).at(-1);
+  const texts = [classOf(before), classOf(after)] as [string, string];
+  t.not(...texts);
+  const ids: Ids = { of: (content) => (texts.includes(content) ? 77 : PLAIN_IDS.of(content)) };
+  const compiler = new Compiler(ids);
+  compiler.compile(before.ir, before.snapshot, pods);
+  const image = compiler.compile(after.ir, after.snapshot, pods);
+  t.equal(image.refused.size, 0, 'only one of them is left');
+  t.equal(judge(image, 'default/web', '10.0.0.2:80/tcp', ['10.0.0.1']), 'allow');
+  t.equal(judge(image, 'default/web', '10.0.0.3:80/tcp', ['10.0.0.1']), 'deny');
+});
+
 t.test('no set is left: nothing passes', async (t) => {
   const { snapshot, ir, pods } = several(1);
   const everything: Ids = { of: () => 50 };
