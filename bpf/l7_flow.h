@@ -19,11 +19,12 @@ enum {
 };
 
 /* Whether a denied flow begins anew, and its endpoint has learned names since it was denied: the address may
- * have a name by now. */
+ * have a name by now. Each message of ICMP begins anew, replies and errors too: they are of no connection. */
 static __noinline int may_have_name_now(const struct ea_flow *flow, const struct packet *p) {
   __u32 payer = slot_of(p->payer);
   const struct ea_name_holding *h = bpf_map_lookup_elem(&name_holdings, &payer);
-  return p->opens && h && READ_ONCE(h->learned) != flow->extra.name.learned;
+  const int begins = p->opens || !has_ports(p->key.protocol);
+  return begins && h && READ_ONCE(h->learned) != flow->extra.name.learned;
 }
 
 /* FLOW_…, and what the flow has said, in l7_work. */
