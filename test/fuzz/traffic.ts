@@ -57,10 +57,10 @@ export function randomPackets(
 }
 
 function randomPacket(r: Random, snapshot: Snapshot, from: string, names?: NameWorld): Packet {
-  if (names && r.chance(14)) return query(r, snapshot, from, names);
+  if (names && r.chance(18)) return query(r, snapshot, from, names);
   if (names && names.learned.size > 0 && r.chance(30)) return toLearned(r, from, names.learned);
   const services = [...snapshot.services.values()].filter((s) => s.vips.length > 0 && s.ports.length > 0);
-  if (services.length > 0 && r.chance(15)) {
+  if (services.length > 0 && r.chance(25)) {
     const service = r.pick(services);
     const { protocol, port, nodePort } = r.pick(service.ports);
     if (nodePort !== undefined && r.chance(35)) return { from, to: r.pick(ownIps(snapshot)), protocol, port: nodePort };

@@ -50,8 +50,11 @@ export class Cluster {
   readonly objects = new Map<string, Manifest>();
   ownIps: readonly string[] = OWN_IPS[0] as readonly string[];
   #uids = 0;
+  /** Whether rules ask what connections say. Where many do, Services judged in part are rare. */
+  readonly #asks: boolean;
 
   constructor(private readonly r: Random) {
+    this.#asks = r.chance(75);
     for (const name of NAMESPACES) this.#put(namespace(r, name));
     for (const name of NODES) if (r.chance(85)) this.#put(node(r, name));
     for (const space of NAMESPACES)
@@ -99,10 +102,33 @@ export class Cluster {
 
   #policy(): Manifest {
     const { r } = this;
+    if (r.chance(20)) return this.#telling();
     let at = r.below(100);
     const [, make] = DIALECTS.find(([share]) => (at -= share) < 0) ?? (DIALECTS[0] as (typeof DIALECTS)[number]);
     const made = this.#asking(this.#annotated(make(r, r.below(POLICY_NAMES))));
     return r.chance(4) ? faulty(r, made) : made;
+  }
+
+  /** For all pods of a namespace, and so simple that it decides: what a connection says, or a Service in part. */
+  #telling(): Manifest {
+    const { r } = this;
+    const asks = this.#asks && r.chance(60);
+    const backends = this.#backends(`default/${r.pick(SERVICES)}-v4`);
+    const cidr = `${backends.length > 0 ? r.pick(backends) : '192.0.2.130'}/32`;
+    const egress = asks ? [{}] : [{ to: [{ ipBlock: { cidr } }] }];
+    return {
+      apiVersion: 'networking.k8s.io/v1',
+      kind: 'NetworkPolicy',
+      metadata: { name: `np${r.below(POLICY_NAMES)}`, namespace: 'default' },
+      spec: { podSelector: {}, policyTypes: ['Egress'], egress },
+      ...(asks ? { says: [randomSaying(r, 0)] } : {}),
+    };
+  }
+
+  /** Addresses of an EndpointSlice. @param key `namespace/name` */
+  #backends(key: string): string[] {
+    const found = this.objects.get(`discovery.k8s.io/v1 EndpointSlice ${key}`);
+    return ((found?.endpoints ?? []) as { addresses: string[] }[]).flatMap(({ addresses }) => addresses);
   }
 
   /** Audit, or what only looks like it. */
@@ -116,7 +142,8 @@ export class Cluster {
   /** What its rules ask of connections stands beside its spec. */
   #asking(object: Manifest): Manifest {
     const { r } = this;
-    return r.chance(45) ? { ...object, says: Array.from({ length: 1 + r.below(4) }, () => randomSaying(r)) } : object;
+    if (!this.#asks || !r.chance(60)) return object;
+    return { ...object, says: Array.from({ length: 1 + r.below(4) }, () => randomSaying(r)) };
   }
 
   #podKey(): string {
