@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { Compiler } from '../src/compile/index.js';
 import { DialectRegistry } from '../src/dialects/index.js';
 import { DNS_EVENT_SIZE } from '../src/flow/event/dns.js';
-import { SAID_EVENT_SIZE } from '../src/flow/event/said.js';
+import { SAID_EVENT_SIZE, SHORT_SAID_EVENT_SIZE } from '../src/flow/event/said.js';
 import { Intake } from '../src/flow/intake.js';
 import { keyedIds } from '../src/ids.js';
 import { ENUMS } from '../src/image/layout.gen.js';
@@ -83,6 +83,7 @@ export function wire(inputs: WireInputs, closing: Closing): Parts {
   });
   const saidRing = new RingReader(kernel.map('said_events'), kernel.map('counters'), {
     size: SAID_EVENT_SIZE,
+    short: SHORT_SAID_EVENT_SIZE,
     lost: EA_COUNT_SAID_EVENTS_LOST,
   });
   const shares = new Shares(kernel.map('event_shares'));

@@ -11,8 +11,9 @@
 #include "skb.h"
 
 /* In place of a verdict. NOT_IN_OWN_WAY: the flow may be in another way than its preferred one.
- * PACKET_FILLED: take the slow path, whose first part is done (fill_packet()). */
-enum { SLOW_PATH = 3, NOT_IN_OWN_WAY = 4, PACKET_FILLED = 5 };
+ * PACKET_FILLED: take the slow path, whose first part is done (fill_packet()). IS_INSPECTED: what the endpoint sends
+ * there is read, so it takes the slow path. */
+enum { SLOW_PATH = 3, NOT_IN_OWN_WAY = 4, PACKET_FILLED = 5, IS_INSPECTED = 6 };
 
 /* The headers of an unfragmented packet without options, extension headers or VLAN tags, in the linear part
  * of the buffer. `flags` is 0 for UDP. */
@@ -173,7 +174,9 @@ static __always_inline int try_known_flow(struct __sk_buff *skb, const struct qu
   const __u64 flow_set = READ_ONCE(flow->set); /* before the label, which is written before it */
   const union label l = {.all = READ_ONCE(*(const __u64 *)flow)};
   const int inbound = l.flags & EA_FLOW_INBOUND;
-  if (l.verdict != EA_VERDICT_ALLOW || (flow->tcp_state & (EA_TCP_CLOSED | EA_TCP_INSPECT))) return SLOW_PATH;
+  const __u8 tcp_state = flow->tcp_state;
+  if (l.verdict != EA_VERDICT_ALLOW || (tcp_state & (EA_TCP_CLOSED | EA_TCP_INSPECT)))
+    return out && (tcp_state & EA_TCP_INSPECT) ? IS_INSPECTED : SLOW_PATH;
   if (inbound && !(l.flags & EA_FLOW_CONFIRMED)) return SLOW_PATH;
   if (out) {
     if (inbound ? l.flags & EA_FLOW_MASQUERADED : l.epoch != epoch || flow_set != set) return SLOW_PATH;
@@ -259,12 +262,13 @@ static __always_inline int fast_path(struct __sk_buff *skb, const int out, const
   if (unlikely(!(v4 ? read_v4(&q, l3, end, available, out) : read_v6(&q, l3, end, available, out))))
     return SLOW_PATH;
   if (out && set && unlikely(is_unfinished(skb, &q, sizeof(struct ethhdr) + header))) return SLOW_PATH;
-  if (unlikely(opens_or_closes(&q))) {
-    const __be32 *tcp = l3 + header;
-    if (!own_way || (void *)(tcp + 3) > end) return SLOW_PATH;
-    return fill_packet(skb, &q, ep, set, epoch, tcp, out, v4);
+  if (likely(!opens_or_closes(&q))) {
+    const int verdict = try_known_flow(skb, &q, st, ep, set, epoch, out, v4, own_way);
+    if (likely(verdict != IS_INSPECTED)) return verdict;
   }
-  return try_known_flow(skb, &q, st, ep, set, epoch, out, v4, own_way);
+  const __be32 *tcp = l3 + header;
+  if (!own_way || q.protocol != IPPROTO_TCP || (void *)(tcp + 3) > end) return SLOW_PATH;
+  return fill_packet(skb, &q, ep, set, epoch, tcp, out, v4);
 }
 
 /* The search of the preferred way is inlined into the hooks: a call costs as much as some of its steps

@@ -27,18 +27,18 @@ static __always_inline __u32 next_match(const struct ea_http_cells *cells, const
   return *(const __u16 *)(cells->bytes + in_cells(w->next + 2ULL * (state * w->classes + class), 2));
 }
 
-enum { MATCH_BYTES_A_STEP = 16 };
+enum { MATCH_BYTES_A_STEP = 32 };
 static long match_step(__u32 i, struct http_match *k) {
   struct http_work *w = k->w;
   __u32 state = READ_ONCE(w->match), at = READ_ONCE(w->at);
-  const __u32 end = READ_ONCE(w->end);
+  const __u32 end = READ_ONCE(w->end), settled = READ_ONCE(w->settled);
   (void)i;
 #pragma clang loop unroll(disable)
-  for (int n = 0; n < MATCH_BYTES_A_STEP && at < end && state; n++, at++)
+  for (int n = 0; n < MATCH_BYTES_A_STEP && at < end && state > settled; n++, at++)
     state = next_match(k->cells, w, state, http_byte(k->m, at));
   w->match = state;
   w->at = at;
-  return at >= end || !state;
+  return at >= end || state <= settled;
 }
 
 static __always_inline void match_piece(struct http_match *k, const struct http_piece *piece) {
@@ -88,6 +88,7 @@ GLOBAL_FUNCTION __u64 http_class_of(const struct http_bytes *m, const struct ea_
   w->bytes = step->bytes * EA_HTTP_CELL;
   w->next = step->next * EA_HTTP_CELL;
   w->classes = step->classes;
+  w->settled = step->settled;
   w->match = step->start;
   w->found = field != EA_HTTP_HEADER;
   if (field == EA_HTTP_HEADER) {
@@ -106,13 +107,16 @@ GLOBAL_FUNCTION __u64 http_class_of(const struct http_bytes *m, const struct ea_
   return *(const __u64 *)(cells->bytes + in_cells(ids + 8 * set, 8));
 }
 
-/* Adds to said_work() the classes of what a set asks of the request. A set that asks for nothing has a program too,
+/* Adds to said_work() the classes of what a set asks of the request, but for that of its host, unless
+ * http_work().no_hosts says that it is not asked for. A set that asks for nothing has a program too,
  * of no steps. -1: there is none, or not all of them are known: nothing can be said for the request. */
 GLOBAL_FUNCTION int http_match(const struct http_bytes *m, __u64 set) {
   struct said_work *said = said_work();
   const struct ea_http_program *program = bpf_map_lookup_elem(&http_programs, &set);
   if (!m || !said || !program) return -1;
   const __u32 count = program->count;
+  struct http_work *w = http_work();
+  if (w) w->no_hosts = program->no_hosts;
 #pragma clang loop unroll(disable)
   for (__u32 i = 0; i < EA_HTTP_STEPS; i++) {
     if (i >= count) return 0;

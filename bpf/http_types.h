@@ -19,7 +19,7 @@ enum ea_http_field { EA_HTTP_METHOD = 0, EA_HTTP_PATH = 1, EA_HTTP_HOST = 2, EA_
  *   next     __u16 [states * classes]: the state behind state * classes + class
  *   accepts  __u16 [states]: number of the set of regular expressions that match a text that ends in the state
  *   ids      __u64 [sets]: class id of such a set, whose row says which rules that leaves
- * State 0 is dead: no byte leads out of it. */
+ * State 0 is dead: no byte leads out of it. Out of the states up to `settled`, no byte leads that the field can have. */
 struct ea_http_step {
   __u64 absent; /* class id if the request has no such field */
   __u32 bytes;
@@ -33,13 +33,13 @@ struct ea_http_step {
   __u16 states;
   __u8 name[EA_HTTP_NAME]; /* HEADER: in lower case; behind it zeros */
   __u32 sets;
-  __u32 pad;
+  __u32 settled;
 };
 
 /* What a policy set asks of requests. */
 struct ea_http_program {
-  __u32 count; /* of steps */
-  __u32 pad;
+  __u32 count;    /* of steps */
+  __u32 no_hosts; /* not 0: no rule asks for the host by patterns of names */
   struct ea_http_step steps[EA_HTTP_STEPS];
 };
 

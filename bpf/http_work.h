@@ -112,8 +112,9 @@ struct http_work {
   __u32 connects; /* CONNECT */
   __u32 upgrades; /* it asks for a protocol that carries no requests */
   __u32 chunked;
-  __u32 rooted;  /* a slash is to be read before `path`: a URI without a path */
-  __u64 content; /* Content-Length; 0 if there is none */
+  __u32 no_hosts; /* the set that http_match() was asked about has no patterns for the host */
+  __u32 rooted;   /* a slash is to be read before `path`: a URI without a path */
+  __u64 content;  /* Content-Length; 0 if there is none */
   struct http_piece method;
   struct http_piece target;
   struct http_piece path; /* with the query; CONNECT: empty */
@@ -135,6 +136,7 @@ struct http_work {
   __u32 bytes;
   __u32 next;
   __u32 classes;
+  __u32 settled;
   __u32 match;                       /* its state */
   __u32 found;                       /* lines of a name */
   __u32 line;                        /* the next of them, plus 1 */

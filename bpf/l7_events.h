@@ -14,20 +14,12 @@ static __always_inline int may_report_said(const struct ea_flow_key *key, __u64 
   return has_share(key, now_ns, 3);
 }
 
-/* Reports what a connection said: `length` bytes of `text`, which has room for EA_SAID_EVENT_BYTES, and the decision
- * about it in p->decision. Without room in the ring, or a share of it, the event is lost and counted. `kind`: enum
- * ea_said; `quic`: it was said in QUIC. */
-GLOBAL_FUNCTION int report_said(const struct packet *p, const struct said_text *text, __u32 kind,
-                                __u32 quic) {
-  const struct ea_state *state = current_state();
-  if (!p || !text || !state || (state->flags & EA_STATE_QUIET)) return 0;
-  const __u64 now_ns = bpf_ktime_get_ns();
-  struct ea_said_event *e = NULL;
-  if (may_report_said(&p->key, now_ns)) e = bpf_ringbuf_reserve(&said_events, sizeof(*e), 0);
-  if (!e) {
-    count(EA_COUNT_SAID_EVENTS_LOST);
-    return 0;
-  }
+/* Reserves and sends an event whose text takes `bytes`. 0: there is no room. */
+static __always_inline int send_said(const struct packet *p, const struct said_text *text, __u32 kind,
+                                     __u32 quic, __u64 now_ns, const __u32 bytes) {
+  struct ea_said_event *e =
+      bpf_ringbuf_reserve(&said_events, offsetof(struct ea_said_event, text) + bytes, 0);
+  if (!e) return 0;
   e->time_ns = now_ns;
   e->rule = p->decision.rule;
   e->audit_rule = p->decision.audit_rule;
@@ -43,9 +35,25 @@ GLOBAL_FUNCTION int report_said(const struct packet *p, const struct said_text *
   e->quic = quic;
   __builtin_memset(e->pad, 0, sizeof(e->pad));
 #pragma clang loop unroll(disable)
-  for (__u32 i = 0; i < EA_SAID_EVENT_BYTES / 8; i++)
+  for (__u32 i = 0; i < bytes / 8; i++)
     ((__u64 *)e->text)[i] = i * 8 < text->length ? ((const __u64 *)text->bytes)[i] : 0;
   bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+  return 1;
+}
+
+/* Reports what a connection said: `length` bytes of `text`, which has room for EA_SAID_EVENT_BYTES, and the decision
+ * about it in p->decision. Without room in the ring, or a share of it, the event is lost and counted. `kind`: enum
+ * ea_said; `quic`: it was said in QUIC. */
+GLOBAL_FUNCTION int report_said(const struct packet *p, const struct said_text *text, __u32 kind,
+                                __u32 quic) {
+  const struct ea_state *state = current_state();
+  if (!p || !text || !state || (state->flags & EA_STATE_QUIET)) return 0;
+  const __u64 now_ns = bpf_ktime_get_ns();
+  int sent = 0;
+  if (may_report_said(&p->key, now_ns))
+    sent = text->length <= EA_SAID_SHORT_BYTES ? send_said(p, text, kind, quic, now_ns, EA_SAID_SHORT_BYTES)
+                                               : send_said(p, text, kind, quic, now_ns, EA_SAID_EVENT_BYTES);
+  if (!sent) count(EA_COUNT_SAID_EVENTS_LOST);
   return 0;
 }
 

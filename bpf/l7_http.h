@@ -172,25 +172,27 @@ static __always_inline void unhear(const struct packet *p, struct ea_flow *flow)
   if (!buffer) s->have = 0;
 }
 
-/* Copies a piece of a head behind what is told already. */
-static __always_inline void tell_piece(struct said_text *t, const struct l7_buffer *b,
-                                       const struct http_piece *piece) {
-  __u64 size = piece->to - piece->from, at = t->length;
-  if (at >= EA_SAID_EVENT_BYTES) return;
-  if (size > EA_SAID_EVENT_BYTES - at) size = EA_SAID_EVENT_BYTES - at;
-  asm volatile("%0 &= 0x3ff" : "+r"(size));
-  asm volatile("%0 &= 0x1ff" : "+r"(at));
-  if (size && size <= EA_SAID_EVENT_BYTES)
-    bpf_probe_read_kernel(t->bytes + at, size, b->bytes + in_buffer(piece->from));
+/* Copies a piece of a head behind what is told already, in words. What finds no room is counted in the length. */
+GLOBAL_FUNCTION int tell_piece(struct said_text *t, const struct l7_buffer *b, __u32 from, __u32 to) {
+  if (!t || !b) return 0;
+  __u64 size = to - from, at = t->length;
   t->length += size;
+  if (at >= EA_SAID_EVENT_BYTES) return 0;
+  if (size > EA_SAID_EVENT_BYTES - at) size = EA_SAID_EVENT_BYTES - at;
+  asm volatile("%0 &= 0x1ff" : "+r"(at));
+#pragma clang loop unroll(disable)
+  for (__u32 i = 0; i < EA_SAID_EVENT_BYTES; i += 8) {
+    if (i >= size) break;
+    *(__u64 *)(t->bytes + at + i) = http_word(http_bytes_of(b), from + i);
+  }
+  return 0;
 }
 
 static __always_inline void tell_byte(struct said_text *t, __u8 byte) {
-  __u64 at = t->length;
+  __u64 at = t->length++;
   if (at >= EA_SAID_EVENT_BYTES) return;
   asm volatile("%0 &= 0x1ff" : "+r"(at));
   t->bytes[at] = byte;
-  t->length++;
 }
 
 /* Reports the request in http_work(): method, host and path. */
@@ -200,13 +202,14 @@ GLOBAL_FUNCTION int report_request(const struct packet *p, const struct l7_buffe
   if (!p || !b || !http || !w) return 0;
   struct said_text *t = &w->told;
   t->length = 0;
-  tell_piece(t, b, &http->method);
+  tell_piece(t, b, http->method.from, http->method.to);
   tell_byte(t, ' ');
-  if (http->has_host) tell_piece(t, b, &http->host);
+  if (http->has_host) tell_piece(t, b, http->host.from, http->host.to);
   tell_byte(t, ' ');
   if (http->rooted) tell_byte(t, '/');
-  tell_piece(t, b, &http->path);
+  tell_piece(t, b, http->path.from, http->path.to);
   __u64 behind = t->length;
+  if (behind > EA_SAID_EVENT_BYTES) behind = EA_SAID_EVENT_BYTES;
   asm volatile("%0 &= 0x3ff" : "+r"(behind));
   if (behind <= EA_SAID_EVENT_BYTES) *(__u64 *)(t->bytes + behind) = 0;
   return report_said(p, t, EA_SAID_HTTP, 0);
@@ -218,9 +221,11 @@ static __always_inline int say_request(const struct l7_buffer *b, __u64 set) {
   if (!http) return -1;
   struct said_work *said = begin_saying(EA_SAID_HTTP, http->has_host);
   if (!said) return -1;
-  if (http->has_host && read_server_name(b, http->host.from, http->host_end - http->host.from))
+  if (http_match(http_bytes_of(b), SET_ID(set))) return -1;
+  if (!http->no_hosts && http->has_host &&
+      read_server_name(b, http->host.from, http->host_end - http->host.from))
     said->classes[0] = class_of_text(EA_CELL_HOST);
-  return http_match(http_bytes_of(b), SET_ID(set));
+  return 0;
 }
 
 #endif

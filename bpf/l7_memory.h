@@ -15,7 +15,10 @@
 #include "said.h"
 
 #define L7_BUSY (1u << 31)
+/* A power of two. */
+#define L7_GIVEN_BACK 16
 #define L7_OLD_NS (10 * SECOND_NS)
+_Static_assert(EA_SAID_BUFFERS <= 256, "l7_work.given_back has their numbers");
 _Static_assert((EA_SAID_BUFFERS & (EA_SAID_BUFFERS - 1)) == 0, "a power of two");
 
 /* What is told of a connection (l7_events.h). Behind the text, zeros up to a multiple of eight bytes. */
@@ -33,7 +36,9 @@ enum l7_anew { ANEW_NOT = 0, ANEW_BEGINS = 1, ANEW_RECALLED = 2 };
  * knows nothing of it, and need not follow each value by itself. */
 struct l7_work {
   /* The search for a buffer. */
-  __u32 next; /* where the next search begins */
+  __u32 next;  /* where the next search begins */
+  __u32 given; /* buffers that were given back last, whose memory is still in the cache: a stack */
+  __u8 given_back[L7_GIVEN_BACK];
   __u32 endpoint;
   __u32 may_grow; /* the endpoint holds less than is free */
   __u32 found;    /* plus 1; 0: none */
@@ -150,9 +155,14 @@ GLOBAL_FUNCTION int l7_take(struct ea_said_stream *s, __u32 endpoint, __u32 paye
   w->endpoint = endpoint;
   w->may_grow = (__s32)*held < EA_SAID_BUFFERS - (__s32)*all;
   w->found = 0;
+  const __u32 next = w->next, given = w->given;
+  if (given) {
+    w->given = given - 1;
+    w->next = w->given_back[(given - 1) & (L7_GIVEN_BACK - 1)];
+  }
   bpf_loop(EA_SAID_BUFFERS, l7_try, &now_ns, 0);
+  w->next = given ? next : w->found;
   if (!w->found) return 0;
-  w->next = w->found;
   l7_charge(payer, 1);
   struct l7_buffer *b = l7_buffer(w->found - 1);
   if (!b) return 0;
@@ -181,13 +191,15 @@ GLOBAL_FUNCTION int l7_rest(struct ea_said_stream *s, __u32 endpoint, int keep) 
   if (!s || !s->buffer || s->buffer > EA_SAID_BUFFERS) return 0;
   const __u64 holder = (__u64)endpoint << 32 | s->stamp;
   struct l7_buffer *b = l7_buffer((__u32)s->buffer - 1);
-  const __u32 stamp = s->stamp;
+  const __u32 stamp = s->stamp, buffer = (__u32)s->buffer - 1;
   if (!keep) s->buffer = s->have = 0;
   if (!b) return 0;
   const __u32 payer = b->payer;
   if (!__sync_bool_compare_and_swap(&b->holder, holder | L7_BUSY, keep ? holder : stamp) || keep) return 0;
   l7_charge(payer, -1);
   l7_charge(EA_SAID_ALL, -1);
+  struct l7_work *w = l7_work();
+  if (w && w->given < L7_GIVEN_BACK) w->given_back[w->given++ & (L7_GIVEN_BACK - 1)] = buffer;
   return 0;
 }
 

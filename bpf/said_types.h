@@ -12,6 +12,7 @@ enum ea_said_sizes {
   EA_SAID_BUFFERS = 256,        /* of l7_memory */
   EA_SAID_BUFFER_BYTES = 16384, /* more is not kept of a hello, or of the head of a request */
   EA_SAID_EVENT_BYTES = 512,
+  EA_SAID_SHORT_BYTES = 128, /* most texts are no longer: their events are cut off there */
 };
 
 /* The state of a flow that is inspected for what it says, in `extra`. Sequence numbers in host order. Before a

@@ -312,6 +312,12 @@ static __always_inline void hear_on(struct __sk_buff *skb, struct packet *p, str
   w->again = 1;
 }
 
+/* Whether a flow was judged under the policies in force, and may pass. */
+static __always_inline int is_judged_now(const struct ea_flow *flow, const struct packet *p) {
+  return flow->verdict == EA_VERDICT_ALLOW && !(flow->flags & EA_FLOW_INBOUND) &&
+         READ_ONCE(flow->epoch) == p->epoch && READ_ONCE(flow->set) == p->set;
+}
+
 /* Does what was decided. */
 GLOBAL_FUNCTION int end_hearing(struct __sk_buff *skb) {
   struct packet *p = this_packet();
@@ -347,8 +353,14 @@ GLOBAL_FUNCTION int end_hearing(struct __sk_buff *skb) {
     w->heard = HEARD_UNREADABLE;
   if (w->heard == HEARD_MORE || w->heard == HEARD_DONE) {
     commit_said(p, flow, w->heard);
+    /* What pod_sends() would do, without a second look-up. */
+    const int follows = !is_judged_now(flow, p);
+    if (!follows) {
+      account(flow, p);
+      step(skb, p, flow);
+    }
     release(p);
-    return FOLLOW_FLOW;
+    return follows ? FOLLOW_FLOW : PASS;
   }
   if (unlikely(w->audited)) return give_up(p, flow);
   if (w->heard == HEARD_NO_ROOM) {

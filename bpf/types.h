@@ -322,7 +322,7 @@ struct ea_dns_event {
 };
 
 /* What a connection said, and the verdict on it. `text`: the server name; or the method, a space, the host, a
- * space and the path. */
+ * space and the path. Of EA_SAID_SHORT_BYTES and less, the event ends behind so many of its bytes. */
 struct ea_said_event {
   __u64 time_ns; /* CLOCK_MONOTONIC */
   __u64 rule;
@@ -337,7 +337,7 @@ struct ea_said_event {
   __u8 audit_verdict;
   __u8 reason;
   __u8 quic; /* it was said in QUIC */
-  __u8 pad[4];
+  __u8 pad[8];
   __u8 text[EA_SAID_EVENT_BYTES];
 };
 

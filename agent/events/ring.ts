@@ -19,9 +19,11 @@ const strideOf = (size: number) => (size + HEADER + 7) & ~7;
 /** Bytes from one struct ea_event to the next in a run. */
 export const RECORD_STRIDE = strideOf(EVENT_SIZE);
 
-/** What is in a ring: records of one size, and the counter of lost ones (enum ea_counter). */
+/** What is in a ring: records of one size or two, and the counter of lost ones (enum ea_counter). */
 export interface RingContent {
   readonly size: number;
+  /** Records that end earlier. */
+  readonly short?: number;
   readonly lost: number;
 }
 const EVENTS: RingContent = { size: EVENT_SIZE, lost: ENUMS.ea_counter.EA_COUNT_EVENTS_LOST };
@@ -34,6 +36,7 @@ export class RingReader implements EventSource {
   readonly #data: Buffer;
   readonly #mask: number;
   readonly #content: RingContent;
+  /** Bytes from one record of full size to the next. */
   readonly #stride: number;
   /** Bytes read so far, as far as a double counts exactly: 2^53. */
   #position: number;
@@ -68,7 +71,7 @@ export class RingReader implements EventSource {
   }
 
   /**
-   * The same in runs: `count` records, one stride apart, the first at `at`, so that a caller can copy a run at once.
+   * The same in runs: `count` records of full size, one stride apart, the first at `at`, so that a caller can copy a run at once.
    * If `deliver` throws, the rest of its run is not delivered again either.
    */
   runs(deliver: (buf: Buffer, at: number, count: number) => void, max = Number.POSITIVE_INFINITY): number {
@@ -85,9 +88,11 @@ export class RingReader implements EventSource {
     try {
       while (this.#position < end && n < max) {
         const at = this.#position & this.#mask;
-        const count = this.#run(at, Math.min(maxRun, max - n, (end - this.#position) / this.#stride));
+        const isShort = Atomics.load(this.#words, at >> 2) === this.#content.short;
+        const stride = isShort ? strideOf(this.#content.short) : this.#stride;
+        const count = isShort ? 1 : this.#run(at, Math.min(maxRun, max - n, (end - this.#position) / stride));
         if (count > 0) {
-          this.#position += count * this.#stride;
+          this.#position += count * stride;
           n += count;
           deliver(this.#data, at + HEADER, count);
         } else if (!this.#skipRecord(at)) {

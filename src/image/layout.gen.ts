@@ -490,14 +490,14 @@ export const STRUCTS = {
       states: { offset: 30, size: 2 },
       name: { offset: 32, size: 56 },
       sets: { offset: 88, size: 4 },
-      pad: { offset: 92, size: 4 },
+      settled: { offset: 92, size: 4 },
     },
   },
   ea_http_program: {
     size: 3080,
     fields: {
       count: { offset: 0, size: 4 },
-      pad: { offset: 4, size: 4 },
+      no_hosts: { offset: 4, size: 4 },
       steps: { offset: 8, size: 3072 },
     },
   },
@@ -523,8 +523,8 @@ export const STRUCTS = {
       audit_verdict: { offset: 85, size: 1 },
       reason: { offset: 86, size: 1 },
       quic: { offset: 87, size: 1 },
-      pad: { offset: 88, size: 4 },
-      text: { offset: 92, size: 512 },
+      pad: { offset: 88, size: 8 },
+      text: { offset: 96, size: 512 },
     },
   },
 } as const;
@@ -783,6 +783,7 @@ export const ENUMS = {
     EA_SAID_BUFFERS: 256,
     EA_SAID_BUFFER_BYTES: 16384,
     EA_SAID_EVENT_BYTES: 512,
+    EA_SAID_SHORT_BYTES: 128,
   },
   ea_said_state: {
     EA_SAID_HANDSHAKE: 0,

@@ -7,7 +7,7 @@ import { AgentError } from '../errors.js';
 import type { SaidRequest } from '../ir/packet.js';
 import type { HttpMatch } from '../ir/types.js';
 import { combine } from '../regex/combine.js';
-import type { Dfa } from '../regex/dfa.js';
+import { type Dfa, settle } from '../regex/dfa.js';
 import { tableOf } from '../regex/match.js';
 import { allRow, clearBit, type Row } from './bits.js';
 import type { PolicySet, SetRule } from './types.js';
@@ -25,6 +25,8 @@ export interface RequestStep {
   /** Of a header, in lower case. */
   readonly name?: string;
   readonly table: Dfa;
+  /** The last state of the table that no byte of the field leaves. */
+  readonly settled: number;
   /** By set of the table: the class of a field for which it holds. */
   readonly ids: readonly number[];
   /** The class of a request without the field. */
@@ -36,6 +38,8 @@ export interface RequestProgram {
   readonly steps: readonly RequestStep[];
   /** Class id → the rules that are left. */
   readonly rows: ReadonlyMap<number, Row>;
+  /** Whether some rule asks for the host by patterns of names, too. */
+  readonly hosts: boolean;
 }
 
 /** What some rules ask of one field. */
@@ -70,6 +74,16 @@ const ANY: Dfa = {
   sets: [[], [0]],
 };
 
+const range = (first: number, last: number) => Array.from({ length: last - first + 1 }, (_, i) => first + i);
+const VISIBLE = range(0x21, 0x7e);
+/** The bytes that a field can have where a request is not refused: src/said/http.ts. */
+const BYTES_OF: Readonly<Record<RequestStep['field'], readonly number[]>> = {
+  method: VISIBLE,
+  path: VISIBLE,
+  host: VISIBLE,
+  header: [0x09, ...range(0x20, 0x7e), ...range(0x80, 0xff)],
+};
+
 function programOf(set: Pick<PolicySet, 'rules' | 'large'>): RequestProgram {
   const steps: RequestStep[] = [];
   const rows = new Map<number, Row>();
@@ -83,7 +97,8 @@ function programOf(set: Pick<PolicySet, 'rules' | 'large'>): RequestProgram {
         hint: `the one that found no room: ${conditions[refused[0] ?? 0]!.regex}`,
       });
     }
-    for (const table of tables) {
+    for (const combined of tables) {
+      const { table, settled } = settle(combined, BYTES_OF[field]);
       const own = new Set(table.sets.flat());
       /** @param met the regular expressions of the table that match */
       const classFor = (met: readonly number[]) => {
@@ -98,11 +113,11 @@ function programOf(set: Pick<PolicySet, 'rules' | 'large'>): RequestProgram {
       const ids = table.sets.map((met) => classFor(met));
       // A request without a host has an empty one.
       const absent = field === 'header' ? classFor([]) : ids[table.accepts[table.start]!]!;
-      steps.push({ field, ...(name === undefined ? {} : { name }), table, ids, absent });
+      steps.push({ field, ...(name === undefined ? {} : { name }), table, settled, ids, absent });
     }
   }
   if (next > END_REQUEST_CLASSES) throw new AgentError('TOO_LARGE', 'the rules for requests have too many classes');
-  return { steps, rows };
+  return { steps, rows, hosts: set.rules.some(({ said }) => said?.hosts !== undefined) };
 }
 
 /** The conditions of all rules by field, in a fixed order. */

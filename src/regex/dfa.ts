@@ -39,3 +39,37 @@ export function walk({ classes, classOf, next, start, accepts, sets }: Dfa, byte
 export function sizeOf(dfa: Dfa): number {
   return dfa.accepts.length;
 }
+
+/** A table whose settled states stand behind the dead one: the walk of the kernel compares one number. */
+export interface Settled {
+  readonly table: Dfa;
+  /** The last state that no byte of the field leaves; 0: only the dead one. */
+  readonly settled: number;
+}
+
+/**
+ * Numbers the states anew: those first that each of some bytes leads back to.
+ * @param bytes that a field may have; no other one may be walked over
+ */
+export function settle(table: Dfa, bytes: Iterable<number>): Settled {
+  const { classes, classOf, next, start, accepts } = table;
+  const met = [...new Set([...bytes].map((byte) => classOf[byte]!))];
+  const states = accepts.length;
+  const settles = (state: number) => met.every((byteClass) => next[state * classes + byteClass] === state);
+  const others = Array.from({ length: states - 1 }, (_, i) => i + 1);
+  const first = others.filter(settles);
+  // The old numbers in their new order.
+  const order = [0, ...first, ...others.filter((state) => !settles(state))];
+  const numbers = new Uint16Array(states);
+  order.forEach((old, now) => {
+    numbers[old] = now;
+  });
+  const moved = new Uint16Array(next.length);
+  order.forEach((old, now) => {
+    for (let c = 0; c < classes; c++) moved[now * classes + c] = numbers[next[old * classes + c]!]!;
+  });
+  return {
+    table: { ...table, next: moved, start: numbers[start]!, accepts: Uint16Array.from(order, (old) => accepts[old]!) },
+    settled: first.length,
+  };
+}

@@ -50,7 +50,7 @@ function anyText(): Dfa {
 }
 
 function steps(fields: readonly (readonly [RequestStep['field'], string?])[]): RequestStep[] {
-  return fields.map(([field, name = '']) => ({ field, name, table: anyText(), ids: [5], absent: 6 }));
+  return fields.map(([field, name = '']) => ({ field, name, table: anyText(), settled: 0, ids: [5], absent: 6 }));
 }
 
 const PROGRAMS: Readonly<Record<string, readonly RequestStep[]>> = {

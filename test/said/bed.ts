@@ -2,6 +2,7 @@
 import type { BpfMap } from '../../agent/kernel/libbpf/map.js';
 import { RingReader } from '../../agent/events/ring.js';
 import type { FlowEvent } from '../../src/flow/event/types.js';
+import { SAID_EVENT_SIZE, SHORT_SAID_EVENT_SIZE } from '../../src/flow/event/said.js';
 import { ENUMS, STRUCTS } from '../../src/image/layout.gen.js';
 import { PLAIN_IDS } from '../../src/ids.js';
 import type { Ir, Rule } from '../../src/ir/types.js';
@@ -61,7 +62,11 @@ export class SaidBed {
 
   constructor(lines: readonly Line[], more: { staged?: boolean; defaultAction?: 'pass' | 'deny' } = {}) {
     const { maps } = this.kernel.programs;
-    const content = { size: STRUCTS.ea_said_event.size, lost: ENUMS.ea_counter.EA_COUNT_SAID_EVENTS_LOST };
+    const content = {
+      size: SAID_EVENT_SIZE,
+      short: SHORT_SAID_EVENT_SIZE,
+      lost: ENUMS.ea_counter.EA_COUNT_SAID_EVENTS_LOST,
+    };
     this.#said = new RingReader(maps.said_events as BpfMap, maps.counters as BpfMap, content);
     this.rules(lines, more);
   }

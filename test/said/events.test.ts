@@ -75,6 +75,25 @@ t.test('hellos in TLS', async (t) => {
   t.match(now, { inspected: before.inspected + 4, judged: before.judged + 4, pending: 3, audited: 4, eventsLost: 0 });
 });
 
+t.test('texts of any length, one behind the other', async (t) => {
+  const rules: readonly Line[] = [{ http: [{}] }];
+  const bed = new SaidBed(rules);
+  t.teardown(() => bed.close());
+  // `GET a.b /…`: an event with a text of up to 128 bytes ends earlier.
+  const lengths = [1, 118, 119, 120, 121, 300, 2, 502, 503, 504, 505, 900, 1025, 2100, 119, 3];
+  const paths = lengths.map((n, i) => `/${String.fromCharCode(97 + i).repeat(n)}`);
+  for (const path of paths) bed.connect().send(0, Buffer.from(`GET ${path} HTTP/1.1\r\nHost: a.b\r\n\r\n`));
+  const told = await flows(bed.told(), rules);
+  t.same(
+    told.map(({ said }) => said?.path),
+    paths.map((path) => path.slice(0, 512 - 'GET a.b '.length)),
+  );
+  t.same(
+    told.map(({ said }) => said?.isCut),
+    paths.map((path) => path.length > 512 - 'GET a.b '.length),
+  );
+});
+
 t.test('a flood fills the ring, and what is lost is counted', async (t) => {
   const bed = new SaidBed(RULES);
   t.teardown(() => bed.close());

@@ -8,7 +8,7 @@
  * set's entry is deleted, and its cells are free, when every program that could have read them has ended.
  */
 import { AgentError } from '../../../src/errors.js';
-import { type RequestStep, requestProgram } from '../../../src/image/requests.js';
+import { type RequestProgram, type RequestStep, requestProgram } from '../../../src/image/requests.js';
 import * as L from '../../../src/image/layout.gen.js';
 import type { PolicySet } from '../../../src/image/types.js';
 import type { Dfa } from '../../../src/regex/dfa.js';
@@ -110,17 +110,22 @@ export class HttpPrograms {
     let n = 0;
     for (const set of sets) {
       if (!set.says || this.#sets.has(set.id)) continue;
-      this.put(set.id, requestProgram(set).steps);
+      const { steps, hosts } = requestProgram(set);
+      this.put(set.id, steps, hosts);
       n++;
     }
     return n;
   }
 
-  /** Writes the program of a set that has none. @throws AgentError TOO_LARGE */
-  put(set: number, steps: readonly RequestStep[]): void {
+  /**
+   * Writes the program of a set that has none.
+   * @param hosts whether its rules ask for the host by patterns of names, too
+   * @throws AgentError TOO_LARGE
+   */
+  put(set: number, steps: readonly RequestStep[], hosts = true): void {
     const contents: string[] = [];
     try {
-      const program = encodeProgram(steps, (content) => {
+      const program = encodeProgram({ steps, hosts }, (content) => {
         const { first } = this.#place(content, this.#parts);
         this.#cells.set(content, first * EA_HTTP_CELL);
         contents.push(this.#use(content, first));
@@ -176,7 +181,7 @@ export class HttpPrograms {
     const at = (content: Buffer) => this.#parts.get(content.toString('latin1'))?.first ?? 0;
     const isThere = (content: Buffer) =>
       content.equals(this.#cells.subarray(at(content) * EA_HTTP_CELL, at(content) * EA_HTTP_CELL + content.length));
-    return contentsOf(set).every(isThere) && encodeProgram(requestProgram(set).steps, at).equals(found);
+    return contentsOf(set).every(isThere) && encodeProgram(requestProgram(set), at).equals(found);
   }
 
   #use(content: Buffer, first: number): string {
@@ -241,13 +246,17 @@ function partsOf({ classOf, next, accepts }: Dfa, ids: readonly number[]) {
  * @param place says where a content is: its first cell
  * @throws AgentError TOO_LARGE: more steps than a program has, a longer name of a header
  */
-function encodeProgram(steps: readonly RequestStep[], place: (content: Buffer) => number): Buffer {
+function encodeProgram(
+  { steps, hosts }: Pick<RequestProgram, 'steps' | 'hosts'>,
+  place: (content: Buffer) => number,
+): Buffer {
   if (steps.length > EA_HTTP_STEPS)
     throw new AgentError('TOO_LARGE', `the rules of a pod ask for HTTP requests in ${steps.length} ways`, {
       hint: `${EA_HTTP_STEPS} fields or headers at most, and fewer regular expressions for each`,
     });
   const program = Buffer.alloc(PROGRAM.size);
   program.writeUInt32LE(steps.length, PROGRAM.fields.count.offset);
+  program.writeUInt32LE(hosts ? 0 : 1, PROGRAM.fields.no_hosts.offset);
   steps.forEach((step, i) => {
     const at = PROGRAM.fields.steps.offset + i * STEP.size;
     encodeStep(program.subarray(at, at + STEP.size), step, place);
@@ -257,7 +266,7 @@ function encodeProgram(steps: readonly RequestStep[], place: (content: Buffer) =
 
 function encodeStep(
   to: Buffer,
-  { field, name = '', table, ids, absent }: RequestStep,
+  { field, name = '', table, settled, ids, absent }: RequestStep,
   place: (content: Buffer) => number,
 ): void {
   check(table, ids);
@@ -275,6 +284,7 @@ function encodeStep(
   to.writeUInt8(bytes.length, fields.length.offset);
   to.writeUInt16LE(table.accepts.length, fields.states.offset);
   to.writeUInt32LE(ids.length, fields.sets.offset);
+  to.writeUInt32LE(settled, fields.settled.offset);
   bytes.copy(to, fields.name.offset);
 }
 

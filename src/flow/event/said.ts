@@ -7,10 +7,12 @@ import type { FlowEvent, SaidInfo } from './types.js';
 
 const E = STRUCTS.ea_said_event.fields;
 const { EA_SAID_TLS, EA_SAID_HTTP } = ENUMS.ea_said;
-const { EA_SAID_EVENT_BYTES } = ENUMS.ea_said_sizes;
+const { EA_SAID_EVENT_BYTES, EA_SAID_SHORT_BYTES } = ENUMS.ea_said_sizes;
 
 /** Size of struct ea_said_event in bytes. */
 export const SAID_EVENT_SIZE = STRUCTS.ea_said_event.size;
+/** Size of one with a short text: the same, cut off. */
+export const SHORT_SAID_EVENT_SIZE = E.text.offset + EA_SAID_SHORT_BYTES;
 
 /** @param buf holds struct ea_said_event at `at`; not kept */
 export function decodeSaid(buf: Buffer, at: number): { event: FlowEvent; said: SaidInfo } {

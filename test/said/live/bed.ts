@@ -8,6 +8,7 @@ import { Attacher } from '../../../agent/hooks/attach.js';
 import type { BpfMap } from '../../../agent/kernel/libbpf/map.js';
 import type { Programs } from '../../../agent/kernel/loader.js';
 import { sys } from '../../../agent/kernel/libbpf/sys.js';
+import { SAID_EVENT_SIZE, SHORT_SAID_EVENT_SIZE } from '../../../src/flow/event/said.js';
 import { ENUMS, STRUCTS } from '../../../src/image/layout.gen.js';
 import { PLAIN_IDS } from '../../../src/ids.js';
 import type { EndpointBinding } from '../../../src/image/store.js';
@@ -70,7 +71,11 @@ export class LiveBed extends Side {
     this.#kernel = new Kernel(loadForTest({ flows, events: EVENTS }), PLAIN_IDS);
     const { maps } = this.#kernel.programs;
     const counters = maps.counters as BpfMap;
-    const content = { size: STRUCTS.ea_said_event.size, lost: ENUMS.ea_counter.EA_COUNT_SAID_EVENTS_LOST };
+    const content = {
+      size: SAID_EVENT_SIZE,
+      short: SHORT_SAID_EVENT_SIZE,
+      lost: ENUMS.ea_counter.EA_COUNT_SAID_EVENTS_LOST,
+    };
     this.#said = new RingReader(maps.said_events as BpfMap, counters, content);
     this.#events = new RingReader(maps.events as BpfMap, counters);
     this.#binding = {
