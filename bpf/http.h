@@ -233,8 +233,10 @@ static __always_inline int is_http2(const struct http_bytes *m, const struct htt
          http_word(m, begin + 8) == AS_WORD('T', 'P', '/', '2', '.', '0', '\r', '\n');
 }
 
-/* `left` of a head: the state, how far it was read, and where the word begins. */
+/* `left` of a head: the state, how far it was read, and where the word begins. The beginning may have been read on
+ * another processor. */
 static __always_inline void resume_walk(struct http_work *w, __u64 left) {
+  w->why = w->uri = 0;
   w->state = left & 0xff;
   w->at = w->begin + (__u16)(left >> 8);
   w->word = w->begin + (__u16)(left >> 24);

@@ -8,6 +8,7 @@ import { evaluate } from '../../src/ir/evaluate.js';
 import type { Ir } from '../../src/ir/types.js';
 import { RST } from '../attacks/craft.js';
 import { snapshot } from '../bench/worlds.js';
+import { Processors } from '../engines/processors.js';
 import { Connection, type Fate, irOf, type Line, SaidBed, SERVER } from '../said/bed.js';
 import { Random } from './random.js';
 import { type ReadingOf, readStream } from './said-reading.js';
@@ -48,6 +49,7 @@ export type SaidFlaw = string | undefined;
 /** The hooks and the server. */
 export class SaidPair {
   readonly #bed = new SaidBed([]);
+  readonly #processors = new Processors();
   readonly #verdicts = RULES.map(() => new Map<string, boolean>());
   readonly #irs: readonly Ir[] = RULES.map(({ lines }) => irOf(lines));
   readonly seen: Record<string, number> = {};
@@ -86,6 +88,7 @@ export class SaidPair {
   }
 
   close(): void {
+    this.#processors.release();
     this.#bed.close();
   }
 
@@ -103,6 +106,8 @@ export class SaidPair {
 
   #send({ at, bytes, flags, sum, lost, must }: SaidSend): string | undefined {
     const payload = Buffer.from(bytes, 'hex');
+    // What a processor keeps of other segments must not matter.
+    this.#processors.next();
     const fate = this.#connection.send(at, payload, { flags, ...(sum === undefined ? {} : { sum }) });
     for (const reason of new Set(fate.told)) this.#count(reason);
     const isWhole = fate.passes && fate.data.equals(payload) && fate.flags === (flags & 0xff);

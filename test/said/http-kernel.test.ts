@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { FIN, RST } from '../attacks/craft.js';
+import { Processors } from '../engines/processors.js';
 import { Connection, type Line, SaidBed } from './bed.js';
 
 const RULES: readonly Line[] = [
@@ -49,6 +50,25 @@ t.test('a denied one', async (t) => {
   t.same(bed.names(), ['GET good.example /evil deny']);
   t.notOk(c.send(0, get('/ok')).passes && !denied(c.send(0, get('/ok'))));
   t.equal(bed.held(), 0);
+});
+
+t.test('a head in pieces, each on another processor, none of which keeps what it refused', async (t) => {
+  const processors = new Processors();
+  t.teardown(() => processors.release());
+  for (const refused of [get('/a//b'), request('GET /ok', 'Host : good.example'), get('/evil'), request('GET  /ok')]) {
+    for (const _ of processors.numbers) {
+      processors.next();
+      t.ok(denied(bed.connect().send(0, refused)));
+    }
+    const [c, bytes] = [bed.connect(), join(get('/ok'), get('/ok/x'))];
+    for (let at = 0; at < bytes.length; at++) {
+      processors.next();
+      const f = c.send(at, bytes.subarray(at, at + 1));
+      if (!f.passes || f.data.length !== 1) return t.fail(`byte ${at} does not pass: ${f.told.join()}`);
+      c.acknowledge(at + 1);
+    }
+    t.match(bed.names().slice(-2), ['GET good.example /ok allow', 'GET good.example /ok/x allow']);
+  }
 });
 
 t.test('what is judged', async (t) => {
