@@ -9,6 +9,7 @@ import { sys } from '../../agent/kernel/libbpf/sys.js';
 import { ENUMS, STRUCTS } from '../../src/image/layout.gen.js';
 import type { Ir, IrPolicy, Rule } from '../../src/ir/types.js';
 import { loadForTest } from '../engines/engine.js';
+import { Processors } from '../engines/processors.js';
 import { TcpBed, withLength } from '../names/bed.js';
 import { later } from '../names/wipe.js';
 import { a, cname, encodeMessage, type Ends, FLAGS, tcpFrame, udpFrame } from '../names/wire.js';
@@ -83,6 +84,7 @@ const ASKED_IN_A_SECOND = Math.floor(1e9 / 2 ** 16);
 export class DnsPair {
   readonly #programs = loadForTest(SIZES);
   readonly #kernel = new ManyPackets(this.#programs);
+  readonly #processors = new Processors();
   readonly #table = new NameTable(this.#programs.names);
   #sweeper!: NameSweeper;
   #model!: DnsModel;
@@ -132,6 +134,7 @@ export class DnsPair {
   }
 
   close(): void {
+    this.#processors.release();
     this.#kernel.close();
   }
 
@@ -253,6 +256,8 @@ export class DnsPair {
   }
 
   #run(key: Pod, bytes: Buffer, hook: Hook): boolean {
+    // What a processor keeps of other messages must not matter.
+    this.#processors.next();
     return this.#kernel.send(key, bytes, hook).retval === PASS;
   }
 }
