@@ -24,9 +24,11 @@ enum { FOLLOWING_RECORDS = 32 };
 
 /* The record behind a hello, at b->begin. A ChangeCipherSpec tells nothing (RFC 8446, 5), nor does a warning, which
  * servers pass over (6.1), nor early data, of which a second hello may follow (4.2.10) until the peer has accepted
- * the first: `early`. HEARD_HELLO: another hello begins at b->begin. HEARD_DONE: none does; `w->record` is behind
- * what tells so. */
-static __always_inline int read_following(struct l7_buffer *b, struct l7_work *w, int early) {
+ * the first: `early`. HEARD_HELLO: another hello begins at b->begin, or a Finished that looks like one: of a resumed
+ * TLS 1.2 session it is encrypted, with any first byte. HEARD_DONE: no hello follows; `w->record` is behind what
+ * tells so. */
+static __always_inline int read_following(struct l7_buffer *b, struct l7_work *w, __u8 *flags) {
+  const int early = (*flags & (EA_SAID_EARLY | EA_SAID_ANSWERED)) == EA_SAID_EARLY;
 #pragma clang loop unroll(disable)
   for (__u32 i = 0; i < FOLLOWING_RECORDS; i++) {
     const __u32 at = b->begin, left = w->have - at;
@@ -57,6 +59,7 @@ static __always_inline int read_following(struct l7_buffer *b, struct l7_work *w
     if (left > 4 && l7_byte(b, at + 4) != 1) return HEARD_UNREADABLE;
     if (left < 6) return HEARD_MORE;
     if (l7_byte(b, at + 5) != 1) return HEARD_UNREADABLE;
+    *flags |= EA_SAID_CHANGED;
     b->begin = at + 6;
   }
   return HEARD_UNREADABLE;
@@ -65,15 +68,22 @@ static __always_inline int read_following(struct l7_buffer *b, struct l7_work *w
 /* Reads on in a stream's buffer, which is busy and has w->have bytes. */
 static __always_inline int read_bytes(struct ea_said_stream *s, struct l7_buffer *b, struct l7_work *w) {
   if (s->state == EA_SAID_JUDGED) {
-    const int follows =
-        read_following(b, w, (s->flags & (EA_SAID_EARLY | EA_SAID_ANSWERED)) == EA_SAID_EARLY);
+    const int follows = read_following(b, w, &s->flags);
     if (follows != HEARD_HELLO) return follows;
     s->state = EA_SAID_PENDING;
     s->flags |= EA_SAID_SECOND;
     b->record = b->message = b->whole = 0;
   }
   w->begin = b->begin;
+  /* Behind ChangeCipherSpec it may be encrypted. Not where early data was announced: that is of TLS 1.3 alone, and a
+   * server may pass over data between the records of a hello. */
+  w->sealed =
+      (s->flags & (EA_SAID_SECOND | EA_SAID_CHANGED | EA_SAID_EARLY)) == (EA_SAID_SECOND | EA_SAID_CHANGED);
   const int read = read_hello(b);
+  if (read == TLS_SEALED) {
+    w->record += l7_byte(b, w->record) == TLS_ALERT ? TLS_RECORD_HEADER : 1;
+    return HEARD_DONE;
+  }
   return read == TLS_HELLO   ? HEARD_HELLO
          : read == TLS_MORE  ? HEARD_MORE
          : read == TLS_OTHER ? HEARD_OTHER

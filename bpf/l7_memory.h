@@ -57,6 +57,7 @@ struct l7_work {
   __u32 record;  /* where the record begins that is read next */
   __u32 message; /* bytes of the message in the records before that */
   __u32 whole;   /* bytes of the message, with its header; 0: not known yet */
+  __u32 sealed;  /* its first record may be encrypted, and no hello */
   __u32 read;    /* result */
   /* What is copied: offsets, and bytes left. */
   __u32 to;

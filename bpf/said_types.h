@@ -44,6 +44,7 @@ enum ea_said_flags {
   EA_SAID_EARLY = 1 << 3,    /* the hello announced early data */
   EA_SAID_ANSWERED = 1 << 4, /* after EARLY: the peer has accepted the hello */
   EA_SAID_SECOND = 1 << 5,   /* with PENDING: it is the second hello of its connection */
+  EA_SAID_CHANGED = 1 << 6,  /* ChangeCipherSpec stood behind a hello: handshake records may be encrypted */
 };
 
 #endif

@@ -5,8 +5,9 @@
  * it whole. When the peer has acknowledged what was judged, the flow is like any other.
  *
  * After a hello, the next record says whether a second one follows (HelloRetryRequest, RFC 8446, 4.1.4): it is
- * judged, too. Where early data was announced, nothing in the stream tells. There the server's answer must be no
- * HelloRetryRequest.
+ * judged, too. The Finished of a resumed TLS 1.2 session may look like the beginning of one; then the record behind
+ * it says what it was (tls.h). Where early data was announced, nothing in the stream tells. There the server's
+ * answer must be no HelloRetryRequest.
  *
  * What a flow said is kept in it (struct ea_flow_name), and judged again after a change of policy. */
 #ifndef EA_SAYS_H

@@ -23,6 +23,7 @@ enum {
   TLS_CLIENT_HELLO = 1,
   TLS_SERVER_HELLO = 2,
   TLS_MIN_BODY = 2 + 32 + 1 + 4 + 2, /* one cipher suite, one compression method, no extensions */
+  TLS_MIN_SEALED = 16 + 16,          /* Finished (RFC 5246, 7.4.9), and what a cipher adds */
   TLS_SERVER_NAME = 0,
   TLS_EARLY_DATA = 42,
   TLS_ECH = 0xfe0d,
@@ -30,8 +31,9 @@ enum {
   TLS_MAX_RECORDS = EA_SAID_BUFFER_BYTES / (TLS_RECORD_HEADER + 1) + 1,
 };
 
-/* What the bytes of a stream are. MORE: what may become a hello. OTHER: no TLS. MALFORMED: TLS, but no hello. */
-enum { TLS_MORE = 0, TLS_HELLO = 1, TLS_OTHER = 2, TLS_MALFORMED = 3 };
+/* What the bytes of a stream are. MORE: what may become a hello. OTHER: no TLS. MALFORMED: TLS, but no hello. SEALED:
+ * what began as a hello was an encrypted record. */
+enum { TLS_MORE = 0, TLS_HELLO = 1, TLS_OTHER = 2, TLS_MALFORMED = 3, TLS_SEALED = 4 };
 
 /* Whether a hello names a server. ODD: it does, but as no pattern could: an address, a final dot, other bytes. */
 enum tls_name { TLS_NAMELESS = 0, TLS_NAMED = 1, TLS_ODDLY_NAMED = 2 };
@@ -49,6 +51,20 @@ static __always_inline __u16 l7_be16(const struct l7_buffer *b, __u32 at) {
   return bpf_ntohs(*(const __u16 *)(b->bytes + in_buffer(at)));
 }
 
+/* What another record tells in place of the next one of a hello, where the first may have been encrypted
+ * (l7_work.sealed). Data, and alerts that are encrypted, follow a handshake that has ended; a server that waits for the
+ * rest of a hello takes neither (RFC 8446, 5.1). Plain alerts tell nothing: some servers pass over them. */
+static __always_inline int read_behind_sealed(const struct l7_buffer *b, const struct l7_work *w, __u32 at) {
+  const __u8 type = l7_byte(b, at);
+  const __u32 length = l7_be16(b, w->begin + 3);
+  if (!w->sealed || length < TLS_MIN_SEALED || at != w->begin + TLS_RECORD_HEADER + length)
+    return TLS_MALFORMED;
+  if (type == TLS_APPLICATION_DATA) return TLS_SEALED;
+  if (type != TLS_ALERT) return TLS_MALFORMED;
+  if (w->have - at < TLS_RECORD_HEADER) return TLS_MORE;
+  return l7_be16(b, at + 3) == TLS_ALERT_BYTES ? TLS_MALFORMED : TLS_SEALED;
+}
+
 /* One record: 1 ends the walk, with the result in w->read. */
 static long record_step(__u32 i, struct l7_buffer **buffer) {
   struct l7_work *w = l7_work();
@@ -60,7 +76,7 @@ static long record_step(__u32 i, struct l7_buffer **buffer) {
   (void)i;
   w->read = TLS_MORE;
   if (at >= have) return 1;
-  w->read = at == w->begin ? TLS_OTHER : TLS_MALFORMED;
+  w->read = at == w->begin ? TLS_OTHER : read_behind_sealed(b, w, at);
   if (l7_byte(b, at) != TLS_HANDSHAKE) return 1;
   if (left > 1 && l7_byte(b, at + 1) != 3) return 1;
   w->read = left < TLS_RECORD_HEADER ? TLS_MORE : TLS_MALFORMED;
@@ -81,8 +97,10 @@ static long record_step(__u32 i, struct l7_buffer **buffer) {
       if (body < TLS_MIN_BODY) return 1;
     }
   }
-  /* It fits into the buffer, and what ends it ends its record. */
-  if (whole && data - message + whole > EA_SAID_BUFFER_BYTES) {
+  /* It fits into the buffer, and what ends it ends its record. Of an encrypted record that looks like the beginning
+   * of one, the length may be anything: it passes, but no other record of it. */
+  const int may_be_sealed = w->sealed && !message && length >= TLS_MIN_SEALED && length < whole;
+  if (whole && !may_be_sealed && data - message + whole > EA_SAID_BUFFER_BYTES) {
     count(EA_COUNT_SAID_OVERSIZE);
     return 1;
   }
@@ -254,8 +272,8 @@ GLOBAL_FUNCTION int read_fields(const struct l7_buffer *b, __u32 at) {
   return TLS_HELLO;
 }
 
-/* Reads what a stream begins with: w->have bytes in a buffer, of which the hello begins at w->begin. TLS_HELLO: it
- * ends at w->record; w->named, w->early and w->ech say more, and the name is in texts[TEXT_SERVER]. */
+/* Reads what a stream begins with: w->have bytes in a buffer, of which the hello begins at w->begin. TLS_SEALED: the
+ * record at w->record tells so. TLS_HELLO: it ends at w->record; w->named, w->early and w->ech say more, and the name is in texts[TEXT_SERVER]. */
 GLOBAL_FUNCTION int read_hello(struct l7_buffer *b) {
   struct l7_work *w = l7_work();
   if (!b || !w) return TLS_MALFORMED;

@@ -49,6 +49,7 @@ import { attack as saidOrder } from './said-order.js';
 import { attack as saidRequests } from './said-requests.js';
 import { attack as saidOtherProtocols } from './said-other-protocols.js';
 import { attack as saidRetold } from './said-retold.js';
+import { attack as saidSealed } from './said-sealed.js';
 import { attack as saidSecond } from './said-second.js';
 import { attack as saidShifted } from './said-shifted.js';
 import { attack as saidTooLong } from './said-too-long.js';
@@ -126,6 +127,7 @@ export const ATTACKS: readonly Attack[] = [
   saidRequests,
   saidOtherProtocols,
   saidRetold,
+  saidSealed,
   saidSecond,
   saidShifted,
   saidTooLong,

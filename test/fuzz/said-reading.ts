@@ -19,8 +19,10 @@ export interface ReadingOf {
   readonly early?: true;
 }
 
-const [CCS, ALERT, HANDSHAKE] = [20, 21, 22];
+const [CCS, ALERT, HANDSHAKE, DATA] = [20, 21, 22, 23];
 const HEADER = 5;
+/** The shortest Finished that is encrypted (RFC 5246, 7.4.9), and an alert that is not. */
+const [SEALED, PLAIN_ALERT] = [32, 2];
 
 /** @param asks whether rules ask for requests: then each of a connection counts, else what the first says is free */
 export function readStream(stream: Buffer, admits: Admits, asks: boolean): ReadingOf {
@@ -35,6 +37,7 @@ export function readStream(stream: Buffer, admits: Admits, asks: boolean): Readi
 /** The hellos in a stream. */
 function readTls(stream: Buffer, admits: Admits): ReadingOf {
   const said: string[] = [];
+  let changed = false;
   for (let at = 0; ; ) {
     const rest = stream.subarray(at);
     const hello = readHello(rest);
@@ -44,6 +47,7 @@ function readTls(stream: Buffer, admits: Admits): ReadingOf {
       case 'other':
         return { said };
       case 'malformed':
+        if (changed && isSealed(rest)) return { said };
         // While it is not whole it says nothing, and never will where more of it does not pass.
         return { said, ...(isWhole(rest) ? { wrong: `malformed: ${hello.why}` } : {}) };
       default:
@@ -54,7 +58,9 @@ function readTls(stream: Buffer, admits: Admits): ReadingOf {
     if (!admits(says)) return { said, wrong: `names ${name}` };
     at += hello.length;
     if (hello.earlyData) return { said, early: true };
-    at = behindEmpty(stream, at);
+    const next = behindEmpty(stream, at);
+    changed ||= hasChanged(stream, at, next);
+    at = next;
     if (stream[at] !== HANDSHAKE || stream[at + HEADER] !== 1) return { said };
   }
 }
@@ -67,6 +73,25 @@ function behindEmpty(stream: Buffer, at: number): number {
     if (type !== CCS && type !== ALERT && !empty) break;
   }
   return at;
+}
+
+/** Whether there is a ChangeCipherSpec among these records. */
+function hasChanged(stream: Buffer, from: number, to: number): boolean {
+  for (let at = from; at < to; at += HEADER + stream.readUInt16BE(at + 3)) if (stream[at] === CCS) return true;
+  return false;
+}
+
+/**
+ * Whether a record was no hello, but an encrypted Finished: data follows, or an encrypted alert. No server takes them
+ * within a hello, unless it passes over early data.
+ */
+function isSealed(stream: Buffer): boolean {
+  if (stream.length < HEADER) return false;
+  const length = stream.readUInt16BE(3);
+  const next = stream.subarray(HEADER + length);
+  if (length < SEALED || next.length === 0) return false;
+  if (next[0] === DATA) return true;
+  return next[0] === ALERT && next.length >= HEADER && next.readUInt16BE(3) !== PLAIN_ALERT;
 }
 
 /** Whether all bytes of a hello are there, by its own lengths and those of its records, whatever else is in them. */

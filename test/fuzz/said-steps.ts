@@ -1,6 +1,7 @@
 /** Chooses what a pod says on a connection, in which pieces, and what it does to confuse whoever listens. */
 import { ACK, FIN, PSH, RST, SYN } from '../attacks/craft.js';
 import { alpn, type Extension, get, makeHello, records, serverName } from '../said/make.js';
+import { readHello } from '../../src/said/hello.js';
 import type { Random } from './random.js';
 import type { SaidStep } from './said-types.js';
 
@@ -24,6 +25,11 @@ const LARGEST = 3000;
 const CCS = Buffer.from('140303000101', 'hex');
 const DATA = Buffer.concat([Buffer.from('1703030020', 'hex'), Buffer.alloc(32, 1)]);
 const FINISHED = Buffer.concat([Buffer.from('16030300250c', 'hex'), Buffer.alloc(36, 2)]);
+/** Such ones that look like the beginning of a hello; and an alert that is encrypted. */
+const LOOK_ALIKES = ['01ffffff', '01000100', '01004000'].map((begin) =>
+  Buffer.concat([Buffer.from(`1603030028${begin}`, 'hex'), Buffer.alloc(36, 2)]),
+);
+const SEALED_ALERT = Buffer.concat([Buffer.from('150303001a', 'hex'), Buffer.alloc(26, 4)]);
 const ALERT = Buffer.from('1503030002015a', 'hex');
 const EMPTY = Buffer.from('1603030000', 'hex');
 const SERVER_HELLO = (random: Buffer) =>
@@ -73,10 +79,19 @@ function tls(r: Random, names: readonly string[]): Buffer {
   };
   parts.push(hello());
   for (let n = r.below(4); n > 0; n--) parts.push(r.pick([CCS, CCS, DATA, FINISHED, ALERT, EMPTY]));
+  if (r.chance(15)) parts.push(...finished(r));
   if (r.chance(35)) parts.push(hello());
   if (r.chance(30)) parts.push(DATA);
   if (r.chance(5)) parts.unshift(r.pick([Buffer.from('SSH-2.0-x\r\n'), Buffer.from([0x80, 0x2e, 1]), CCS]));
   return Buffer.concat(parts);
+}
+
+/** What a client sends that resumes a session of TLS 1.2, or something like it. */
+function finished(r: Random): Buffer[] {
+  const parts = [CCS, r.pick([FINISHED, ...LOOK_ALIKES]), r.pick([DATA, DATA, SEALED_ALERT])];
+  if (r.chance(20)) parts.splice(r.below(3), 1);
+  if (r.chance(20)) parts.splice(r.below(3), 0, r.pick([CCS, ALERT, EMPTY, ...LOOK_ALIKES]));
+  return r.chance(20) ? parts.map((part) => damaged(r, part)) : parts;
 }
 
 function request(r: Random): string {
@@ -107,7 +122,7 @@ function http(r: Random): Buffer {
 export function randomSaid(r: Random, rules: number, isHttp: boolean): SaidStep[] {
   const say = (names: readonly string[]) => (isHttp ? http(r) : tls(r, names));
   const steps: SaidStep[] = [{ do: 'connect', rules }];
-  if (r.chance(25)) return [...steps, ...honest(r, isHttp ? http(r) : rightHello(r, r.pick(GOOD)))];
+  if (r.chance(25)) return [...steps, ...honest(r, isHttp ? http(r) : wellMeant(r))];
   if (!isHttp && r.chance(20)) return [...steps, ...tryAgain(r)];
   // Two stories, of which pieces get mixed.
   const stories = [say(GOOD), r.chance(50) ? say(NAMES) : say(GOOD)] as const;
@@ -165,6 +180,15 @@ function sent(r: Random, at: number, piece: Buffer): SaidStep {
     ...(r.chance(5) ? { sum: 1 + r.below(65_534) } : {}),
     ...(r.chance(18) ? { lost: true } : {}),
   };
+}
+
+/** A hello that is allowed; sometimes it resumes a session of TLS 1.2. */
+function wellMeant(r: Random): Buffer {
+  const hello = rightHello(r, r.pick(GOOD));
+  const read = readHello(hello);
+  // Early data is of TLS 1.3.
+  const resumes = read.state === 'hello' && !read.earlyData && r.chance(25);
+  return resumes ? Buffer.concat([hello, CCS, r.pick(LOOK_ALIKES), r.pick([DATA, SEALED_ALERT])]) : hello;
 }
 
 /** A hello, an answer that asks for another one, and then another one, or not, all in order. */

@@ -81,11 +81,11 @@ export function clients(go: string): Readonly<Record<string, Fetch>> {
 /** The client of Node's HTTP/2: of HTTPS only. */
 export const nodeHttp2: Fetch = node(NODE_HTTP2);
 
-/** Builds the client in Go. @returns its path, and what removes it */
-export async function buildGo(): Promise<{ go: string; remove: () => Promise<unknown> }> {
+/** Builds a program in Go: the client, if no other one is named. @returns its path, and what removes it */
+export async function buildGo(name = 'fetch.go'): Promise<{ go: string; remove: () => Promise<unknown> }> {
   const dir = mkdtempSync(join(tmpdir(), 'egress-agent-go-'));
-  const go = join(dir, 'fetch');
-  const source = join(root, 'test/said/live/fetch.go');
+  const go = join(dir, 'program');
+  const source = join(root, 'test/said/live', name);
   await run('go', ['build', '-o', go, source], { env: { GOCACHE: join(dir, 'cache'), GO111MODULE: 'off' } });
   return { go, remove: () => run('rm', ['-rf', dir]) };
 }

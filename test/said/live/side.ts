@@ -33,10 +33,13 @@ export class Side {
     }
   }
 
-  /** Runs a command in the pod, for 20 seconds at most. */
-  run(command: readonly string[], opts: { input?: string; env?: Record<string, string> } = {}): Promise<Output> {
+  /** Runs a command in the pod. @param opts `seconds`: that it may take, 20 if not given */
+  run(
+    command: readonly string[],
+    { seconds = 20, ...opts }: { input?: string; env?: Record<string, string>; seconds?: number } = {},
+  ): Promise<Output> {
     const script = 'mount --bind "$0" /etc/hosts && exec "$@"';
-    const words = ['unshare', '-m', 'sh', '-c', script, this.#hosts, 'timeout', '20', ...command];
+    const words = ['unshare', '-m', 'sh', '-c', script, this.#hosts, 'timeout', `${seconds}`, ...command];
     return run('nsenter', [`--net=/run/netns/${this.pod.host.netns}`, ...words], { ...opts, check: false });
   }
 
