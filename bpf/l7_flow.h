@@ -189,6 +189,15 @@ static __always_inline void hear_flow(struct ea_flow *flow, const struct packet 
   count(EA_COUNT_SAID_INSPECTED);
 }
 
+/* After a change of policy another verdict may depend on what an inspected flow says. */
+static __always_inline void hear_for(struct ea_flow *flow, const struct packet *p) {
+  if (p->key.protocol != IPPROTO_TCP || !(flow->tcp_state & EA_TCP_SAYS)) return;
+  if (p->says == SAID_AUDITS)
+    said_stream(flow)->flags |= EA_SAID_AUDITED;
+  else if (p->says)
+    said_stream(flow)->flags &= ~EA_SAID_AUDITED;
+}
+
 /* Ends the inspection of a flow; what it said stays in it. */
 GLOBAL_FUNCTION int stop_hearing(const struct packet *p, struct ea_flow *flow) {
   if (!p || !flow || !(flow->tcp_state & EA_TCP_SAYS)) return 0;

@@ -47,7 +47,12 @@ static long body_step(__u32 i, struct l7_following *f) {
     w->heard = HEARD_UNREADABLE;
     if (!read || read > length || http_part(s) == HTTP_BROKEN) return 1;
     w->heard = HEARD_NO_ROOM;
-    if (!keep_pieces(f->b, w->end_seq - size, read, s->acked_seq)) return 1;
+    const __u32 begins = w->end_seq - size;
+    if (!keep_pieces(f->b, begins, read, s->acked_seq)) {
+      if (!w->audited) return 1;
+      s->flags |= EA_SAID_LOOSE;
+      keep_pieces(f->b, begins, read, begins);
+    }
     w->heard = HEARD_MORE;
   }
   w->at += read;
@@ -55,11 +60,16 @@ static long body_step(__u32 i, struct l7_following *f) {
   return 0;
 }
 
-/* Where the next head is to be kept: behind the last one. 0: there is no room before more is acknowledged. */
+/* Where the next head is to be kept: behind the last one. 0: there is no room before more is acknowledged. For the
+ * audit nothing can wait for that: it takes the place of those before, if they have much of the room. */
+enum { AUDITED_HEADS = HTTP_HEAD_BYTES / 4 };
 static __always_inline int place_head(struct ea_said_stream *s, struct l7_buffer *b, struct l7_work *w) {
   const __u32 first = !(s->body & HTTP_LATER), begins = first ? s->base_seq : w->end_seq - w->size;
   if (s->left || (first && b->heads)) return 1; /* it goes on */
-  if (b->heads && (__s32)(s->acked_seq - s->base_seq - w->have) >= 0) {
+  const int arrived = (__s32)(s->acked_seq - s->base_seq - w->have) >= 0;
+  const int crowded = w->have > AUDITED_HEADS || b->heads >= L7_HEADS;
+  if (b->heads && (arrived || (w->audited && crowded))) {
+    if (!arrived) s->flags |= EA_SAID_LOOSE;
     b->heads = w->heads = 0;
     w->have = w->before.have = 0;
   }

@@ -51,6 +51,12 @@ GLOBAL_FUNCTION int came_by_route(struct __sk_buff *skb, const struct packet *p)
          route.ifindex == ingress;
 }
 
+/* The answer cannot be judged: nothing is dropped for the audit, which ends. */
+static __always_inline int end_audit(const struct packet *p, struct ea_flow *flow) {
+  stop_hearing(p, flow);
+  return PASS;
+}
+
 /* Reads what the peer answers to a request for another protocol. Returns the tc verdict. */
 static __always_inline int hear_answer(struct __sk_buff *skb, struct packet *p) {
   struct l7_buffer *own = l7_own();
@@ -60,12 +66,14 @@ static __always_inline int hear_answer(struct __sk_buff *skb, struct packet *p) 
   struct ea_said_stream *s = said_stream(flow);
   const __u32 headers = p->l4 - p->l3 + p->header_end, size = p->length - headers;
   struct l7_buffer *b = l7_use(s, p->key.endpoint);
+  const int audited = s->flags & EA_SAID_AUDITED;
+  if (unlikely(!b && audited)) return end_audit(p, flow);
   if (!b || headers > p->length) return drop(skb, p, EA_REASON_OUT_OF_ORDER);
   const __s32 old = b->peer_seq - bpf_ntohl(p->seq);
   int part = HTTP_AWAIT;
   if (old < 0) {
     l7_rest(s, p->key.endpoint, 1);
-    return drop(skb, p, EA_REASON_OUT_OF_ORDER);
+    return unlikely(audited) ? end_audit(p, flow) : drop(skb, p, EA_REASON_OUT_OF_ORDER);
   }
   if ((__u32)old < size) {
     const __u32 fresh = size - old, read = fresh < HTTP_HEAD_BYTES ? fresh : HTTP_HEAD_BYTES;
@@ -78,6 +86,7 @@ static __always_inline int hear_answer(struct __sk_buff *skb, struct packet *p) 
   l7_rest(s, p->key.endpoint, 1);
   if (part == HTTP_OPAQUE) s->state = EA_SAID_DONE;
   if (part != HTTP_BROKEN) return PASS;
+  if (unlikely(audited)) return end_audit(p, flow);
   deny_unheard(p, EA_REASON_UNREADABLE_REQUEST);
   settle(skb, p, EA_EVENT_CHANGED);
   return put_bare(skb, p, bpf_ntohl(p->seq), TCP_RST | TCP_ACK) ? DROP : PASS;
@@ -106,6 +115,7 @@ GLOBAL_FUNCTION int said_received(struct __sk_buff *skb, struct packet *p) {
   if (gained > 0 && gained <= open + 1) s->acked_seq = gained > open ? s->next_seq : ack;
   if (unlikely((s->flags & (EA_SAID_EARLY | EA_SAID_ANSWERED)) == EA_SAID_EARLY) && p->carries) {
     if (!accepts_hello(skb, p)) {
+      if (s->flags & EA_SAID_AUDITED) return end_audit(p, flow);
       deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
       settle(skb, p, EA_EVENT_CHANGED);
       return put_bare(skb, p, bpf_ntohl(p->seq), TCP_RST | TCP_ACK) ? DROP : PASS;

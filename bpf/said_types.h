@@ -45,6 +45,7 @@ enum ea_said_flags {
   EA_SAID_ANSWERED = 1 << 4, /* after EARLY: the peer has accepted the hello */
   EA_SAID_SECOND = 1 << 5,   /* with PENDING: it is the second hello of its connection */
   EA_SAID_CHANGED = 1 << 6,  /* ChangeCipherSpec stood behind a hello: handshake records may be encrypted */
+  EA_SAID_LOOSE = 1 << 7,    /* with AUDITED: what was heard was not kept until it was acknowledged */
 };
 
 #endif

@@ -13,6 +13,7 @@
 #ifndef EA_SAYS_H
 #define EA_SAYS_H
 
+#include "l7_audit.h"
 #include "l7_end.h"
 #include "l7_http.h"
 #include "l7_received.h"
@@ -124,7 +125,10 @@ GLOBAL_FUNCTION int find_dependence(struct __sk_buff *skb) {
   }
   const __u32 known = w->known;
   if ((known & FLOW_SAYS) && (w->state < EA_SAID_JUDGED || w->said == EA_SAID_HTTP)) {
-    if (p->decision.verdict == EA_VERDICT_PARTIAL) deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
+    if (p->decision.verdict == EA_VERDICT_PARTIAL) {
+      if (depends == SAID_AUDITS) return FOLLOW_FLOW;
+      deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
+    }
     if (p->decision.verdict == EA_VERDICT_DENY) return FOLLOW_FLOW;
     p->says = depends;
     return says_something(p) ? NEXT_HEAR : FOLLOW_FLOW;
@@ -194,16 +198,6 @@ GLOBAL_FUNCTION int judge_recalled(struct __sk_buff *skb) {
   return p->says && says_something(p) ? NEXT_HEAR : FOLLOW_FLOW;
 }
 
-/* Goes on without inspection, where only the audit verdict depended on it. The flow is held. */
-static __always_inline int give_up(struct packet *p, struct ea_flow *flow) {
-  const struct l7_work *w = l7_work();
-  if (w && w->busy) l7_rest(said_stream(flow), p->key.endpoint, 0);
-  stop_hearing(p, flow);
-  p->says = 0;
-  release(p);
-  return FOLLOW_FLOW;
-}
-
 static __always_inline __u8 reason_to_drop(int segment, int http) {
   return segment == SEGMENT_GAP      ? EA_REASON_OUT_OF_ORDER
          : segment == SEGMENT_RETOLD ? EA_REASON_RETOLD
@@ -224,8 +218,17 @@ GLOBAL_FUNCTION int hear_segment(struct __sk_buff *skb) {
   if (!p || !w) return DROP;
   take(p);
   w->busy = w->requests = 0;
-  const int segment = open_said(skb, p);
   struct ea_flow *flow = held_flow(p);
+  if (flow && p->says) hear_for(flow, p);
+  if (flow && is_loose(flow)) {
+    w->before = *said_stream(flow);
+    w->audited = 0;
+    w->again = 1;
+    w->heard = HEARD_UNREADABLE;
+    return NEXT_SETTLE;
+  }
+  const int segment = open_said(skb, p);
+  flow = held_flow(p);
   if (segment == SEGMENT_PASSES) {
     release(p);
     return FOLLOW_FLOW;
@@ -331,19 +334,18 @@ GLOBAL_FUNCTION int end_hearing(struct __sk_buff *skb) {
   const __u32 seq = w->before.next_seq, http = s->kind == EA_SAID_HTTP;
   if (next_step(w) == NEXT_JUDGE) {
     note_judged(p, flow, w);
-    if (unlikely(w->audited)) {
+    if (unlikely(w->audited) && w->heard != HEARD_REQUEST) {
       if (w->busy) l7_rest(s, p->key.endpoint, 0);
+      w->busy = 0;
       stop_hearing(p, flow);
-      p->says = 0;
-      /* Its verdict was told with its handshake. */
-      const int differs =
-          flow->audit_verdict != p->decision.audit_verdict || flow->audit_rule != p->decision.audit_rule;
-      settle(skb, p, differs ? EA_EVENT_CHANGED : 0);
-      release(p);
-      return FOLLOW_FLOW;
+      settle_audit(skb, p, flow, w);
+      return give_up(p, flow);
     }
     if (p->decision.verdict == EA_VERDICT_ALLOW) {
-      settle(skb, p, w->again ? 0 : EA_EVENT_VERDICT);
+      if (unlikely(w->audited))
+        settle_audit(skb, p, flow, w);
+      else
+        settle(skb, p, w->again ? 0 : EA_EVENT_VERDICT);
       hear_on(skb, p, s, w);
       if (next_step(w) == NEXT_JUDGE) return NEXT_JUDGE;
     } else {
@@ -385,6 +387,8 @@ GLOBAL_FUNCTION int too_much_said(struct __sk_buff *skb) {
   struct packet *p = this_packet();
   if (!p) return DROP;
   struct ea_flow *flow = held_flow(p);
+  const struct l7_work *w = l7_work();
+  if (flow && w && unlikely(w->audited)) return give_up(p, flow);
   if (flow) unhear(p, flow);
   release(p);
   return drop(skb, p, EA_REASON_UNREADABLE_REQUEST);

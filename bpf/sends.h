@@ -42,6 +42,7 @@ GLOBAL_FUNCTION int judge_again(struct __sk_buff *skb, struct packet *p, struct 
     hear_flow(flow, p);
   else if (unlikely(flow->tcp_state & EA_TCP_SAYS)) {
     if (!p->says) stop_hearing(p, flow); /* no rule asks what it says any more, or it is denied */
+    hear_for(flow, p);
     /* From now on it may say something else. */
     if (p->key.protocol == IPPROTO_UDP && p->said_mode != SAID_KNOWN) flow->extra.name.said = EA_SAID_NONE;
   } else if (unlikely(flow->tcp_state & EA_TCP_INSPECT))

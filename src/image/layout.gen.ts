@@ -799,6 +799,7 @@ export const ENUMS = {
     EA_SAID_ANSWERED: 16,
     EA_SAID_SECOND: 32,
     EA_SAID_CHANGED: 64,
+    EA_SAID_LOOSE: 128,
   },
   ea_http_sizes: {
     EA_HTTP_STEPS: 32,

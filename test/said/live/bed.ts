@@ -31,6 +31,8 @@ export interface ToldSaid {
   /** The server name, or a request's method and URL; empty: none. */
   readonly text: string;
   readonly verdict: 'allow' | 'deny';
+  /** The audit verdict denies it. */
+  readonly audited: boolean;
   /** 0: none decided. */
   readonly rule: bigint;
   readonly quic: boolean;
@@ -111,9 +113,9 @@ export class LiveBed extends Side {
     return this.#kernel.programs;
   }
 
-  /** Puts other rules in force. */
-  rules(lines: readonly Line[]): void {
-    this.#kernel.use({ ir: irOf(lines), snapshot: snapshot() });
+  /** Puts other rules in force, or lets them say what they would do. */
+  rules(lines: readonly Line[], more: { staged?: boolean } = {}): void {
+    this.#kernel.use({ ir: irOf(lines, more), snapshot: snapshot() });
     this.#kernel.apply([this.#binding]);
     if (!this.#kernel.store.settled) this.#kernel.store.tidy();
   }
@@ -184,6 +186,7 @@ export class LiveBed extends Side {
         kind: kinds[bytes[at + F.kind.offset] as number] ?? 'other',
         text: text.toString('latin1'),
         verdict: bytes[at + F.verdict.offset] === ENUMS.ea_verdict.EA_VERDICT_DENY ? 'deny' : 'allow',
+        audited: bytes[at + F.audit_verdict.offset] === ENUMS.ea_verdict.EA_VERDICT_DENY,
         rule: bytes.readBigUInt64LE(at + F.rule.offset),
         quic: bytes[at + F.quic.offset] !== 0,
       });

@@ -109,6 +109,31 @@ t.test('clients of HTTP', { timeout: 170_000 }, async (t) => {
     t.same(await urls(2), ['/allowed/1', '/allowed/2']);
   });
 
+  await t.test('each request, where only the audit depends on it', async (t) => {
+    t.teardown(() => bed.rules(RULES));
+    bed.rules(RULES, { staged: true });
+    const paths = ['/allowed/1', '/denied', '/allowed/2', '/denied/2'];
+    const all = paths.map((path) => `http://node.test${path}`);
+    const codes = (await curl('-w', '\n%{http_code} %{num_connects}\n', ...all)).stdout.match(/^\d{3} \d$/gm);
+    t.same(codes, ['200 1', '200 0', '200 0', '200 0'], 'one connection, and all of it passes');
+    t.same(await urls(4), paths);
+    t.match(
+      bed.told(),
+      paths.map((path) => ({ text: `GET node.test ${path}`, verdict: 'allow', audited: path.startsWith('/denied') })),
+    );
+    const file = join(world.dir, 'audited');
+    writeFileSync(file, Buffer.alloc(3e6, get('/denied')));
+    const each = ['-T', file, '-X', 'POST', '-H', 'Transfer-Encoding: chunked', '-H', 'Expect:'];
+    const to = ['http://node.test/upload', 'http://node.test/denied/3'];
+    await curl('-o', '/dev/null', ...each, to[0] as string, '-o', '/dev/null', '-T', file, to[1] as string);
+    t.same(await urls(2), ['/upload', '/denied/3']);
+    t.match(bed.told(), [
+      { text: 'POST node.test /upload', audited: false },
+      { text: 'POST node.test /denied/3', audited: true },
+    ]);
+    t.same(bed.reasons(), []);
+  });
+
   await t.test('pipelined', async (t) => {
     const many = Array.from({ length: 20 }, (_, i) => `/allowed/${i}`);
     const heard = await talk([many.map((p) => get(p)).join('')]);
