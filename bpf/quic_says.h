@@ -195,15 +195,21 @@ GLOBAL_FUNCTION int hear_datagram(struct __sk_buff *skb) {
 }
 
 /* Reads a hello. */
-GLOBAL_FUNCTION int read_datagram(void) {
-  const struct packet *p = this_packet();
+GLOBAL_FUNCTION int read_datagram(struct __sk_buff *skb) {
+  struct packet *p = this_packet();
+  const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
   struct l7_work *w = l7_work();
   const struct quic_work *q = quic_work();
-  if (!p || !w || !q) return DROP;
+  if (!p || !ep || !w || !q) return DROP;
   struct ea_flow *flow = held_flow(p);
   if (!flow) return DROP;
-  const struct quic_attempt *a = quic_attempt(quic_of(flow));
+  struct quic_state *st = quic_of(flow);
+  const struct quic_attempt *a = quic_attempt(st);
   w->heard = a && quic_read_hello(&a->stream, q) == TLS_HELLO ? HEARD_HELLO : HEARD_UNREADABLE;
+  if (w->heard == HEARD_UNREADABLE && unlikely(st->flags & QUIC_FLOW_AUDITED)) {
+    quic_judged(skb, st, 0);
+    return end_datagrams(skb, p, flow, QUIC_UNREADABLE, ep->flags);
+  }
   return NEXT_JUDGE_DATAGRAM;
 }
 

@@ -406,7 +406,7 @@ static __always_inline int pod_says(struct __sk_buff *skb) {
   if (next == NEXT_DATAGRAM) next = hear_datagram(skb);
 #pragma clang loop unroll(disable)
   for (__u32 i = 0; i < MAX_HELLOS; i++) {
-    if (next == NEXT_READ_HELLO) next = read_datagram();
+    if (next == NEXT_READ_HELLO) next = read_datagram(skb);
     if (next == NEXT_JUDGE_DATAGRAM) next = judge_datagram(skb);
     if (next == NEXT_SETTLE_DATAGRAM) next = settle_datagram(skb);
   }

@@ -4,7 +4,7 @@ import t from 'tap';
 import type { Rule } from '../../src/ir/types.js';
 import { eth, IPV4, ip, udp } from '../attacks/craft.js';
 import { type Line, POD, SaidBed, SERVER } from './bed.js';
-import { encodeHello, makeHello, serverName } from './make.js';
+import { cryptoFrame, encodeHello, encodeInitial, makeHello, serverName } from './make.js';
 
 const PORTS: Rule['ports'] = [{ protocol: 17, ports: [[443, 443]] }];
 const NAMES: readonly Line[] = [{ serverNames: ['good.test', '*.good.test'], ports: PORTS }];
@@ -20,6 +20,14 @@ const halves = (name: string, id = randomBytes(8)): Buffer[] => {
   return encodeHello(whole, id, [[[0, half]], [[half, whole.length]]]);
 };
 const initial = (name?: string, id = randomBytes(8)): Buffer => encodeHello(hello(name), id)[0] as Buffer;
+/** A part of a hello that is larger than is kept. */
+const beyond = (number: number): Buffer =>
+  encodeInitial({
+    dcid: Buffer.alloc(8, 77),
+    number,
+    padTo: 1200,
+    frames: cryptoFrame(0, Buffer.concat([Buffer.from([1, 0, 0xff, 0xff, 3, 3]), Buffer.alloc(900)])),
+  });
 /** A packet with a long header that is no Initial one: 0-RTT, or a handshake. */
 const long = (type: number, size = 1200): Buffer => {
   const head = Buffer.from([0xc0 | (type << 4), 0, 0, 0, 1, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0x40 | 0x10, 0]);
@@ -171,9 +179,23 @@ t.test('two connections of one flow, by other names: neither is kept', async (t)
   t.not(f.send(SHORT), 'pass');
 });
 
+/** A hello with a field that is wrong. */
+const malformed = (): Buffer =>
+  encodeHello(
+    makeHello({ extensions: [serverName('good.test'), serverName('good.test')] }),
+    randomBytes(8),
+  )[0] as Buffer;
+
 t.test('where only the audit depends on it, nothing is dropped', async (t) => {
   const bed = bedOf(NAMES, { staged: true, defaultAction: 'pass' });
-  for (const first of [ZERO_RTT, SHORT, initial('evil.test'), halves('good.test')[0] as Buffer]) {
+  for (const first of [
+    ZERO_RTT,
+    SHORT,
+    initial('evil.test'),
+    halves('good.test')[0] as Buffer,
+    malformed(),
+    beyond(0),
+  ]) {
     const f = new Flow(bed);
     for (const part of [first, initial('evil.test'), SHORT]) t.equal(f.send(part), 'pass');
   }
