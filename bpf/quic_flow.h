@@ -53,6 +53,7 @@
 enum quic_flow_flags {
   QUIC_FLOW_OPEN = 1 << 0, /* a hello was allowed, or that there is none: short headers and handshakes pass */
   QUIC_FLOW_AUDITED = 1 << 1, /* only the audit verdict depends on what is said (quic_says.h) */
+  QUIC_FLOW_LARGE = 1 << 2,   /* what it says is larger than is kept, which was counted */
 };
 
 /* HOLD: the packet must not pass now; the client sends it again. SAYS_OTHER: it says nothing, and nothing

@@ -134,7 +134,13 @@ static __always_inline int hold_back(struct __sk_buff *skb, struct packet *p, __
 static __always_inline int end_datagrams(struct __sk_buff *skb, struct packet *p, struct ea_flow *flow,
                                          int verdict, __u32 endpoint_flags) {
   const int told = flow->extra.name.said != EA_SAID_NONE;
-  if (unlikely(quic_of(flow)->flags & QUIC_FLOW_AUDITED)) {
+  struct quic_state *st = quic_of(flow);
+  /* Its client sends the same hello several times. */
+  if (verdict == QUIC_HELLO_TOO_LARGE && !(st->flags & QUIC_FLOW_LARGE)) {
+    count(EA_COUNT_SAID_OVERSIZE);
+    st->flags |= QUIC_FLOW_LARGE;
+  }
+  if (unlikely(st->flags & QUIC_FLOW_AUDITED)) {
     if (verdict != QUIC_PASS) {
       stop_hearing(p, flow);
       if (!told) report(skb, p, flow, EA_EVENT_VERDICT);
@@ -268,6 +274,8 @@ GLOBAL_FUNCTION int settle_datagram(struct __sk_buff *skb) {
   if (w->heard == HEARD_UNREADABLE) w->named = TLS_ODDLY_NAMED;
   keep_said_in_datagrams(flow, kind, said->classes[0]);
   tell_datagrams(skb, p, told);
+  if (flow->verdict == EA_VERDICT_DENY) count(EA_COUNT_SAID_DENIED);
+  st->flags &= ~QUIC_FLOW_LARGE;
   if (!other) report_server_name(p, EA_SAID_TLS, w->named == TLS_NAMED, 1);
   if (unlikely(audited)) {
     if (verdict == QUIC_JUDGE) quic_judged(skb, st, 0);

@@ -358,7 +358,7 @@ enum ea_counter {
   EA_COUNT_SAID_EVENTS_LOST = 13,
   EA_COUNT_SAID_INSPECTED = 14, /* flows that were inspected for what they say */
   EA_COUNT_SAID_JUDGED = 15,    /* verdicts on what was said */
-  EA_COUNT_SAID_NO_ROOM = 16,   /* segments that were dropped since no buffer was free */
+  EA_COUNT_SAID_NO_ROOM = 16,   /* segments and datagrams that were dropped since no buffer was free */
   EA_COUNT_SAID_DENIED = 17,    /* verdicts on what was said that deny */
   EA_COUNT_SAID_OVERSIZE = 18,  /* hellos and heads of requests that are larger than is kept */
   EA_COUNT_DROPS = 32,

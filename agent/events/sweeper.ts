@@ -71,7 +71,7 @@ export class FlowSweeper {
   #suspectTags = new Map<number, number>();
   /** Entries in the table at the last full pass. */
   entries = 0;
-  /** TCP flows at the last full pass that had not said yet what decides about them. */
+  /** Flows at the last full pass that had not said yet what decides about them. */
   pending = 0;
   #pendingCount = 0;
 

@@ -52,9 +52,12 @@ export function makeMetrics(status: () => AgentStatus): () => Promise<{ type: st
   const inspected = counter('said_inspected_total', 'Connections that were inspected for what they say.');
   const judged = counter('said_judged_total', 'TLS and QUIC hellos and HTTP requests that were judged.');
   const saidDenied = counter('said_denied_total', 'TLS and QUIC hellos and HTTP requests that were denied.');
-  const pending = gauge('said_pending', 'TCP connections that have not said yet what decides about them.');
+  const pending = gauge('said_pending', 'Connections that have not said yet what decides about them.');
   const oversize = counter('said_oversize_total', 'Hellos and heads of requests that are larger than is kept.');
-  const noBuffer = counter('said_without_buffer_total', 'Segments that were dropped since no buffer was free.');
+  const noBuffer = counter(
+    'said_without_buffer_total',
+    'Segments and datagrams that were dropped since no buffer was free.',
+  );
   const audited = counter(
     'said_audited_total',
     'Hellos and requests that passed and that the audit verdict denies: names that are not verified, staged policies.',

@@ -91,11 +91,11 @@ export interface SaidStatus {
   /** Number of hellos and requests that were judged, and of those that were denied. */
   judged: number;
   denied: number;
-  /** Number of TCP connections that have not said yet what decides about them. */
+  /** Number of connections that have not said yet what decides about them. */
   pending: number;
   /** Number of hellos and heads of requests that are larger than is kept. */
   oversize: number;
-  /** Number of segments that were dropped since no buffer was free. */
+  /** Number of segments and datagrams that were dropped since no buffer was free. */
   withoutBuffer: number;
   /** Since this agent started: number of those that passed and that the audit verdict denies. */
   audited: number;

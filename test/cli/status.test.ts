@@ -71,7 +71,7 @@ t.test('what connections say', async (t) => {
   t.notMatch(text({ said }), /Not judged|Lost layer 7/);
   t.match(text({ said: { ...said, audited: '4' } }), /2 denied, 4 pass in audit only$/m);
   const full = text({ said: { ...said, oversize: '3', without_buffer: '1', events_lost: '5' } });
-  t.match(full, /^Not judged: +3 oversize: denied, 1 segment found no buffer: sent again by TCP$/m);
+  t.match(full, /^Not judged: +3 oversize: denied, 1 packet found no buffer: sent again by TCP and QUIC$/m);
   t.match(full, /^Lost layer 7: +5 reports of what connections say found no room$/m);
 });
 

@@ -1,6 +1,8 @@
 /** Flows of UDP that are judged by the hellos of QUIC in them, datagram by datagram, through the hooks. */
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
+import type { BpfMap } from '../../agent/kernel/libbpf/map.js';
+import { saidStatus } from '../../agent/serve/said.js';
 import type { Rule } from '../../src/ir/types.js';
 import { eth, IPV4, ip, udp } from '../attacks/craft.js';
 import { type Line, POD, SaidBed, SERVER } from './bed.js';
@@ -199,6 +201,34 @@ t.test('where only the audit depends on it, nothing is dropped', async (t) => {
     const f = new Flow(bed);
     for (const part of [first, initial('evil.test'), SHORT]) t.equal(f.send(part), 'pass');
   }
+});
+
+t.test('it is counted', async (t) => {
+  const bed = bedOf(NAMES);
+  const counters = bed.kernel.programs.maps.counters as BpfMap;
+  const status = () => saidStatus(counters, { pending: 0 }, { audited: 0 });
+  let before = status();
+  const since = () => {
+    const now = status();
+    const changes = Object.entries(now).map(
+      ([key, value]) => [key, value - before[key as keyof typeof before]] as const,
+    );
+    before = now;
+    return Object.fromEntries(changes.filter(([, n]) => n > 0));
+  };
+  const says = (...parts: Buffer[]) => {
+    const f = new Flow(bed);
+    for (const part of parts) f.send(part);
+    return since();
+  };
+  const id = randomBytes(8);
+  t.same(says(initial('good.test', id), initial('good.test', id), SHORT), { inspected: 1, judged: 1 });
+  t.same(says(initial('evil.test')), { inspected: 1, judged: 1, denied: 1 });
+  t.same(says(initial('good.test'), initial('evil.test')), { inspected: 1, judged: 2, denied: 1 }, 'two on one flow');
+  t.same(says(malformed()), { inspected: 1, judged: 1, denied: 1 });
+  t.same(says(SHORT), { inspected: 1, judged: 1, denied: 1 }, 'what is no hello');
+  t.same(says(ZERO_RTT, halves('good.test')[0] as Buffer), { inspected: 1 }, 'which has said nothing yet');
+  t.same(says(beyond(0), beyond(0), beyond(1)), { inspected: 1, oversize: 1 }, 'larger than is kept, several times');
 });
 
 t.test('a packet of a flow that is open takes', async (t) => {

@@ -140,7 +140,7 @@ function saidRows(s: StatusResponse, paint: Paint): [string, string][] {
   const unjudged = [
     ...(of('oversize') > 0 ? [`${of('oversize')} oversize: denied`] : []),
     ...(of('without_buffer') > 0
-      ? [`${counted(of('without_buffer'), 'segment')} found no buffer: sent again by TCP`]
+      ? [`${counted(of('without_buffer'), 'packet')} found no buffer: sent again by TCP and QUIC`]
       : []),
   ];
   if (unjudged.length > 0) rows.push(['Not judged', paint('yellow', unjudged.join(', '))]);
