@@ -4,7 +4,8 @@ import type { Output } from '../../netns/shell.js';
 import type { LiveBed } from './bed.js';
 import type { Certificates } from './certificates.js';
 
-const QUIET = [
+/** Without a window, and with nothing of its own to say to anybody. */
+export const QUIET = [
   ...['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run'],
   ...['--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-extensions'],
   ...['--no-proxy-server', '--disable-domain-reliability', '--no-default-browser-check', '--metrics-recording-only'],

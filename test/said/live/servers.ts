@@ -17,6 +17,8 @@ export interface Arrived {
   readonly host?: string;
   /** Of HTTP: `1.1`, `2.0`, `3.0`. */
   readonly version?: string;
+  /** The client's; of Caddy only. */
+  readonly port?: number;
   /** Bytes of the body. */
   readonly body?: number;
   readonly text?: string;
@@ -103,6 +105,11 @@ export class Server {
   }
 }
 
+/** An address as `ss` and URLs have it. */
+function listed(address: string): string {
+  return address.includes(':') ? `[${address}]` : address;
+}
+
 function directory(world: World, name: string): string {
   const dir = join(world.dir, name);
   mkdirSync(dir, { recursive: true });
@@ -144,8 +151,14 @@ export async function nginx(world: World, address: string, c: Certificates, more
   });
 }
 
-/** Caddy at port 443: HTTP/1.1 and 2 over TCP, HTTP/3 over UDP. */
-export async function caddy(world: World, address: string, c: Certificates): Promise<Server> {
+/** Caddy at port 443: HTTP/1.1 and 2 over TCP, HTTP/3 over UDP. @param pages of HTML, by their paths */
+export async function caddy(
+  world: World,
+  addresses: string | readonly string[],
+  c: Certificates,
+  pages: Readonly<Record<string, string>> = {},
+): Promise<Server> {
+  const all = [addresses].flat();
   const dir = directory(world, 'caddy');
   const log = join(dir, 'access.log');
   writeFileSync(
@@ -158,26 +171,37 @@ export async function caddy(world: World, address: string, c: Certificates): Pro
        }
      }
      :443 {
-       bind ${address}
+       bind ${all.join(' ')}
        tls ${c.certificate} ${c.key}
        log {
          output file ${log}
          format json
        }
+       ${Object.entries(pages)
+         .map(([path, html]) => `header ${path} Content-Type text/html\n respond ${path} \`${html}\``)
+         .join('\n')}
        respond "{http.request.proto} {http.request.uri}"
      }
      `,
   );
   const parse = (line: string): Arrived => {
     const { request } = JSON.parse(line) as {
-      request: { proto: string; method: string; host: string; uri: string; tls?: { server_name: string } };
+      request: {
+        proto: string;
+        method: string;
+        host: string;
+        uri: string;
+        remote_port: string;
+        tls?: { server_name: string };
+      };
     };
     const { method, host, uri: url } = request;
     const version = request.proto.replace('HTTP/', '');
-    return { what: 'request', sni: request.tls?.server_name ?? '', method, host, url, version };
+    const port = Number(request.remote_port);
+    return { what: 'request', sni: request.tls?.server_name ?? '', method, host, url, version, port };
   };
   const command = ['caddy', 'run', '--config', join(dir, 'Caddyfile'), '--adapter', 'caddyfile'];
-  return Server.start('caddy', world, command, { at: `${address}:443`, log, parse });
+  return Server.start('caddy', world, command, { at: `${listed(all[0] as string)}:443`, log, parse });
 }
 
 /** Node's, of node-server.ts. */
