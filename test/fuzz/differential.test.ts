@@ -38,6 +38,8 @@ t.test(`${PAIRS} random pairs, FUZZ_SEED=${random.seed}`, async (t) => {
   const { said } = figures;
   t.ok(said.packets > PAIRS / 20 && said.decided > PAIRS / 500, 'connections say something, and it decides');
   t.ok(said.kept > PAIRS / 400, 'so do flows from before a change');
+  const { quic } = said;
+  t.ok(quic.packets > PAIRS / 100 && quic.decided > PAIRS / 20_000 && quic.kept > PAIRS / 2000, 'so does QUIC');
   t.ok(queries > PAIRS / 20 && asking > PAIRS / 1000, 'so are queries, and names in them that decide');
 });
 

@@ -5,7 +5,7 @@ import { ManyPackets, type Sent } from './kernel.js';
 import { type Lesson, Teacher } from './lessons.js';
 import { textsOf } from './objects/domains.js';
 import { Random } from './random.js';
-import { decides, type SaidFigures, saidTexts } from './sayings.js';
+import { decides, isQuic, type SaidFigures, saidTexts } from './sayings.js';
 import { shrink, type Small } from './shrink.js';
 import { randomPackets } from './traffic.js';
 import { Cluster } from './world.js';
@@ -84,7 +84,7 @@ export function noFigures(): Figures {
     flows: 0,
     verdicts: {},
     names: noNames(),
-    said: { packets: 0, decided: 0, kept: 0 },
+    said: { packets: 0, decided: 0, kept: 0, quic: { packets: 0, decided: 0, kept: 0 } },
   };
 }
 
@@ -110,8 +110,11 @@ function countNames(names: NameFigures, fresh: Fresh, packet: Packet, verdict: V
 
 function countSaid(said: SaidFigures, fresh: Fresh, packet: Packet, verdict: Verdict): void {
   if (!packet.said) return;
-  said.packets++;
-  if (decides(packet, (other) => sameDecision(verdict, fresh.evaluate(other)))) said.decided++;
+  const isDecided = decides(packet, (other) => sameDecision(verdict, fresh.evaluate(other)));
+  for (const figures of isQuic(packet) ? [said, said.quic] : [said]) {
+    figures.packets++;
+    if (isDecided) figures.decided++;
+  }
 }
 
 function live(
@@ -138,6 +141,7 @@ function live(
     for (const one of known) {
       figures.flows++;
       if (one.sent.packet.said) figures.said.kept++;
+      if (isQuic(one.sent.packet)) figures.said.quic.kept++;
       const found = judgedAgain(fresh, kernel, one.sent);
       if (found) return found;
       one.denied = fresh.evaluate(one.sent.packet).verdict === 'deny';

@@ -239,9 +239,30 @@ export class ManyPackets {
   }
 
   forget(names: readonly string[] = FLOW_MAPS): void {
+    if (names === FLOW_MAPS) this.#forgetHellos();
     for (const name of names) {
       const map = this.#map(name);
       for (const { keys, count } of map.batches(1024)) map.deleteBatch(Buffer.from(keys), count);
+    }
+  }
+
+  /** Of QUIC: who has which buffer, and which ids were used. There is room for what a pod says in a minute. */
+  #forgetHellos(): void {
+    for (const [owners, rest] of [
+      ['quic_holders', undefined],
+      ['quic_owners', 'quic_rows'],
+    ] as const) {
+      const map = this.#map(owners);
+      const { valueSize } = map;
+      const used: Buffer[] = [];
+      for (const { keys, values, count } of map.batches(map.maxEntries))
+        for (let i = 0; i < count; i++)
+          if (values.subarray(i * valueSize, (i + 1) * valueSize).some((byte) => byte !== 0))
+            used.push(Buffer.from(keys.subarray(i * 4, (i + 1) * 4)));
+      for (const key of used) {
+        map.update(key, Buffer.alloc(valueSize));
+        if (rest) this.#map(rest).update(key, Buffer.alloc(this.#map(rest).valueSize));
+      }
     }
   }
 

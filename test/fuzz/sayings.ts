@@ -19,8 +19,7 @@ import { NAMES } from './objects/domains.js';
 import type { Manifest } from './objects/names.js';
 import type { Random } from './random.js';
 
-/** Whether the kernel is asked about requests. Hellos in QUIC are not made here. */
-export const HEARS_HTTP = true;
+const [TCP, UDP] = [6, 17];
 
 /** What is added to the rule of this number, counted around. */
 export interface Saying {
@@ -28,6 +27,7 @@ export interface Saying {
   readonly serverNames?: readonly string[];
   readonly http?: readonly HttpMatch[];
   readonly verify?: Verification;
+  readonly quic?: 'reject';
 }
 
 const PATTERNS = [
@@ -54,6 +54,7 @@ export function randomSaying(r: Random, rule = r.below(8)): Saying {
       : {}),
     ...(r.chance(45) ? { http: Array.from({ length: r.below(4) }, () => match(r)) } : {}),
     ...(r.chance(60) ? { verify: r.pick(VERIFICATIONS) } : {}),
+    ...(r.chance(20) ? { quic: 'reject' as const } : {}),
   };
 }
 
@@ -75,13 +76,14 @@ function header(r: Random): HttpHeader {
 }
 
 /** A rule that asks. Those for queries ask for nothing else. */
-export function saying(rule: Rule, { serverNames, http, verify }: Saying): Rule {
+export function saying(rule: Rule, { serverNames, http, verify, quic }: Saying): Rule {
   if (rule.queries) return rule;
   return {
     ...rule,
     ...(verify && rule.peers ? { peers: rule.peers.map((peer) => verified(peer, verify)) } : {}),
     ...(serverNames ? { serverNames } : {}),
     ...(http ? { http } : {}),
+    ...(quic ? { quic } : {}),
   };
 }
 
@@ -133,8 +135,8 @@ export interface SaidTexts {
   readonly paths: readonly string[];
   readonly hosts: readonly string[];
   readonly values: readonly string[];
-  /** Rules that ask, if connections over TCP may meet them. */
-  readonly rules: readonly Rule[];
+  /** Rules that ask, by the protocol, TCP or UDP, whose connections may meet them. */
+  readonly rules: Readonly<Record<number, readonly Rule[]>>;
 }
 
 const edges = new Map<string, readonly string[]>();
@@ -178,26 +180,32 @@ export function saidTexts(ir: Ir): SaidTexts {
     paths: textsOf(paths as Set<string>, ['/', '/a', '/a/12', '/a?q=1']),
     hosts: textsOf(hosts as Set<string>, ['z.example', 'a.z.example:80', 'A.Z.Example', '192.0.2.1']),
     values: textsOf(values as Set<string>, ['1', 'a', '']),
-    rules: rules.filter((rule) => asksForSaid(rule) && (rule.ports === null || rule.ports.some(isTcp))),
+    rules: Object.fromEntries(
+      [TCP, UDP].map((protocol) => [
+        protocol,
+        rules.filter((rule) => asksForSaid(rule) && (rule.ports === null || rule.ports.some(isOf(protocol)))),
+      ]),
+    ),
   };
 }
 
-function isTcp({ protocol }: PortMatch): boolean {
-  return protocol === null || protocol === 6;
+function isOf(wanted: number): (ports: PortMatch) => boolean {
+  return ({ protocol }) => protocol === null || protocol === wanted;
 }
 
 /** A packet to where a rule is that asks, as far as it says where that is, and what it may ask for. */
 function toAsked(r: Random, packet: Packet, { rules, ...texts }: SaidTexts): Packet {
-  const { ports, peers, serverNames = [], http = [] } = r.pick(rules);
-  const port = r.pick(ports?.filter(isTcp) ?? [undefined])?.ports?.[0]?.[0] ?? r.pick([80, 443]);
+  const { protocol } = packet;
+  const { ports, peers, serverNames = [], http = [] } = r.pick(rules[protocol] ?? []);
+  const port = r.pick(ports?.filter(isOf(protocol)) ?? [undefined])?.ports?.[0]?.[0] ?? r.pick([80, 443]);
   const blocks = peers?.flatMap((peer) => (peer.kind === 'cidr' ? [peer.cidr] : [])) ?? [];
   const to = blocks.length > 0 && r.chance(70) ? (r.pick(blocks).split('/')[0] as string) : packet.to;
   const asked = { ...packet, to, port: port === 53 ? 443 : port };
   const of = (regex: string | undefined, usual: readonly string[]) =>
     regex === undefined ? usual : textsOf(new Set([regex]), []);
   const entry = http.length > 0 && r.chance(60) ? r.pick(http) : undefined;
-  const said = randomSaid(r, {
-    ...{ ...texts, rules },
+  const said = randomSaid(r, protocol, {
+    ...texts,
     ...(serverNames.length > 0
       ? { names: serverNames.flatMap(namesAt).filter((name) => saidName(name) === name) }
       : {}),
@@ -220,21 +228,30 @@ function toAsked(r: Random, packet: Packet, { rules, ...texts }: SaidTexts): Pac
 export function speaking(r: Random, snapshot: Snapshot, packet: Packet, texts: SaidTexts | undefined): Packet {
   const { protocol, fragment, query, port, from } = packet;
   // The node is not listened to, and what is said to resolvers is queries.
-  if (!texts || protocol !== 6 || fragment || query !== undefined || port === 53 || from === NODE_SENDER) return packet;
+  if (
+    !texts ||
+    (protocol !== TCP && protocol !== UDP) ||
+    fragment ||
+    query !== undefined ||
+    port === 53 ||
+    from === NODE_SENDER
+  )
+    return packet;
   if (r.chance(40)) return packet;
-  const spoken = texts.rules.length > 0 && r.chance(60) ? toAsked(r, packet, texts) : spokenTo(r, packet, texts);
+  const spoken =
+    (texts.rules[protocol]?.length ?? 0) > 0 && r.chance(60) ? toAsked(r, packet, texts) : spokenTo(r, packet, texts);
   const { said, ...silent } = spoken;
   return said && [...snapshot.pods.values()].some(({ ips }) => ips.includes(spoken.to)) ? silent : spoken;
 }
 
 function spokenTo(r: Random, packet: Packet, texts: SaidTexts): Packet {
-  const said = randomSaid(r, texts);
+  const said = randomSaid(r, packet.protocol, texts);
   return said ? { ...packet, said } : packet;
 }
 
-/** What a connection says; undefined: nothing. */
-function randomSaid(r: Random, texts: Omit<SaidTexts, 'rules'>): Said | undefined {
-  const kind = r.below(HEARS_HTTP ? 7 : 4);
+/** What a connection says; undefined: nothing. Over UDP, a hello in QUIC, or something else. */
+function randomSaid(r: Random, protocol: number, texts: Omit<SaidTexts, 'rules'>): Said | undefined {
+  const kind = r.below(protocol === TCP ? 7 : 4);
   if (kind === 0) return { kind: 'other' };
   if (kind < 4) return r.chance(12) ? { kind: 'tls' } : { kind: 'tls', serverName: r.pick(texts.names) };
   for (let n = 0; n < 8; n++) {
@@ -273,6 +290,8 @@ export interface SaidFigures {
   packets: number;
   decided: number;
   kept: number;
+  /** Of the first two and of the last ones, those of QUIC. */
+  quic: { packets: number; decided: number; kept: number };
 }
 
 /** Whether it matters what a connection says. */
@@ -281,6 +300,11 @@ export function decides(packet: Packet, same: (other: Packet) => boolean): boole
   const named: Said = { kind: 'tls', serverName: 'a.name.of.nobody' };
   const { said, ...silent } = packet;
   return said !== undefined && !(same(silent) && same({ ...packet, said: other }) && same({ ...packet, said: named }));
+}
+
+/** Whether a packet says a hello of QUIC. */
+export function isQuic({ protocol, said }: Packet): boolean {
+  return protocol === UDP && said?.kind === 'tls';
 }
 
 /** A long name is not kept in a flow: after a change its class alone is known. */
