@@ -14,7 +14,8 @@ const OTHER = /[^\x20-\x7e]/g;
  */
 export function documentText(object: object, comments: readonly string[]): string {
   const head = comments.map((text) => `# ${escaped(text)}\n`).join('');
-  const yaml = new Document(object, { aliasDuplicateObjects: false }).toString({ lineWidth: 0 });
+  // kubectl reads YAML 1.1, in which `off` and `yes` without quotes are no text.
+  const yaml = new Document(object, { aliasDuplicateObjects: false, compat: 'yaml-1.1' }).toString({ lineWidth: 0 });
   const plain = !yaml.split('\n').some((line) => escaped(line) !== line);
   // Outside of strings, the only control characters of JSON are the line ends of its indentation.
   const json = () => `${JSON.stringify(object, null, 2).split('\n').map(escaped).join('\n')}\n`;
