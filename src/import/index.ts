@@ -34,6 +34,9 @@ const READERS: Readonly<Record<Source, Reader>> = {
 
 const MAKERS: Readonly<Record<Target, Maker>> = { cilium: toCilium, cnp: toCnp, calico: toCalico, fqdn: toFqdn };
 
+/** Languages that tell TLS from HTTP. */
+const TELLS: ReadonlySet<Target> = new Set(['cilium']);
+
 export interface Imported {
   /** None if they would allow more than the source. */
   readonly objects: readonly Manifest[];
@@ -96,7 +99,7 @@ export function fromListing(
     .flatMap((raw) => understandOne(raw, snapshot)?.faults ?? [])
     .filter((f) => f.severity === 'error')
     .map((f) => `${f.field}: ${f.message}`);
-  const proof = prove(listing, policies, subject);
+  const proof = prove(listing, policies, subject, TELLS.has(to));
   const wrong = [...problems, ...faults].slice(0, 3);
   for (const text of wrong) refused.say(listing.last, `what it becomes cannot be read: ${text}`);
   if (proof.wide !== undefined)

@@ -50,6 +50,18 @@ spec:
         - ports:
             - port: "443"
               protocol: TCP
+          serverNames:
+            - "**.example.com"
+            - api.example.org
+            - example.com
+        - ports:
+            - port: "443"
+              protocol: TCP
+          rules:
+            http:
+              - host: ([-a-zA-Z0-9_]+\\.)+(?i:example\\.com)(:[0-9]{1,5})?
+              - host: (?i:api\\.example\\.org)(:[0-9]{1,5})?
+              - host: (?i:example\\.com)(:[0-9]{1,5})?
 `,
   );
   t.match(r.err, /^note squid\.conf: Squid judges the name in a request/m);
@@ -78,6 +90,7 @@ t.test('in every language, read again by validate', (t) => {
     t.match(ctl('validate', to), { code: 0 }, to);
     t.match(r.out, /169\.254\.20\.10\/32/);
     t.match(r.out, /unbound/);
+    t.match(r.out, /\n {4}egress-agent\.io\/verify-names: strict\n/);
   }
   t.end();
 });

@@ -18,7 +18,7 @@ export function bench(t: { teardown(handler: () => void): void }): Bench {
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   return {
     ctl(...args) {
-      const r = spawnSync(process.execPath, [CTL, ...args], { encoding: 'utf8', cwd: dir });
+      const r = spawnSync(process.execPath, [CTL, ...args], { encoding: 'utf8', cwd: dir, maxBuffer: 16 << 20 });
       return { code: r.status, out: r.stdout, err: r.stderr };
     },
     write(file, text) {

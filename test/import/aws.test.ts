@@ -1,4 +1,5 @@
 import t from 'tap';
+import type { Kind } from '../../src/import/base/speech.js';
 import type { Target } from '../../src/import/names.js';
 import fc from '../seeded.js';
 import { Bed, FAR, isBelow, type Result } from './bed.js';
@@ -14,7 +15,11 @@ const firewall = (groups: Groups, to: Target = 'cilium', assumed: Record<string,
     {},
     assumed,
   );
-const list = (GeneratedRulesType: string, Targets: readonly string[], TargetTypes = ['TLS_SNI']) => ({
+const list = (
+  GeneratedRulesType: string,
+  Targets: readonly string[],
+  TargetTypes: readonly string[] = ['TLS_SNI'],
+) => ({
   RulesSource: { RulesSourceList: { Targets, TargetTypes, GeneratedRulesType } },
 });
 const header = (h: object) => ({
@@ -37,8 +42,8 @@ const suricata = (...lines: string[]) => ({ RulesSource: { RulesString: lines.jo
 t.test('lists', (t) => {
   const r = firewall([list('ALLOWLIST', ['.example.com', 'www.example.org', '*.x.com'])]);
   t.match(r.no, /^g0\.json:3: RulesSourceList: "\*\.x\.com" \(line 7\) is not a name: it allows nothing$/);
-  t.match(r.told, /the list judges TLS only; .* narrower/);
-  t.equal(r.told.match(/unless --verify-names asks/g)?.length, 1);
+  t.match(r.told, /the list drops the rest of TLS only; .* narrower/);
+  t.equal(r.told.match(/AWS Network Firewall judges the name/g)?.length, 1);
   for (const name of ['example.com', 'a.b.example.com', 'www.example.org']) t.ok(r.allows({ name }), name);
   for (const name of ['xexample.com', 'example.org', 'a.x.com', undefined]) t.notOk(r.allows({ name }), String(name));
   const wrapped = firewall([
@@ -164,7 +169,7 @@ t.test('without denies, a destination is said once for all of its ports', (t) =>
   t.equal(r.no, '');
   const { egress } = r.objects[0]!.spec as { egress: unknown[] };
   t.equal(egress.length, 3);
-  t.ok(r.allows({ name: 'a.com', port: 22 }) && r.allows({ to: '203.0.113.1', port: 22 }));
+  t.ok(r.allows({ name: 'a.com', port: 22, by: 'tls' }) && r.allows({ to: '203.0.113.1', port: 22 }));
   t.notOk(r.allows({ to: '203.0.113.1', port: 23 }));
   t.end();
 });
@@ -191,7 +196,7 @@ t.test("Suricata's rules", (t) => {
     ],
     ['pass tls any any -> any any (tls.sni; content:"a"; content:"b"; sid:1;)', /asks for several things/],
     ['pass tls any any -> any any (tls.sni; pcre:"/x/"; sid:1;)', /asks for pcre/],
-    ['pass tls any any -> any any (sid:1;)', /asks for protocol tls/],
+    ['pass ssh any any -> any any (sid:1;)', /asks for protocol ssh/],
     ['pass tls any any -> any any (tls.sni; content:"a.com', /cannot be read: it allows nothing/],
   ] as const) {
     const closed = firewall([suricata(line, 'drop ip any any -> any any (sid:5;)')]);
@@ -199,6 +204,51 @@ t.test("Suricata's rules", (t) => {
     t.match(closed.no, /^g0\.json:3: RulesString line 1: /);
     t.notOk(closed.allows({ name: 'a.com' }));
   }
+  t.end();
+});
+
+t.test('what a list or a rule is for: TLS, HTTP, or both', (t) => {
+  const asks = (r: Result, by: Kind, says?: string) =>
+    r.allows({ name: 'a.com', by, ...(says === undefined ? {} : { says }) });
+  for (const [types, tls, http] of [
+    [['TLS_SNI'], true, false],
+    [['HTTP_HOST'], false, true],
+    [['TLS_SNI', 'HTTP_HOST'], true, true],
+  ] as const) {
+    const r = firewall([list('ALLOWLIST', ['a.com'], types)]);
+    t.equal(r.no, '');
+    t.same([asks(r, 'tls'), asks(r, 'http'), asks(r, 'other')], [tls, http, false], types.join());
+    t.notOk(asks(r, 'tls', 'b.com') || asks(r, 'http', 'b.com'));
+  }
+  const both = [list('ALLOWLIST', ['a.com']), list('ALLOWLIST', ['b.com'], ['HTTP_HOST'])];
+  for (const RuleOrder of ['DEFAULT_ACTION_ORDER', 'STRICT_ORDER']) {
+    const r = firewall(both.map((one) => ({ ...one, StatefulRuleOptions: { RuleOrder } })));
+    t.equal(r.no, '', RuleOrder);
+    t.ok(asks(r, 'tls') && r.allows({ name: 'b.com', by: 'http' }), 'a list drops nothing but what it is for');
+    t.notOk(asks(r, 'http') || r.allows({ name: 'b.com' }), RuleOrder);
+  }
+  const lines = [
+    'pass tls any any -> 203.0.113.0/24 443 (tls.sni; content:"a.com"; startswith; endswith; sid:1;)',
+    'drop ip any any -> any any (sid:2;)',
+  ];
+  const at = firewall([suricata(...lines)]);
+  t.equal(at.no, '');
+  const there = { to: '203.0.113.9', by: 'tls', says: 'a.com' } as const;
+  t.ok(at.allows(there));
+  t.notOk(
+    at.allows({ ...there, says: 'b.com' }) || at.allows({ ...there, by: 'http' }) || at.allows({ name: 'a.com' }),
+  );
+  t.match(
+    firewall([suricata(...lines)], 'cnp').no,
+    /names some servers, at some addresses only: a ClusterNetworkPolicy/,
+  );
+  const any = firewall([suricata('pass http any any -> any 80 (sid:1;)', 'drop ip any any -> any any (sid:2;)')]);
+  t.match(any.no, /RulesString line 1: allows every HTTP request, also what names nobody: .* allows less \(80\/tcp\)/);
+  t.ok(any.allows({ name: 'a.com', port: 80 }));
+  t.notOk(any.allows({ name: 'a.com', port: 80, by: 'tls' }) || any.allows({ name: 'a.com', port: 80, says: null }));
+  const bad = firewall([list('DENYLIST', ['a.com'], ['QUIC'])]);
+  t.match(bad.no, /TargetTypes must be TLS_SNI, HTTP_HOST, or both: everything is denied/);
+  t.notOk(bad.allows({ name: 'b.com' }));
   t.end();
 });
 
@@ -210,6 +260,7 @@ const target = fc
 const group = fc.oneof(
   fc.record({
     kind: fc.constantFrom('ALLOWLIST', 'DENYLIST', 'REJECTLIST', 'ALERTLIST'),
+    types: fc.constantFrom<readonly string[]>(['TLS_SNI'], ['HTTP_HOST'], ['TLS_SNI', 'HTTP_HOST']),
     targets: fc.array(target, { minLength: 1, maxLength: 4 }),
   }),
   fc.record({
@@ -228,6 +279,7 @@ const RANK = { pass: 0, drop: 1, reject: 2, alert: 3 };
 type Action = keyof typeof RANK;
 interface Conn {
   readonly name: string | undefined;
+  readonly by: Kind;
   readonly to: string;
   readonly protocol: number;
   readonly port: number;
@@ -246,21 +298,23 @@ t.test('random rule groups', (t) => {
         const json = groups.map((one) => {
           const options = { StatefulRuleOptions: { RuleOrder: strict ? 'STRICT_ORDER' : 'DEFAULT_ACTION_ORDER' } };
           if ('targets' in one) {
-            const isTls = (c: Conn) => c.protocol === 6 && c.name !== undefined;
+            const isJudged = (c: Conn) =>
+              c.protocol === 6 && one.types.includes(c.by === 'tls' ? 'TLS_SNI' : c.by === 'http' ? 'HTTP_HOST' : '');
             const listed = (c: Conn) =>
-              isTls(c) &&
+              isJudged(c) &&
+              c.name !== undefined &&
               one.targets.some((x) =>
                 x.startsWith('.') ? c.name === x.slice(1) || isBelow(c.name!, x.slice(1)) : c.name === x,
               );
             if (one.kind === 'ALLOWLIST') {
               lists = true;
-              model.push({ action: 'pass', holds: listed }, { action: 'drop', holds: isTls });
+              model.push({ action: 'pass', holds: listed }, { action: 'drop', holds: isJudged });
             } else
               model.push({
                 action: one.kind === 'DENYLIST' ? 'drop' : one.kind === 'REJECTLIST' ? 'reject' : 'alert',
                 holds: listed,
               });
-            return { ...list(one.kind, one.targets), ...options };
+            return { ...list(one.kind, one.targets, one.types), ...options };
           }
           for (const { action, net, protocol, port } of one.rules)
             model.push({
@@ -285,24 +339,37 @@ t.test('random rule groups', (t) => {
         const ordered = strict ? model : [...model].sort((a, b) => RANK[a.action] - RANK[b.action]);
         const r = firewall(json, to);
         if (r.refused.length === 0) exact++;
+        const first = (c: Conn) => ordered.find((one) => one.action !== 'alert' && one.holds(c));
+        const passes = (c: Conn) => {
+          const found = first(c);
+          return found ? found.action === 'pass' : !strict;
+        };
+        // Most languages do not tell TLS from HTTP.
+        const may = (c: Conn) =>
+          (to === 'cilium' || c.by === 'other' ? [c.by] : (['tls', 'http'] as const)).some((by) =>
+            passes({ ...c, by }),
+          );
         for (const name of [undefined, 'a.com', 'z.a.com', 'b.a.com', 'c.com', 'far.org'])
           for (const address of [FAR, '203.0.113.63', '203.0.113.64'])
-            for (const [protocol, port] of [
-              [6, 443],
-              [6, 80],
-              [6, 81],
-              [17, 443],
-              [17, 54],
+            for (const [protocol, port, by] of [
+              [6, 443, 'tls'],
+              [6, 443, 'http'],
+              [6, 80, 'http'],
+              [6, 81, name === undefined ? 'other' : 'tls'],
+              [17, 443, 'other'],
+              [17, 54, 'other'],
             ] as const) {
-              const c = { name, to: address, protocol, port };
-              const first = ordered.find((one) => one.action !== 'alert' && one.holds(c));
-              const said = first ? first.action === 'pass' : !strict;
+              const c = { name, by, to: address, protocol, port };
               const is = r.allows(c);
               const text = () => `${JSON.stringify(c)}\n${JSON.stringify(json, null, 1)}\n${r.texts.join('')}${r.no}`;
-              if (is && !said) throw new Error(`is allowed: ${text()}`);
-              // A list of allowed names closes what is no TLS, too.
-              if (!is && said && r.refused.length === 0 && !lists) throw new Error(`is not allowed: ${text()}`);
-              if (!is && said && r.refused.length === 0 && name !== undefined && protocol === 6 && !strict)
+              if (is && !may(c)) throw new Error(`is allowed: ${text()}`);
+              for (const says of by === 'other' ? [] : ['far.org', 'z.c.com', null])
+                if (r.allows({ ...c, says }) && !may({ ...c, name: says ?? undefined }))
+                  throw new Error(`is allowed for ${says}: ${text()}`);
+              if (is || !passes(c) || r.refused.length > 0) continue;
+              // A list of allowed names closes what it is not for, too.
+              if (!lists) throw new Error(`is not allowed: ${text()}`);
+              if (first(c) && name !== undefined && protocol === 6 && !strict)
                 throw new Error(`is not allowed: ${text()}`);
             }
       },

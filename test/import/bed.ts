@@ -6,7 +6,8 @@ import { policiesIn } from '../../src/convert/text.js';
 import { toIr } from '../../src/dialects/index.js';
 import { type Imported, importLists, remarkText } from '../../src/import/index.js';
 import type { Source, Target } from '../../src/import/names.js';
-import { worldOf } from '../../src/import/proof.js';
+import type { Kind } from '../../src/import/base/speech.js';
+import { saidOf, worldOf } from '../../src/import/proof.js';
 import type { Subject } from '../../src/import/targets/common.js';
 import { evaluate } from '../../src/ir/evaluate.js';
 
@@ -22,6 +23,10 @@ export const SUBJECT: Subject = {
 /** A connection to an address that was learned for a name, or a query for it. */
 export interface Ask {
   readonly name?: string | undefined;
+  /** How it says it; by default in TLS on port 443 and in HTTP elsewhere, and not at all if there is no name. */
+  readonly by?: Kind;
+  /** Another name in place of it; null: none. */
+  readonly says?: string | null;
   readonly to?: string;
   readonly protocol?: number;
   readonly port?: number;
@@ -78,13 +83,16 @@ export class Bed {
       told: text(result.notes),
       allows({
         name,
+        says,
         query,
         to = query === undefined ? FAR : DNS_SERVER,
         protocol = 6,
         port = query === undefined ? 443 : 53,
+        by = name === undefined || protocol !== 6 ? 'other' : port === 443 ? 'tls' : 'http',
       }) {
         const learned = new Map([[pod, new Map([[to, name === undefined ? [] : [{ name }]]])]]);
-        const asked = query === undefined ? {} : { query };
+        const said = saidOf({ kind: by, name: says === undefined ? name : (says ?? undefined) });
+        const asked = query === undefined ? { said } : { query };
         return evaluate(ir, snapshot, { from: pod, to, protocol, port, ...asked }, learned).verdict === 'allow';
       },
     };

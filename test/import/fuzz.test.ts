@@ -18,10 +18,12 @@ acl good dstdomain -n .example.com \\
   www.example.org "good.txt"
 acl sni ssl::server_name --server-provided .example.net
 acl net dst 203.0.113.0/255.255.255.0 10.0.0.1-10.0.0.9
+acl tunnel method CONNECT
 acl either any-of good net
 http_access deny !Safe_ports
 http_access deny CONNECT !good
 http_access allow localnet either !net
+http_access allow !tunnel good net
 ssl_bump peek all
 ssl_bump terminate !sni
 http_access deny all
@@ -56,7 +58,7 @@ http_access deny all
             },
           ],
           RulesString:
-            'pass tls $HOME_NET any -> any [443, 8443] (tls.sni; dotprefix; content:".b.com"; nocase; endswith; msg:"x\\"y;"; sid:1;)\ndrop ip any any -> any any (sid:2;)\n',
+            'pass tls $HOME_NET any -> any [443, 8443] (tls.sni; dotprefix; content:".b.com"; nocase; endswith; msg:"x\\"y;"; sid:1;)\npass http any any -> [203.0.113.0/24] 80 (http.host; content:"c.com"; startswith; endswith; sid:3;)\ndrop tls any any -> any any (sid:4;)\ndrop ip any any -> any any (sid:2;)\n',
         },
       },
     }),
@@ -69,7 +71,7 @@ spec:
   hosts: [a.com, "*.b.com"]
   addresses: [192.168.0.0/24]
   exportTo: ["*"]
-  ports: [{number: 443, name: https, protocol: TLS}, {number: 5432, protocol: TCP, targetPort: 1}]
+  ports: [{number: 443, name: https, protocol: TLS}, {number: 5432, protocol: TCP, targetPort: 1}, {number: 80, protocol: HTTP}, {number: 81, protocol: GRPC}]
   endpoints: [{address: 203.0.113.1, ports: {https: 8443}}, {address: c.com}]
   resolution: DNS
 ---
@@ -77,6 +79,11 @@ apiVersion: networking.istio.io/v1
 kind: Sidecar
 metadata: {name: s, namespace: shop}
 spec: {workloadSelector: {labels: {app: web}}, egress: [{hosts: ["./*", "other/*.b.com"]}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: f, namespace: shop}
+spec: {hosts: ["*.b.com"], addresses: [203.0.113.0/28], ports: [{number: 8443, protocol: HTTPS}], resolution: NONE}
 ---
 outboundTrafficPolicy: {mode: ALLOW_ANY}
 `,

@@ -1,4 +1,5 @@
 import t from 'tap';
+import type { Kind } from '../../src/import/base/speech.js';
 import type { Target } from '../../src/import/names.js';
 import type { Subject } from '../../src/import/targets/common.js';
 import fc from '../seeded.js';
@@ -97,9 +98,11 @@ t.test('addresses, endpoints, exportTo and Sidecars', (t) => {
   t.ok(r.allows({ to: '203.0.113.7', port: 5432 }) && r.allows({ to: '198.51.100.1', port: 5432 }));
   t.ok(r.allows({ to: '198.51.100.2', port: 6543 }) && r.allows({ name: 'real.example.com', port: 5432 }));
   t.notOk(r.allows({ to: '198.51.100.2', port: 5432 }) || r.allows({ name: 'd.internal', port: 5432 }));
+  const vip = { to: '192.168.0.1', by: 'tls' } as const;
+  t.ok(r.allows({ ...vip, says: 'v.internal' }), 'both address and host');
+  t.notOk(r.allows({ ...vip, says: 'w.internal' }) || r.allows({ ...vip, by: 'http', says: 'v.internal' }));
   for (const message of [
     /istio\.yaml:\d+: ServiceEntry shop\/e: spec\.workloadSelector: its endpoints are pods/,
-    /spec\.addresses: with TLS both address and host must match/,
     /spec\.hosts\[0\]: "\*\.dns\.internal" cannot be resolved, as resolution DNS demands/,
     /spec\.hosts\[1\]: "bad_\*\.x" is neither a name nor/,
     /spec\.ports\[1\]\.protocol: UDP is not known/,
@@ -117,6 +120,56 @@ t.test('addresses, endpoints, exportTo and Sidecars', (t) => {
   t.notOk(hosts('./*').allows({ name: 'b.com' }) || hosts('other/b.com').allows({ name: 'x.a.com' }));
   t.ok(hosts('other/*.x.a.com').allows({ name: 'y.x.a.com' }));
   t.notOk(hosts('other/*.x.a.com').allows({ name: 'x.a.com' }));
+  t.end();
+});
+
+t.test('what the protocol of a port says', (t) => {
+  const ports = [
+    HTTPS,
+    { number: 80, protocol: 'HTTP' },
+    { number: 5432, protocol: 'TCP' },
+    { number: 50051, protocol: 'GRPC' },
+  ];
+  const one = entry({ hosts: ['a.com', '*.b.com'], ports });
+  for (const to of ['cilium', 'cnp', 'calico'] as const) {
+    const r = istio([REGISTRY, one], to);
+    const ask = (port: number, by: Kind, says?: string | null) =>
+      r.allows({ name: 'a.com', port, by, ...(says === undefined ? {} : { says }) });
+    t.match(
+      r.no,
+      /^istio\.yaml:3: ServiceEntry shop\/e: spec\.ports\[3\]\.protocol: GRPC is HTTP\/2 without TLS[^\n]*$/,
+      to,
+    );
+    t.ok(ask(443, 'tls') && ask(80, 'http'), to);
+    t.equal(ask(443, 'http') || ask(80, 'tls'), to !== 'cilium', `${to}: said in the other way`);
+    t.equal(/does not tell TLS from HTTP/.test(r.told), to !== 'cilium', to);
+    for (const says of ['evil.com', null]) t.notOk(ask(443, 'tls', says) || ask(80, 'http', says), `${to} ${says}`);
+    t.notOk(ask(443, 'other') || ask(80, 'other') || ask(50051, 'other'), to);
+    t.ok(ask(5432, 'other') && ask(5432, 'tls', 'evil.com'), `${to}: the address decides`);
+    t.match(r.texts.join(''), /verify-names: "off"/, 'whatever the agent asks for; a text, in YAML 1.1 too');
+  }
+  t.end();
+});
+
+t.test('endpoints: their addresses, and the names of the hosts', (t) => {
+  const endpoints = (address: string, resolution: string) =>
+    entry({ hosts: ['a.com'], resolution, endpoints: [{ address }], ports: [HTTPS] });
+  const named = istio([endpoints('real.example.com', 'DNS')]);
+  t.equal(named.no, '');
+  t.ok(named.allows({ name: 'real.example.com', says: 'a.com' }));
+  t.notOk(named.allows({ name: 'real.example.com' }) || named.allows({ name: 'a.com' }));
+  const fixed = istio([endpoints('203.0.113.1', 'STATIC')]);
+  t.equal(fixed.no, '');
+  t.ok(fixed.allows({ to: '203.0.113.1', by: 'tls', says: 'a.com' }));
+  t.notOk(fixed.allows({ to: '203.0.113.1', by: 'tls', says: 'b.com' }) || fixed.allows({ to: '203.0.113.1' }));
+  for (const to of ['cnp', 'calico', 'fqdn'] as const) {
+    const r = istio([endpoints('203.0.113.1', 'STATIC'), endpoints('real.example.com', 'DNS')], to);
+    t.match(r.no, /spec\.endpoints\[0\]: allows what names some servers, at some addresses only: .* \(--to cilium\)/);
+    t.match(r.no, /endpoints\[0\]\.address: allows what names some servers, at the addresses of other names only/);
+    t.notOk(r.allows({ to: '203.0.113.1', by: 'tls', says: 'a.com' }) || r.allows({ name: 'real.example.com' }));
+  }
+  const moved = istio([entry({ hosts: ['a.com'], ports: [{ number: 80, targetPort: 443, protocol: 'HTTP' }] })]);
+  t.ok(moved.allows({ name: 'a.com' }) && moved.allows({ name: 'a.com', by: 'http' }), 'the proxy may begin TLS there');
   t.end();
 });
 
@@ -155,7 +208,13 @@ t.test('random entries', (t) => {
         to,
       );
       for (const name of [undefined, 'a.com', 'b.a.com', 'a.b.a.com', 'z.a.com', 'z.y.a.com', 'com', 'far.org'])
-        for (const port of [80, 443, 444]) {
+        for (const [port, by] of [
+          [80, 'http'],
+          [443, 'tls'],
+          [443, 'http'],
+          [444, 'tls'],
+          [444, 'other'],
+        ] as const) {
           const said =
             open ||
             all.some(
@@ -164,12 +223,16 @@ t.test('random entries', (t) => {
                   one.exported === 'shop' ||
                   (one.exported === '.' && one.namespace === 'shop')) &&
                 (one.ports as number[]).includes(port) &&
+                (to !== 'cilium' || by === (port === 80 ? 'http' : 'tls')) &&
+                by !== 'other' &&
                 name !== undefined &&
                 one.hosts.some((x) => (x.startsWith('*.') ? isBelow(name, x.slice(2)) : x === name)),
             );
-          const is = r.allows({ name, port, to: FAR });
+          const is = r.allows({ name, port, to: FAR, by });
+          if (name !== undefined && !open && r.allows({ name, port, to: FAR, by, says: 'far.org' }))
+            throw new Error(`${name} ${port} is allowed for another name\n${r.texts.join('')}`);
           if (is && !said) throw new Error(`${name} ${port} is allowed\n${r.texts.join('')}`);
-          if (!is && said && r.refused.length === 0)
+          if (!is && said && r.refused.length === 0 && (open || by === (port === 80 ? 'http' : 'tls')))
             throw new Error(`${name} ${port} is not allowed\n${r.texts.join('')}`);
         }
     }),

@@ -1,4 +1,5 @@
 import t from 'tap';
+import { type Kind, KINDS } from '../../src/import/base/speech.js';
 import type { Target } from '../../src/import/names.js';
 import fc from '../seeded.js';
 import { Bed, FAR, isBelow, type Result } from './bed.js';
@@ -120,12 +121,14 @@ http_access allow localhost
 http_access deny all
 `;
   const closed = squid(conf);
+  t.equal(closed.no, '');
   t.ok(closed.allows({ name: 'example.com' }));
-  t.notOk(closed.allows({ name: 'example.com', port: 80 }), 'a tunnel to port 80 is denied there');
+  t.notOk(closed.allows({ name: 'example.com', port: 80, by: 'tls' }), 'a tunnel to port 80 is denied there');
+  t.ok(closed.allows({ name: 'example.com', port: 80 }), 'a request is not');
   for (const to of ['cilium', 'cnp', 'calico'] as const) {
     const r = squid(conf, to, { CONNECT: false });
     t.equal(r.no, '', to);
-    t.ok(r.allows({ name: 'example.com', port: 80 }));
+    t.ok(r.allows({ name: 'example.com', port: 80 }) && r.allows({ name: 'example.com', port: 80, by: 'tls' }));
     t.notOk(r.allows({ name: 'example.com', port: 81 }));
     t.notOk(r.allows({ name: 'example.com', to: '169.254.169.254' }), to);
     t.notOk(r.allows({ to: FAR }));
@@ -148,10 +151,11 @@ t.test('the default is the opposite of the last line; a deny by name cannot be k
   t.end();
 });
 
-t.test('ssl_bump ends what it terminates', (t) => {
+t.test('ssl_bump ends what it terminates, and no plain request', (t) => {
   const conf = `acl step1 at_step SslBump1
 acl sni ssl::server_name --client-requested .example.com
-http_access allow all
+acl web dstdomain -n .example.com .example.org
+http_access allow web
 ssl_bump peek step1
 ssl_bump splice sni
 ssl_bump terminate all
@@ -160,9 +164,69 @@ ssl_bump terminate all
   t.equal(r.no, '');
   t.ok(r.allows({ name: 'a.example.com' }));
   t.notOk(r.allows({ name: 'example.org' }));
+  t.ok(r.allows({ name: 'example.org', by: 'http' }) && r.allows({ name: 'a.example.com', by: 'http' }));
+  t.notOk(r.allows({ name: 'example.net' }) || r.allows({ name: 'example.net', by: 'http' }));
   t.notOk(r.allows({}));
   t.match(r.told, /acl sni --client-requested means the name that the client sent/);
   t.match(squid(conf.replace('splice sni', 'splice step1 sni')).no, /at_step: asks for a step of ssl_bump/);
+  const open = squid(conf.replace('allow web', 'allow all'));
+  t.match(open.no, /squid\.conf:4: allows every HTTP request, also what names nobody: no rule says that/);
+  t.ok(open.allows({ name: 'far.org', by: 'http' }));
+  t.notOk(open.allows({ name: 'far.org' }));
+  t.end();
+});
+
+t.test('a connection must say the name itself', (t) => {
+  const conf = 'acl good dstdomain -n .example.com www.example.org\nhttp_access allow good\n';
+  for (const to of ['cilium', 'cnp', 'calico', 'fqdn'] as const) {
+    const r = squid(conf, to);
+    for (const by of ['tls', 'http'] as const) {
+      t.ok(r.allows({ name: 'a.example.com', by }), `${to} ${by}`);
+      for (const says of ['evil.com', 'xexample.com', null])
+        t.notOk(r.allows({ name: 'a.example.com', by, says }), `${to} ${by} says ${says}`);
+      t.notOk(r.allows({ name: 'evil.com', by, says: 'a.example.com' }), `${to} ${by}: looked up under another name`);
+    }
+    t.notOk(r.allows({ name: 'a.example.com', by: 'other' }), `${to} neither TLS nor HTTP`);
+    t.equal(/verify-names: "?strict/.test(r.texts.join('')), to !== 'cilium', to);
+  }
+  const hosts = squid(conf).texts.join('');
+  t.match(hosts, '- host: (?i:www\\.example\\.org)(:[0-9]{1,5})?');
+  t.match(hosts, '- host: ([-a-zA-Z0-9_]+\\.)+(?i:example\\.com)(:[0-9]{1,5})?');
+  t.ok(squid(conf).allows({ name: 'www.example.org', by: 'http', says: 'WWW.example.org:8080' }), 'as it is sent');
+  t.end();
+});
+
+t.test('CONNECT is what is no plain request', (t) => {
+  const conf = 'acl good dstdomain -n a.com\nacl get method GET\n';
+  const only = squid(`${conf}http_access allow CONNECT good\n`);
+  t.equal(only.no, '');
+  t.ok(only.allows({ name: 'a.com' }));
+  t.notOk(only.allows({ name: 'a.com', by: 'http' }));
+  t.notOk(only.texts.join('').includes('host:'));
+  const plain = squid(`${conf}http_access deny CONNECT\nhttp_access allow good\n`, 'cnp');
+  t.match(plain.told, /does not tell TLS from HTTP: a name for one of them may be said in the other, too: wider/);
+  t.ok(plain.allows({ name: 'a.com', by: 'http' }));
+  t.match(squid(`${conf}http_access allow get good\n`).no, /acl get, method: asks for the method of a request/);
+  t.end();
+});
+
+t.test('more hosts than an agent takes as expressions', (t) => {
+  const names = Array.from({ length: 600 }, (_, i) => `host-${i * 7919}.example.com`);
+  const r = squid(
+    'acl good dstdomain -n "list.txt"\nhttp_access allow good\n',
+    'cilium',
+    {},
+    { 'list.txt': names.join('\n') },
+  );
+  t.equal(r.no, '');
+  t.match(r.told, /squid\.conf:2: more hosts of HTTP requests than an agent takes as expressions/);
+  t.match(r.texts[0], /verify-names: strict/);
+  const [name] = names;
+  for (const by of ['tls', 'http'] as const) {
+    t.ok(r.allows({ name, by }), by);
+    t.notOk(r.allows({ name, by, says: 'evil.com' }), by);
+  }
+  t.notOk(r.allows({ name, by: 'other' }));
   t.end();
 });
 
@@ -202,11 +266,18 @@ http_access deny all
   t.end();
 });
 
+interface Asked {
+  readonly name: string | undefined;
+  readonly by: Kind;
+  readonly to: string;
+  readonly port: number;
+}
+
 /** Squid's meaning, walked line by line, with a value for each acl that has no equivalent. */
 interface Acl {
   readonly name: string;
   readonly text: string;
-  readonly holds: (ask: { name: string | undefined; to: string; port: number }, hours: boolean) => boolean;
+  readonly holds: (ask: Asked, hours: boolean) => boolean;
 }
 
 const label = fc.constantFrom('a', 'b', 'c');
@@ -245,6 +316,7 @@ const acls: fc.Arbitrary<Acl[]> = fc
       holds: ({ port }) => (ports as number[]).includes(port),
     },
     { name: 'hours', text: 'acl hours time M', holds: (_, hours) => hours },
+    { name: 'CONNECT', text: '', holds: ({ by }) => by !== 'http' },
     { name: 'all', text: '', holds: () => true },
   ]);
 
@@ -290,22 +362,34 @@ t.test('random configurations allow no more than Squid does, and as much if noth
         ),
       ].join('\n');
       const r = squid(conf, to);
-      const decides = (ask: Parameters<Acl['holds']>[0], hours: boolean): boolean => {
+      const decides = (ask: Asked, hours: boolean): boolean => {
         for (const { action, of } of lines)
           if (of.every(([i, not]) => all[i]!.holds(ask, hours) !== not)) return action === 'allow';
         return lines.at(-1)?.action === 'deny';
       };
       if (r.refused.length === 0) exact++;
+      const fault = (ask: object, what: string) =>
+        new Error(`${JSON.stringify(ask)} ${what}\n${conf}\n${r.texts.join('')}${r.no}`);
+      // Most languages do not tell TLS from HTTP.
+      const may = (ask: Asked) =>
+        (to === 'cilium' || ask.by === 'other' ? [ask.by] : (['tls', 'http'] as const)).some((by) =>
+          [true, false].every((hours) => decides({ ...ask, by }, hours)),
+        );
       for (const name of NAMES)
-        for (const to of ADDRESSES)
-          for (const port of [80, 443, 444]) {
-            const is = r.allows({ name, to, port });
-            const said = [true, false].map((hours) => decides({ name, to, port }, hours));
-            if (is && said.includes(false))
-              throw new Error(`${name} ${to} ${port} is allowed\n${conf}\n${r.texts.join('')}`);
-            if (!is && r.refused.length === 0 && said.includes(true))
-              throw new Error(`${name} ${to} ${port} is not allowed\n${conf}\n${r.texts.join('')}`);
-          }
+        for (const address of ADDRESSES)
+          for (const port of [80, 443, 444])
+            for (const by of name === undefined ? KINDS : (['tls', 'http'] as const)) {
+              const ask = { name, by, to: address, port };
+              const is = r.allows(ask);
+              if (is && !may(ask)) throw fault(ask, 'is allowed');
+              if (!is && r.refused.length === 0 && [true, false].some((hours) => decides(ask, hours)))
+                throw fault(ask, 'is not allowed');
+              if (name === undefined) continue;
+              // Who says another name than was looked up is judged by what is said.
+              for (const says of ['far.org', 'a.b.com', null])
+                if (r.allows({ ...ask, says }) && !may({ ...ask, name: says ?? undefined }))
+                  throw fault({ ...ask, says }, 'is allowed');
+            }
     }),
     { numRuns: 300 },
   );

@@ -67,8 +67,12 @@ What has no equivalent allows nothing: an allow with a condition that no policy 
 is left out, a deny with such a condition denies always. --assume NAME=yes or NAME=no says of such a
 condition that it always or never holds for these pods.
 
+Names are those that connections say themselves, in TLS or as the host of an HTTP request: serverNames
+and rules.http of Cilium, the annotation egress-agent.io/verify-names: strict in other languages.
+
 Proof: the policies are read again and compared with the source, at the boundary of every name, block
-and port. Policies that would allow more are not printed.
+and port, also by connections that say another name or none. Policies that would allow more are not
+printed.
 
 Examples:
   egressctl import --from squid squid.conf --to cilium --namespace shop --assume localnet=yes

@@ -6,13 +6,14 @@
  * judged as they stand, and the groups as the files were named. An alert decides nothing.
  */
 import { AgentError } from '../../errors.js';
-import { allOf, anyOf, type Condition, doubtful, only, rulesOf } from '../base/conditions.js';
+import { allOf, ANYTHING, anyOf, type Condition, doubtful, only, rulesOf } from '../base/conditions.js';
 import { dotted } from '../base/domains.js';
 import { fieldsOf, itemsOf, type Json, objectsIn, parseJson, textOf } from '../base/json.js';
 import { bound, MAX_NAMES, MAX_RULES, readList } from '../base/limits.js';
 import { type Assumed, type Effect, type Listing, type ListRule, type Place, Remarks } from '../base/model.js';
-import { type Domain, EVERYTHING, Region } from '../base/region.js';
+import { type Domain, Region } from '../base/region.js';
 import { EVERY_PORT, TCP_PORTS } from '../base/spans.js';
+import type { Speech } from '../base/speech.js';
 import { headerCondition, type Variables } from './header.js';
 import { readRule, suricataLines } from './suricata.js';
 
@@ -35,6 +36,8 @@ class Reader {
   readonly notes = new Remarks();
   readonly origins = new Map<string, Place>();
   readonly rules: Ranked[] = [];
+  /** A list of allowed names is there: the rest is denied. */
+  closes = false;
   readonly #assumed: Assumed;
   #names = 0;
 
@@ -54,7 +57,7 @@ class Reader {
         { file, line: value.line, field: key },
         'is not known or is judged without a state: everything is denied',
       );
-      this.#push('drop', [{ action: 'deny', names: EVERYTHING, addresses: null, ports: EVERY_PORT, where }]);
+      this.#push('drop', [{ ...ANYTHING, action: 'deny', where }]);
     }
     if (!known.some((key) => source.has(key))) this.refused.say(where, 'RulesSource has no rules');
     if (source.has('RulesSourceList')) this.#list(file, source.get('RulesSourceList')!);
@@ -89,7 +92,8 @@ class Reader {
         this.#domain(domain, { file, line: target.line });
       }
     }
-    const good = only({ names: Region.of(domains), ports: TCP_PORTS });
+    const speech: Speech = { tls: types.includes('TLS_SNI'), http: types.includes('HTTP_HOST'), other: false };
+    const good = only({ names: Region.of(domains), speech, ports: TCP_PORTS });
     const [first] = bad;
     const condition: Condition = first
       ? anyOf([
@@ -101,23 +105,34 @@ class Reader {
       : good;
     const generated = textOf(list.get('GeneratedRulesType'));
     const protocols = types.includes('HTTP_HOST') ? (types.includes('TLS_SNI') ? 'TLS and HTTP' : 'HTTP') : 'TLS';
-    if (types.length === 0 || types.some((type) => type !== 'TLS_SNI' && type !== 'HTTP_HOST'))
-      this.refused.say(where, 'TargetTypes must be TLS_SNI, HTTP_HOST, or both: the list allows nothing');
-    else if (generated === 'ALLOWLIST') {
-      this.#push('pass', rulesOf('allow', condition, where, this.refused));
-      this.notes.say(
-        where,
-        `the list judges ${protocols} only; what a connection carries is not known here, so every other connection is denied, too: narrower`,
-      );
-    } else if (generated === 'DENYLIST' || generated === 'REJECTLIST')
-      this.#push(generated === 'DENYLIST' ? 'drop' : 'reject', rulesOf('deny', condition, where, this.refused));
-    else if (generated === 'ALERTLIST') {
-      this.notes.say(where, 'an ALERTLIST decides nothing: left out');
-      return;
-    } else this.refused.say(where, 'GeneratedRulesType is not known: the list allows nothing');
-    // What is not listed is dropped; so it is where the list cannot be read.
-    if (!['DENYLIST', 'REJECTLIST'].includes(generated ?? '') || types.length === 0)
-      this.#push('drop', [{ action: 'deny', names: EVERYTHING, addresses: null, ports: EVERY_PORT, where }]);
+    const known = types.length > 0 && types.every((type) => type === 'TLS_SNI' || type === 'HTTP_HOST');
+    const push = (action: string, effect: Effect, what: Condition) =>
+      this.#push(action, rulesOf(effect, what, where, this.refused));
+    switch (known ? generated : '') {
+      case 'ALERTLIST':
+        this.notes.say(where, 'an ALERTLIST decides nothing: left out');
+        break;
+      case 'DENYLIST':
+        push('drop', 'deny', condition);
+        break;
+      case 'REJECTLIST':
+        push('reject', 'deny', condition);
+        break;
+      case 'ALLOWLIST':
+        push('pass', 'allow', condition);
+        push('drop', 'deny', only({ speech, ports: TCP_PORTS }));
+        this.closes = true;
+        this.notes.say(
+          where,
+          `the list drops the rest of ${protocols} only; no policy allows all that is neither, so every other connection is denied, too, unless a rule names it: narrower`,
+        );
+        break;
+      default: {
+        const what = known ? 'GeneratedRulesType is not known' : 'TargetTypes must be TLS_SNI, HTTP_HOST, or both';
+        this.refused.say(where, `${what}: everything is denied`);
+        this.#push('drop', [{ ...ANYTHING, action: 'deny', where }]);
+      }
+    }
   }
 
   /** A rule in fields. */
@@ -238,12 +253,12 @@ export function readFirewall(files: readonly string[], assumed: Assumed): Listin
     );
   reader.notes.say(
     last,
-    'AWS Network Firewall judges the name in a TLS handshake (SNI) or in a Host header. The policies mean the addresses that a pod learned for the name from DNS. Wider, unless --verify-names asks for it: other names at the same addresses, and any TCP protocol, can be reached. Narrower: a pod must look up the name itself',
+    'AWS Network Firewall judges the name in a TLS handshake (SNI) or in a Host header. The policies ask for the same, and for an address that the pod learned for the name from DNS. Narrower: a pod must look up the name itself, and HTTP/2 without TLS is not allowed',
   );
   return {
     about: 'connections',
     rules: ranked.map(({ rule }) => rule),
-    otherwise: (strict ? (defaults?.drops ?? true) : (defaults?.drops ?? false)) ? 'deny' : 'allow',
+    otherwise: reader.closes || (defaults?.drops ?? strict) ? 'deny' : 'allow',
     last,
     universe: EVERY_PORT,
     refused: reader.refused.all,

@@ -14,7 +14,9 @@ import {
   notPorts,
   type Ports,
   type Range,
+  TCP_PORTS,
 } from '../base/spans.js';
+import { HTTP, TLS } from '../base/speech.js';
 
 /** A rule group's variables: the items of each, by name. */
 export interface Variables {
@@ -57,7 +59,7 @@ export function headerCondition(
   ]);
 }
 
-/** Protocols of the network and transport layers. What is above them is told apart by looking into the packets. */
+/** Protocols of the network and transport layers, and those above them that a policy tells apart. */
 function protocolPorts(protocol: string): Condition {
   switch (protocol.toLowerCase()) {
     case 'ip':
@@ -68,6 +70,11 @@ function protocolPorts(protocol: string): Condition {
       return only({ ports: { ...EVERY_PORT, udp: [], other: false } });
     case 'udp':
       return only({ ports: { ...EVERY_PORT, tcp: [], other: false } });
+    case 'tls':
+      return only({ ports: TCP_PORTS, speech: TLS });
+    case 'http':
+    case 'http1':
+      return only({ ports: TCP_PORTS, speech: HTTP });
     case 'icmp':
     case 'icmpv6':
     case 'sctp':
@@ -81,7 +88,7 @@ function protocolPorts(protocol: string): Condition {
       ]);
     }
     default:
-      return doubtful(`asks for protocol ${short(protocol)} in the packets, which no policy does yet`);
+      return doubtful(`asks for protocol ${short(protocol)} in the packets, which no policy does`);
   }
 }
 

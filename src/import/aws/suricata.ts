@@ -4,6 +4,7 @@ import { plainName } from '../base/domains.js';
 import type { Domain } from '../base/region.js';
 import { Region } from '../base/region.js';
 import { TCP_PORTS } from '../base/spans.js';
+import { HTTP, TLS } from '../base/speech.js';
 import type { Header } from './header.js';
 
 export interface SuricataRule {
@@ -41,7 +42,12 @@ const RULE = new RegExp(
 
 /** Options that do not choose packets. */
 const SILENT = new Set(['msg', 'sid', 'rev', 'gid', 'classtype', 'priority', 'metadata', 'reference', 'noalert']);
-const BUFFERS = new Set(['tls.sni', 'tls_sni', 'http.host', 'http_host']);
+const BUFFERS = new Map([
+  ['tls.sni', TLS],
+  ['tls_sni', TLS],
+  ['http.host', HTTP],
+  ['http_host', HTTP],
+]);
 const MODIFIERS = new Set(['nocase', 'startswith', 'endswith', 'dotprefix', 'fast_pattern']);
 const FLOW = /^(to_server|from_client|established)(\s*,\s*(to_server|from_client|established))*$/;
 
@@ -70,9 +76,7 @@ export function readRule(line: string): SuricataRule | undefined {
   const options = optionsOf(rest);
   if (!options) return undefined;
   const { condition, domain } = meaning(options, protocol);
-  // The name tells that it is TLS or HTTP.
-  const layer = domain && ['tls', 'http', 'http1'].includes(protocol) ? 'tcp' : protocol;
-  const header = { protocol: layer, source, sourcePort, destination, destinationPort };
+  const header = { protocol, source, sourcePort, destination, destinationPort };
   return { action, header, options: condition, ...(domain ? { domain } : {}) };
 }
 
@@ -114,7 +118,8 @@ function meaning(options: readonly Option[], protocol: string): { condition: Con
     return {
       condition: doubtful(`content ${contents[0]!.value.slice(0, 60)} is not a name, or the end of one at a dot`),
     };
-  return { condition: only({ names: Region.of([domain]), ports: TCP_PORTS }), domain };
+  const speech = BUFFERS.get(buffers[0]!.key)!;
+  return { condition: only({ names: Region.of([domain]), speech, ports: TCP_PORTS }), domain };
 }
 
 function domainOf(content: string, has: (key: string) => boolean): Domain | undefined {

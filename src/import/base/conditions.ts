@@ -3,6 +3,7 @@ import { bound } from './limits.js';
 import { andBoxes, type Box, type Effect, type ListRule, type Place, type Remarks } from './model.js';
 import { EVERYTHING } from './region.js';
 import { EVERY_PORT, NO_PORT, noPorts, notAddresses, notPorts } from './spans.js';
+import { EVERY_SPEECH, noSpeech, notSpeech } from './speech.js';
 
 /** A box, if each doubt holds. */
 interface Alternative extends Box {
@@ -18,7 +19,8 @@ export interface Doubt {
 /** Any of these alternatives; none: never. */
 export type Condition = readonly Alternative[];
 
-const ANYTHING: Box = { names: EVERYTHING, addresses: null, ports: EVERY_PORT };
+/** Every connection. */
+export const ANYTHING: Box = { names: EVERYTHING, speech: EVERY_SPEECH, addresses: null, ports: EVERY_PORT };
 const MAX_ALTERNATIVES = 256;
 
 export const ALWAYS: Condition = [{ ...ANYTHING, doubts: [] }];
@@ -27,7 +29,7 @@ export const NEVER: Condition = [];
 /** A condition on some of the parts of a connection. */
 export function only(part: Partial<Box>): Condition {
   const box = { ...ANYTHING, ...part };
-  if (box.names.isEmpty || box.addresses?.length === 0 || noPorts(box.ports)) return NEVER;
+  if (box.names.isEmpty || noSpeech(box.speech) || box.addresses?.length === 0 || noPorts(box.ports)) return NEVER;
   return [{ ...box, doubts: [] }];
 }
 
@@ -57,9 +59,10 @@ export function allOf(conditions: readonly Condition[]): Condition {
 
 export function not(condition: Condition): Condition {
   return allOf(
-    condition.map(({ names, addresses, ports, doubts }) =>
+    condition.map(({ names, speech, addresses, ports, doubts }) =>
       anyOf([
         only({ names: names.not() }),
+        only({ speech: notSpeech(speech) }),
         addresses === null ? NEVER : only({ addresses: notAddresses(addresses) }),
         only({ ports: ports === EVERY_PORT ? NO_PORT : notPorts(ports) }),
         // Whether a doubt does not hold is as little known.
@@ -74,9 +77,9 @@ export function not(condition: Condition): Condition {
  * is told.
  */
 export function rulesOf(action: Effect, condition: Condition, where: Place, refused: Remarks): ListRule[] {
-  return condition.flatMap(({ names, addresses, ports, doubts }) => {
+  return condition.flatMap(({ doubts, ...box }) => {
     for (const { message, hint } of doubts)
       refused.say(where, `${message}: ${action === 'allow' ? 'it allows nothing' : 'it denies always'}`, hint);
-    return doubts.length > 0 && action === 'allow' ? [] : [{ action, names, addresses, ports, where }];
+    return doubts.length > 0 && action === 'allow' ? [] : [{ action, ...box, where }];
   });
 }

@@ -3,27 +3,11 @@
  * allowed, and blocks that are denied. No language denies by name. So what an earlier rule denies by name is taken out
  * of the names that later rules allow; where that leaves what no pattern says, it is left out and told.
  */
+import { ANYTHING } from './conditions.js';
 import { bound } from './limits.js';
-import { type Listing, type ListRule, type Place, Remarks } from './model.js';
-import { EVERYTHING, NOTHING, type Region } from './region.js';
-import {
-  addressesOf,
-  type Addresses,
-  andAddresses,
-  cidrsOf,
-  notAddresses,
-  orPorts,
-  type Ports,
-  portsText,
-  type Range,
-} from './spans.js';
-
-/** One rule of a policy: all of an item's destinations on the ports of its part. */
-export type Item =
-  /** Canonical patterns. */
-  | { readonly kind: 'names'; readonly patterns: readonly string[]; readonly where: Place }
-  /** CIDR blocks, canonical text; those of both families together are every address. */
-  | { readonly kind: 'allow' | 'deny'; readonly blocks: readonly string[]; readonly where: Place };
+import { type Listing, type ListRule, Remarks } from './model.js';
+import { addressesOf, andAddresses, cidrsOf, notAddresses, orPorts, type Ports, type Range } from './spans.js';
+import { type Item, Walk } from './walk.js';
 
 /** What holds on some ports; in order. What no item allows is denied. */
 export interface Part {
@@ -40,23 +24,15 @@ export interface Plan {
 /** Names that are looked at, in all groups of ports. */
 const MAX_WORK = 5_000_000;
 
-export const ANYWHERE: readonly string[] = ['0.0.0.0/0', '::/0'];
-
 /** @returns a plan that allows nothing that the rules do not allow */
 export function decide(listing: Listing): Plan {
   const refused = new Remarks();
-  const last: ListRule = {
-    action: listing.otherwise,
-    names: EVERYTHING,
-    addresses: null,
-    ports: listing.universe,
-    where: listing.last,
-  };
+  const last: ListRule = { ...ANYTHING, action: listing.otherwise, ports: listing.universe, where: listing.last };
   const byItems = new Map<string, { ports: Ports; items: readonly Item[] }>();
   const apart = groups([...listing.rules, last], listing.universe);
   bound(apart.length * listing.origins.size, MAX_WORK, 'names, times the groups of ports that rules tell apart');
   for (const { ports, rules } of apart) {
-    const items = new Walk(ports, refused).items(rules);
+    const items = new Walk(ports, listing.about, refused).items(rules);
     if (items.length === 0) continue;
     const key = JSON.stringify(items);
     const same = byItems.get(key);
@@ -71,7 +47,7 @@ function united(parts: readonly Part[]): readonly Part[] {
   const byItem = new Map<string, Part>();
   for (const { ports, items } of parts)
     for (const item of items) {
-      const key = JSON.stringify(item.kind === 'names' ? item.patterns : [item.blocks]);
+      const key = JSON.stringify({ ...item, where: undefined });
       const same = byItem.get(key);
       byItem.set(key, same ? { ...same, ports: orPorts(same.ports, ports) } : { ports, items: [item] });
     }
@@ -127,101 +103,6 @@ function groups(rules: readonly ListRule[], universe: Ports): Group[] {
     add(indices, (ports) => (ports.other = true));
   }
   return [...found.values()].map(({ ports, rules }) => ({ ports: orPorts(ports, ports), rules }));
-}
-
-/** Domains that a message lists. */
-const SHOWN = 3;
-
-/** The walk over the rules of one group. */
-class Walk {
-  readonly #ports: Ports;
-  readonly #refused: Remarks;
-  /** Names that an earlier rule has decided, for every address that is not in a denied block. */
-  #decided = NOTHING;
-  /** The part of them that is denied. */
-  #denied = NOTHING;
-  #allowed = NOTHING;
-  readonly #items: Item[] = [];
-
-  constructor(ports: Ports, refused: Remarks) {
-    this.#ports = ports;
-    this.#refused = refused;
-  }
-
-  items(rules: readonly ListRule[]): Item[] {
-    for (const rule of rules) {
-      if (rule.addresses !== null) this.#toBlocks(rule, rule.addresses);
-      else if (rule.action === 'allow') this.#allow(rule);
-      else this.#deny(rule.names);
-      if (this.#decided.isEverything) break;
-    }
-    while (this.#items.at(-1)?.kind === 'deny') this.#items.pop();
-    return this.#items;
-  }
-
-  #refuse(where: Place, message: string): void {
-    this.#refused.say(where, `${message} (${portsText(this.#ports)})`);
-  }
-
-  #deny(names: Region): void {
-    if (names === EVERYTHING) {
-      // Nothing comes after it.
-      this.#decided = EVERYTHING;
-      return;
-    }
-    const live = names.minus(this.#decided);
-    this.#denied = this.#denied.or(live);
-    this.#decided = this.#decided.or(live);
-  }
-
-  #toBlocks({ action, names, addresses, where }: ListRule, ranges: Addresses): void {
-    if (action === 'deny') {
-      if (names.isEverything) this.#push({ kind: 'deny', blocks: cidrsOf(ranges), where });
-      else {
-        this.#refuse(where, 'denies some names at some addresses only: no language does, so it denies them everywhere');
-        this.#deny(names);
-      }
-      return;
-    }
-    if (!names.isEverything) {
-      this.#refuse(where, 'allows some names at some addresses only: no language has both in one rule');
-      return;
-    }
-    if (this.#denied.hasNames || this.#denied.unnamed) {
-      const rest = this.#denied.hasNames ? 'names' : 'addresses without a name';
-      this.#refuse(where, `allows addresses, but rules before it deny ${rest}, and no language denies by name`);
-      return;
-    }
-    if (addresses !== null) this.#push({ kind: 'allow', blocks: cidrsOf(ranges), where });
-  }
-
-  #allow({ names, where }: ListRule): void {
-    const live = names.minus(this.#decided);
-    if (live.isEmpty) return;
-    this.#decided = this.#decided.or(live);
-    if (live.unnamed && this.#allowed.or(live).hasEveryName) {
-      this.#push({ kind: 'allow', blocks: ANYWHERE, where });
-      return;
-    }
-    if (live.unnamed)
-      this.#refuse(
-        where,
-        `allows everything but some names: no language denies by name, so it allows ${live.hasNames ? 'less' : 'nothing'}`,
-      );
-    this.#allowed = this.#allowed.or(live.named);
-    const { patterns, lost } = live.patterns();
-    const told = lost.filter(({ below }) => below !== '');
-    for (const { below, but } of told.slice(0, SHOWN))
-      this.#refuse(where, `allows what is below ${below} but not ${but}, which no pattern says: none of it is allowed`);
-    if (told.length > SHOWN) this.#refuse(where, `and ${told.length - SHOWN} more domains like ${told[0]!.below}`);
-    if (told.length < lost.length && !live.unnamed)
-      this.#refuse(where, 'allows every name but some: no language denies by name');
-    if (patterns.length > 0) this.#push({ kind: 'names', patterns, where });
-  }
-
-  #push(item: Item): void {
-    this.#items.push(item);
-  }
 }
 
 /** The blocks that are in none of some others. */

@@ -1,6 +1,7 @@
 /** What a list says, before it becomes policies: rules about connections or about queries, the first match decides. */
 import type { Region } from './region.js';
 import { type Addresses, andAddresses, andPorts, noPorts, type Ports } from './spans.js';
+import { andSpeech, noSpeech, type Speech } from './speech.js';
 
 /** Where something is said. */
 export interface Place {
@@ -17,9 +18,11 @@ export interface Remark {
   readonly hint?: string;
 }
 
-/** Connections: those for some names, to some addresses, on some ports. */
+/** Connections: those that name some servers, in some ways, to some addresses, on some ports. */
 export interface Box {
+  /** What they name. Those that may name a server and do not are without a name, and so are all others. */
   readonly names: Region;
+  readonly speech: Speech;
   /** null: every address. */
   readonly addresses: Addresses | null;
   readonly ports: Ports;
@@ -28,17 +31,20 @@ export interface Box {
 /** @returns undefined if nothing is in both */
 export function andBoxes(a: Box, b: Box): Box | undefined {
   const names = a.names.and(b.names);
+  const speech = andSpeech(a.speech, b.speech);
   const ports = andPorts(a.ports, b.ports);
   const addresses =
     a.addresses === null ? b.addresses : b.addresses === null ? a.addresses : andAddresses(a.addresses, b.addresses);
-  if (names.isEmpty || noPorts(ports) || addresses?.length === 0) return undefined;
-  return { names, addresses, ports };
+  if (names.isEmpty || noSpeech(speech) || noPorts(ports) || addresses?.length === 0) return undefined;
+  return { names, speech, addresses, ports };
 }
 
 export type Effect = 'allow' | 'deny';
 
 export interface ListRule extends Box {
   readonly action: Effect;
+  /** If present, the address must also have been looked up under one of these names. In rules that allow only. */
+  readonly looked?: Region;
   readonly where: Place;
 }
 

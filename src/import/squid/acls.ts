@@ -7,6 +7,7 @@ import { bound, MAX_NAMES } from '../base/limits.js';
 import type { Assumed, Place, Remarks } from '../base/model.js';
 import { type Domain, Region } from '../base/region.js';
 import { joinedAddresses, type Range } from '../base/spans.js';
+import { TUNNEL } from '../base/speech.js';
 import type { Line, Value } from './lines.js';
 import { valuesOf } from './lines.js';
 
@@ -151,6 +152,9 @@ export class Acls {
         return ports(acl);
       case 'src':
         return source(acl);
+      case 'method':
+        // A packet tells a request from what a tunnel carries, and methods are not told apart here.
+        return acl.values.every(({ text }) => text === 'CONNECT') ? only({ speech: TUNNEL }) : unsaid(acl);
       case 'any-of':
         return anyOf(acl.values.map(({ text }) => this.allOf([text], depth + 1)));
       case 'all-of':
@@ -204,7 +208,7 @@ export class Acls {
             : "the name that the client sent, or those in the server's certificate";
     this.#notes.say(
       where,
-      `acl ${name}${flag && ` ${flag}`} means ${whose}; a policy means the name that the pod looked up`,
+      `acl ${name}${flag && ` ${flag}`} means ${whose}; a policy means the name that the client sent, and looked up`,
     );
   }
 }

@@ -4,7 +4,7 @@
  * none does, the opposite of the last.
  */
 import { AgentError } from '../../errors.js';
-import { type Condition, doubtful, rulesOf } from '../base/conditions.js';
+import { allOf, ANYTHING, type Condition, doubtful, only, rulesOf } from '../base/conditions.js';
 import { bound, MAX_RULES } from '../base/limits.js';
 import {
   andBoxes,
@@ -15,8 +15,8 @@ import {
   type Place,
   Remarks,
 } from '../base/model.js';
-import { EVERYTHING } from '../base/region.js';
 import { TCP_PORTS } from '../base/spans.js';
+import { TUNNEL } from '../base/speech.js';
 import { Acls } from './acls.js';
 import { type Line, squidLines } from './lines.js';
 
@@ -61,7 +61,7 @@ export function readSquid(files: readonly string[], assumed: Assumed): Listing {
   if (bump) listing = withBump(listing, bump, acls, refused, notes);
   notes.say(
     { file: main },
-    'Squid judges the name in a request or a TLS handshake. The policies mean the addresses that a pod learned for the name from DNS. Wider, unless --verify-names asks for it: other names at the same addresses, and any protocol on the ports, can be reached. Narrower: a pod must look up the name itself, and what Squid carries for it (caching, ICP, UDP) is not allowed',
+    'Squid judges the name in a request or in a TLS handshake. The policies ask for the same in what a pod itself sends, without a proxy, and for an address that it learned for the name from DNS. Narrower: a pod must look up the name itself; a tunnel that carries no TLS, HTTP/2 without TLS, and what Squid carries for a pod (caching, ICP, UDP) are not allowed',
   );
   return {
     about: 'connections',
@@ -118,23 +118,20 @@ function withBump(listing: Rules, lines: readonly Line[], acls: Acls, refused: R
     if (action === undefined) fail(where, `ssl_bump ${word.slice(0, 20)} is not known`);
     if (word === 'bump' || word.endsWith('-first'))
       notes.say(where, 'what Squid decrypts, it judges again; a policy sees addresses and ports alone');
-    rules.push(...rulesOf(action, conditionOf(names, where, acls), where, refused));
+    // Plain requests are not its concern.
+    const condition = allOf([conditionOf(names, where, acls), only({ speech: TUNNEL })]);
+    rules.push(...rulesOf(action, condition, where, refused));
     bound(rules.length, MAX_RULES, 'rules', where.file);
   }
   const where = lines.at(-1)!.where;
   if (!rules.some((rule) => rule.action === 'deny')) return listing;
-  notes.say(
-    where,
-    'ssl_bump judges TLS alone, and a packet does not tell that it begins a TLS connection: what ssl_bump terminates is not allowed in plain HTTP either',
-  );
   return both(listing, { rules, otherwise: 'allow', last: where });
 }
 
 /** What both lists allow: the first pair of rules that match decides. */
 function both(a: Rules, b: Rules): Rules {
   const whole = (list: Rules): ListRule[] => {
-    const rest = { names: EVERYTHING, addresses: null, ports: TCP_PORTS };
-    return [...list.rules, { action: list.otherwise, ...rest, where: list.last }];
+    return [...list.rules, { ...ANYTHING, action: list.otherwise, ports: TCP_PORTS, where: list.last }];
   };
   const rules: ListRule[] = [];
   for (const one of whole(a)) {

@@ -1,4 +1,7 @@
-/** NetworkPolicy and GlobalNetworkPolicy of projectcalico.org/v3: rules in order; domains in Allow rules only. */
+/**
+ * NetworkPolicy and GlobalNetworkPolicy of projectcalico.org/v3: rules in order; domains in Allow rules only. Its `http`
+ * is not used: it has methods and paths and no host, and Calico itself refuses it in egress.
+ */
 import { chunks, type Manifest } from '../../convert/terms/common.js';
 import type { Part } from '../base/decide.js';
 import type { Ports } from '../base/spans.js';
@@ -8,20 +11,24 @@ import {
   metadataOf,
   type Order,
   originOf,
+  type Pack,
+  type Packable,
   packed,
   protocolsOf,
   splitNames,
   type Subject,
   tellOthers,
+  verifiedNames,
 } from './common.js';
 
+const LANGUAGE = 'a Calico policy';
 const MAX_PORTS = 50;
 const MAX_RULES = 1024;
 const MAX_NETS = 256;
 
 export const toCalico: Maker = (order) => {
   const { subject } = order;
-  const rules = subject.resolvers.flatMap((one) => {
+  const rules: Packable[] = subject.resolvers.flatMap((one) => {
     const place =
       'cidr' in one
         ? { nets: [one.cidr] }
@@ -30,7 +37,7 @@ export const toCalico: Maker = (order) => {
             namespaceSelector: `projectcalico.org/name == '${one.namespace}'`,
           };
     return ['UDP', 'TCP'].map((protocol) => ({
-      rule: { action: 'Allow', protocol, destination: { ...place, ports: [53] } } as object,
+      rule: { action: 'Allow', protocol, destination: { ...place, ports: [53] } },
       names: 1,
     }));
   });
@@ -40,22 +47,22 @@ export const toCalico: Maker = (order) => {
       order.listing.last,
       "Calico's domains also mean the names to which a CNAME leads: an address that was looked up under another name counts, if a listed name stood in the answer",
     );
-  return packed(rules, MAX_RULES).map((egress, i) => objectOf(subject, egress, i));
+  return packed(rules, MAX_RULES).map((pack, i) => objectOf(subject, pack, i));
 };
 
-function objectOf(subject: Subject, egress: object[], index: number): Manifest {
+function objectOf(subject: Subject, { rules, verify }: Pack<object>, index: number): Manifest {
   const { namespace, labels, priority } = subject;
   return {
     apiVersion: 'projectcalico.org/v3',
     kind: namespace === undefined ? 'GlobalNetworkPolicy' : 'NetworkPolicy',
-    metadata: metadataOf(subject, index, false),
+    metadata: metadataOf(subject, index, false, verify),
     spec: {
       order: priority + index,
       selector: selectorOf(labels),
       // Without it, host endpoints are selected too.
       ...(namespace === undefined ? { namespaceSelector: 'all()' } : {}),
       types: ['Egress'],
-      egress,
+      egress: rules,
     },
   };
 }
@@ -65,11 +72,13 @@ function selectorOf(labels: Subject['labels']): string {
   return all.join(' && ') || 'all()';
 }
 
-function ofPart(order: Order, part: Part): { rule: object; names: number }[] {
-  tellOthers(order, part, 'a Calico policy');
+function ofPart(order: Order, part: Part): Packable[] {
+  tellOthers(order, part, LANGUAGE);
   const limits = portsOf(part.ports);
   return part.items.flatMap((item) => {
     const action = item.kind === 'deny' ? 'Deny' : 'Allow';
+    const verify = item.kind === 'names' ? verifiedNames(order, item, LANGUAGE) : undefined;
+    if (item.kind === 'names' && verify === undefined) return [];
     const places =
       item.kind === 'names'
         ? splitNames(namesOf(order, item.patterns, item.where)).map((domains) => ({ domains }))
@@ -78,6 +87,7 @@ function ofPart(order: Order, part: Part): { rule: object; names: number }[] {
       limits.map(({ fields, ports }) => ({
         rule: { action, ...fields, destination: { ...place, ...(ports ? { ports } : {}) } },
         names: Object.values(place)[0]!.length,
+        verify,
       })),
     );
   });

@@ -1,18 +1,22 @@
 /** CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy: allows unite, and denies of networks win over them. */
 import { chunks, type Manifest } from '../../convert/terms/common.js';
-import { ANYWHERE, type Part, withoutBlocks } from '../base/decide.js';
+import { type Part, withoutBlocks } from '../base/decide.js';
 import type { Ports } from '../base/spans.js';
+import { ANYWHERE, type NamesItem } from '../base/walk.js';
 import {
   isEveryPort,
   type Maker,
   metadataOf,
   type Order,
+  type Pack,
+  type Packable,
   packed,
   protocolsOf,
   splitNames,
   type Subject,
   tellOthers,
 } from './common.js';
+import { fitHosts, hostOf, serverNameOf } from './requests.js';
 
 const MAX_PORTS = 40;
 const MAX_RULES = 500;
@@ -20,13 +24,15 @@ const REFUSAL = 'egress-agent.io/dns-refusal';
 const DNS_PORTS = [{ port: '53', protocol: 'ANY' }];
 
 interface Rules {
-  readonly egress: { rule: object; names: number }[];
+  readonly egress: Packable[];
   readonly egressDeny: object[];
+  /** The hosts of requests are too many to be compared by expressions. */
+  readonly manyHosts: boolean;
 }
 
 export const toCilium: Maker = (order) => {
   const { subject, listing } = order;
-  const rules: Rules = { egress: [], egressDeny: [] };
+  const rules: Rules = { egress: [], egressDeny: [], manyHosts: tooManyHosts(order) };
   if (listing.about === 'queries') ofQueries(order, rules);
   else {
     for (const resolver of resolversOf(subject)) {
@@ -35,19 +41,26 @@ export const toCilium: Maker = (order) => {
     }
     for (const part of order.parts) ofPart(order, part, rules);
   }
-  const objects = packed(rules.egress, MAX_RULES);
-  if (objects.length === 0) objects.push([]);
-  return objects.map((egress, i) => objectOf(order, egress, i === 0 ? rules.egressDeny : [], i));
+  // Their order means nothing, so what asks for the same stands together.
+  const byVerify = (verify: string) => rules.egress.filter((rule) => (rule.verify ?? '') === verify);
+  const objects = packed(['', 'strict', 'off'].flatMap(byVerify), MAX_RULES);
+  if (objects.length === 0) objects.push({ rules: [], verify: undefined });
+  return objects.map((pack, i) => objectOf(order, pack, i === 0 ? rules.egressDeny : [], i));
 };
 
-function objectOf({ subject, listing }: Order, egress: object[], egressDeny: object[], index: number): Manifest {
+function objectOf(
+  { subject, listing }: Order,
+  { rules: egress, verify }: Pack<object>,
+  egressDeny: object[],
+  index: number,
+): Manifest {
   const { labels, namespace } = subject;
   const annotations =
     listing.refusal === undefined || listing.about !== 'queries' ? {} : { annotations: { [REFUSAL]: listing.refusal } };
   return {
     apiVersion: 'cilium.io/v2',
     kind: namespace === undefined ? 'CiliumClusterwideNetworkPolicy' : 'CiliumNetworkPolicy',
-    metadata: { ...metadataOf(subject, index, false), ...annotations },
+    metadata: { ...metadataOf(subject, index, false, verify), ...annotations },
     spec: {
       endpointSelector: Object.keys(labels).length > 0 ? { matchLabels: labels } : {},
       enableDefaultDeny: { egress: true },
@@ -65,7 +78,24 @@ function resolversOf({ resolvers }: Subject): object[] {
   );
 }
 
-function ofPart(order: Order, part: Part, { egress, egressDeny }: Rules): void {
+/** Tells it, where it matters. */
+function tooManyHosts({ parts, listing, notes }: Order): boolean {
+  if (listing.about === 'queries') return false;
+  const items = parts.flatMap(({ items }) => items.flatMap((item) => (asksForHost(item) ? [item] : [])));
+  if (fitHosts(items)) return false;
+  notes.say(
+    listing.last,
+    `more hosts of HTTP requests than an agent takes as expressions: the annotation egress-agent.io/verify-names: strict compares them with the names of their rule, which Cilium's own engine passes over`,
+  );
+  return true;
+}
+
+function asksForHost(item: Part['items'][number]): item is NamesItem {
+  return item.kind === 'names' && (item.by === 'http' || item.by === 'either');
+}
+
+function ofPart(order: Order, part: Part, rules: Rules): void {
+  const { egress, egressDeny } = rules;
   tellOthers(order, part, 'Cilium');
   const toPorts = portsOf(part.ports);
   if (toPorts?.toPorts?.length === 0) return;
@@ -74,8 +104,7 @@ function ofPart(order: Order, part: Part, { egress, egressDeny }: Rules): void {
   for (const item of part.items) {
     if (item.kind === 'names') {
       named = true;
-      for (const some of splitNames(item.patterns))
-        egress.push({ rule: { toFQDNs: some.map(selectorOf), ...toPorts }, names: some.length });
+      egress.push(...ofNames(order, item, part.ports, rules.manyHosts));
     } else if (item.kind === 'allow') {
       allowed = [...allowed, ...item.blocks];
       if (item.blocks === ANYWHERE)
@@ -96,6 +125,38 @@ function ofPart(order: Order, part: Part, { egress, egressDeny }: Rules): void {
       for (const toCIDR of chunks(blocks, MAX_RULES)) egressDeny.push({ toCIDR, ...toPorts });
     }
   }
+}
+
+/** The address is judged by the names that were looked up, or by blocks; what the connection says apart from it. */
+function ofNames({ refused }: Order, item: NamesItem, ports: Ports, manyHosts: boolean): Packable[] {
+  const { by, patterns, at, where } = item;
+  if (by === 'lookup')
+    return splitNames(patterns).map(
+      (some): Packable => ({
+        rule: { toFQDNs: some.map(selectorOf), ...portsOf(ports) },
+        names: some.length,
+        verify: 'off',
+      }),
+    );
+  const place = at && ('blocks' in at ? { toCIDR: at.blocks } : { toFQDNs: at.looked.map(selectorOf) });
+  if (place && manyHosts && by !== 'tls') {
+    refused.say(where, 'asks for HTTP requests at some addresses, and has too many hosts for that: not allowed');
+    return [];
+  }
+  // What is said is said over TCP.
+  const toPorts = portsOf({ ...ports, udp: [], other: false }).toPorts ?? [];
+  return splitNames(patterns).map((some): Packable => {
+    const tls = toPorts.map((group) => ({ ...group, serverNames: some.map(serverNameOf) }));
+    const http = manyHosts ? [{}] : some.map((pattern) => ({ host: hostOf(pattern) }));
+    const requests = toPorts.map((group) => ({ ...group, rules: { http } }));
+    const asked = [...(by === 'http' ? [] : tls), ...(by === 'tls' ? [] : requests)];
+    return {
+      rule: { ...(place ?? { toFQDNs: some.map(selectorOf) }), toPorts: asked },
+      names: some.length,
+      // Names at which others are looked up are no names to verify.
+      verify: manyHosts && by !== 'tls' ? 'strict' : at ? 'off' : undefined,
+    };
+  });
 }
 
 /** Cilium's words for a pattern. */

@@ -4,6 +4,7 @@ import { chunks } from '../../convert/terms/common.js';
 import type { Part } from '../base/decide.js';
 import type { Listing, Place, Remarks } from '../base/model.js';
 import type { Ports, Range } from '../base/spans.js';
+import type { NamesItem } from '../base/walk.js';
 
 /** A DNS server that pods may ask. */
 export type Resolver =
@@ -38,10 +39,55 @@ export type Maker = (order: Order) => Manifest[];
 export const NAMES_OF_RULE = 500;
 export const NAMES_OF_OBJECT = 5000;
 
-/** Metadata of the n-th object. */
-export function metadataOf({ name, namespace }: Subject, index: number, wide: boolean): Record<string, unknown> {
+/**
+ * What a policy asks of connections to addresses of its names: that they name one of these themselves, or nothing. `tls`
+ * would be wider than every source: what names nobody would pass.
+ */
+export type Verify = 'strict' | 'off';
+
+const VERIFY = 'egress-agent.io/verify-names';
+
+/** Metadata of the n-th object. @param verify undefined: it has no names, or its rules say what they ask for */
+export function metadataOf(
+  { name, namespace }: Subject,
+  index: number,
+  wide: boolean,
+  verify?: Verify,
+): Record<string, unknown> {
   const own = index === 0 ? name : `${name}-${index + 1}`;
-  return { name: own, ...(wide || namespace === undefined ? {} : { namespace }) };
+  return {
+    name: own,
+    ...(wide || namespace === undefined ? {} : { namespace }),
+    ...(verify === undefined ? {} : { annotations: { [VERIFY]: verify } }),
+  };
+}
+
+/**
+ * Names in a language that has no words for what connections say: its names mean addresses, and the annotation asks for
+ * the rest. @returns undefined, with a reason, if that is not what the item says
+ */
+export function verifiedNames(order: Order, item: NamesItem, language: string): Verify | undefined {
+  const { by, at, where } = item;
+  if (at) {
+    const places = 'blocks' in at ? 'some addresses' : 'the addresses of other names';
+    order.refused.say(
+      where,
+      `allows what names some servers, at ${places} only: ${language} has not both in one rule`,
+      '--to cilium',
+    );
+    return undefined;
+  }
+  if (by === 'lookup') return 'off';
+  if (by !== 'either')
+    order.notes.say(
+      order.listing.last,
+      `${language} does not tell TLS from HTTP: a name for one of them may be said in the other, too: wider`,
+    );
+  order.notes.say(
+    order.listing.last,
+    `${language} has no words for what a connection says: the annotation ${VERIFY}: strict asks for it, which other engines pass over`,
+  );
+  return 'strict';
 }
 
 export const NAMESPACE_LABEL = 'kubernetes.io/metadata.name';
@@ -74,16 +120,32 @@ export function tellOthers(order: Order, { ports, items }: Part, language: strin
   );
 }
 
-/** Packs names into rules, and rules into objects. */
-export function packed<R>(rules: readonly { readonly rule: R; readonly names: number }[], most: number): R[][] {
-  const out: R[][] = [];
+/** A rule, with the number of its names, and what its object must ask for. */
+export interface Packable<R = object> {
+  readonly rule: R;
+  readonly names: number;
+  readonly verify?: Verify | undefined;
+}
+
+/** Rules that become one object. */
+export interface Pack<R> {
+  readonly rules: R[];
+  readonly verify: Verify | undefined;
+}
+
+/** Packs rules into objects, in order: an object asks for one thing. */
+export function packed<R>(rules: readonly Packable<R>[], most: number, namesOfObject = NAMES_OF_OBJECT): Pack<R>[] {
+  const out: { rules: R[]; verify: Verify | undefined }[] = [];
   let left = 0;
-  for (const { rule, names } of rules) {
-    if (out.length === 0 || left < names || out.at(-1)!.length >= most) {
-      out.push([]);
-      left = NAMES_OF_OBJECT;
+  for (const { rule, names, verify } of rules) {
+    let last = out.at(-1);
+    const differs = last?.verify !== undefined && verify !== undefined && last.verify !== verify;
+    if (!last || left < names || last.rules.length >= most || differs) {
+      out.push((last = { rules: [], verify }));
+      left = namesOfObject;
     }
-    out.at(-1)!.push(rule);
+    last.rules.push(rule);
+    last.verify ??= verify;
     left -= names;
   }
   return out;

@@ -3,8 +3,9 @@
  * ports have no ranges. Both unite.
  */
 import { chunks, type Manifest } from '../../convert/terms/common.js';
-import { ANYWHERE, type Part } from '../base/decide.js';
+import type { Part } from '../base/decide.js';
 import { noPorts, portsText, type Ports } from '../base/spans.js';
+import { ANYWHERE } from '../base/walk.js';
 import {
   isEveryPort,
   type Maker,
@@ -13,9 +14,11 @@ import {
   NAMESPACE_LABEL,
   type Order,
   originOf,
+  type Packable,
   packed,
   protocolsOf,
   tellOthers,
+  verifiedNames,
 } from './common.js';
 
 const LANGUAGE = 'an FQDNNetworkPolicy';
@@ -25,7 +28,7 @@ const MAX_PORTS = 100;
 const LOOPBACK = /^(127\.\d+\.\d+\.\d+\/([89]|[12]\d|3[0-2])|0\.0\.0\.0\/32|::\/12[78]|::1\/128)$/;
 
 interface Rules {
-  readonly names: { rule: object; names: number }[];
+  readonly names: Packable[];
   readonly blocks: object[];
 }
 
@@ -56,10 +59,10 @@ export const toFqdn: Maker = (order) => {
     'the NetworkPolicy beside the FQDNNetworkPolicy allows DNS; a NetworkPolicy always lets a pod reach its own node',
   );
   const named = packed(rules.names, Number.POSITIVE_INFINITY).map(
-    (egress, i): Manifest => ({
+    ({ rules: egress, verify }, i): Manifest => ({
       apiVersion: 'networking.gke.io/v1alpha1',
       kind: 'FQDNNetworkPolicy',
-      metadata: metadataOf(subject, i, false),
+      metadata: metadataOf(subject, i, false, verify),
       spec: { podSelector, egress },
     }),
   );
@@ -78,11 +81,13 @@ function ofPart(order: Order, part: Part, rules: Rules): void {
       return;
     }
     if (item.kind === 'names') {
+      const verify = verifiedNames(order, item, LANGUAGE);
+      if (verify === undefined) continue;
       const ports = singlePorts(order, part.ports, item.where);
       const matches = item.patterns.flatMap((pattern) => matchOf(order, pattern, item.where));
       if (ports)
         for (const some of chunks(matches, NAMES_OF_RULE))
-          rules.names.push({ rule: { matches: some, ...ports }, names: some.length });
+          rules.names.push({ rule: { matches: some, ...ports }, names: some.length, verify });
     } else if (!noPorts({ ...part.ports, other: isEveryPort(part.ports) })) {
       // An empty list of ports would be every port.
       const to = item.blocks.map((cidr) => ({ ipBlock: { cidr } }));
