@@ -14,6 +14,7 @@ import {
   DNS_FLOWS,
   DNS_REFUSALS,
   defaultNodeName,
+  ECH,
   HTTPS_RECORDS,
   LOG_LEVELS,
   NAME_SEED,
@@ -139,6 +140,14 @@ shared(program.command('run', { isDefault: true }))
     )
       .choices(HTTPS_RECORDS)
       .default(DEFAULTS.httpsRecords),
+  )
+  .addOption(
+    new Option(
+      '--ech <what>',
+      'encrypted ClientHello, where it matters what connections say; deny-known: denied where DNS gave the pod its keys',
+    )
+      .choices(ECH)
+      .default(DEFAULTS.ech),
   )
   .addOption(
     new Option('--dns-flows <which>', 'DNS queries to report as flows').choices(DNS_FLOWS).default(DEFAULTS.dnsFlows),

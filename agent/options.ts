@@ -6,7 +6,7 @@ import type { GateFlags } from './gate/gate.js';
 import type { AttachMode } from './hooks/attach.js';
 import type { NextHopMode } from './endpoints/next-hop.js';
 import { type Hearing, QUIC, VERIFY_NAMES } from '../src/dialects/hearing.js';
-import { DNS_FLOWS, HTTPS_RECORDS, NAME_DEFAULTS, type NameOptions } from './names/settings.js';
+import { DNS_FLOWS, ECH, HTTPS_RECORDS, NAME_DEFAULTS, type NameOptions } from './names/settings.js';
 import type { ServerSpec } from './resolvers/spec.js';
 
 export interface AgentOptions extends NameOptions, Hearing {
@@ -70,7 +70,7 @@ export const NEXT_HOP_MODES: readonly NextHopMode[] = ['auto', 'on', 'off'];
 export const DENY_RESPONSES = ['drop', 'reject'] as const;
 export const NAME_SEED = ['on', 'off'] as const;
 export { DNS_REFUSALS } from '../src/ir/types.js';
-export { DNS_FLOWS, HTTPS_RECORDS, LOG_LEVELS, QUIC, VERIFY_NAMES };
+export { DNS_FLOWS, ECH, HTTPS_RECORDS, LOG_LEVELS, QUIC, VERIFY_NAMES };
 
 /** Longest time in the options about names: a week. Seconds. */
 const MAX_TTL_S = 604_800;

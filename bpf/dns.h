@@ -8,12 +8,12 @@
 #ifndef EA_DNS_H
 #define EA_DNS_H
 
-#include "dns_name.h"
+#include "ech.h"
 
 enum { DNS_A = 1, DNS_CNAME = 5, DNS_AAAA = 28, DNS_SVCB = 64, DNS_HTTPS = 65, DNS_IN = 1 };
 /* Flags in the header (RFC 1035, 4.1.1). */
 enum { DNS_QR = 0x8000, DNS_OPCODE = 0x7800, DNS_TC = 0x0200, DNS_RD = 0x0100, DNS_RCODE = 0x000f };
-enum { SVCB_IPV4HINT = 4, SVCB_IPV6HINT = 6 };
+enum { SVCB_IPV4HINT = 4, SVCB_ECH = 5, SVCB_IPV6HINT = 6 };
 
 /* Reads the header and the only question; its name into texts[0]. 0: done. -1: it is malformed, or asks
  * another number of questions. */
@@ -110,17 +110,20 @@ GLOBAL_FUNCTION int read_param(const struct dns_buffer *m, struct dns_work *w) {
     if (length == 0 || length % 16) return -1;
     w->hints6_at = at + 4;
     w->hints6 = length / 16;
+  } else if (key == SVCB_ECH) {
+    w->ech_at = at + 4;
+    w->ech_length = length;
   }
   return 0;
 }
 
-/* Checks the data of an HTTPS or SVCB record, and finds the addresses in it. -1: malformed. In alias mode
+/* Checks the data of an HTTPS or SVCB record, and finds the addresses in it, and what it has for ECH. -1: malformed. In alias mode
  * (priority 0) parameters do not count. */
 GLOBAL_FUNCTION int read_hints(const struct dns_buffer *m, struct dns_work *w) {
   struct name_work *names = name_work();
   if (!m || !w || !names) return -1;
   const __u32 start = w->data, end = start + w->data_length;
-  w->addresses = w->hints6 = 0;
+  w->addresses = w->hints6 = w->ech_length = 0;
   if (start + 3 > end || read_name(m, &names->texts[NAME_SCRATCH], w, start + 2)) return -1;
   /* Its target is not compressed (RFC 9460, 2.2). */
   if (w->jumps || start + 2 + w->wire > end) return -1;
@@ -133,7 +136,7 @@ GLOBAL_FUNCTION int read_hints(const struct dns_buffer *m, struct dns_work *w) {
     if (more) break;
   }
   if (more <= 0) return -1;
-  if (be16_at(m, start) == 0) w->addresses = w->hints6 = 0;
+  if (be16_at(m, start) == 0) w->addresses = w->hints6 = w->ech_length = 0;
   return 0;
 }
 
@@ -181,7 +184,12 @@ static long check_step(__u32 i, struct dns_walk *walk) {
   const struct dns_buffer *m = walk->m;
   struct dns_work *w = walk->w;
   if (read_record(m, walk->names, w)) goto bad;
-  if (i >= w->answers || w->class != DNS_IN) return 0;
+  if (w->class != DNS_IN) return 0;
+  if (i >= w->answers) {
+    /* Resolvers add what an alias leads to (RFC 9460, 4.2), and clients may use it. */
+    if ((w->type == DNS_HTTPS || w->type == DNS_SVCB) && !read_hints(m, w)) note_ech(w);
+    return 0;
+  }
   if (w->type == DNS_A) {
     if (w->data_length != 4) goto bad;
     say_record(m, walk->names, w);
@@ -193,6 +201,7 @@ static long check_step(__u32 i, struct dns_walk *walk) {
     say_record(m, walk->names, w);
   } else if (w->type == DNS_HTTPS || w->type == DNS_SVCB) {
     if (read_hints(m, w)) goto bad;
+    note_ech(w);
     w->hinted = 1;
   }
   return 0;
@@ -251,7 +260,7 @@ static __always_inline int read_answer(const struct dns_buffer *m, const struct 
   struct dns_walk walk = {.m = m, .names = names, .w = w};
   w->next = q->end;
   w->owner_at = DNS_NOWHERE;
-  w->bad = w->aliases = w->hinted = 0;
+  w->bad = w->aliases = w->hinted = w->ech_lists = 0;
   w->answers = answers;
   w->said = names->texts[TEXT_QUESTION].hash + q->type;
   bpf_loop(records, check_step, &walk, 0);

@@ -13,6 +13,7 @@ enum {
   DNS_MAX_LINKS = 8192,   /* addresses, times the names that each belongs to, that one answer may teach */
   DNS_SAID_RECORDS = 256, /* with more, DNS_MAX_LINKS may leave some out, and their order counts */
   DNS_MAX_PARAMS = 64,    /* of an HTTPS record */
+  DNS_MAX_ECH = 16,       /* lists of configurations of ECH that one answer may teach */
   DNS_NOWHERE = 65536,    /* no offset in a message */
 };
 
@@ -34,6 +35,13 @@ struct dns_choice {
   __u32 found;    /* it is free */
   __u32 endpoint;
   __u32 held;
+};
+
+/* A list of configurations of ECH in a message. */
+struct ech_list {
+  __u32 at;
+  __u32 length;
+  __u32 ttl_s;
 };
 
 /* Work memory, one for each CPU. What loops need in each round is here and not in registers: then the
@@ -99,6 +107,15 @@ struct dns_work {
   __u32 position; /* of its owner in the chain */
   __u32 level;    /* of the name that is next in the chain */
   __u32 links;    /* left of DNS_MAX_LINKS */
+  /* ECH (ech.h): the list in the record that was read last (length 0: none); those of the message, of which the last
+   * stands for all that found no place; how far they were read. */
+  __u32 ech_at;
+  __u32 ech_length;
+  __u32 ech_lists;
+  __u32 ech_read;
+  __u32 ech_left; /* configurations that are still read */
+  struct ech_list ech[DNS_MAX_ECH];
+  struct ea_ech no_ech; /* never written */
 };
 
 struct {

@@ -213,6 +213,7 @@ GLOBAL_FUNCTION int dns_received(struct __sk_buff *skb, const struct packet *p) 
     const int counts = read_expected_answer(p);
     if (counts < 0) count_untrusted(skb, p);
     if (counts == 1) {
+      if (w->ech_lists) learn_ech();
       if (learn_answer()) {
         more = -1;
         break;

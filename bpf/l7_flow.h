@@ -113,7 +113,9 @@ static __always_inline int recall_said(void) {
   if (!w || !w->said || w->said == EA_SAID_HTTP) return 0;
   struct said_work *said = begin_saying(w->said, w->said_length != 0);
   if (!said) return 0;
-  if (w->said_length == EA_SAID_LONG)
+  if (w->said_length == EA_SAID_HIDDEN)
+    said->fixed = EA_CLASS_HIDDEN;
+  else if (w->said_length == EA_SAID_LONG)
     said->classes[0] = w->said_more;
   else if (w->said_length && w->said_length <= EA_SAID_TEXT && unpack_said())
     said->classes[0] = class_of_text(EA_CELL_SERVER);
@@ -128,8 +130,9 @@ GLOBAL_FUNCTION int pack_said(__u32 kind, __u64 class_id) {
   w->said_length = 0;
   w->said_more = 0;
   w->units[0] = w->units[1] = w->units[2] = 0;
-  if (kind != EA_SAID_TLS || w->named == TLS_NAMELESS) return 0;
-  w->said_length = EA_SAID_ODD;
+  if (kind != EA_SAID_TLS) return 0;
+  w->said_length = w->hidden ? EA_SAID_HIDDEN : w->named == TLS_NAMELESS ? 0 : EA_SAID_ODD;
+  if (w->hidden || w->named == TLS_NAMELESS) return 0;
   if (w->named == TLS_ODDLY_NAMED) return 0;
   const __u32 length = names->texts[TEXT_SERVER].length;
   w->said_length = EA_SAID_LONG;
@@ -168,7 +171,7 @@ GLOBAL_FUNCTION int keep_said_in_datagrams(struct ea_flow *flow, __u32 kind, __u
                    (w->said_length > EA_SAID_TEXT ||
                     (before[0] == w->units[0] && before[1] == w->units[1] && before[2] == w->units[2]));
   if (kind == EA_SAID_TLS && n->said == EA_SAID_TLS && flow->verdict == EA_VERDICT_ALLOW && !same) {
-    w->said_length = EA_SAID_ODD;
+    w->said_length = w->hidden || n->said_length == EA_SAID_HIDDEN ? EA_SAID_HIDDEN : EA_SAID_ODD;
     w->said_more = 0;
   }
   n->said = kind;

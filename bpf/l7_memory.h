@@ -71,8 +71,10 @@ struct l7_work {
   __u32 odd;   /* of what is read: it is no name */
   __u32 named; /* enum tls_name */
   __u32 early; /* early data follows */
-  __u32 ech;
-  __u64 seen; /* types of extensions, by some of their bits */
+  __u32 ech;   /* enum tls_ech */
+  __u32 ech_id;
+  __u32 hidden; /* the name that counts is encrypted (l7_ech.h) */
+  __u64 seen;   /* types of extensions, by some of their bits */
   __u16 types[64];
   /* From one step of says.h to the next. */
   __u32 known;                  /* of the flow */

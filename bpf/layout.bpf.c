@@ -36,6 +36,8 @@ KEEP(struct, ea_name);
 KEEP(struct, ea_name_link);
 KEEP(struct, ea_name_page);
 KEEP(struct, ea_name_holding);
+KEEP(struct, ea_ech_config);
+KEEP(struct, ea_ech);
 KEEP(struct, ea_name_state_words);
 KEEP(struct, ea_learn);
 KEEP(struct, ea_cell);

@@ -274,6 +274,17 @@ struct {
   __uint(pinning, LIBBPF_PIN_BY_NAME);
 } name_holdings SEC(".maps");
 
+/* Endpoint → the configurations of ECH that it was given (ech.h). Hooks write and read; the agent deletes those of
+ * endpoints that are gone. Each endpoint has one entry, so none takes another's room. Full: ea_name_holding.ech_full_s. */
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 4096);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, __u32);
+  __type(value, struct ea_ech);
+  __uint(pinning, LIBBPF_PIN_BY_NAME);
+} ech_known SEC(".maps");
+
 /* Agent writes, hooks read. */
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);

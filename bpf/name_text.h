@@ -113,6 +113,17 @@ static __always_inline __u64 clean_bytes(__u64 bytes) {
   return (bytes & ~mask) | ('?' * EACH_BYTE & mask);
 }
 
+/* Eight bytes of a name as they stand in a text: lower case. `odd`: there is a byte that no name has. */
+static __always_inline __u64 clean_name(__u64 bytes, __u64 *odd) {
+  const __u64 high = 0x80 * EACH_BYTE;
+  const __u64 dot = at_least(bytes & ~high, '.') & ~at_least(bytes & ~high, '.' + 1) & ~bytes & high;
+  const __u64 mask = (dot << 1) - (dot >> 7);
+  const __u64 clean = clean_bytes(bytes) & ~mask;
+  const __u64 marked = clean ^ ('?' * EACH_BYTE); /* zero where a byte is odd */
+  *odd |= ~(((marked & ~high) + 0x7f * EACH_BYTE) | marked) & high;
+  return clean | ('.' * EACH_BYTE & mask);
+}
+
 /* Multilinear hashing, as of the flow table's keys: halves of words, each plus a secret of its own, are
  * multiplied in pairs, and the products added. After five words the sum takes the place of a word, so that
  * twelve secrets are enough. Two texts that somebody chose without the secrets have the same hash with a

@@ -10,6 +10,7 @@ enum ea_name_sizes {
   EA_NAME_LINKS = 2,    /* names in one page of an address: nearly every address has one name */
   EA_NAME_PAGES = 48,   /* pages of an address: 96 names */
   EA_NAME_SECRETS = 12, /* of the hashes */
+  EA_ECH_CONFIGS = 16,  /* of ECH, that are remembered for each endpoint */
 };
 
 /* State of a name or a page. Above the flags, the incarnation: a number that each new use of the slot
@@ -89,7 +90,19 @@ struct ea_name_holding {
   __u32 refused;   /* names and addresses that found no room */
   __u32 overflow;  /* addresses with more names than EA_NAME_PAGES hold */
   __u32 untrusted; /* answers of others than the trusted resolvers, and answers that nobody asked for */
-  __u32 pad[2];
+  /* Until when a configuration of ECH counts that found no room (ech.h), as ea_ech_config.life has it, and of which
+   * endpoint: the slot may be another's by then. */
+  __u32 ech_full_s;
+  __u32 ech_full_of;
+};
+
+/* A configuration of Encrypted ClientHello that an endpoint was given (ech.h). */
+struct ea_ech_config {
+  __u64 name; /* keyed hash of its public name, as of a text; 0: no hello can say it */
+  __u64 life; /* until when it counts (CLOCK_BOOTTIME, seconds) in the low half; config_id in the high one */
+};
+struct ea_ech {
+  struct ea_ech_config configs[EA_ECH_CONFIGS];
 };
 
 /* What the program `learn` reads behind an Ethernet header: an address to learn, and its name behind this. */
@@ -127,6 +140,7 @@ enum ea_name_options {
   EA_DNS_DENY_HTTPS = 1 << 3,  /* deny: refused like a denied name */
   EA_DNS_EVENTS_DENIED = 1 << 4,
   EA_DNS_EVENTS_ALL = 1 << 5,
+  EA_ECH_DENY_KNOWN = 1 << 6, /* --ech deny-known */
 };
 
 /* Why a DNS message is reported. */

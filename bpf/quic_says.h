@@ -7,6 +7,7 @@
 #ifndef EA_QUIC_SAYS_H
 #define EA_QUIC_SAYS_H
 
+#include "l7_ech.h"
 #include "l7_received.h"
 #include "quic_hello.h"
 
@@ -229,23 +230,22 @@ static __always_inline void say_in_quic(struct said_work *said) {
 GLOBAL_FUNCTION int judge_datagram(struct __sk_buff *skb) {
   struct packet *p = this_packet();
   const struct ea_endpoint *ep = endpoint_of(skb->ifindex);
-  const struct l7_work *w = l7_work();
+  struct l7_work *w = l7_work();
   if (!p || !ep || !w) return DROP;
+  w->hidden = 0;
   count(EA_COUNT_SAID_JUDGED);
   if (w->heard == HEARD_UNREADABLE) {
     deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
     return NEXT_SETTLE_DATAGRAM;
   }
-  const int tls = w->heard == HEARD_HELLO, named = tls && w->named != TLS_NAMELESS;
-  struct said_work *said = begin_saying(tls ? EA_SAID_TLS : EA_SAID_OTHER, named);
-  if (said && tls) {
-    if (w->named == TLS_NAMED) said->classes[0] = class_of_text(EA_CELL_SERVER);
-    say_in_quic(said);
-  }
+  const int tls = w->heard == HEARD_HELLO;
+  struct said_work *said = tls ? begin_hello(p, w) : begin_saying(EA_SAID_OTHER, 0);
+  if (said && tls) say_in_quic(said);
   p->tells = !!(p->set & EA_SET_LOGS);
   if (unlikely(p->tells)) describe(skb, p);
   if (p->set & EA_SET_NAMES) note_learned(slot_of(p->payer));
   decide_said_inline(ep, p);
+  tell_hidden(p, w);
   if (p->decision.verdict == EA_VERDICT_PARTIAL) deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
   return NEXT_SETTLE_DATAGRAM;
 }

@@ -259,6 +259,7 @@ GLOBAL_FUNCTION int judge_heard(struct __sk_buff *skb) {
   struct l7_work *w = l7_work();
   if (!p || !ep || !w) return DROP;
   p->decided = 1;
+  w->hidden = 0;
   count(EA_COUNT_SAID_JUDGED);
   if (w->heard == HEARD_REQUEST) {
     const struct ea_flow *flow = held_flow(p);
@@ -267,14 +268,15 @@ GLOBAL_FUNCTION int judge_heard(struct __sk_buff *skb) {
       deny_unheard(p, EA_REASON_NO_SET);
       return NEXT_SETTLE;
     }
+  } else if (w->heard == HEARD_HELLO) {
+    begin_hello(p, w);
   } else {
-    const int tls = w->heard == HEARD_HELLO, named = tls && w->named != TLS_NAMELESS;
-    struct said_work *said = begin_saying(tls ? EA_SAID_TLS : EA_SAID_OTHER, named);
-    if (said && named && w->named == TLS_NAMED) said->classes[0] = class_of_text(EA_CELL_SERVER);
+    begin_saying(EA_SAID_OTHER, 0);
   }
   p->tells = !!(p->set & EA_SET_LOGS);
   if (unlikely(p->tells)) describe(skb, p);
   decide_said_inline(ep, p);
+  tell_hidden(p, w);
   if (p->decision.verdict == EA_VERDICT_PARTIAL) deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
   return NEXT_SETTLE;
 }

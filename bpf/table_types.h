@@ -45,13 +45,13 @@ struct ea_flow_name {
   __u32 incarnation; /* 0: there is none */
   __u32 learned;     /* ea_name_holding.learned when the flow was judged */
   __u8 said;         /* enum ea_said; EA_SAID_NONE: nothing was asked for, or it was not seen */
-  __u8 said_length;  /* of the text; 0: no name; EA_SAID_LONG, EA_SAID_ODD */
+  __u8 said_length;  /* of the text; 0: no name; EA_SAID_LONG, … */
   __u16 pad;
   __u64 said_more; /* EA_SAID_LONG: the class of the name */
   __u32 quic[2];   /* EA_TCP_SAYS over UDP: struct quic_state (quic_memory.h) */
 };
 /* More than EA_SAID_TEXT: only the class was kept. ODD: a name that no pattern matches. */
-enum ea_said_lengths { EA_SAID_TEXT = 48, EA_SAID_ODD = 254, EA_SAID_LONG = 255 };
+enum ea_said_lengths { EA_SAID_TEXT = 48, EA_SAID_HIDDEN = 253, EA_SAID_ODD = 254, EA_SAID_LONG = 255 };
 union ea_flow_extra {
   struct ea_flow_name name;
   struct ea_dns_stream streams[2]; /* EA_TCP_INSPECT, TCP: what the endpoint sends, and what it receives */

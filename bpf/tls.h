@@ -27,13 +27,18 @@ enum {
   TLS_SERVER_NAME = 0,
   TLS_EARLY_DATA = 42,
   TLS_ECH = 0xfe0d,
-  TLS_MAX_EXTENSIONS = 64, /* clients send about 20 */
+  TLS_ECH_LEAST = 1 + 4 + 1 + 2 + 2 + 1, /* an empty `enc`, one byte of `payload` */
+  TLS_MAX_EXTENSIONS = 64,               /* clients send about 20 */
   TLS_MAX_RECORDS = EA_SAID_BUFFER_BYTES / (TLS_RECORD_HEADER + 1) + 1,
 };
 
 /* What the bytes of a stream are. MORE: what may become a hello. OTHER: no TLS. MALFORMED: TLS, but no hello. SEALED:
  * what began as a hello was an encrypted record. */
 enum { TLS_MORE = 0, TLS_HELLO = 1, TLS_OTHER = 2, TLS_MALFORMED = 3, TLS_SEALED = 4 };
+
+/* Encrypted ClientHello in a hello (RFC 9849, 5). OUTER: l7_work.ech_id has the config_id. ODD: none can be read there,
+ * so no client sends it; the other kind of the extension, of an inner hello, counts as that. */
+enum tls_ech { TLS_NO_ECH = 0, TLS_ECH_OUTER = 1, TLS_ECH_ODD = 2 };
 
 /* Whether a hello names a server. ODD: it does, but as no pattern could: an address, a final dot, other bytes. */
 enum tls_name { TLS_NAMELESS = 0, TLS_NAMED = 1, TLS_ODDLY_NAMED = 2 };
@@ -138,6 +143,19 @@ static long join_step(__u32 i, const struct l7_buffer **from) {
   return 0;
 }
 
+/* Reads the ECHClientHello of an outer hello: kind, cipher suite, config_id, `enc`, which is empty in a second hello,
+ * and `payload`, up to the extension's end. */
+static __always_inline void read_outer(const struct l7_buffer *b, struct l7_work *w, __u32 at, __u32 length) {
+  w->ech = TLS_ECH_ODD;
+  if (length < TLS_ECH_LEAST || l7_byte(b, at)) return;
+  const __u32 enc = l7_be16(b, at + 6);
+  if (enc > length - TLS_ECH_LEAST) return;
+  const __u32 payload = l7_be16(b, at + 8 + enc);
+  if (!payload || payload != length - enc - (TLS_ECH_LEAST - 1)) return;
+  w->ech = TLS_ECH_OUTER;
+  w->ech_id = l7_byte(b, at + 5);
+}
+
 /* One extension; 1 ends the walk, with the result in w->read. */
 static long extension_step(__u32 i, const struct l7_buffer **buffer) {
   struct l7_work *w = l7_work();
@@ -169,21 +187,10 @@ static long extension_step(__u32 i, const struct l7_buffer **buffer) {
   } else if (type == TLS_EARLY_DATA) {
     w->early = 1;
   } else if (type == TLS_ECH) {
-    w->ech = 1;
+    read_outer(b, w, data, length);
   }
   w->field = data + length;
   return 0;
-}
-
-/* Eight bytes of a name as they stand in a text: lower case. `odd`: there is a byte that no name has. */
-static __always_inline __u64 clean_name(__u64 bytes, __u64 *odd) {
-  const __u64 high = 0x80 * EACH_BYTE;
-  const __u64 dot = at_least(bytes & ~high, '.') & ~at_least(bytes & ~high, '.' + 1) & ~bytes & high;
-  const __u64 mask = (dot << 1) - (dot >> 7);
-  const __u64 clean = clean_bytes(bytes) & ~mask;
-  const __u64 marked = clean ^ ('?' * EACH_BYTE); /* zero where a byte is odd */
-  *odd |= ~(((marked & ~high) + 0x7f * EACH_BYTE) | marked) & high;
-  return clean | ('.' * EACH_BYTE & mask);
 }
 
 /* Eight bytes of a server name, from a buffer; 1: the last ones. l7_work.sum: there is a byte that no name has. */

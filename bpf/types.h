@@ -39,6 +39,7 @@ enum ea_class {
   EA_CLASS_REQUEST = 7, /* the rules that do not ask, and those that ask for requests */
   EA_CLASS_REQUEST_SILENT = 8, /* a request that names no host */
   EA_CLASS_OPENING = 10,       /* the rules that do not ask, and those that ask and do not deny */
+  EA_CLASS_HIDDEN = 12,        /* the rules that do not ask, and those that ask for a server name and deny */
   EA_CLASS_UNAUDITED = 9, /* not what is said: the row is the mask of the bits that the audit leaves out */
   EA_CLASS_QUIC = 11,     /* the rules that a hello of QUIC may match, or that do not ask: ANDed for each */
 };
@@ -78,6 +79,7 @@ enum ea_reason {
   EA_REASON_UNREADABLE_HELLO = 10,   /* what a connection says decides, and its hello cannot be judged */
   EA_REASON_UNREADABLE_REQUEST = 11, /* the same of an HTTP request: it is ambiguous, or too large */
   EA_REASON_RETOLD = 12,             /* other bytes in place of those that were judged */
+  EA_REASON_ENCRYPTED_HELLO = 14,    /* the name that decides is encrypted: real ECH (ech.h) */
   EA_REASON_UNSAID = 13, /* it has not said yet what decides about it, and must before it goes on */
   /* From here on: drops without a rule. */
   EA_REASON_MALFORMED = 16, /* a header is truncated or inconsistent */
@@ -361,6 +363,7 @@ enum ea_counter {
   EA_COUNT_SAID_NO_ROOM = 16,   /* segments and datagrams that were dropped since no buffer was free */
   EA_COUNT_SAID_DENIED = 17,    /* verdicts on what was said that deny */
   EA_COUNT_SAID_OVERSIZE = 18,  /* hellos and heads of requests that are larger than is kept */
+  EA_COUNT_ECH_NO_ROOM = 19,    /* configurations of ECH that found no room */
   EA_COUNT_DROPS = 32,
   EA_COUNT_MAX = 64,
 };

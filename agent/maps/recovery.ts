@@ -1,6 +1,6 @@
 /** Reads the content of the pinned maps, so that a new agent continues where the last one stopped. */
 import type { Destinations4, Destinations6, ImageService, PolicySet } from '../../src/image/types.js';
-import { CLASS_OPENING, fixedRows, portEntries } from '../../src/image/rows.js';
+import { fixedRows, LAST_FIXED_CLASS, portEntries } from '../../src/image/rows.js';
 import * as encode from './tables/encode.js';
 import type { FlatTrie } from './tables/flat-trie.js';
 import type { Journal } from './books/journal.js';
@@ -96,7 +96,7 @@ export function recover(
   const classes = new Map<number, readonly string[]>();
   const unknownClasses = new Set<number>();
   const noteClass = (id: number) => {
-    if (id <= CLASS_OPENING || classes.has(id)) return;
+    if (id <= LAST_FIXED_CLASS || classes.has(id)) return;
     const atoms = journaled.classes.get(id);
     classes.set(id, atoms ?? []);
     if (!atoms) unknownClasses.add(id);

@@ -1,5 +1,6 @@
 /** Everything about learned names in user space: the tables, what leaves them, whose answers count, and the seed. */
 import { sys } from '../kernel/libbpf/sys.js';
+import type { BpfMap } from '../kernel/libbpf/map.js';
 import type { BpfProgram } from '../kernel/libbpf/program.js';
 import type { Programs } from '../kernel/loader.js';
 import { ENUMS } from '../../src/image/layout.gen.js';
@@ -7,6 +8,7 @@ import type { Logger } from '../../src/log.js';
 import type { InForceState } from '../endpoints/in-force.js';
 import { DnsServers } from '../maps/tables/dns-servers.js';
 import { AddressesInUse } from '../names/in-use.js';
+import { KnownEch } from '../names/ech.js';
 import { teach } from '../names/learn.js';
 import { NameSweeper } from '../names/sweeper.js';
 import { NameTable } from '../names/table.js';
@@ -28,6 +30,7 @@ export class Learning {
   readonly table: NameTable;
   readonly texts: NameTexts;
   readonly sweeper: NameSweeper;
+  readonly ech: KnownEch;
   readonly trusted: TrustedResolvers;
   readonly seen = new SeenResolvers();
   readonly seeder: NameSeeder | undefined;
@@ -48,6 +51,7 @@ export class Learning {
       sleptS: () => this.#sleptS,
     });
     this.trusted = new TrustedResolvers(options.dnsServers, new DnsServers(programs.maps), log);
+    this.ech = new KnownEch(programs.maps.ech_known as BpfMap);
     this.sweeper = new NameSweeper({
       memory: programs.names,
       inUse: new AddressesInUse(programs.table),
@@ -108,6 +112,7 @@ export class Learning {
     const now = sys.bootSeconds();
     this.#sleptS = now - Number(sys.monotonicNs()) / 1e9;
     this.sweeper.sweep(now);
+    this.ech.sweep(this.#present, now);
   }
 
   /** Fill of the tables, and of the map of resolvers. */
@@ -117,6 +122,7 @@ export class Learning {
     return [
       { name: 'names', entries: names, max: nameCapacity },
       { name: 'name_pages', entries: pages, max: pageCapacity },
+      this.ech.fill,
       { name: 'dns_servers', entries: this.trusted.servers.length, max: this.trusted.capacity },
     ];
   }

@@ -54,6 +54,7 @@ export function makeMetrics(status: () => AgentStatus): () => Promise<{ type: st
   const saidDenied = counter('said_denied_total', 'TLS and QUIC hellos and HTTP requests that were denied.');
   const pending = gauge('said_pending', 'Connections that have not said yet what decides about them.');
   const oversize = counter('said_oversize_total', 'Hellos and heads of requests that are larger than is kept.');
+  const noEchRoom = counter('ech_without_room_total', 'Configurations of encrypted ClientHello that found no room.');
   const noBuffer = counter(
     'said_without_buffer_total',
     'Segments and datagrams that were dropped since no buffer was free.',
@@ -109,6 +110,7 @@ export function makeMetrics(status: () => AgentStatus): () => Promise<{ type: st
     saidDenied.inc(s.said.denied);
     pending.set(s.said.pending);
     oversize.inc(s.said.oversize);
+    noEchRoom.inc(s.said.echWithoutRoom);
     noBuffer.inc(s.said.withoutBuffer);
     audited.inc(s.said.audited);
     known.set(s.names.names);

@@ -10,6 +10,7 @@ const {
   EA_COUNT_SAID_DENIED,
   EA_COUNT_SAID_OVERSIZE,
   EA_COUNT_SAID_NO_ROOM,
+  EA_COUNT_ECH_NO_ROOM,
   EA_COUNT_SAID_EVENTS_LOST,
 } = ENUMS.ea_counter;
 
@@ -26,6 +27,7 @@ export function saidStatus(
     denied: sum(EA_COUNT_SAID_DENIED),
     pending: sweeper.pending,
     oversize: sum(EA_COUNT_SAID_OVERSIZE),
+    echWithoutRoom: sum(EA_COUNT_ECH_NO_ROOM),
     withoutBuffer: sum(EA_COUNT_SAID_NO_ROOM),
     audited: intake.audited,
     eventsLost: sum(EA_COUNT_SAID_EVENTS_LOST),

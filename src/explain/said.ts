@@ -8,6 +8,7 @@ import type { HttpHeader, HttpMatch, Rule } from '../ir/types.js';
 export function describeSaid(said: Said): string {
   switch (said.kind) {
     case 'tls':
+      if (said.hidden) return 'TLS or QUIC whose server name is encrypted';
       return said.serverName === undefined ? 'TLS or QUIC without a server name' : `TLS or QUIC for ${said.serverName}`;
     case 'http': {
       const { method, host, path } = said;
@@ -52,6 +53,8 @@ const UNHEARD = ', but what it says decides nothing here: it is not read';
 export function whySaid(rule: Rule, all: Heard | undefined, protocol: number): string {
   if (all === undefined) return UNHEARD;
   const heard = heardBy(rule, all, protocol);
+  if (heard === 'nothing' && typeof all === 'object' && all.kind === 'tls' && all.hidden && rule.quic !== 'reject')
+    return `, but it is ${describeSaid(all)}`;
   if (heard === 'nothing')
     return typeof all === 'object' ? ', but it is QUIC, which is refused here' : ', but nothing is said yet';
   if (heard === 'met') return '; what it says comes later, and is judged then';

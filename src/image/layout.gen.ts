@@ -335,7 +335,21 @@ export const STRUCTS = {
       refused: { offset: 12, size: 4 },
       overflow: { offset: 16, size: 4 },
       untrusted: { offset: 20, size: 4 },
-      pad: { offset: 24, size: 8 },
+      ech_full_s: { offset: 24, size: 4 },
+      ech_full_of: { offset: 28, size: 4 },
+    },
+  },
+  ea_ech_config: {
+    size: 16,
+    fields: {
+      name: { offset: 0, size: 8 },
+      life: { offset: 8, size: 8 },
+    },
+  },
+  ea_ech: {
+    size: 256,
+    fields: {
+      configs: { offset: 0, size: 256 },
     },
   },
   ea_name_state_words: {
@@ -554,6 +568,7 @@ export const ENUMS = {
     EA_CLASS_REQUEST: 7,
     EA_CLASS_REQUEST_SILENT: 8,
     EA_CLASS_OPENING: 10,
+    EA_CLASS_HIDDEN: 12,
     EA_CLASS_UNAUDITED: 9,
     EA_CLASS_QUIC: 11,
   },
@@ -590,6 +605,7 @@ export const ENUMS = {
     EA_REASON_UNREADABLE_HELLO: 10,
     EA_REASON_UNREADABLE_REQUEST: 11,
     EA_REASON_RETOLD: 12,
+    EA_REASON_ENCRYPTED_HELLO: 14,
     EA_REASON_UNSAID: 13,
     EA_REASON_MALFORMED: 16,
     EA_REASON_UNKNOWN_ETHERTYPE: 17,
@@ -699,6 +715,7 @@ export const ENUMS = {
     EA_COUNT_SAID_NO_ROOM: 16,
     EA_COUNT_SAID_DENIED: 17,
     EA_COUNT_SAID_OVERSIZE: 18,
+    EA_COUNT_ECH_NO_ROOM: 19,
     EA_COUNT_DROPS: 32,
     EA_COUNT_MAX: 64,
   },
@@ -718,6 +735,7 @@ export const ENUMS = {
     EA_NAME_LINKS: 2,
     EA_NAME_PAGES: 48,
     EA_NAME_SECRETS: 12,
+    EA_ECH_CONFIGS: 16,
   },
   ea_name_state: {
     EA_NAME_VALID: 1,
@@ -736,6 +754,7 @@ export const ENUMS = {
     EA_DNS_DENY_HTTPS: 8,
     EA_DNS_EVENTS_DENIED: 16,
     EA_DNS_EVENTS_ALL: 32,
+    EA_ECH_DENY_KNOWN: 64,
   },
   ea_cells: {
     EA_CELL_CHUNK_BITS: 17,
@@ -815,6 +834,7 @@ export const ENUMS = {
   },
   ea_said_lengths: {
     EA_SAID_TEXT: 48,
+    EA_SAID_HIDDEN: 253,
     EA_SAID_ODD: 254,
     EA_SAID_LONG: 255,
   },

@@ -22,6 +22,9 @@ export const CLASS_REQUEST_SILENT = 8;
 export const CLASS_UNAUDITED = 9;
 export const CLASS_OPENING = 10;
 export const CLASS_QUIC = 11;
+export const CLASS_HIDDEN = 12;
+/** The largest of them. */
+export const LAST_FIXED_CLASS = Math.max(CLASS_QUIC, CLASS_HIDDEN);
 
 /** Index of a set's rules by atom. It is made once, since sets never change. */
 interface SetIndex {
@@ -51,6 +54,8 @@ interface SaidIndex {
   readonly opening: Row;
   /** The rules that a hello of QUIC may match, or that do not ask. */
   readonly quic: Row;
+  /** The rules that match a hello whose server name nobody knows: those that ask for one must deny. */
+  readonly hidden: Row;
 }
 
 /** Index of the rules that ask for names, or for names in queries, by the atoms of patterns. */
@@ -123,6 +128,7 @@ function saidIndex(set: PolicySet): SaidIndex {
     ),
     opening: rowOf(set, ({ said, action }) => said === undefined || action !== 'deny'),
     quic: rowOf(set, ({ said }) => !said?.noQuic),
+    hidden: rowOf(set, ({ said, action }) => !said || (action === 'deny' && (said.servers?.length ?? 0) > 0)),
   };
 }
 
@@ -144,7 +150,7 @@ function patternIndex(set: PolicySet, of: (rule: SetRule) => readonly string[] |
 
 /**
  * The rows that a set has independently of classes: no class, the endpoint itself, its staged rules, addresses without
- * a name, packets that are no query, connections that name nobody, hellos of QUIC, the bits that the audit leaves out,
+ * a name, packets that are no query, connections that name nobody, hellos of QUIC, those whose name is encrypted, the bits that the audit leaves out,
  * and what its requests can be.
  */
 export function fixedRows(set: PolicySet): (readonly [number, Row])[] {
@@ -158,7 +164,7 @@ export function fixedRows(set: PolicySet): (readonly [number, Row])[] {
     rows.push([CLASS_UNSAID, said.servers.others], [CLASS_SILENT, said.silent]);
     rows.push([CLASS_REQUEST, said.hosts.others], [CLASS_REQUEST_SILENT, said.silentRequest]);
     rows.push([CLASS_OPENING, said.opening]);
-    rows.push([CLASS_QUIC, said.quic]);
+    rows.push([CLASS_QUIC, said.quic], [CLASS_HIDDEN, said.hidden]);
   }
   if (unaudited) rows.push([CLASS_UNAUDITED, unaudited]);
   if (said) rows.push(...requestProgram(set).rows);

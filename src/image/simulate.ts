@@ -9,6 +9,7 @@ import { classLookup } from './prefix.js';
 import { acceptsOf, type Matcher, matcherOf, patternAtoms } from './names.js';
 import { requestRows } from './requests.js';
 import {
+  CLASS_HIDDEN,
   CLASS_OPENING,
   CLASS_QUIC,
   CLASS_REQUEST,
@@ -183,7 +184,8 @@ function saidRow(image: Image, set: PolicySet, heard: Exclude<Heard, 'met'>, pro
   if (heard === 'nothing') return fixed.get(CLASS_UNSAID) as Row;
   const name = nameSaid(heard);
   if (heard.kind !== 'http') {
-    const hello = name === undefined ? (fixed.get(CLASS_SILENT) as Row) : byName(CLASS_UNSAID, 'servers', name);
+    const named = () => (name === undefined ? (fixed.get(CLASS_SILENT) as Row) : byName(CLASS_UNSAID, 'servers', name));
+    const hello = heard.kind === 'tls' && heard.hidden ? (fixed.get(CLASS_HIDDEN) as Row) : named();
     // A hello over UDP is one of QUIC.
     return protocol === UDP && heard.kind === 'tls' ? both(hello, fixed.get(CLASS_QUIC) as Row) : hello;
   }

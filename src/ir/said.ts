@@ -25,8 +25,10 @@ export function saidOf({ said, protocol, query }: Pick<Packet, 'said' | 'protoco
 /** What a connection says, as far as a rule listens. */
 export function heardBy({ action, quic }: Pick<Rule, 'action' | 'quic'>, heard: Heard, protocol: number): Known {
   if (heard === 'opening') return action === 'deny' ? 'nothing' : 'met';
-  const isHello = typeof heard === 'object' && heard.kind === 'tls';
-  return quic === 'reject' && protocol === UDP && isHello ? 'nothing' : heard;
+  if (typeof heard !== 'object' || heard.kind !== 'tls') return heard;
+  if (quic === 'reject' && protocol === UDP) return 'nothing';
+  // Whom nobody knows may be whom a rule denies, and need not be whom it allows.
+  return heard.hidden && action !== 'deny' ? 'nothing' : heard;
 }
 
 /** Whether a rule asks what a connection says. */
@@ -51,6 +53,7 @@ export function saidMatches({ serverNames, http }: Pick<Rule, 'serverNames' | 'h
   if (serverNames === undefined && http === undefined) return true;
   if (heard === 'nothing') return false;
   if (heard === 'met') return (serverNames?.length ?? 0) + (http?.length ?? 0) > 0;
+  if (heard.kind === 'tls' && heard.hidden) return (serverNames?.length ?? 0) > 0;
   if (heard.kind === 'tls') return heard.serverName !== undefined && matchesAny(serverNames ?? [], heard.serverName);
   return heard.kind === 'http' && (http ?? []).some((match) => requestMatches(match, heard));
 }

@@ -51,6 +51,7 @@ export function rcodeName(rcode: number): string {
 
 const CLASS_IN = 1;
 const PARAM_IPV4HINT = 4;
+const PARAM_ECH = 5;
 const PARAM_IPV6HINT = 6;
 
 export interface DnsQuestion {
@@ -76,8 +77,16 @@ export interface DnsMessage {
   readonly rcode: number;
   readonly truncated: boolean;
   readonly question: DnsQuestion;
-  /** The answer section. The data of records in the other sections is not looked at. */
+  /** The answer section. The data of records in the other sections is not looked at, but for `ech`. */
   readonly answers: readonly DnsRecord[];
+  /** What HTTPS and SVCB records of all sections have for Encrypted ClientHello, in their order. */
+  readonly ech: readonly EchList[];
+}
+
+/** A list of configurations (src/said/ech.ts). */
+export interface EchList {
+  readonly bytes: Uint8Array;
+  readonly ttl: number;
 }
 
 /** An address that an answer teaches. */
@@ -153,9 +162,11 @@ class Reader {
     const [inAnswer, more] = [this.#u16(6), this.#u16(8) + this.#u16(10)];
     if (inAnswer + more > MAX_RECORDS) throw new Malformed();
     const answers: DnsRecord[] = [];
+    const ech: EchList[] = [];
     for (let i = 0; i < inAnswer + more; i++) {
-      const { record, end } = this.#record(at, i < inAnswer);
+      const { record, end, ech: bytes } = this.#record(at, i < inAnswer);
       if (i < inAnswer) answers.push(record);
+      if (bytes && bytes.length > 0) ech.push({ bytes, ttl: record.ttl });
       at = end;
     }
     return {
@@ -166,17 +177,21 @@ class Reader {
       truncated: (flags & 0x0200) !== 0,
       question,
       answers,
+      ech,
     };
   }
 
-  #record(start: number, inAnswer: boolean): { record: DnsRecord; end: number } {
+  #record(start: number, inAnswer: boolean): { record: DnsRecord; end: number; ech?: Uint8Array | undefined } {
     const { text: name, wire } = this.#name(start);
     const at = start + wire;
     const [type, klass, ttl, length] = [this.#u16(at), this.#u16(at + 2), this.#u32(at + 4), this.#u16(at + 8)];
     const [data, end] = [at + 10, at + 10 + length];
     if (end > this.#bytes.length) throw new Malformed();
     const record = { name, type, class: klass, ttl: ttl >= 2 ** 31 ? 0 : ttl };
-    if (!inAnswer || klass !== CLASS_IN) return { record: { ...record, addresses: [] }, end };
+    if (!inAnswer || klass !== CLASS_IN) {
+      const ech = klass === CLASS_IN ? this.#addedEch(type, data, end) : undefined;
+      return { record: { ...record, addresses: [] }, end, ech };
+    }
     switch (type) {
       case TYPE.A:
       case TYPE.AAAA: {
@@ -190,31 +205,45 @@ class Reader {
         return { record: { ...record, addresses: [], target: target.text }, end };
       }
       case TYPE.HTTPS:
-      case TYPE.SVCB:
-        return { record: { ...record, addresses: this.#hints(data, end) }, end };
+      case TYPE.SVCB: {
+        const { addresses, ech } = this.#hints(data, end);
+        return { record: { ...record, addresses }, end, ech };
+      }
       default:
         return { record: { ...record, addresses: [] }, end };
     }
   }
 
-  /** The hints in the data of an HTTPS or SVCB record; in alias mode (priority 0) parameters do not count. */
-  #hints(start: number, end: number): string[] {
+  /** What a record of another section has for ECH. Whether it is well-formed decides about nothing else. */
+  #addedEch(type: number, start: number, end: number): Uint8Array | undefined {
+    if (type !== TYPE.HTTPS && type !== TYPE.SVCB) return undefined;
+    try {
+      return this.#hints(start, end).ech;
+    } catch (e) {
+      if (e instanceof Malformed) return undefined;
+      throw e;
+    }
+  }
+
+  /** What the data of an HTTPS or SVCB record have; in alias mode (priority 0) parameters do not count. */
+  #hints(start: number, end: number): { addresses: string[]; ech?: Uint8Array | undefined } {
     if (start + 3 > end) throw new Malformed();
     const target = this.#name(start + 2);
     let at = start + 2 + target.wire;
     if (target.jumps > 0 || at > end) throw new Malformed();
-    const hints: { v4: string[]; v6: string[] } = { v4: [], v6: [] };
+    const hints: { v4: string[]; v6: string[]; ech?: Uint8Array } = { v4: [], v6: [] };
     for (let least = 0, params = 0; at !== end; params++) {
       if (params === MAX_PARAMS || at + 4 > end) throw new Malformed();
       const [key, length] = [this.#u16(at), this.#u16(at + 2)];
       const [value, next] = [at + 4, at + 4 + length];
       if (key < least || next > end) throw new Malformed();
       if (key === PARAM_IPV4HINT) hints.v4 = this.#addresses(value, next, 4);
+      if (key === PARAM_ECH) hints.ech = this.#bytes.subarray(value, next);
       if (key === PARAM_IPV6HINT) hints.v6 = this.#addresses(value, next, 16);
       least = key + 1;
       at = next;
     }
-    return this.#u16(start) === 0 ? [] : [...hints.v4, ...hints.v6];
+    return this.#u16(start) === 0 ? { addresses: [] } : { addresses: [...hints.v4, ...hints.v6], ech: hints.ech };
   }
 
   /** One address or more, which fill the bytes. */

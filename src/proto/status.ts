@@ -89,6 +89,7 @@ export interface SaidStatusMessage {
   pending?: number;
   oversize?: Uint64;
   without_buffer?: Uint64;
+  ech_without_room?: Uint64;
   audited?: Uint64;
   events_lost?: Uint64;
 }

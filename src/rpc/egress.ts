@@ -118,8 +118,8 @@ function gateMessage(g: GateView): GateStatusMessage {
   };
 }
 
-function saidStatusMessage({ withoutBuffer, eventsLost, ...counts }: SaidStatus): SaidStatusMessage {
-  return { ...counts, without_buffer: withoutBuffer, events_lost: eventsLost };
+function saidStatusMessage({ withoutBuffer, echWithoutRoom, eventsLost, ...counts }: SaidStatus): SaidStatusMessage {
+  return { ...counts, without_buffer: withoutBuffer, ech_without_room: echWithoutRoom, events_lost: eventsLost };
 }
 
 function statusMessage(s: AgentStatus): StatusResponse {

@@ -97,6 +97,8 @@ export interface SaidStatus {
   oversize: number;
   /** Number of segments and datagrams that were dropped since no buffer was free. */
   withoutBuffer: number;
+  /** Number of configurations of ECH that found no room. */
+  echWithoutRoom: number;
   /** Since this agent started: number of those that passed and that the audit verdict denies. */
   audited: number;
   /** Number of reports for which there was no room. */

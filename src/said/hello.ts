@@ -38,8 +38,10 @@ export interface Hello {
   readonly oddName?: true;
   /** TLS 1.3 early data follows, before the server has said anything. */
   readonly earlyData: boolean;
-  /** Encrypted ClientHello, real or GREASE: the name is that of the front. */
+  /** Encrypted ClientHello, real or GREASE: the name may be that of the front. */
   readonly ech: boolean;
+  /** The config_id of its outer hello; absent if none can be read. */
+  readonly echId?: number;
   /** Protocols, one byte a character. Empty if the extension is absent or malformed: it decides nothing. */
   readonly alpn: readonly string[];
 }
@@ -183,9 +185,9 @@ class MessageReader {
       if (!this.#fits(this.#room(length))) throw new Fault('extension');
       if (type === SERVER_NAME) hello = { ...hello, ...this.#serverName(length) };
       else if (type === ALPN) hello = { ...hello, alpn: protocols(this.#take(length)) };
+      else if (type === ENCRYPTED_CLIENT_HELLO) hello = { ...hello, ech: true, ...outerId(this.#take(length)) };
       else this.#skip(length);
       if (type === EARLY_DATA) hello = { ...hello, earlyData: true };
-      if (type === ENCRYPTED_CLIENT_HELLO) hello = { ...hello, ech: true };
     }
     return hello;
   }
@@ -232,6 +234,16 @@ class MessageReader {
     this.#skip(size);
     return this.bytes.subarray(this.#at - size, this.#at);
   }
+}
+
+/** Of an outer ECHClientHello (RFC 9849, 5): kind 0, cipher suite, config_id, `enc`, and `payload` up to its end. */
+function outerId(bytes: Uint8Array): { echId?: number } {
+  const [kind, id] = [bytes[0], bytes[5]];
+  const u16 = (at: number) => ((bytes[at] ?? Number.NaN) << 8) | (bytes[at + 1] ?? 0);
+  if (bytes.length < 11 || kind !== 0 || id === undefined) return {};
+  const payload = 8 + u16(6);
+  if (payload + 3 > bytes.length || payload + 2 + u16(payload) !== bytes.length) return {};
+  return { echId: id };
 }
 
 function protocols(list: Uint8Array): string[] {

@@ -6,8 +6,13 @@ import { NO_NAME } from './name.js';
 
 /** What a connection says of itself: a TLS or QUIC hello, an HTTP/1 request, or something else. */
 export type Said =
-  /** `serverName`: lower case; `?` if it is none, such as an address; absent: it names nobody. */
-  { readonly kind: 'tls'; readonly serverName?: string } | SaidRequest | { readonly kind: 'other' };
+  /**
+   * `serverName`: lower case; `?` if it is none, such as an address; absent: it names nobody. `hidden`: Encrypted
+   * ClientHello that is real (bpf/ech.h): nobody knows whom it names.
+   */
+  | { readonly kind: 'tls'; readonly serverName?: string; readonly hidden?: true }
+  | SaidRequest
+  | { readonly kind: 'other' };
 
 export interface SaidRequest {
   readonly kind: 'http';

@@ -56,6 +56,7 @@ function status(more: Partial<AgentStatus> = {}): AgentStatus {
       pending: 34,
       oversize: 35,
       withoutBuffer: 36,
+      echWithoutRoom: 41,
       audited: 37,
       eventsLost: 38,
     },
@@ -123,6 +124,7 @@ t.test('values are those of status', async (t) => {
   is('said_pending', 34);
   is('said_oversize_total', 35);
   is('said_without_buffer_total', 36);
+  is('ech_without_room_total', 41);
   is('said_audited_total', 37);
   is('lost_events_total{where="ring"}', 7);
   is('lost_events_total{where="reader"}', 5);

@@ -45,6 +45,7 @@ import { attack as saidAround } from './said-around.js';
 import { attack as saidCutOff } from './said-cut-off.js';
 import { attack as saidCuts } from './said-cuts.js';
 import { attack as saidEarly } from './said-early.js';
+import { attack as saidHidden } from './said-hidden.js';
 import { attack as saidOrder } from './said-order.js';
 import { attack as saidRequests } from './said-requests.js';
 import { attack as saidOtherProtocols } from './said-other-protocols.js';
@@ -123,6 +124,7 @@ export const ATTACKS: readonly Attack[] = [
   saidCutOff,
   saidCuts,
   saidEarly,
+  saidHidden,
   saidOrder,
   saidRequests,
   saidOtherProtocols,

@@ -155,7 +155,8 @@ export class Bed {
   }
 
   #startAgent(): Promise<Agent> {
-    const args = ['--name-seed', 'off', ...Object.values(RESOLVER).flatMap((address) => ['--dns-servers', address])];
+    const options = ['--name-seed', 'off', '--ech', 'deny-known'];
+    const args = [...options, ...Object.values(RESOLVER).flatMap((address) => ['--dns-servers', address])];
     return Agent.start(this.world, { mode: this.hook, deny: DENY[this.hook], args });
   }
 

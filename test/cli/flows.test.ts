@@ -101,7 +101,17 @@ const STATUS: AgentStatus = {
     seen: [],
     dnsEventsLost: 0,
   },
-  said: { inspected: 0, judged: 0, denied: 0, pending: 0, oversize: 0, withoutBuffer: 0, audited: 0, eventsLost: 0 },
+  said: {
+    inspected: 0,
+    judged: 0,
+    denied: 0,
+    pending: 0,
+    oversize: 0,
+    withoutBuffer: 0,
+    echWithoutRoom: 0,
+    audited: 0,
+    eventsLost: 0,
+  },
 };
 
 /** An hour ago, as the program reads it. */

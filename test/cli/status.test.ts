@@ -72,6 +72,8 @@ t.test('what connections say', async (t) => {
   t.match(text({ said: { ...said, audited: '4' } }), /2 denied, 4 pass in audit only$/m);
   const full = text({ said: { ...said, oversize: '3', without_buffer: '1', events_lost: '5' } });
   t.match(full, /^Not judged: +3 oversize: denied, 1 packet found no buffer: sent again by TCP and QUIC$/m);
+  const ech = text({ said: { ...said, ech_without_room: '2' } });
+  t.match(ech, /^Not judged: +2 configurations of ECH found no room: closed until they are over$/m);
   t.match(full, /^Lost layer 7: +5 reports of what connections say found no room$/m);
 });
 

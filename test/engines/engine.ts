@@ -9,6 +9,7 @@ import { RingReader } from '../../agent/events/ring.js';
 import { Compiler } from '../../src/compile/index.js';
 import type { FlowEvent } from '../../src/flow/event/types.js';
 import type { Snapshot } from '../../src/identity/snapshot.js';
+import { ENUMS, STRUCTS } from '../../src/image/layout.gen.js';
 import { SetFault } from '../../src/image/fault.js';
 import { type Ids, PLAIN_IDS } from '../../src/ids.js';
 import { simulate } from '../../src/image/simulate.js';
@@ -80,6 +81,8 @@ export class Simulate implements Engine {
 export function localPods(snapshot: Snapshot): string[] {
   return [...[...snapshot.pods].filter(([, p]) => !p.hostNetwork && !p.ended).map(([key]) => key), NODE_SENDER];
 }
+
+const { ea_name_holding: HOLDING, ea_name_state_words: NAME_STATE } = STRUCTS;
 
 /** Of the loopback device, which is always there for BPF_PROG_TEST_RUN to name. */
 export const IFINDEX = 1;
@@ -236,6 +239,7 @@ export class Kernel implements Engine {
     const { query, said, ...handshake } = packet;
     const speaks = packet.protocol === 6 && (query !== undefined || said !== undefined) && !packet.fragment;
     const before: FlowEvent[] = [];
+    if (said?.kind === 'tls' && said.hidden) this.#takeEchForReal();
     if (speaks) {
       const opened = this.run(frameOf(handshake, pod.ips, this.#sport, more), isNode(pod) ? 'uplink' : 'fromPod');
       if (opened.verdict === 'deny') return toldOf(packet, opened.verdict, opened.events);
@@ -257,6 +261,15 @@ export class Kernel implements Engine {
     if (speaks && events.some((e) => e.verdict === 'deny')) return toldOf(packet, 'deny', events);
     // What passes on an open connection is told of no more.
     return toldOf(packet, verdict, verdict === 'allow' ? [...events, ...before] : events);
+  }
+
+  /** As where a configuration of ECH found no room: each hello with its extension is real to the pod. */
+  #takeEchForReal(): void {
+    const { state, holdings } = this.programs.names;
+    const [flags, at] = [NAME_STATE.fields.flags.offset, IFINDEX * HOLDING.size];
+    state.writeUInt32LE(state.readUInt32LE(flags) | ENUMS.ea_name_options.EA_ECH_DENY_KNOWN, flags);
+    holdings.writeUInt32LE(0xffff_ffff, at + HOLDING.fields.ech_full_s.offset);
+    holdings.writeUInt32LE(this.store.endpointIds.get(IFINDEX) ?? 0, at + HOLDING.fields.ech_full_of.offset);
   }
 
   /** Any bytes through from_pod (or another program), and what was told of them. `came`: over which interface, if any. */

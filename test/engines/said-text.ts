@@ -5,6 +5,7 @@
  *   http GET http://example.com/a?b     a request; without a host: `http GET /a`
  *   http GET http://example.com/ with X-Team: shop; Accept: text/html
  *   says other                          neither
+ *   says ech                            a hello whose server name is encrypted
  */
 import type { Said } from '../../src/ir/packet.js';
 import { canonicalName } from '../../src/names/pattern.js';
@@ -15,6 +16,7 @@ const HEADER = /^([^\s:]+): ?(.*)$/;
 /** undefined: it cannot be read. */
 export function readSaid(text: string): Said | undefined {
   if (text === 'says other') return { kind: 'other' };
+  if (text === 'says ech') return { kind: 'tls', hidden: true };
   const [, name] = /^sni (\S+)$/.exec(text) ?? [];
   if (name !== undefined) return name === '-' ? { kind: 'tls' } : { kind: 'tls', serverName: canonicalName(name) };
   const [, method, host, path, rest] = REQUEST.exec(text) ?? [];

@@ -69,6 +69,7 @@ function said(r: Random): Said | undefined {
   const kind = r.below(5);
   if (kind === 0) return undefined;
   if (kind === 1) return { kind: 'other' };
+  if (kind === 2 && r.chance(15)) return { kind: 'tls', hidden: true };
   if (kind === 2) return r.chance(20) ? { kind: 'tls' } : { kind: 'tls', serverName: r.pick(NAMES) };
   return {
     kind: 'http',

@@ -1,12 +1,14 @@
 /** What connections say, as the bytes that a client sends. */
 import type { Said } from '../../src/ir/packet.js';
 import { encodeHello, makeHello, records, serverName } from '../said/make.js';
+import { outer } from '../said/make-ech.js';
 
 /** Neither a hello nor a request. */
 const OTHER = Buffer.from('SSH-2.0-x\r\n');
 
-const hello = (name: string | undefined): Buffer =>
-  makeHello({ extensions: name === undefined ? [] : [serverName(name)] });
+/** One whose name is hidden is real to a pod that is closed to ECH (Kernel.judge). */
+const hello = ({ serverName: name, hidden }: Extract<Said, { kind: 'tls' }>): Buffer =>
+  makeHello({ extensions: [...(hidden ? [outer(7)] : []), ...(name === undefined ? [] : [serverName(name)])] });
 
 let connections = 0;
 
@@ -15,7 +17,7 @@ export function datagram(said: Said): Buffer {
   if (said.kind !== 'tls') return OTHER;
   const id = Buffer.alloc(8);
   id.writeUInt32BE(++connections);
-  return encodeHello(hello(said.serverName), id)[0] as Buffer;
+  return encodeHello(hello(said), id)[0] as Buffer;
 }
 
 /** The bytes of a connection over TCP that says this. */
@@ -24,7 +26,7 @@ export function speech(said: Said): Buffer {
     case 'other':
       return OTHER;
     case 'tls':
-      return records(hello(said.serverName));
+      return records(hello(said));
     case 'http': {
       // Only version 1.0 may go without a host.
       const version = said.host === undefined ? '1.0' : '1.1';

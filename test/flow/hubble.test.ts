@@ -105,6 +105,7 @@ t.test('verdict, event type and drop reason', async (t) => {
         ['unreadable-request', 134, 'INVALID_PACKET_DROPPED'],
         ['retold', 134, 'INVALID_PACKET_DROPPED'],
         ['unsaid', 133, 'POLICY_DENIED'],
+        ['encrypted-hello', 133, 'POLICY_DENIED'],
       ] as const
     ).map(([reason, sub_type, drop_reason_desc]): (typeof rows)[number] => [
       reason,

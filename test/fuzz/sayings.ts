@@ -279,6 +279,7 @@ function canBeSaid(said: Extract<Said, { kind: 'http' }>): boolean {
 /** As readSaid() reads it. */
 export function saidText(said: Said): string {
   if (said.kind === 'other') return 'says other';
+  if (said.kind === 'tls' && said.hidden) return 'says ech';
   if (said.kind === 'tls') return `sni ${said.serverName ?? '-'}`;
   const more = said.headers.filter(([name], i) => !(i === 0 && name === 'host'));
   const rest = more.length > 0 ? ` with ${more.map(([name, value]) => `${name}: ${value}`).join('; ')}` : '';

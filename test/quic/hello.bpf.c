@@ -17,6 +17,8 @@ struct said_name {
   __u32 read;
   __u32 named;
   __u32 length;
+  __u32 ech;
+  __u32 ech_id;
   __u8 bytes[EA_NAME_TEXT];
 };
 struct {
@@ -37,6 +39,8 @@ static __noinline int decide_on(const struct quic_state *st) {
   said->read = quic_read_hello(&a->stream, w);
   said->named = l7->named;
   said->length = l7->name_length;
+  said->ech = l7->ech;
+  said->ech_id = l7->ech_id;
   __builtin_memcpy(said->bytes, names->texts[TEXT_SERVER].bytes, sizeof(said->bytes));
   return said->read == TLS_HELLO;
 }

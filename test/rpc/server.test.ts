@@ -73,7 +73,17 @@ const STATUS: AgentStatus = {
     seen: [],
     dnsEventsLost: 0,
   },
-  said: { inspected: 12, judged: 0, denied: 0, pending: 1, oversize: 0, withoutBuffer: 3, audited: 0, eventsLost: 4 },
+  said: {
+    inspected: 12,
+    judged: 0,
+    denied: 0,
+    pending: 1,
+    oversize: 0,
+    withoutBuffer: 3,
+    echWithoutRoom: 0,
+    audited: 0,
+    eventsLost: 4,
+  },
 };
 
 const asked: NamesQuery[] = [];

@@ -3,6 +3,7 @@ import fc from '../seeded.js';
 import t from 'tap';
 import { type HelloStream, MAX_EXTENSIONS, MAX_HELLO, readHello, readHelloMessage } from '../../src/said/hello.js';
 import { alpn, type Extension, type HelloParts, makeHello, records, serverName, u16 } from './make.js';
+import { outer } from './make-ech.js';
 
 const numRuns = Number(process.env.RUNS ?? 2000);
 
@@ -27,6 +28,20 @@ t.test('what a hello says', async (t) => {
   t.match(read({ extensions: [[16, Buffer.from('0003026832', 'hex')]] }), { alpn: ['h2'] });
   for (const bad of ['', '00', '0004026832', '000100', '0003036832', '00020268'])
     t.match(read({ extensions: [[16, Buffer.from(bad, 'hex')]] }), nothing, `a list of protocols ${bad} says nothing`);
+});
+
+t.test('what is encrypted', async (t) => {
+  const of = (data: Uint8Array) => {
+    const hello = read({ extensions: [[0xfe0d, data]] });
+    return hello.state === 'hello' && hello.ech ? (hello.echId ?? 'odd') : hello;
+  };
+  const [, whole] = outer(200);
+  t.equal(of(whole), 200);
+  t.equal(of(outer(0, { enc: 0, payload: 1 })[1]), 0, 'as in a second hello');
+  for (let size = 0; size < whole.length; size++) t.equal(of(whole.subarray(0, size)), 'odd', `${size} bytes`);
+  t.equal(of(Buffer.concat([whole, Buffer.alloc(1)])), 'odd', 'a byte behind it');
+  t.equal(of(outer(1, { payload: 0 })[1]), 'odd', 'nothing is encrypted');
+  t.equal(of(Buffer.from([1])), 'odd', 'an inner hello');
 });
 
 t.test('names', async (t) => {

@@ -142,6 +142,9 @@ function saidRows(s: StatusResponse, paint: Paint): [string, string][] {
     ...(of('without_buffer') > 0
       ? [`${counted(of('without_buffer'), 'packet')} found no buffer: sent again by TCP and QUIC`]
       : []),
+    ...(of('ech_without_room') > 0
+      ? [`${counted(of('ech_without_room'), 'configuration')} of ECH found no room: closed until they are over`]
+      : []),
   ];
   if (unjudged.length > 0) rows.push(['Not judged', paint('yellow', unjudged.join(', '))]);
   if (of('events_lost') > 0)

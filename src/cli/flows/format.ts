@@ -242,6 +242,7 @@ function note(r: FlowRecord): string {
   if (r.event === 'drop' && drops > 1) notes.push(`${drops} packets`);
   if (r.event === 'end') notes.push(counters(r));
   if (r.event === 'dns') notes.push(dnsNote(r));
+  if (r.rule && r.reason === 'encrypted-hello') notes.push('its server name is encrypted');
   if (r.audit_verdict && r.audit_verdict !== r.verdict)
     notes.push(`staged: ${r.audit_verdict} ${r.audit_rule?.text ?? ''}`.trimEnd());
   return notes.length === 0 ? '' : `(${notes.join(', ')})`;
