@@ -265,7 +265,7 @@ static __always_inline int read_answer(const struct dns_buffer *m, const struct 
   w->said = names->texts[TEXT_QUESTION].hash + q->type;
   bpf_loop(records, check_step, &walk, 0);
   if (w->bad) return -1;
-  if (w->hinted || answers > DNS_SAID_RECORDS) w->said = 0;
+  if (w->hinted || w->ech_lists || answers > DNS_SAID_RECORDS) w->said = 0;
   w->next = q->end;
   w->owner_at = DNS_NOWHERE;
   w->records = answers;

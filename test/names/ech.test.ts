@@ -109,6 +109,10 @@ t.test('which answers count', async (t) => {
   t.ok(bed.learned().includes('hidden.example 192.0.2.7 60'), 'and nothing else is lost for it');
   t.same(teach(https({ ...record(list), data: broken.data })), [], 'a malformed answer');
   t.same(teach({ ...https(record(list)), flags: 0x8183 }), [], 'an error');
+  const plain = { ...https(), answers: [a('hidden.example', '192.0.2.8')] };
+  teach(plain);
+  bed.exchange({ ...plain, additional: [record(list)] });
+  t.same(ids(), [7], 'added to an answer that was given before in this second');
   const c = bed.connect();
   forget();
   const question = { id: 3, questions: [{ name: 'hidden.example', type: TYPES.HTTPS }] };
