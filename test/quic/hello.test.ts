@@ -75,7 +75,7 @@ function parts(random: Random, of: Buffer): { at: number; bytes: Buffer }[] {
 const { FUZZ_SEQUENCES } = process.env;
 t.test('the kernel and the reference', async (t) => {
   const random = seeded();
-  let [judged, named, refused, hidden] = [0, 0, 0, 0];
+  let [judged, named, refused, hidden, late] = [0, 0, 0, 0, 0];
   for (let n = 0; n < Number(FUZZ_SEQUENCES ?? 400); n++) {
     const flow = new QuicFlow();
     const dcid: Buffer = randomBytes(8 + random.below(13));
@@ -95,6 +95,8 @@ t.test('the kernel and the reference', async (t) => {
       });
     const filler = () => random.pick([ping(), ack(random.below(9)), padding(1 + random.below(9))]);
     const steps = [...parts(random, stream), ...parts(random, stream)];
+    // The reference refuses what can become no hello at once, the kernel some of it when it is whole.
+    let isNone = false;
     for (const [i, { at, bytes }] of steps.entries()) {
       const told = Buffer.from(bytes);
       if (random.chance(2)) told[random.below(told.length)] = random.below(256);
@@ -105,7 +107,19 @@ t.test('the kernel and the reference', async (t) => {
         random.chance(5) ? opaque(random.pick([TYPES.zeroRtt, TYPES.initial]), to, { version }) : Buffer.alloc(0),
         random.chance(5) ? padding(20) : Buffer.alloc(0),
       ]);
-      const [ours, theirs] = [kernel(datagram, i === 0), reference(flow.datagram(datagram))];
+      const ours = kernel(datagram, i === 0);
+      if (isNone) {
+        if (ours.passes && ours.name !== undefined)
+          t.fail(`FUZZ_SEED=${random.seed} ${n}, ${i}: ${JSON.stringify(ours)} of what is no hello`);
+        if (!ours.passes) break;
+        continue;
+      }
+      const theirs = reference(flow.datagram(datagram));
+      if (ours.passes && ours.name === undefined && !theirs.passes) {
+        isNone = true;
+        late++;
+        continue;
+      }
       if (ours.passes !== theirs.passes || (ours.passes && (ours.name !== theirs.name || ours.ech !== theirs.ech))) {
         const [one, other] = [ours, theirs].map((o) => JSON.stringify(o));
         t.fail(
@@ -122,6 +136,8 @@ t.test('the kernel and the reference', async (t) => {
       break;
     }
   }
-  t.comment(`${judged} hellos were judged, ${named} of them name somebody; ${refused} datagrams were refused`);
+  t.comment(
+    `${judged} hellos were judged, ${named} of them name somebody; ${refused} datagrams were refused, ${late} of them later`,
+  );
   t.ok(named > 20 && refused > 20 && hidden > 20, `${hidden} of them have a config_id`);
 });
