@@ -11,6 +11,8 @@ import * as cilium from '../../src/dialects/cilium/schema.js';
 import { clusterNetworkPolicySchema } from '../../src/dialects/clusternetworkpolicy/schema.js';
 import { gkeSchema } from '../../src/dialects/fqdn/schema.js';
 import { applicationNetworkPolicySchema, networkPolicySchema } from '../../src/dialects/networkpolicy/schema.js';
+import { until } from '../netns/shell.js';
+import type { Cluster } from './cluster.js';
 
 interface Schema {
   readonly type?: string | readonly string[];
@@ -108,3 +110,9 @@ export const FQDN_CRD: object = crd(
   'fqdnnetworkpolicies',
   gkeSchema,
 );
+
+/** The API server serves them all. While a definition has no status at all yet, kubectl fails at once. */
+export async function established(cluster: Cluster): Promise<void> {
+  const all = ['--for=condition=Established', '--timeout=5s', 'crds', '-l', 'egress-e2e=yes'];
+  await until('the kinds are served', () => cluster.kubectl('wait', ...all), 30_000);
+}

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import { compiled, run, until } from '../netns/shell.js';
 import type { Cluster } from './cluster.js';
-import { CRDS, FQDN_CRD } from './crds.js';
+import { CRDS, established, FQDN_CRD } from './crds.js';
 import { Judge, OUTSIDE } from './judge.js';
 import { policy } from './objects.js';
 import { SHOP, type World } from './world.js';
@@ -73,7 +73,7 @@ async function kindsOf(judge: Judge): Promise<string[]> {
 
 async function install(t: Test, { cluster, judge }: Scene, crds: readonly object[]): Promise<void> {
   await cluster.apply(...crds);
-  await cluster.kubectl('wait', '--for=condition=Established', '--timeout=30s', 'crds', '-l', 'egress-e2e=yes');
+  await established(cluster);
   for (const crd of crds as readonly {
     spec: { group: string; versions: { name: string }[]; names: { kind: string } };
   }[]) {

@@ -2,7 +2,7 @@
  * The end-to-end test: the DaemonSet on a real cluster, judged from real pods.
  *
  *   npm run test:e2e                       everything, with CNI ptp and (on the test node) with CNI bridge
- *   npm run test:e2e -- --short            policies, Services, names, first packet, restart of the agent
+ *   npm run test:e2e -- --short            policies, Services, names, what connections say, first packet, restart of the agent
  *   npm run test:e2e -- --image FILE.tar   an image that was built before
  *   npm run test:e2e -- --keep             leave everything as it is at the end
  */

@@ -5,9 +5,10 @@
 import type { Test } from 'tap';
 import { until } from '../netns/shell.js';
 import type { Cluster } from './cluster.js';
-import { CRDS } from './crds.js';
+import { CRDS, established } from './crds.js';
 import { namespace, pod, policy } from './objects.js';
 import { API, ELSEWHERE, makeOutside } from './outside.js';
+import { said, saidObjects } from './said.js';
 
 const NS = 'egress-e2e-names';
 const PORTS = [{ port: '8080', protocol: 'TCP' }];
@@ -20,14 +21,16 @@ export async function names(t: Test, cluster: Cluster): Promise<void> {
   try {
     const crds = CRDS.filter((crd) => KINDS.includes((crd as { spec: { names: { kind: string } } }).spec.names.kind));
     await cluster.apply(...crds);
-    await cluster.kubectl('wait', '--for=condition=Established', '--timeout=30s', 'crds', '-l', 'egress-e2e=yes');
+    await established(cluster);
     await followed(cluster);
     const before = await policiesInForce(cluster);
     await cluster.apply(...namespace(NS), policy(NS, 'deny', {}, []), cilium(), ...clusterWide());
+    await cluster.apply(...saidObjects(NS, RESOLVER));
     await inForce(cluster, before);
     await t.test('CiliumNetworkPolicy', (t) => firstActs(t, cluster, 'cilium', `cilium/${NS}/names#1`));
     await t.test('ClusterNetworkPolicy', (t) => firstActs(t, cluster, 'sig', 'cnp/e2e-names#1'));
     await t.test('what is seen of it', (t) => seen(t, cluster));
+    await t.test('what connections say', (t) => said(t, cluster, NS, outside));
   } finally {
     await cluster.kubectl('delete', 'clusternetworkpolicies', '--all', '--ignore-not-found').catch(() => undefined);
     await cluster.kubectl('delete', 'namespace', NS, '--ignore-not-found');
@@ -36,12 +39,13 @@ export async function names(t: Test, cluster: Cluster): Promise<void> {
   }
 }
 
+const RESOLVER = {
+  matchLabels: { 'k8s:io.kubernetes.pod.namespace': 'kube-system', 'k8s:k8s-app': 'kube-dns' },
+};
+
 /** DNS by two patterns, the cluster's own names among them: what the search list asks for. */
 function cilium(): object {
   const dns = [{ matchPattern: '*.e2e.example' }, { matchPattern: '**.cluster.local' }];
-  const resolver = {
-    matchLabels: { 'k8s:io.kubernetes.pod.namespace': 'kube-system', 'k8s:k8s-app': 'kube-dns' },
-  };
   return {
     apiVersion: 'cilium.io/v2',
     kind: 'CiliumNetworkPolicy',
@@ -49,7 +53,7 @@ function cilium(): object {
     spec: {
       endpointSelector: { matchLabels: { language: 'cilium' } },
       egress: [
-        { toEndpoints: [resolver], toPorts: [{ ports: [{ port: '53', protocol: 'ANY' }], rules: { dns } }] },
+        { toEndpoints: [RESOLVER], toPorts: [{ ports: [{ port: '53', protocol: 'ANY' }], rules: { dns } }] },
         { toFQDNs: [{ matchName: 'api.e2e.example' }], toPorts: [{ ports: PORTS }] },
       ],
     },
@@ -100,7 +104,7 @@ async function followed(cluster: Cluster): Promise<void> {
 
 /** @param before policies that were in force without ours */
 async function inForce(cluster: Cluster, before: number): Promise<void> {
-  await until('the policies are in force', async () => (await policiesInForce(cluster)) >= before + 3, 20_000);
+  await until('the policies are in force', async () => (await policiesInForce(cluster)) >= before + 5, 20_000);
 }
 
 async function policiesInForce(cluster: Cluster): Promise<number> {

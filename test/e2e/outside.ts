@@ -4,8 +4,10 @@
  * are not a test's to choose.
  */
 import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
 import { compiled, run, until } from '../netns/shell.js';
 import { type Cluster, isReady, type PodObject } from './cluster.js';
 
@@ -16,6 +18,8 @@ export const API = '198.51.100.10';
 export const SHOP_API = '198.51.100.11';
 export const ELSEWHERE = '198.51.100.20';
 const ADDRESSES = [API, SHOP_API, ELSEWHERE];
+export const TLS_PORT = 8443;
+export const HTTP_PORT = 8000;
 
 const DNS = 'kube-system';
 /** The address that the kubelet writes into each pod's resolv.conf. */
@@ -30,6 +34,8 @@ const RECORDS = [
 ];
 
 export interface Outside {
+  /** What reached the servers so far: `tls NAME` for a hello, `GET HOST/PATH` for a request. */
+  readonly received: readonly string[];
   close(): Promise<void>;
 }
 
@@ -49,14 +55,21 @@ export async function makeOutside(cluster: Cluster): Promise<Outside | undefined
   for (const device of ['lo', 'eth0']) await inside('ip', 'link', 'set', device, 'up');
   await inside('ip', 'route', 'add', 'default', 'via', GATEWAY);
   const probe = join(compiled, 'test/e2e/probe.js');
-  const server = spawn('ip', ['netns', 'exec', NETNS, process.execPath, probe, 'serve', 'outside', 'tcp:8080'], {
-    stdio: 'ignore',
+  const dir = mkdtempSync(join(tmpdir(), 'egress-e2e-outside-'));
+  const certificate = await certificateIn(dir);
+  const ports = ['tcp:8080', `tls:${TLS_PORT}:${certificate}`, `http:${HTTP_PORT}`];
+  const server = spawn('ip', ['netns', 'exec', NETNS, process.execPath, probe, 'serve', 'outside', ...ports], {
+    stdio: ['ignore', 'pipe', 'inherit'],
   });
+  const received: string[] = [];
+  createInterface({ input: server.stdout }).on('line', (line) => received.push(line));
   await cluster.apply(...dnsObjects());
   await until('the DNS pod is ready', () => dnsReady(cluster), 90_000);
   return {
+    received,
     close: async () => {
       server.kill();
+      rmSync(dir, { recursive: true, force: true });
       await cluster.kubectl(
         '-n',
         DNS,
@@ -70,6 +83,15 @@ export async function makeOutside(cluster: Cluster): Promise<Outside | undefined
       await remove();
     },
   };
+}
+
+/** A key and a certificate that nobody checks, in one file. */
+async function certificateIn(dir: string): Promise<string> {
+  const file = join(dir, 'server.pem');
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+  await run('openssl', ['req', '-x509', ...key, '-subj', '/CN=e2e', '-keyout', file, '-out', join(dir, 'cert.pem')]);
+  await run('sh', ['-c', `cat ${join(dir, 'cert.pem')} >> ${file}`]);
+  return file;
 }
 
 async function dnsReady(cluster: Cluster): Promise<boolean> {

@@ -1,41 +1,65 @@
 /**
  * What runs in the pods of the end-to-end test: a server, or a client that is driven line by line.
  *
- *   node probe.mjs serve NAME tcp:8080 udp:5353 …   greets each connection with NAME, echoes every line
+ *   node probe.mjs serve NAME tcp:8080 udp:5353 …   greets each connection with NAME, echoes every line; with tls:PORT:FILE (a key and
+ *                                                   a certificate) and http:PORT, prints each server name and each request
  *   node probe.mjs control                          one JSON request a line on stdin, one answer a line on stdout
  *   node probe.mjs steady HOST PORT MS EVERY       connects again and again; prints each second what came of it so far
  *   node probe.mjs first HOST PORT MS               connects at once, prints what came of it, and stays
  */
 import { createSocket } from 'node:dgram';
+import { readFileSync } from 'node:fs';
+import { createServer as createHttpServer, request } from 'node:http';
 import { connect, createServer, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
+import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
 
 interface Request {
   id: number;
-  op: 'tcp' | 'udp' | 'open' | 'ping' | 'steady' | 'stop';
+  op: 'tcp' | 'udp' | 'tls' | 'http' | 'open' | 'ping' | 'steady' | 'stop';
   host?: string;
   port?: number;
   timeout?: number;
   handle?: number;
   everyMs?: number;
+  /** The server name of a hello; the host of a request. */
+  name?: string;
+  method?: string;
+  path?: string;
 }
 
 const [mode, ...args] = process.argv.slice(2);
 
 function serve(name: string, ports: readonly string[]): void {
   for (const text of ports) {
-    const [protocol, port] = text.split(':');
+    const [protocol, port, file] = text.split(':');
     if (protocol === 'udp') {
       const socket = createSocket('udp4');
       socket.on('message', (_, from) => socket.send(name, from.port, from.address));
       socket.bind(Number(port));
       continue;
     }
-    createServer((socket) => {
+    const told = (what: string) => process.stdout.write(`${what}\n`);
+    if (protocol === 'http') {
+      createHttpServer((asked, answer) => {
+        told(`${asked.method} ${asked.headers.host}${asked.url}`);
+        answer.end(name);
+      }).listen(Number(port));
+      continue;
+    }
+    const greet = (socket: Socket) => {
       socket.on('error', () => undefined);
       socket.write(`${name}\n`);
       socket.pipe(socket);
-    }).listen(Number(port));
+    };
+    if (protocol === 'tls') {
+      const pem = readFileSync(file as string);
+      const SNICallback = (server: string, done: (error: null) => void) => {
+        told(`tls ${server}`);
+        done(null);
+      };
+      createTlsServer({ key: pem, cert: pem, SNICallback }, greet).listen(Number(port));
+    } else createServer(greet).listen(Number(port));
   }
 }
 
@@ -79,6 +103,33 @@ async function tcp(host: string, port: number, timeout: number): Promise<string>
   return result;
 }
 
+/** One line over TLS. @param name of the server; empty: none is said */
+async function tls(host: string, port: number, timeout: number, name: string): Promise<string> {
+  const socket = connectTls({ host, port, ...(name === '' ? {} : { servername: name }), rejectUnauthorized: false });
+  const result = await line(socket, timeout);
+  socket.on('error', () => undefined);
+  socket.destroy();
+  return result.split(' ')[0] as string;
+}
+
+/** `403 Access denied`; how it failed otherwise. */
+function http({ host, port, timeout = 1500, name = '', method, path }: Request): Promise<string> {
+  return new Promise((resolve) => {
+    const options = { host, port, method, path, headers: { host: name }, timeout, agent: false };
+    const asked = request(options, (response) => {
+      let text = '';
+      response.on('data', (chunk: Buffer) => {
+        text += chunk.toString();
+      });
+      response.on('end', () => resolve(`${response.statusCode} ${text.trim()}`));
+      response.on('error', (e) => resolve(failure(e)));
+    });
+    asked.on('timeout', () => asked.destroy(new Error('timeout')));
+    asked.on('error', (e) => resolve(failure(e)));
+    asked.end();
+  });
+}
+
 function udp(host: string, port: number, timeout: number): Promise<string> {
   return new Promise((resolve) => {
     const socket = createSocket('udp4');
@@ -105,6 +156,10 @@ async function answer(r: Request): Promise<unknown> {
       return tcp(host, port, timeout);
     case 'udp':
       return udp(host, port, timeout);
+    case 'tls':
+      return tls(host, port, timeout, r.name ?? '');
+    case 'http':
+      return http(r);
     case 'open': {
       const socket = connect({ host, port });
       const greeting = await line(socket, timeout);
