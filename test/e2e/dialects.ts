@@ -269,7 +269,7 @@ async function notEnforced(t: Test, scene: Scene): Promise<void> {
   const { cluster, judge } = scene;
   await judge.allowed(t, 'web-1', undefined, 'no policy');
   const ports = [{ port: '8080', protocol: 'TCP' }];
-  const egress = [{ toEntities: ['all'], toPorts: [{ ports, rules: { http: [{ method: 'GET' }] } }] }];
+  const egress = [{ toEntities: ['all'], toPorts: [{ ports, rules: { l7proto: 'memcache' } }] }];
   await cluster.apply(cilium('CiliumNetworkPolicy', NAME, { endpointSelector: CLIENT, egress }));
   await judge.denied(
     t,
@@ -277,7 +277,7 @@ async function notEnforced(t: Test, scene: Scene): Promise<void> {
     `cilium/${SHOP}/${NAME}#default`,
     'a rule with a field that is not enforced allows nothing',
   );
-  await named(t, scene, 'ciliumnetworkpolicies', 'CiliumNetworkPolicy', 'spec.egress[0].toPorts[0].rules.http');
+  await named(t, scene, 'ciliumnetworkpolicies', 'CiliumNetworkPolicy', 'spec.egress[0].toPorts[0].rules.l7proto');
   await remove(cluster, `ciliumnetworkpolicies/${NAME}`);
 }
 

@@ -23,7 +23,7 @@ const QUICK = 500;
  */
 const ASKER = `
   import { createInterface } from 'node:readline';
-  import { AgentClient } from '/opt/egress-agent/dist/src/rpc/client.js';
+  import { AgentClient } from '/opt/egress-agent/dist/src/rpc/transport/client.js';
   const client = new AgentClient('/run/egress-agent/agent.sock');
   createInterface({ input: process.stdin })
     .on('line', async (line) => {
