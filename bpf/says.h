@@ -265,7 +265,10 @@ GLOBAL_FUNCTION int judge_heard(struct __sk_buff *skb) {
     const struct ea_flow *flow = held_flow(p);
     const struct l7_buffer *b = flow ? l7_buffer((__u32)flow->extra.said.buffer - 1) : NULL;
     if (!b || say_request(b, p->set)) {
-      deny_unheard(p, EA_REASON_NO_SET);
+      if (unlikely(w->audited))
+        w->heard = HEARD_UNREADABLE;
+      else
+        deny_unheard(p, EA_REASON_NO_SET);
       return NEXT_SETTLE;
     }
   } else if (w->heard == HEARD_HELLO) {
@@ -292,7 +295,7 @@ static __always_inline void note_judged(struct packet *p, struct ea_flow *flow, 
   }
   const __u32 kind = w->heard == HEARD_HELLO ? EA_SAID_TLS : EA_SAID_OTHER;
   /* A second hello must be judged as the first was. */
-  if (w->again && p->decision.verdict == EA_VERDICT_ALLOW && p->decision.rule != flow->rule)
+  if (w->again && !w->audited && p->decision.verdict == EA_VERDICT_ALLOW && p->decision.rule != flow->rule)
     deny_unheard(p, EA_REASON_UNREADABLE_HELLO);
   if (said) keep_said(flow, kind, said->classes[0]);
   report_server_name(p, kind, kind == EA_SAID_TLS && w->named == TLS_NAMED, 0);
@@ -367,7 +370,7 @@ GLOBAL_FUNCTION int end_hearing(struct __sk_buff *skb) {
     release(p);
     return follows ? FOLLOW_FLOW : PASS;
   }
-  if (unlikely(w->audited)) return give_up(p, flow);
+  if (unlikely(w->audited) && w->heard != HEARD_DENIED) return give_up(p, flow);
   if (w->heard == HEARD_NO_ROOM) {
     count(EA_COUNT_SAID_NO_ROOM);
     unhear(p, flow);
