@@ -268,7 +268,7 @@ struct ea_share {
 
 enum ea_event_type {
   EA_EVENT_VERDICT = 1, /* a flow's first verdict */
-  EA_EVENT_CHANGED = 2, /* a policy change changed it */
+  EA_EVENT_CHANGED = 2, /* a policy change changed it, or the audit denies what was said */
   EA_EVENT_DROP = 3,    /* later drops of a denied flow, or a drop without a flow */
   EA_EVENT_END = 4,     /* a flow ended: its counters are final */
   EA_EVENT_LOG = 5,     /* a Log rule matched */
