@@ -33,6 +33,7 @@ export class Processors {
   #stayOn(numbers: readonly number[]): void {
     const mask = Buffer.alloc(128);
     for (const n of numbers) mask[n >> 3] = (mask[n >> 3] as number) | (1 << (n & 7));
-    if (Number(libc.sched_setaffinity(0, mask.length, mask)) !== 0) throw new Error(`processors ${numbers.join()}: refused`);
+    if (Number(libc.sched_setaffinity(0, mask.length, mask)) !== 0)
+      throw new Error(`processors ${numbers.join()}: refused`);
   }
 }
