@@ -225,8 +225,9 @@ export function judgedAgain(fresh: Fresh, kernel: ManyPackets, sent: Sent): Disa
   if ((verdict === 'deny') === (now === 'deny')) return undefined;
   if (packet.query !== undefined && packet.protocol === 6 && now === 'deny') return undefined;
   if (now === 'deny' && saysToResolver(fresh, packet)) return undefined;
-  // What was denied is over, and what nobody listened to before is not known now. A datagram says all of it again.
-  const isOver = packet.protocol === 6 && (sent.wasDenied || !sent.heard);
+  // What was denied is over, and what nobody listened to before is not known now. A datagram says all of it again; but
+  // a hello that was heard for the audit was not kept to be compared, and its id is not taken once more.
+  const isOver = packet.protocol === 6 ? sent.wasDenied || !sent.heard : sent.audited;
   if (packet.said && now === 'deny' && (isOver || !isKept(packet))) return undefined;
   return { about: 'flow', answers: { evaluate: verdict, kernel: now }, packet };
 }

@@ -65,9 +65,10 @@ export interface Sent {
   /** The sender's UID and addresses. */
   readonly sender: string;
   readonly sport: number;
-  /** The connection was inspected for what it says; it was denied. */
+  /** The connection was inspected for what it says; it was denied; staged policies had a verdict on it, too. */
   readonly heard?: boolean;
   readonly wasDenied?: boolean;
+  readonly audited?: boolean;
 }
 
 /** How a query is written: its type and the case of its name follow from what it asks, so that it is the same again. */
@@ -183,10 +184,13 @@ export class ManyPackets {
     // The packet of a query that is refused over TCP goes on as a reset.
     const refused = speaks && events.some((e) => e.verdict === 'deny');
     const wasDenied = refused || verdict === 'deny';
-    const heard = speaks && !before.some((e) => e.type !== 'log');
-    const known = { ...sent, heard, wasDenied };
-    if (refused) return { verdict: toldOf(packet, 'deny', events), sent: known };
-    return { verdict: toldOf(packet, verdict, verdict === 'allow' ? [...events, ...before] : events), sent: known };
+    // It is told with what it says, in place of its handshake. Where a Service is judged in part, neither is told here.
+    const isTold = (all: readonly FlowEvent[]) => all.some((e) => e.type !== 'log');
+    const heard = speaks && !isTold(before) && isTold(events);
+    const told = refused
+      ? toldOf(packet, 'deny', events)
+      : toldOf(packet, verdict, verdict === 'allow' ? [...events, ...before] : events);
+    return { verdict: told, sent: { ...sent, heard, wasDenied, audited: told.audit !== undefined } };
   }
 
   /** The same bytes once more, in a flow that the kernel may know; undefined where the sender is another one now. */

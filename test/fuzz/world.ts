@@ -6,6 +6,7 @@ import { mangled, randomCilium, randomGroup } from '../policy/cilium-random.js';
 import { NODE_IP } from '../policy/world.js';
 import { calicoPolicy, networkSet, tier, TIER_NAMES } from './objects/calico.js';
 import { account, API_SERVER, ENFORCEMENT, namespace, node, pod, service, slice, SLICES } from './objects/cluster.js';
+import { ciliumName, domainName } from './objects/domains.js';
 import { applicationNetworkPolicy, fqdnNetworkPolicy, networkPolicy } from './objects/kubernetes.js';
 import { meantPolicy, written } from './objects/admin.js';
 import { ACCOUNTS, type Manifest, NAMESPACES, NODES, SERVICES } from './objects/names.js';
@@ -109,9 +110,10 @@ export class Cluster {
     return r.chance(4) ? faulty(r, made) : made;
   }
 
-  /** For all pods of a namespace, and so simple that it decides: what a connection says, or a Service in part. */
+  /** For all pods of a namespace, and so simple that it decides: what a connection says, a Service in part, or a name. */
   #telling(): Manifest {
     const { r } = this;
+    if (r.chance(25)) return this.#naming();
     const asks = this.#asks && r.chance(60);
     const backends = this.#backends(`default/${r.pick(SERVICES)}-v4`);
     const cidr = `${backends.length > 0 ? r.pick(backends) : '192.0.2.130'}/32`;
@@ -122,6 +124,28 @@ export class Cluster {
       metadata: { name: `np${r.below(POLICY_NAMES)}`, namespace: 'default' },
       spec: { podSelector: {}, policyTypes: ['Egress'], egress },
       ...(asks ? { says: [randomSaying(r, 0)] } : {}),
+    };
+  }
+
+  /** The same for names, and for the queries that ask for them. */
+  #naming(): Manifest {
+    const { r } = this;
+    if (r.chance(40)) {
+      const ports = [{ port: '53', protocol: 'ANY' }];
+      const egress = [{ toPorts: [{ ports, rules: { dns: [ciliumName(r), ciliumName(r)] } }] }];
+      return {
+        apiVersion: 'cilium.io/v2',
+        kind: 'CiliumNetworkPolicy',
+        metadata: { name: `cilium${r.below(POLICY_NAMES)}`, namespace: 'default' },
+        spec: { endpointSelector: {}, egress },
+      };
+    }
+    const to = [{ domainNames: Array.from({ length: 1 + r.below(3) }, () => domainName(r)) }];
+    return {
+      apiVersion: 'networking.k8s.aws/v1alpha1',
+      kind: 'ApplicationNetworkPolicy',
+      metadata: { name: `app${r.below(POLICY_NAMES)}`, namespace: 'default' },
+      spec: { podSelector: {}, policyTypes: ['Egress'], egress: [{ to }] },
     };
   }
 
