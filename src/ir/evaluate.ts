@@ -284,7 +284,11 @@ export function queryMatches(queries: readonly string[], { query, asks, fragment
   return queries.some((pattern) => matchesName(pattern, query));
 }
 
-/** Whether a peer matches the destination. @param at the pods at the address; by default all that have it */
+/**
+ * Whether a peer matches the destination.
+ * @param judged `heard`: as the peer's rule hears it (heardBy())
+ * @param at the pods at the address; by default all that have it
+ */
 export function peerMatches(peer: Peer, snapshot: Snapshot, judged: Judged, at?: readonly Pod[]): boolean {
   const { sender, to } = judged;
   switch (peer.kind) {
@@ -311,11 +315,7 @@ export function peerMatches(peer: Peer, snapshot: Snapshot, judged: Judged, at?:
     case 'names':
       // A port name asks for the pod that gives it. That is never told by a name.
       if (at !== undefined || !matchNames(peer, judged.names)) return false;
-      return isVerified(
-        peer,
-        heardBy({ action: 'allow' }, judged.heard ?? 'nothing', judged.protocol),
-        judged.audit ?? false,
-      );
+      return isVerified(peer, judged.heard === 'opening' ? 'met' : (judged.heard ?? 'nothing'), judged.audit ?? false);
     case 'self':
       return sender.ips.includes(to);
     case 'own-node':

@@ -66,6 +66,8 @@ export function isVerified({ patterns, verify }: NamesPeer, heard: Known, audit:
   if (verify === undefined || (verify === 'audit' && !audit)) return true;
   if (heard === 'nothing') return false;
   if (heard === 'met') return true;
+  // Only rules that deny hear of it: heardBy().
+  if (heard.kind === 'tls' && heard.hidden) return patterns.length > 0;
   const name = nameSaid(heard);
   return name === undefined ? verify !== 'strict' : matchesAny(patterns, name);
 }

@@ -22,7 +22,7 @@ import { clangFlags } from '../../src/net/clang.js';
 const bpfDir = join(process.cwd(), 'bpf');
 const dir = mkdtempSync(join(tmpdir(), 'ea-loader-'));
 /** What declares maps and their types. */
-const HEADERS = [...readdirSync(bpfDir).filter((name) => name.endsWith('types.h')), 'maps.h'];
+const HEADERS = [...readdirSync(bpfDir).filter((name) => /(types|maps)\.h$/.test(name))];
 const pinDir = `/sys/fs/bpf/ea-ffi-${process.pid}`;
 t.teardown(() => {
   rmSync(dir, { recursive: true, force: true });
