@@ -103,7 +103,7 @@ t.test(`${PAIRS} random pairs, FUZZ_SEED=${random.seed}`, async (t) => {
   const [reference] = engines as [Engine];
   let [said, decided] = [0, 0];
   for (let pairs = 0; pairs < PAIRS; ) {
-    const world = randomWorld(random, 20);
+    const world = randomWorld(random, 45);
     for (const e of engines) e.use(world);
     // Pod by pod: the kernel's engine is one pod at a time.
     const packets = Array.from({ length: PACKETS_A_WORLD }, () => randomPacket(random, world.snapshot, world.ir));
@@ -133,7 +133,7 @@ t.test(`${PAIRS} random pairs, FUZZ_SEED=${random.seed}`, async (t) => {
 t.test('what is found can be written down: a case file says the same as its world', async (t) => {
   const [reference] = engines as [Engine];
   for (let n = 0; n < 100; n++) {
-    const world = randomWorld(random, 20);
+    const world = randomWorld(random, 45);
     const packets = Array.from({ length: 10 }, () => randomPacket(random, world.snapshot, world.ir));
     const read = parseCase('found.yaml', caseText('found', world, packets));
     const print = printer(read.ir);
