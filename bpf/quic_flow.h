@@ -41,6 +41,8 @@
  *   - A part of a hello may pass: it names nobody before it is whole. With the byte that completes it, the
  *     verdict falls. Until then everything else is held back: 0-RTT, handshakes, short headers, and
  *     datagrams in which they stand behind an Initial packet. Clients send them again.
+ *   - An Initial packet stands first in its datagram, or behind others that do. A datagram that begins with
+ *     another long header has none.
  *   - After the verdict, Initial packets may only repeat what was judged, byte by byte, or say nothing
  *     (ACK), or add a second hello after a HelloRetryRequest, which must be allowed by the same rule.
  *   - With its first Handshake packet a client has sent its last Initial packet (RFC 9001, 4.9.1): the
@@ -77,7 +79,7 @@ enum quic_verdict {
 /* The most datagrams that a kernel cuts a packet into (UDP_MAX_SEGMENTS). */
 enum { QUIC_MAX_PIECES = 128 };
 /* FIRST_DATAGRAM: bytes that a client's first datagram has at least (RFC 9000, 14.1). A smaller one that
- * would be of an unknown version is something else: NTP, DNS and RTP look so. */
+ * would be of an unknown version is something else, unless a hello is awaited: NTP, DNS and RTP look so. */
 enum { QUIC_CLIENT_HELLO = 1, QUIC_MAX_HELLOS = 2, QUIC_SERVER_IDS = 4, QUIC_FIRST_DATAGRAM = 1200 };
 
 /* Whether all that is known of the connection was judged. */
@@ -199,12 +201,28 @@ static __always_inline int awaits_hello(const struct quic_state *st) {
   return a && !a->judged;
 }
 
+/* Whether something stands behind the first packet of a datagram, which is no Initial one, that a server may read as an
+ * Initial packet: it reads all packets, and none of them was judged. Clients put Initial packets first (RFC 9000, 12.2). */
+GLOBAL_FUNCTION int quic_hides_initial(struct __sk_buff *skb, struct quic_work *w) {
+  if (!w) return 1;
+#pragma clang loop unroll(disable)
+  for (__u32 i = 0; i < QUIC_MAX_PACKETS; i++) {
+    w->at = w->packet.end;
+    if (w->at >= w->end) return 0;
+    const int kind = quic_next(skb, w);
+    /* The last two take all that is left. */
+    if (kind != QUIC_ZERO_RTT && kind != QUIC_HANDSHAKE) return kind != QUIC_SHORT && kind != QUIC_OTHER;
+  }
+  return 1;
+}
+
 /* Judges the datagram in w->at to w->end. */
 GLOBAL_FUNCTION int quic_sent_datagram(struct __sk_buff *skb, struct quic_work *w, struct quic_state *st) {
   if (!w || !st) return QUIC_UNREADABLE;
   const int open = st->flags & QUIC_FLOW_OPEN;
   int kind = quic_begin(skb, w);
-  if ((kind == QUIC_UNKNOWN_VERSION || kind == QUIC_NEGOTIATION) && w->end - w->at < QUIC_FIRST_DATAGRAM)
+  if ((kind == QUIC_UNKNOWN_VERSION || kind == QUIC_NEGOTIATION) && w->end - w->at < QUIC_FIRST_DATAGRAM &&
+      !awaits_hello(st))
     kind = QUIC_OTHER;
   switch (kind) {
   case QUIC_INITIAL:
@@ -214,10 +232,12 @@ GLOBAL_FUNCTION int quic_sent_datagram(struct __sk_buff *skb, struct quic_work *
     return open ? QUIC_PASS : st->buffer ? QUIC_HOLD : QUIC_SAYS_OTHER;
   case QUIC_HANDSHAKE:
     if (!open) return QUIC_HOLD;
+    if (quic_hides_initial(skb, w)) return QUIC_UNREADABLE;
     end_attempt(w, st);
     return QUIC_PASS;
   case QUIC_ZERO_RTT:
-    return open && !awaits_hello(st) ? QUIC_PASS : QUIC_HOLD;
+    if (!open || awaits_hello(st)) return QUIC_HOLD;
+    return quic_hides_initial(skb, w) ? QUIC_UNREADABLE : QUIC_PASS;
   case QUIC_UNKNOWN_VERSION:
   case QUIC_NEGOTIATION:
     return QUIC_VERSION;

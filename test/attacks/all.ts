@@ -42,6 +42,7 @@ import { attack as relayByNeighbour } from './relay-by-neighbour.js';
 import { attack as routedDiscovery } from './routed-discovery.js';
 import { attack as saidAgain } from './said-again.js';
 import { attack as saidAround } from './said-around.js';
+import { attack as saidBehind } from './said-behind.js';
 import { attack as saidCutOff } from './said-cut-off.js';
 import { attack as saidCuts } from './said-cuts.js';
 import { attack as saidEarly } from './said-early.js';
@@ -121,6 +122,7 @@ export const ATTACKS: readonly Attack[] = [
   routedDiscovery,
   saidAgain,
   saidAround,
+  saidBehind,
   saidCutOff,
   saidCuts,
   saidEarly,

@@ -112,7 +112,8 @@ class World {
       Buffer.alloc(7),
       opaque(TYPES.handshake, to, { version }),
     ]);
-    return Buffer.concat([packet(), ...(random.chance(20) ? [packet()] : []), behind]);
+    const front = random.chance(10) ? [opaque(random.pick([TYPES.handshake, TYPES.zeroRtt]), to, { version })] : [];
+    return Buffer.concat([...front, packet(), ...(random.chance(20) ? [packet()] : []), behind]);
   }
 }
 
