@@ -102,9 +102,12 @@ GLOBAL_FUNCTION int read_on(struct ea_said_stream *s, struct l7_buffer *b) {
 /* Uses the buffer of a stream, or takes one. HEARD_MORE: w->busy. */
 static __always_inline int hold_buffer(struct ea_said_stream *s, const struct packet *p, struct l7_work *w,
                                        __u32 payer) {
-  w->busy = 1;
-  if (l7_use(s, p->key.endpoint)) return HEARD_MORE;
-  w->busy = 0;
+  struct l7_buffer *b = l7_use(s, p->key.endpoint);
+  w->busy = !!b;
+  if (likely(b)) {
+    WRITE_ONCE(b->used_ns, bpf_ktime_get_coarse_ns());
+    return HEARD_MORE;
+  }
   /* It was taken away. What is not whole had its beginning there, and what is not acknowledged yet must be compared:
    * neither can be any more. */
   if (s->buffer && (s->state == EA_SAID_PENDING || s->kind != EA_SAID_HTTP || http_is_cut(s)))

@@ -4,7 +4,9 @@
  *
  * A buffer is held for some milliseconds. Each endpoint may hold as many as are free: then two that take all they
  * can get hold a third each, and a third stays free for the others. Where none is free, or an endpoint holds its
- * share, it takes one that has been held for long, and the stream that had it is lost, which its stamp tells.
+ * share, it takes one that has been held for long, and the stream that had it is lost, which its stamp tells. It may be
+ * its own, or that of an endpoint that holds as many: who holds few loses none to who holds many, until it has not used
+ * it for so long that its connection is gone.
  *
  * `holder`: the endpoint in the high half, 0 where the buffer is free; in the low half a stamp that changes with
  * each holder, and L7_BUSY while a program uses the buffer. It is changed by compare-and-swap only, so nobody
@@ -18,6 +20,7 @@
 /* A power of two. */
 #define L7_GIVEN_BACK 16
 #define L7_OLD_NS (10 * SECOND_NS)
+#define L7_GONE_NS (300 * SECOND_NS)
 _Static_assert(EA_SAID_BUFFERS <= 256, "l7_work.given_back has their numbers");
 _Static_assert((EA_SAID_BUFFERS & (EA_SAID_BUFFERS - 1)) == 0, "a power of two");
 
@@ -40,7 +43,8 @@ struct l7_work {
   __u32 given; /* buffers that were given back last, whose memory is still in the cache: a stack */
   __u8 given_back[L7_GIVEN_BACK];
   __u32 endpoint;
-  __u32 may_grow; /* the endpoint holds less than is free */
+  __u32 held;     /* buffers that the endpoint holds */
+  __u32 may_grow; /* that is less than is free */
   __u32 found;    /* plus 1; 0: none */
   __u32 stamp;
   /* The segment. */
@@ -126,6 +130,14 @@ static __always_inline void l7_charge(__u32 slot, __s32 buffers) {
   if (held) __sync_fetch_and_add(held, buffers);
 }
 
+/* Whether a buffer that is held may be taken from its stream. */
+static __always_inline int may_be_taken(const struct l7_work *w, const struct l7_buffer *b, __u64 now_ns) {
+  if ((__s64)(now_ns - READ_ONCE(b->taken_ns)) < (__s64)L7_OLD_NS) return 0;
+  if ((__s64)(now_ns - READ_ONCE(b->used_ns)) >= (__s64)L7_GONE_NS) return 1;
+  const __u32 *held = l7_held(READ_ONCE(b->payer));
+  return held && (__s32)*held >= (__s32)w->held;
+}
+
 /* Tries the next buffer; 1: it is taken, and busy. */
 static long l7_try(__u32 i, __u64 *now_ns) {
   struct l7_work *w = l7_work();
@@ -136,14 +148,14 @@ static long l7_try(__u32 i, __u64 *now_ns) {
   const __u64 holder = READ_ONCE(b->holder);
   const int is_free = !(holder >> 32);
   if (holder & L7_BUSY) return 0;
-  if (is_free ? !w->may_grow : (__s64)(*now_ns - READ_ONCE(b->used_ns)) < (__s64)L7_OLD_NS) return 0;
+  if (is_free != !!w->may_grow || (!is_free && !may_be_taken(w, b, *now_ns))) return 0;
   const __u32 stamp = ((__u32)holder + 1) & ~L7_BUSY;
   if (!__sync_bool_compare_and_swap(&b->holder, holder, (__u64)w->endpoint << 32 | stamp | L7_BUSY)) return 0;
   if (is_free)
     l7_charge(EA_SAID_ALL, 1);
   else
     l7_charge(b->payer, -1);
-  b->used_ns = *now_ns;
+  b->taken_ns = b->used_ns = *now_ns;
   w->found = index + 1;
   w->stamp = stamp;
   return 1;
@@ -156,7 +168,8 @@ GLOBAL_FUNCTION int l7_take(struct ea_said_stream *s, __u32 endpoint, __u32 paye
   if (!s || !w || !held || !all) return 0;
   __u64 now_ns = bpf_ktime_get_coarse_ns();
   w->endpoint = endpoint;
-  w->may_grow = (__s32)*held < EA_SAID_BUFFERS - (__s32)*all;
+  w->held = *held;
+  w->may_grow = (__s32)w->held < EA_SAID_BUFFERS - (__s32)*all;
   w->found = 0;
   const __u32 next = w->next, given = w->given;
   if (given) {

@@ -134,7 +134,9 @@ GLOBAL_FUNCTION int said_received(struct __sk_buff *skb, struct packet *p) {
   } else if (s->kind == EA_SAID_HTTP) {
     const __u32 part = http_part(s);
     const int idle = part == HTTP_CONTENT || (part == HTTP_IN_HEAD && !s->left && (s->body & HTTP_LATER));
-    if (idle && s->buffer && s->acked_seq == s->next_seq) l7_drop(s, p->key.endpoint);
+    /* The bytes of a body are free, so it needs no buffer once its head has arrived, however long it takes. */
+    const __u32 kept_end = part == HTTP_CONTENT ? s->base_seq + s->have : s->next_seq;
+    if (idle && s->buffer && (__s32)(s->acked_seq - kept_end) >= 0) l7_drop(s, p->key.endpoint);
   } else if (s->state == EA_SAID_JUDGED && s->buffer && s->acked_seq == s->next_seq) {
     const struct l7_buffer *b = l7_use(s, p->key.endpoint);
     if (b) l7_rest(s, p->key.endpoint, b->begin != s->have);

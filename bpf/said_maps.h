@@ -41,10 +41,11 @@ struct l7_heads {
   __u16 length;
 };
 struct l7_buffer {
-  __u64 holder;  /* of a stream's buffer: see l7_memory.h */
-  __u64 used_ns; /* CLOCK_MONOTONIC */
-  __u32 payer;   /* slot in `endpoints` of the endpoint that holds it */
-  __u32 begin;   /* where that begins which is read next: a hello, a record, the head of a request */
+  __u64 holder;   /* of a stream's buffer: see l7_memory.h */
+  __u64 taken_ns; /* CLOCK_MONOTONIC */
+  __u64 used_ns;  /* of the endpoint's last segment that was read with it */
+  __u32 payer;    /* slot in `endpoints` of the endpoint that holds it */
+  __u32 begin;    /* where that begins which is read next: a hello, a record, the head of a request */
   /* Of a hello that is not whole (tls.h): where its next record begins, from there; bytes of the message in the
    * records before that, and of the whole message (0: not known); its first bytes. */
   __u32 record;

@@ -9,6 +9,7 @@ import { attack as dropFlood } from './drop-flood.js';
 import { attack as echoFlood } from './echo-flood.js';
 import { attack as fragmentFlood } from './fragment-flood.js';
 import { attack as partialFlood } from './partial-flood.js';
+import { attack as saidTaken } from './said-taken.js';
 import { attack as selfFlood } from './self-flood.js';
 import { attack as serviceFlood } from './service-flood.js';
 import { attack as synFlood } from './syn-flood.js';
@@ -20,6 +21,7 @@ export const FLOODS: readonly Attack[] = [
   echoFlood,
   fragmentFlood,
   partialFlood,
+  saidTaken,
   selfFlood,
   serviceFlood,
   synFlood,
