@@ -46,7 +46,9 @@ GLOBAL_FUNCTION int http_value(const struct http_bytes *m, struct http_work *w, 
   return 0;
 }
 
-enum { PORT_DIGITS = 5, ADDRESS_LEAST = 2, ADDRESS_MOST = 45 };
+/* HOST_MOST: a name with a final dot, and a port. What is told of a request would have no room for its path behind a
+ * longer one (l7_http.h). */
+enum { PORT_DIGITS = 5, ADDRESS_LEAST = 2, ADDRESS_MOST = 45, HOST_MOST = 253 + 1 + 1 + PORT_DIGITS };
 
 /* Whether w->host is one, with or without a port. */
 static __always_inline int is_host(const struct http_bytes *m, struct http_work *w) {
@@ -55,7 +57,7 @@ static __always_inline int is_host(const struct http_bytes *m, struct http_work 
   w->end = to;
   w->state = S_HOST_FIRST;
   w->notes = 0;
-  if (from >= to) return 0;
+  if (from >= to || to - from > HOST_MOST) return 0;
   walk_head(m, w);
   const __u32 state = w->state;
   if (w->at != to || (state != S_HOST && state != S_HOST_BRACKETED && state != S_HOST_DIGITS)) return 0;

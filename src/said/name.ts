@@ -21,9 +21,15 @@ export function saidName(text: string): string | undefined {
   return text.toLowerCase();
 }
 
-/** Whether it may be the value of a Host header: `host[:port]`. The host may be an address. */
+/** A name with a final dot, and a port. */
+const MAX_HOST = MAX_NAME + '.:65535'.length;
+
+/**
+ * Whether it may be the value of a Host header: `host[:port]`. The host may be an address. What is longer than a name can
+ * be would leave no room for the path in what is told of a request.
+ */
 export function isHost(text: string): boolean {
-  return HOST.test(text);
+  return text.length <= MAX_HOST && HOST.test(text);
 }
 
 /** The name in a Host header, without the port; undefined if saidName() takes it for none. */

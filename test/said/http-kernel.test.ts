@@ -41,6 +41,15 @@ t.test('a request', async (t) => {
   t.equal(bed.held(), 0);
 });
 
+t.test('a host leaves room for the path in what is told', async (t) => {
+  const paths = new SaidBed([{ http: [{ path: '/ok' }] }]);
+  t.teardown(() => paths.close());
+  const ask = (host: string) => paths.connect().send(0, request('GET /evil', `Host: ${host}`));
+  t.ok(denied(ask('a'.repeat(260))));
+  t.ok(paths.names()[0]?.endsWith('a /evil deny'));
+  t.match(ask('a'.repeat(261)).told, ['unreadable-request']);
+});
+
 t.test('a denied one', async (t) => {
   const c = bed.connect();
   const f = c.send(0, get('/evil'));

@@ -356,6 +356,8 @@ t.test('paths and hosts', async (t) => {
   t.equal(hostName('WWW.a.example:8080'), 'www.a.example');
   for (const host of ['a.', '1.2.3.4', '1.2.3.4:80', '[::1]:80', 'a:b', '']) t.equal(hostName(host), undefined, host);
   t.ok(isHost('a.:80'));
+  t.ok(isHost(`${'a'.repeat(253)}.:65535`));
+  t.notOk(isHost('a'.repeat(261)));
 });
 
 t.test('the first that a connection says', async (t) => {

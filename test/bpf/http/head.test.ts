@@ -163,6 +163,7 @@ t.test('each reason to refuse a head', async (t) => {
       'ä',
       'a%2e',
       `[${'1'.repeat(46)}]`,
+      'a'.repeat(261),
     ]
       .map((host) => `GET / HTTP/1.1\r\nHost: ${host}\r\n\r\n`)
       .concat([
