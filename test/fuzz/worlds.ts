@@ -72,8 +72,9 @@ export function randomWorld(r: Random, asking = 0): World {
 }
 
 /** @param ir what connections say is at the edges of what its rules ask for; absent: they say nothing */
-export function randomPacket(r: Random, snapshot: Snapshot, ir: Ir = { tiers: [] }): Packet {
-  return speaking(r, snapshot, silentPacket(r, snapshot), textsOf(ir));
+export function randomPacket(r: Random, snapshot: Snapshot, ir?: Ir): Packet {
+  const packet = silentPacket(r, snapshot);
+  return ir ? speaking(r, snapshot, packet, textsOf(ir)) : packet;
 }
 
 const known = new WeakMap<Ir, ReturnType<typeof saidTexts>>();

@@ -15,6 +15,7 @@ import type { EndpointBinding } from '../../../src/image/store.js';
 import { snapshot } from '../../bench/worlds.js';
 import { Kernel, loadForTest } from '../../engines/engine.js';
 import type { Pod, World } from '../../netns/world.js';
+import { RST } from '../../attacks/craft.js';
 import { irOf, type Line } from '../bed.js';
 import { Side } from './side.js';
 
@@ -192,7 +193,9 @@ export class LiveBed extends Side {
       });
     });
     this.#events.drain((e) => {
-      if (e.verdict === 'deny') this.#reasons.push(e.reason);
+      // A reset that finds its flow gone, since the peer's was faster, is nobody's loss.
+      const isLate = e.type === 'verdict' && e.tcpFlags === RST;
+      if (e.verdict === 'deny' && !isLate) this.#reasons.push(e.reason);
     });
   }
 }
