@@ -56,8 +56,9 @@ static __always_inline __u64 *again_slot(__u64 hash, __u64 *key) {
   __u32 zero = 0;
   struct learned_answers *all = bpf_map_lookup_elem(&learned_answers, &zero);
   if (!h || !all) return NULL;
-  const __u64 held = ((__u64)READ_ONCE(h->names) << 32 | READ_ONCE(h->pages)) + mixed(READ_ONCE(h->learned));
-  *key = mixed(hash + mixed(held + mixed((__u64)w->learning.endpoint << 32 | seconds())));
+  const __u64 held = scattered((__u64)READ_ONCE(h->names) << 32 | READ_ONCE(h->pages));
+  const __u64 when = scattered((__u64)w->learning.endpoint << 32 | seconds());
+  *key = mixed(hash + scattered(held + scattered(when + READ_ONCE(h->learned))));
   __u64 slot = hash >> 20;
   asm volatile("%0 &= 0xfff" : "+r"(slot));
   return &all->keys[slot];

@@ -1,5 +1,6 @@
 /** Hellos whose name is encrypted (--ech deny-known): those that are real are denied, those of browsers pass. */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { BpfMap } from '../../agent/kernel/libbpf/map.js';
 import { sys } from '../../agent/kernel/libbpf/sys.js';
@@ -165,6 +166,30 @@ t.test('however a hello is cut', async (t) => {
   const f = new Datagrams();
   const [a, b] = encodeHello(whole, randomBytes(8), [[[0, 700]], [[700, whole.length]]]) as [Buffer, Buffer];
   t.same([f.send(a), f.send(b)], ['pass', ENCRYPTED], 'in two datagrams');
+});
+
+t.test('an answer of another second is learned, whatever was learned meanwhile', async (t) => {
+  const { learned } = H.fields;
+  const learn = (count: number) => {
+    for (let at = learned.offset; at < names.holdings.length; at += H.size) names.holdings.writeUInt32LE(count, at);
+  };
+  const nextSecond = async () => {
+    const before = sys.bootSeconds();
+    while (sys.bootSeconds() === before) await sleep(20);
+    return sys.bootSeconds();
+  };
+  forget();
+  const first = await nextSecond();
+  learn(1000);
+  teach(echConfig({ id: ID, name: FRONT }));
+  const [batch] = known.batches();
+  const endpoint = batch?.keys.readUInt32LE() as number;
+  forget();
+  // A sum of both would be the same.
+  const second = await nextSecond();
+  learn(1000 + (first ^ endpoint) - (second ^ endpoint));
+  teach(echConfig({ id: ID, name: FRONT }));
+  t.equal(say(FRONT, [outer(ID)]), ENCRYPTED);
 });
 
 t.test('what becomes of the flow', async (t) => {

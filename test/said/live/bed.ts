@@ -194,7 +194,7 @@ export class LiveBed extends Side {
     });
     this.#events.drain((e) => {
       // A reset that finds its flow gone, since the peer's was faster, is nobody's loss.
-      const isLate = e.type === 'verdict' && (e.tcpFlags & RST) !== 0;
+      const isLate = (e.tcpFlags & RST) !== 0;
       if (e.verdict === 'deny' && !isLate) this.#reasons.push(e.reason);
     });
   }
