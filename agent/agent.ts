@@ -6,6 +6,7 @@
  *   hub → FlowEvent → Flow → gRPC                     (on request)
  */
 import { join } from 'node:path';
+import type { EdgeFeed } from '../src/edges/query.js';
 import { AgentError } from '../src/errors.js';
 import type { Snapshot } from '../src/identity/snapshot.js';
 import { senderOf } from '../src/ir/sender.js';
@@ -111,6 +112,22 @@ export class Agent implements AgentView {
 
   names(query: NamesQuery): Promise<{ names: LearnedView[]; more: boolean }> {
     return this.#parts.namesServer.list(query);
+  }
+
+  get edges(): EdgeFeed {
+    return this.#parts.ledger;
+  }
+
+  policyObjects(): never {
+    throw new AgentError('AGENT', 'not yet');
+  }
+
+  preview(): never {
+    throw new AgentError('AGENT', 'not yet');
+  }
+
+  recommend(): never {
+    throw new AgentError('AGENT', 'not yet');
   }
 
   /** Ends the work of this process. Programs, maps and links stay in the kernel and go on enforcing. */

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { Compiler } from '../src/compile/index.js';
+import type { EdgeFeed } from '../src/edges/query.js';
 import { DialectRegistry } from '../src/dialects/index.js';
 import { DNS_EVENT_SIZE } from '../src/flow/event/dns.js';
 import { SAID_EVENT_SIZE, SHORT_SAID_EVENT_SIZE } from '../src/flow/event/said.js';
@@ -59,6 +60,7 @@ export interface Parts extends StatusParts {
   readonly podGate: PodGate;
   readonly losses: LossReport;
   readonly after: AfterPass;
+  readonly ledger: EdgeFeed;
 }
 
 /** Connects the parts as in the figure of ARCHITECTURE.md: policies go down, events come up. Puts nothing in force. */
@@ -114,7 +116,14 @@ export function wire(inputs: WireInputs, closing: Closing): Parts {
     counters,
     clock: kernel.time,
   };
-  return { options, source, startedAt, ...down, ...up };
+  const ledger: EdgeFeed = {
+    ledger: 0,
+    beganMs: startedAt,
+    overflow: 0,
+    histories: () => [],
+    changesSince: (version) => ({ version, rows: [] }),
+  };
+  return { options, source, startedAt, ledger, ...down, ...up };
 }
 
 function wirePolicies(

@@ -189,6 +189,10 @@ export interface RuleMessage {
   index: number;
   staged: boolean;
   rule_name?: string;
+  /** Of edges and policy objects only. */
+  dialect?: string;
+  tier?: string;
+  action?: string;
 }
 
 export interface FlowRecord {

@@ -12,12 +12,12 @@ import type {
   NamesRequest,
 } from '../proto/messages.js';
 import type { ClusterStatusResponse } from '../proto/status.js';
-import { unary } from '../rpc/observer.js';
+import { unary } from '../rpc/transport/unary.js';
 import { encodedOnce } from '../rpc/once.js';
 import { EGRESS, OBSERVER, PEER } from '../proto/load.js';
 import { FlowStreams } from '../rpc/streams.js';
 import { AGENT_SERVER_NAME } from '../rpc/transport/tls.js';
-import { together } from '../rpc/turns.js';
+import { together } from '../rpc/transport/turns.js';
 import type { AgentNode, Agents } from './nodes/agents.js';
 import {
   clusterExplain,

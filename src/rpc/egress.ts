@@ -22,10 +22,13 @@ import type {
   SaidStatusMessage,
   StatusResponse,
 } from '../proto/status.js';
+import { edgeHandlers } from './ask/edges.js';
+import { policyHandlers } from './ask/policies.js';
 import type { FlowWriter } from './flow-writer.js';
 import { saidOf } from './said.js';
 import { namesResponse, namesStatusMessage } from './names.js';
-import { lostMessage, unary } from './observer.js';
+import { lostMessage } from './observer.js';
+import { unary } from './transport/unary.js';
 import { madeOnce } from './once.js';
 import type { FlowStreams } from './streams.js';
 import type { AgentStatus, AgentView, ClusterView, GateView, SaidStatus } from './view.js';
@@ -39,6 +42,8 @@ export function egressHandlers(
     (flow): GetRecordsResponse => ({ record: toRecord(flow), node_name: hub.nodeName, time: timestamp(flow.timeNs) }),
   );
   return {
+    ...edgeHandlers(view.edges, hub.nodeName),
+    ...policyHandlers(view),
     GetFlows: (call: ServerWritableStream<GetFlowsRequest, GetRecordsResponse | Buffer>) =>
       streams.serve(call, (item): GetRecordsResponse | Buffer =>
         'lost' in item

@@ -1,10 +1,5 @@
 /** observer.Observer and peer.Peer: the services for Hubble's CLI, UI and Relay. */
-import {
-  type handleUnaryCall,
-  type ServerWritableStream,
-  status,
-  type UntypedServiceImplementation,
-} from '@grpc/grpc-js';
+import { type ServerWritableStream, status, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import type { FlowHub, HubItem } from '../flow/hub/hub.js';
 import { applyFieldMask, timestamp, toHubble } from '../flow/hubble.js';
 import type { FlowWriter } from './flow-writer.js';
@@ -17,8 +12,8 @@ import type {
   ServerStatusResponse,
 } from '../proto/messages.js';
 import { madeOnce } from './once.js';
-import { type FlowStreams, serviceError } from './streams.js';
-import { nextTurn } from './turns.js';
+import type { FlowStreams } from './streams.js';
+import { unary } from './transport/unary.js';
 import type { AgentView } from './view.js';
 
 interface Parts {
@@ -36,30 +31,6 @@ export function lostMessage(item: Extract<HubItem, { lost: unknown }>): LostEven
     ...(cpu === undefined ? {} : { cpu: { value: cpu } }),
     first: timestamp(firstNs),
     last: timestamp(lastNs),
-  };
-}
-
-/**
- * Makes the handler of a unary call; an exception becomes its status. Each answer has its own turn of the event loop
- * (turns.ts), even one that many callers share. A call that was cancelled before its turn is not answered.
- */
-export function unary<Q, A>(answer: (request: Q) => A | Promise<A>): handleUnaryCall<Q, A> {
-  return async (call, callback) => {
-    const takenBack = () => {
-      if (call.cancelled) callback({ code: status.CANCELLED, details: 'cancelled' }, null);
-      return call.cancelled;
-    };
-    let response: A;
-    await nextTurn();
-    if (takenBack()) return;
-    try {
-      const made = answer(call.request);
-      response = made instanceof Promise ? await made.finally(nextTurn) : made;
-    } catch (e) {
-      callback(serviceError(e), null);
-      return;
-    }
-    if (!takenBack()) callback(null, response);
   };
 }
 

@@ -1,27 +1,13 @@
 /** Flow streams: send items to a caller, no faster than it reads. */
-import { Metadata, type ServerWritableStream, type ServiceError, status } from '@grpc/grpc-js';
-import { AgentError, type ErrorCode } from '../errors.js';
+import { Metadata, type ServerWritableStream, status } from '@grpc/grpc-js';
 import type { HubItem } from '../flow/hub/hub.js';
 import type { GetFlowsRequest } from '../proto/messages.js';
+import { serviceError } from './transport/unary.js';
 
 /** Maximum number of readers. Each has a buffer in the transport, and more readers than this are a bug somewhere. */
 const MAX_READERS = 128;
 /** Maximum number of items between two turns of the event loop, so that a long answer does not block the agent. */
 const ITEMS_A_TURN = 256;
-
-const CODES: Partial<Record<ErrorCode, status>> = {
-  USAGE: status.INVALID_ARGUMENT,
-  AGENT: status.FAILED_PRECONDITION,
-};
-
-/** The error that a caller gets for an exception. */
-export function serviceError(e: unknown): Partial<ServiceError> {
-  if (e instanceof AgentError) {
-    const details = e.hint === undefined ? e.message : `${e.message} — ${e.hint}`;
-    return { code: CODES[e.code] ?? status.INTERNAL, details };
-  }
-  return { code: status.INTERNAL, details: e instanceof Error ? e.message : String(e) };
-}
 
 /** A stream whose available items can be taken without a promise for each. */
 interface Taken<I> {

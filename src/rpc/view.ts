@@ -1,4 +1,6 @@
 /** The agent's state as callers see it: plain data, made anew for each query. */
+import type { EdgeFeed } from '../edges/query.js';
+import type { PolicyView } from './ask/policies.js';
 import type { Problem } from '../errors.js';
 import type { Snapshot } from '../identity/snapshot.js';
 import type { Explanation } from '../explain/explain.js';
@@ -210,8 +212,10 @@ export interface LearnedView {
 /** The explanation of an address or of a name, with what the sender has learned about it. */
 export type AgentExplanation = (Explanation | NameExplanation) & { learned?: LearnedView[] };
 
-export interface AgentView {
+export interface AgentView extends PolicyView {
   status(): AgentStatus;
+  /** Who talked to whom, as the agent has counted. */
+  readonly edges: EdgeFeed;
   /** Explains a verdict. @throws AgentError USAGE if the query names an unknown object */
   explain(query: ExplainQuery): AgentExplanation;
   /** The names that pods have learned. @throws AgentError USAGE if the query is not valid */

@@ -1,4 +1,5 @@
 /** What commands of egressctl cost, most of which is loading modules: CPU time, against that of a node that runs nothing. */
+import { NOTHING_SEEN } from '../edges/given.js';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -136,4 +137,11 @@ function unused(): never {
 }
 
 /** An agent with no pods. */
-const IDLE: AgentView = { status: () => STATUS, policies: () => [], explain: unused, snapshot: unused, names: unused };
+const IDLE: AgentView = {
+  ...NOTHING_SEEN,
+  status: () => STATUS,
+  policies: () => [],
+  explain: unused,
+  snapshot: unused,
+  names: unused,
+};

@@ -1,4 +1,5 @@
 /** egressctl flows and status against a server: the built program, a real socket, a hub with flows in it. */
+import { NOTHING_SEEN } from '../edges/given.js';
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -140,6 +141,7 @@ const LEARNED: LearnedView[] = [
 ];
 
 const view: AgentView = {
+  ...NOTHING_SEEN,
   status: () => STATUS,
   explain: (q) => {
     if (q.from !== 'shop/web') throw new AgentError('USAGE', `there is no pod ${q.from}`);

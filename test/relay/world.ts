@@ -1,4 +1,5 @@
 /** Agents in this process with what a test needs of them: a hub, a server on TCP with mutual TLS, a directory of certificates. */
+import { NOTHING_SEEN } from '../edges/given.js';
 import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -121,6 +122,7 @@ export class TestAgent {
     this.pods = opts.pods ?? [`shop/${name}-pod`];
     this.hub = new FlowHub({ nodeName: name, ...(opts.capacity ? { capacity: opts.capacity } : {}) });
     const view: AgentView = {
+      ...NOTHING_SEEN,
       status: () => status(name, this.pods),
       names: async (q) => {
         if (q.pod !== undefined && !this.pods.includes(q.pod))

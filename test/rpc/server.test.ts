@@ -1,4 +1,5 @@
 /** The socket: real servers, real clients. Semantics of GetFlows over the wire, bad callers, health, reflection. */
+import { NOTHING_SEEN } from '../edges/given.js';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -101,6 +102,7 @@ const LEARNED: LearnedView = {
 };
 
 const view: AgentView = {
+  ...NOTHING_SEEN,
   status: () => STATUS,
   explain: (q) => {
     if (q.from !== 'shop/web') throw new AgentError('USAGE', `there is no pod ${q.from}`);

@@ -1,6 +1,6 @@
 /** Answers that many ask for at once. */
 import t from 'tap';
-import { together } from '../../src/rpc/turns.js';
+import { together } from '../../src/rpc/transport/turns.js';
 
 t.test('who comes while an answer is on its way shares the next one', async (t) => {
   const begun: ((n: number | Error) => void)[] = [];

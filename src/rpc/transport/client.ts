@@ -22,6 +22,18 @@ import type {
   NamesResponse,
   ServerStatusResponse,
 } from '../../proto/messages.js';
+import type {
+  ActivityRequest,
+  ActivityResponse,
+  EdgesRequest,
+  EdgesResponse,
+  PolicyObjectsRequest,
+  PolicyObjectsResponse,
+  PreviewRequest,
+  PreviewResponse,
+  RecommendRequest,
+  RecommendResponse,
+} from '../../proto/edges.js';
 import type { ClusterStatusResponse, PoliciesResponse, StatusResponse } from '../../proto/status.js';
 import { EGRESS, OBSERVER } from '../../proto/load.js';
 import { ReadAhead } from './ahead.js';
@@ -117,6 +129,27 @@ export class AgentClient {
 
   policies(deadlineMs?: number): Promise<PoliciesResponse> {
     return this.#call<PoliciesResponse>(EGRESS.Policies as Method, {}, deadlineMs);
+  }
+
+  /** Who talked to whom. The signal, or leaving the loop, cancels the call. @throws AgentError AGENT, USAGE */
+  edges(req: EdgesRequest, signal?: AbortSignal, opened?: () => void): AsyncIterable<EdgesResponse> {
+    return this.#stream<EdgesResponse>(EGRESS.Edges as Method, req, signal, opened);
+  }
+
+  activity(req: ActivityRequest, deadlineMs?: number): Promise<ActivityResponse> {
+    return this.#call<ActivityResponse>(EGRESS.Activity as Method, req, deadlineMs);
+  }
+
+  policyObjects(req: PolicyObjectsRequest, deadlineMs?: number): Promise<PolicyObjectsResponse> {
+    return this.#call<PolicyObjectsResponse>(EGRESS.PolicyObjects as Method, req, deadlineMs);
+  }
+
+  preview(req: PreviewRequest, deadlineMs?: number): Promise<PreviewResponse> {
+    return this.#call<PreviewResponse>(EGRESS.Preview as Method, req, deadlineMs);
+  }
+
+  recommend(req: RecommendRequest, deadlineMs?: number): Promise<RecommendResponse> {
+    return this.#call<RecommendResponse>(EGRESS.Recommend as Method, req, deadlineMs);
   }
 
   serverStatus(deadlineMs?: number): Promise<ServerStatusResponse> {

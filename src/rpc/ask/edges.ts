@@ -1,0 +1,117 @@
+/** Edges and Activity of egress.v1, from an agent's ledger. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type ServerWritableStream, status, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import type { DayRow, Edge } from '../../edges/edge.js';
+import { activityOf } from '../../edges/activity.js';
+import { type EdgeFeed, edgeQueryOf } from '../../edges/query.js';
+import { columnsOf, edgeMessage, millisOf, timestampOf } from '../../edges/wire.js';
+import { AgentError } from '../../errors.js';
+import type { ActivityRequest, ActivityResponse, EdgesRequest, EdgesResponse } from '../../proto/edges.js';
+import { serviceError, unary } from '../transport/unary.js';
+
+/** Rows in one message: some hundred kilobytes with their edges, far from the limit of a message. */
+const ROWS_A_MESSAGE = 2000;
+/** Simultaneous Edges calls that follow. Each keeps the set of edges that it has described. */
+const MAX_FOLLOWERS = 32;
+const INTERVAL_MS = { usual: 1000, least: 100, most: 3_600_000 };
+
+/** The handlers of Edges and Activity. */
+export function edgeHandlers(feed: EdgeFeed, nodeName: string): UntypedServiceImplementation {
+  let followers = 0;
+  return {
+    Edges: async (call: ServerWritableStream<EdgesRequest, EdgesResponse>) => {
+      const { follow = false } = call.request;
+      if (follow && followers >= MAX_FOLLOWERS) {
+        call.emit('error', { code: status.RESOURCE_EXHAUSTED, details: `more than ${MAX_FOLLOWERS} readers of edges` });
+        return;
+      }
+      if (follow) followers++;
+      const end = new AbortController();
+      for (const event of ['cancelled', 'close', 'error']) call.on(event, () => end.abort());
+      try {
+        await sendEdges(call, feed, nodeName, end.signal);
+        if (!call.cancelled) call.end();
+      } catch (e) {
+        if (!call.cancelled) call.emit('error', serviceError(e));
+      } finally {
+        if (follow) followers--;
+      }
+    },
+    Activity: unary((request: ActivityRequest): ActivityResponse => {
+      const sinceMs = millisOf(request.since);
+      const namespaces = request.namespaces?.length ? { namespaces: request.namespaces } : {};
+      const histories = feed.histories(sinceMs === undefined ? {} : { sinceMs });
+      return { ...activityOf(histories, namespaces), began_at: timestampOf(feed.beganMs) };
+    }),
+  };
+}
+
+async function sendEdges(
+  call: ServerWritableStream<EdgesRequest, EdgesResponse>,
+  feed: EdgeFeed,
+  nodeName: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const request = call.request;
+  const query = edgeQueryOf(request);
+  const interval = intervalOf(request);
+  const described = new Set<number>();
+  const head = () => ({
+    ledger: feed.ledger,
+    node_name: nodeName,
+    began_at: timestampOf(feed.beganMs),
+    overflow: feed.overflow,
+  });
+  let version = 0;
+  let isFirst = true;
+  while (!signal.aborted) {
+    const changes = feed.changesSince(version, query);
+    version = changes.version;
+    let { rows } = changes;
+    const limit = isFirst ? (request.limit ?? 0) : 0;
+    const more = limit > 0 && rows.length > limit;
+    if (more) rows = [...rows].sort((a, b) => b.row.day - a.row.day || a.edge.id - b.edge.id).slice(0, limit);
+    for (let at = 0; at < rows.length && !signal.aborted; at += ROWS_A_MESSAGE) {
+      const message = { ...head(), ...rowsMessage(rows.slice(at, at + ROWS_A_MESSAGE), described) };
+      if (!call.write(message)) await drained(call, signal);
+    }
+    if (isFirst) call.write({ ...head(), caught_up: true, ...(more ? { more } : {}) });
+    isFirst = false;
+    if (!request.follow) return;
+    await sleep(interval, undefined, { signal }).catch(() => {});
+  }
+}
+
+/** @param described edges that the stream has described; those of the rows are added */
+function rowsMessage(rows: readonly { edge: Edge; row: DayRow }[], described: Set<number>): EdgesResponse {
+  const fresh: Edge[] = [];
+  for (const { edge } of rows) {
+    if (described.has(edge.id)) continue;
+    described.add(edge.id);
+    fresh.push(edge);
+  }
+  return { edges: fresh.map(edgeMessage), id: rows.map(({ edge }) => edge.id), ...columnsOf(rows.map((r) => r.row)) };
+}
+
+/** @throws AgentError USAGE */
+function intervalOf({ interval_ms: given = 0 }: EdgesRequest): number {
+  if (given === 0) return INTERVAL_MS.usual;
+  if (given < INTERVAL_MS.least || given > INTERVAL_MS.most) {
+    const message = `interval_ms: ${given} is not from ${INTERVAL_MS.least} to ${INTERVAL_MS.most}`;
+    throw new AgentError('USAGE', message, { where: { field: 'interval_ms' } });
+  }
+  return given;
+}
+
+function drained(call: NodeJS.EventEmitter, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      call.off('drain', done);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    call.on('drain', done);
+    signal.addEventListener('abort', done);
+    if (signal.aborted) done();
+  });
+}
