@@ -1,11 +1,13 @@
 /** Puts the answers of Edges streams together: of one server, or of the agents of many nodes. */
 import type { EdgesResponse } from '../proto/edges.js';
-import { type DayRow, type Edge, type EdgeHistory, sumDays } from './edge.js';
+import { type DayRow, type Edge, edgeId, edgeText, type EdgeHistory, sumDays } from './edge.js';
 import { edgeOf, millisOf, rowAt } from './wire.js';
 
 /** The latest row of each ledger, edge and day; what several ledgers saw is summed when it is read. */
 export class EdgeBook {
-  readonly #edges = new Map<number, Edge>();
+  readonly #edges = new Map<number, { edge: Edge; text: string }>();
+  /** The ids here of edges whose ids were others' already, by ledger and id. */
+  readonly #renamed = new Map<string, number>();
   /** By edge and day: the row of each ledger. */
   readonly #rows = new Map<number, Map<number, Map<number, DayRow>>>();
   #beganMs: number | undefined;
@@ -16,13 +18,11 @@ export class EdgeBook {
   /** Takes one message of a stream. */
   add(m: EdgesResponse): void {
     const ledger = Number(m.ledger ?? 0);
-    for (const one of m.edges ?? []) {
-      const edge = edgeOf(one);
-      this.#edges.set(edge.id, edge);
-    }
+    for (const one of m.edges ?? []) this.#describe(ledger, edgeOf(one));
     const ids = m.id ?? [];
     for (let n = 0; n < ids.length; n++) {
-      const id = Number(ids[n]);
+      const given = Number(ids[n]);
+      const id = this.#renamed.size === 0 ? given : (this.#renamed.get(`${ledger} ${given}`) ?? given);
       const row = rowAt(m, n);
       let days = this.#rows.get(id);
       if (!days) this.#rows.set(id, (days = new Map()));
@@ -35,6 +35,19 @@ export class EdgeBook {
     if (m.overflow !== undefined) this.#overflow.set(ledger, Number(m.overflow));
     for (const name of m.unavailable_nodes ?? []) this.#unavailable.add(name);
     this.#isCut ||= m.more ?? false;
+  }
+
+  /** Takes an edge under its id, or under another one if that is taken by another edge. */
+  #describe(ledger: number, edge: Edge): void {
+    const text = edgeText(edge);
+    let { id } = edge;
+    for (let attempt = 1; ; attempt++) {
+      const known = this.#edges.get(id);
+      if (known === undefined || known.text === text) break;
+      id = edgeId(text, attempt);
+    }
+    this.#edges.set(id, { edge: id === edge.id ? edge : { ...edge, id }, text });
+    if (id !== edge.id) this.#renamed.set(`${ledger} ${edge.id}`, id);
   }
 
   /** Since when the oldest of the ledgers counts, milliseconds since 1970; undefined: nothing came. */
@@ -60,7 +73,7 @@ export class EdgeBook {
   histories(): EdgeHistory[] {
     const out: EdgeHistory[] = [];
     for (const id of [...this.#rows.keys()].sort((a, b) => a - b)) {
-      const edge = this.#edges.get(id);
+      const edge = this.#edges.get(id)?.edge;
       if (!edge) continue;
       const days = [...(this.#rows.get(id) as Map<number, Map<number, DayRow>>).values()]
         .map((ledgers) => [...ledgers.values()].reduce(sumDays))

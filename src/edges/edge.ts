@@ -101,9 +101,9 @@ function ruleParts(rule: EdgeRule | undefined): unknown[] {
   return [dialect, kind, namespace ?? '', policyName, index, tier, staged, action, name ?? '', rule.generation];
 }
 
-/** The id of an edge: the first 53 bits of a SHA-256 of its content. */
-export function edgeId(edge: Omit<Edge, 'id' | 'address'>): number {
-  const text = JSON.stringify([
+/** All that makes an edge what it is, as one text: all fields but the id and the address. */
+export function edgeText(edge: Omit<Edge, 'id' | 'address'>): string {
+  return JSON.stringify([
     partyText(edge.source),
     partyText(edge.destination),
     edge.inbound,
@@ -117,7 +117,16 @@ export function edgeId(edge: Omit<Edge, 'id' | 'address'>): number {
     ruleParts(edge.rule),
     ruleParts(edge.auditRule),
   ]);
-  return hash53(text);
+}
+
+/**
+ * The id of an edge. A pod chooses names and addresses, so it can find two of its own edges with one id, and hide one
+ * behind the other. Whoever keeps edges by their ids compares their texts, and gives the second one the id of the next
+ * try.
+ * @param attempt 0 first
+ */
+export function edgeId(text: string, attempt = 0): number {
+  return hash53(attempt === 0 ? text : `${attempt} ${text}`);
 }
 
 /** 53 bits of a SHA-256: a number that JavaScript holds exactly. */

@@ -1,5 +1,5 @@
 /** Edges for tests, and views of an agent that has none. */
-import { type DayRow, type Edge, type EdgeHistory, type EdgeParty, edgeId, NOBODY } from '../../src/edges/edge.js';
+import { type DayRow, type Edge, type EdgeHistory, type EdgeParty, edgeId, edgeText, NOBODY } from '../../src/edges/edge.js';
 import { dayMatches, edgeMatches, type EdgeFeed } from '../../src/edges/query.js';
 import type { AgentView } from '../../src/rpc/view.js';
 
@@ -31,7 +31,7 @@ export function makeEdge(given: Partial<Omit<Edge, 'id'>> = {}): Edge {
     address: '',
     ...given,
   };
-  return { id: edgeId(edge), ...edge };
+  return { id: edgeId(edgeText(edge)), ...edge };
 }
 
 export function makeDay(day: number, given: Partial<DayRow> = {}): DayRow {
