@@ -85,6 +85,7 @@ const ROOMS = [
   'agent/gate',
   'agent/resolvers',
   'agent/serve',
+  'agent/ask',
   'agent',
 ];
 
