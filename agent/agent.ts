@@ -115,7 +115,7 @@ export class Agent implements AgentView {
   }
 
   get edges(): EdgeFeed {
-    return this.#parts.ledger;
+    return this.#parts.keeper.ledger;
   }
 
   policyObjects(): never {

@@ -46,9 +46,13 @@ export function closeNewLinks({ reconciler }: Parts, closing: Closing): void {
 
 /** Starts the periodic work. @returns the reader of the ring */
 export function startTimers(parts: Parts, log: Logger, closing: Closing): Drain {
-  const { reconciler, store, ring, dnsRing, saidRing, intake, sweeper, counter, clock, losses, after, names } = parts;
+  const { reconciler, store, ring, dnsRing, saidRing, intake, sweeper, counter, clock, losses, after, names, keeper } = parts;
   const drain = new Drain(ring, intake);
-  closing.every(RING_MS, () => drain.run());
+  closing.every(RING_MS, () => {
+    if (reconciler.state) keeper.known();
+    keeper.tick();
+    drain.run();
+  });
   closing.every(RING_MS, () => dnsRing.records((buf, at) => intake.dns(buf, at), DNS_MESSAGES));
   closing.every(RING_MS, () => saidRing.records((buf, at) => intake.said(buf, at), SAID_EVENTS));
   closing.every(INTAKE_TICK_MS, () => intake.tick());

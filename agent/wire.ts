@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import { Compiler } from '../src/compile/index.js';
-import type { EdgeFeed } from '../src/edges/query.js';
 import { DialectRegistry } from '../src/dialects/index.js';
 import { DNS_EVENT_SIZE } from '../src/flow/event/dns.js';
 import { SAID_EVENT_SIZE, SHORT_SAID_EVENT_SIZE } from '../src/flow/event/said.js';
@@ -22,6 +21,7 @@ import { FlowSweeper } from './events/sweeper.js';
 import { PodGate } from './gate/pod-gate.js';
 import { Attacher, type Seeding } from './hooks/attach.js';
 import { Seeder, SeedProgram } from './hooks/seed.js';
+import { LedgerKeeper } from './ledger/keeper.js';
 import type { KernelClock } from './kernel/clock.js';
 import type { Kernel } from './load.js';
 import { nodeKey } from './maps/books/node-key.js';
@@ -60,7 +60,7 @@ export interface Parts extends StatusParts {
   readonly podGate: PodGate;
   readonly losses: LossReport;
   readonly after: AfterPass;
-  readonly ledger: EdgeFeed;
+  readonly keeper: LedgerKeeper;
 }
 
 /** Connects the parts as in the figure of ARCHITECTURE.md: policies go down, events come up. Puts nothing in force. */
@@ -68,13 +68,12 @@ export function wire(inputs: WireInputs, closing: Closing): Parts {
   const { options, source, kernel, log, startedAt } = inputs;
   const names = new Learning(kernel, options, log);
   closing.add(() => names.close());
-  const intake = new Intake({
-    nodeName: options.nodeName,
-    stride: RECORD_STRIDE,
-    names: names.texts,
-    resolvers: names.seen,
-  });
-  const peers = new ReleasedAddresses(() => Number(kernel.time.nanos()));
+  const common = { nodeName: options.nodeName, stride: RECORD_STRIDE, names: names.texts };
+  const nowNs = () => Number(kernel.time.nanos());
+  const keeper = new LedgerKeeper({ ...common, runDir: options.runDir, table: kernel.table, nowNs, log });
+  closing.add(() => keeper.close());
+  const intake = new Intake({ ...common, resolvers: names.seen, edges: keeper.counter });
+  const peers = new ReleasedAddresses(nowNs);
   const down = wirePolicies(inputs, intake, peers, names, closing);
   const { hub } = intake;
   const ring = new RingReader(kernel.map('events'), kernel.map('counters'));
@@ -93,7 +92,7 @@ export function wire(inputs: WireInputs, closing: Closing): Parts {
   const sweeper = new FlowSweeper(
     kernel.table,
     kernel.time.hz,
-    (key, value) => intake.ended(key, value, Number(kernel.time.nanos())),
+    (key, value) => intake.ended(key, value, nowNs()),
     peers,
   );
   const counter = new MapCounter(COUNTED.map(kernel.map));
@@ -116,14 +115,7 @@ export function wire(inputs: WireInputs, closing: Closing): Parts {
     counters,
     clock: kernel.time,
   };
-  const ledger: EdgeFeed = {
-    ledger: 0,
-    beganMs: startedAt,
-    overflow: 0,
-    histories: () => [],
-    changesSince: (version) => ({ version, rows: [] }),
-  };
-  return { options, source, startedAt, ledger, ...down, ...up };
+  return { options, source, startedAt, keeper, ...down, ...up };
 }
 
 function wirePolicies(

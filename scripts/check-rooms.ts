@@ -84,6 +84,7 @@ const ROOMS = [
   'agent/hooks',
   'agent/gate',
   'agent/resolvers',
+  'agent/ledger',
   'agent/serve',
   'agent/ask',
   'agent',

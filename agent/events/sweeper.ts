@@ -223,8 +223,8 @@ export class FlowSweeper {
   }
 }
 
-/** Whether a flow's end is to be reported: not if it ended in the kernel, nor if its start was never reported. */
-function isNews(entry: Buffer): boolean {
+/** Whether a flow's end is to be reported, once it has ended: not if it ended in the kernel, nor if its start was never reported. */
+export function isNews(entry: Buffer): boolean {
   const value = E.fields.flow.offset;
   if (entry[value + FLOW.kind.offset] !== EA_KIND_FLOW) return false;
   const flags = entry[value + FLOW.flags.offset] as number;

@@ -1,7 +1,7 @@
 /**
- * The ledger of one agent: who talked to whom, which rule decided, how often and when. Its memory is bounded: half of
- * the edges are divided among the sources, so that a pod that calls everybody fills its own share. What finds no room
- * is counted under an edge to `other` of the same source and rule.
+ * The ledger of one agent: who talked to whom, which rule decided, how often and when. Its memory is bounded. Half of
+ * the edges are for whoever comes first; beyond, each source has an equal share, for which those that have more give
+ * way. What finds no room is counted under an edge to `other` of the same source and rule.
  */
 import { randomInt } from 'node:crypto';
 import { DAY_MS, type DayRow, dayOf, type Edge, edgeId, edgeText, type EdgeHistory, KEPT_DAYS, NOBODY } from './edge.js';
@@ -218,7 +218,7 @@ export class Ledger implements EdgeFeed {
   }
 
   #share(): number {
-    return Math.max(LEAST_SHARE, Math.floor(this.#most / 2 / Math.max(1, this.#sources.size)));
+    return Math.max(LEAST_SHARE, Math.floor(this.#most / Math.max(1, this.#sources.size)));
   }
 
   /** Makes room for a source that has less than its share: at the cost of the one that has most. */

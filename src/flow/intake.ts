@@ -8,6 +8,7 @@ import { decodeSaid } from './event/said.js';
 import { Enricher, type EnricherOptions, type Known, type NameSource } from './names/enrich.js';
 import { writeFlowEnd } from './event/flow-end.js';
 import { FlowHub } from './hub/hub.js';
+import type { Flow } from './event/types.js';
 import { eventKind } from './event/kind.js';
 import { isAudited } from './names/terms.js';
 
@@ -19,22 +20,32 @@ export interface ResolverSightings {
   untrusted(endpoint: number, ip: string, port: number): void;
 }
 
+/** Who counts all events, whoever reads them: the ledger of edges. */
+export interface EventCounter {
+  learn(known: Known): void;
+  /** @param buf events (struct ea_event), the first at offset `at`; not kept */
+  events(buf: Buffer, at: number, count: number): void;
+  flow(flow: Flow): void;
+}
+
 /** The entry of events into the hub. */
 export class Intake {
   readonly hub: FlowHub;
   readonly #enricher: Enricher;
   readonly #names: NameSource | undefined;
   readonly #resolvers: ResolverSightings | undefined;
+  readonly #edges: EventCounter | undefined;
   readonly #stride: number;
   #audited = 0;
   readonly #end = Buffer.from(new ArrayBuffer(EVENT_SIZE));
 
   /** @param stride bytes from one event to the next in the buffers that add() gets */
-  constructor(opts: EnricherOptions & { stride: number; resolvers?: ResolverSightings }) {
+  constructor(opts: EnricherOptions & { stride: number; resolvers?: ResolverSightings; edges?: EventCounter }) {
     const enricher = new Enricher(opts);
     this.#enricher = enricher;
     this.#names = opts.names;
     this.#resolvers = opts.resolvers;
+    this.#edges = opts.edges;
     this.#stride = opts.stride;
     this.hub = new FlowHub({
       nodeName: opts.nodeName,
@@ -55,6 +66,7 @@ export class Intake {
    * Sets what is known from now on. Events that arrived before keep the names of their time, whenever they are read.
    */
   learn(known: Known): void {
+    this.#edges?.learn(known);
     const now = this.#enricher.now();
     this.hub.turn(() => this.#enricher.update(known, now));
   }
@@ -68,6 +80,7 @@ export class Intake {
       const asked = askedResolver(buf, at + i * this.#stride);
       if (asked) resolvers.asked(asked.endpoint, asked.ip);
     }
+    this.#edges?.events(buf, at, count);
     this.hub.note(buf, at, count);
   }
 
@@ -78,6 +91,7 @@ export class Intake {
   ended(key: Buffer, value: Buffer, nowNs: number): void {
     writeFlowEnd(this.#end, key, value, nowNs);
     if (this.#names) noteName(this.#names, this.#end, 0);
+    this.#edges?.events(this.#end, 0, 1);
     this.hub.note(this.#end, 0);
   }
 
@@ -94,7 +108,11 @@ export class Intake {
   said(buf: Buffer, at: number): void {
     const { event, said } = decodeSaid(buf, at);
     if (isAudited(event)) this.#audited++;
-    this.hub.publishNext((number) => this.#enricher.enrichSaid(event, said, number));
+    this.hub.publishNext((number) => {
+      const flow = this.#enricher.enrichSaid(event, said, number);
+      this.#edges?.flow(flow);
+      return flow;
+    });
   }
 
   /** Number of hellos and requests that passed and that the audit verdict denies, among those that were reported. */

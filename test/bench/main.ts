@@ -9,6 +9,7 @@ import { dialects } from './dialects.js';
 import { events } from './events.js';
 import { flood } from './flood.js';
 import { http } from './http.js';
+import { ledger } from './ledger.js';
 import { load } from './load.js';
 import { names } from './names/index.js';
 import { onOneCpu } from './one-cpu.js';
@@ -36,6 +37,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Result[]>>> = {
   names,
   said,
   events,
+  ledger,
   load,
   update,
   dialects,

@@ -147,6 +147,11 @@ export class Enricher {
     return this.#clocks.measure();
   }
 
+  /** The owner of an address now. */
+  whoAt(ip: string): Who {
+    return this.#addresses.at(ip, this.#clocks.now());
+  }
+
   /** Makes a flow. @param number part of its UUID; the UUIDs of one agent are in the order of events */
   enrich(event: FlowEvent, number = this.#number + 1): NamedFlow {
     return this.#named(event, number, event);
