@@ -59,7 +59,10 @@ export function loadLedger(path: string, nowMs: number, log: Logger): Ledger {
 function restore(ledger: Ledger, message: EdgeRowsMessage): boolean {
   try {
     const { edge, days } = edgeHistoryOf(message);
-    return ledger.restore(edge, days.filter((d) => isCount(d.day) && isCount(d.connections)));
+    return ledger.restore(
+      edge,
+      days.filter((d) => isCount(d.day) && isCount(d.connections)),
+    );
   } catch {
     return false;
   }

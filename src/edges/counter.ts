@@ -96,8 +96,7 @@ export class EdgeCounter {
       const slot = this.#slot(v, o, buf, offset);
       if (slot === NONE) continue;
       const ms = u64(v, o + E.time_ns.offset) / 1e6 + lead;
-      const bytes =
-        type === EA_EVENT_END ? u64(v, o + E.bytes_out.offset) + u64(v, o + E.bytes_in.offset) : 0;
+      const bytes = type === EA_EVENT_END ? u64(v, o + E.bytes_out.offset) + u64(v, o + E.bytes_in.offset) : 0;
       const opened = type === EA_EVENT_VERDICT || type === EA_EVENT_CHANGED ? 1 : 0;
       this.#ledger.count(slot, ms, opened, bytes, u64(v, o + E.drops.offset));
     }

@@ -4,7 +4,17 @@
  * way. What finds no room is counted under an edge to `other` of the same source and rule.
  */
 import { randomInt } from 'node:crypto';
-import { DAY_MS, type DayRow, dayOf, type Edge, edgeId, edgeText, type EdgeHistory, KEPT_DAYS, NOBODY } from './edge.js';
+import {
+  DAY_MS,
+  type DayRow,
+  dayOf,
+  type Edge,
+  edgeId,
+  edgeText,
+  type EdgeHistory,
+  KEPT_DAYS,
+  NOBODY,
+} from './edge.js';
 import { contentName } from '../ids.js';
 import { dayMatches, type EdgeChanges, type EdgeFeed, edgeMatches, type EdgeQuery } from './query.js';
 import { DayRows } from './rows.js';
@@ -16,13 +26,17 @@ export const LEDGER_EDGES = 20_000;
 const LEDGER_ROWS = 131_072;
 /** Edges that each source may have, however many sources there are. */
 const LEAST_SHARE = 16;
+/** Edges to `other` that there is room for beside the edges: a part of their number. */
+const OTHERS = 1 / 16;
 const NONE = -1;
 /** Times before this year are those of a clock that was never set. */
 const EARLIEST_MS = Date.UTC(2020, 0, 1);
 const LATEST_MS = Date.UTC(2100, 0, 1);
 
 interface Source {
+  /** Without those to `other`. */
   edges: number;
+  others: number;
 }
 
 /** What a ledger begins with: what an earlier process has saved. */
@@ -37,6 +51,8 @@ export class Ledger implements EdgeFeed {
   readonly beganMs: number;
   overflow: number;
   readonly #most: number;
+  readonly #mostOthers: number;
+  #others = 0;
   readonly #edges: (Edge | undefined)[] = [];
   /** Raised when a slot gets another edge: what somebody has remembered of it is no longer true. */
   readonly #incarnation: Uint32Array;
@@ -55,8 +71,10 @@ export class Ledger implements EdgeFeed {
     this.beganMs = start.beganMs;
     this.overflow = start.overflow;
     this.#most = most;
-    this.#heads = new Int32Array(most).fill(NONE);
-    this.#incarnation = new Uint32Array(most);
+    this.#mostOthers = Math.max(1, Math.floor(most * OTHERS));
+    const slots = most + this.#mostOthers;
+    this.#heads = new Int32Array(slots).fill(NONE);
+    this.#incarnation = new Uint32Array(slots);
     this.#rows = new DayRows(rows);
   }
 
@@ -96,7 +114,7 @@ export class Ledger implements EdgeFeed {
   otherOf(edge: NewEdge): number | undefined {
     const other = { ...edge, ...(edge.inbound ? { source: NOBODY } : { destination: NOBODY }), address: '', port: 0 };
     const folded: NewEdge = { ...other, service: '', servicePort: 0 };
-    return this.#byName.get(nameOf(folded)) ?? this.#make(folded, true);
+    return this.#byName.get(nameOf(folded)) ?? this.#make(folded);
   }
 
   incarnation(slot: number): number {
@@ -191,13 +209,17 @@ export class Ledger implements EdgeFeed {
     this.#rows.forgotten += this.#rows.releaseBefore(span.oldest + 1, this.#heads);
   }
 
-  /** @param isOther it stands for others, and takes room that its source has no right to */
-  #make(edge: NewEdge, isOther = false): number | undefined {
+  #make(edge: NewEdge): number | undefined {
+    const isOther = isRest(edge);
     const key = sourceKey(edge);
-    const source = this.#sources.get(key) ?? { edges: 0 };
-    if (!this.#hasRoom(source, isOther) && !this.#evictFor(source)) return undefined;
+    const source = this.#sources.get(key) ?? { edges: 0, others: 0 };
+    if (isOther ? this.#others >= this.#mostOthers : !this.#hasRoom(source) && !this.#evictFor(source))
+      return undefined;
     this.#sources.set(key, source);
-    source.edges++;
+    if (isOther) {
+      source.others++;
+      this.#others++;
+    } else source.edges++;
     const slot = this.#free.pop() ?? this.#edges.length;
     const text = edgeText(edge);
     let id = edgeId(text);
@@ -211,10 +233,14 @@ export class Ledger implements EdgeFeed {
     return slot;
   }
 
-  #hasRoom(source: Source, isOther: boolean): boolean {
-    const size = this.#byName.size;
-    if (size >= this.#most) return false;
-    return isOther || size < this.#most / 2 || source.edges < this.#share();
+  /** Number of edges that are not to `other`. */
+  get #own(): number {
+    return this.#byName.size - this.#others;
+  }
+
+  #hasRoom(source: Source): boolean {
+    const size = this.#own;
+    return size < this.#most && (size < this.#most / 2 || source.edges < this.#share());
   }
 
   #share(): number {
@@ -223,13 +249,14 @@ export class Ledger implements EdgeFeed {
 
   /** Makes room for a source that has less than its share: at the cost of the one that has most. */
   #evictFor(source: Source): boolean {
-    if (this.#byName.size < this.#most || source.edges >= this.#share()) return false;
+    if (this.#own < this.#most || source.edges >= this.#share()) return false;
     let largest = source;
     for (const other of this.#sources.values()) if (other.edges > largest.edges) largest = other;
     if (largest === source) return false;
     const seen: { slot: number; last: number }[] = [];
     for (let slot = 0; slot < this.#edges.length; slot++) {
-      if (this.#owner[slot] !== largest || !this.#edges[slot]) continue;
+      const edge = this.#edges[slot];
+      if (this.#owner[slot] !== largest || !edge || isRest(edge)) continue;
       const head = this.#heads[slot] as number;
       seen.push({ slot, last: head === NONE ? 0 : this.#rows.value(head).lastMs });
     }
@@ -252,7 +279,11 @@ export class Ledger implements EdgeFeed {
     this.#incarnation[slot] = ((this.#incarnation[slot] as number) + 1) >>> 0;
     const owner = this.#owner[slot] as Source;
     this.#owner[slot] = undefined;
-    if (--owner.edges === 0) this.#sources.delete(sourceKey(edge));
+    if (isRest(edge)) {
+      owner.others--;
+      this.#others--;
+    } else owner.edges--;
+    if (owner.edges + owner.others === 0) this.#sources.delete(sourceKey(edge));
     this.#free.push(slot);
   }
 
@@ -276,6 +307,11 @@ export class Ledger implements EdgeFeed {
 /** The key of an edge: its text, shorter. */
 function nameOf(edge: NewEdge): string {
   return contentName(edgeText(edge));
+}
+
+/** Whether it stands for edges without room; or for packets without addresses, which are as few. */
+function isRest({ inbound, source, destination }: NewEdge): boolean {
+  return (inbound ? source : destination).kind === 'other';
 }
 
 /** Whose share an edge takes: that of the pods at this node's end. */

@@ -1,5 +1,13 @@
 /** Edges for tests, and views of an agent that has none. */
-import { type DayRow, type Edge, type EdgeHistory, type EdgeParty, edgeId, edgeText, NOBODY } from '../../src/edges/edge.js';
+import {
+  type DayRow,
+  type Edge,
+  type EdgeHistory,
+  type EdgeParty,
+  edgeId,
+  edgeText,
+  NOBODY,
+} from '../../src/edges/edge.js';
 import { dayMatches, edgeMatches, type EdgeFeed } from '../../src/edges/query.js';
 import type { AgentView } from '../../src/rpc/view.js';
 

@@ -1,0 +1,209 @@
+/** The ledger: what it counts, what it does when it is full, and that a pod cannot hide one edge behind another. */
+import fc from '../seeded.js';
+import t from 'tap';
+import { EdgeBook } from '../../src/edges/book.js';
+import { DAY_MS, type Edge, edgeId, edgeText, type EdgeHistory } from '../../src/edges/edge.js';
+import { Ledger } from '../../src/edges/ledger.js';
+import { columnsOf, edgeHistoryOf, edgeMessage, edgeRowsMessage } from '../../src/edges/wire.js';
+import type { EdgesResponse } from '../../src/proto/edges.js';
+import { encode, definitions } from '../../src/proto/load.js';
+import { A_DAY, makeDay, makeEdge, outside, workload } from './given.js';
+
+const NOON = A_DAY * DAY_MS + DAY_MS / 2;
+
+function called(n: number, source = 'shop/web'): Edge {
+  return makeEdge({ source: workload(source), destination: outside(`203.0.${n >> 8}.${n & 255}`) });
+}
+
+function slotOf(ledger: Ledger, edge: Edge): number {
+  const slot = ledger.slotOf(edge);
+  if (slot === undefined) throw new Error('no room');
+  return slot;
+}
+
+t.test('connections, bytes, drops, days and hours', async (t) => {
+  const ledger = Ledger.fresh(NOON);
+  const slot = slotOf(ledger, called(1));
+  ledger.count(slot, NOON, 1, 0, 0);
+  ledger.count(slot, NOON + 3_600_000, 0, 500, 2);
+  ledger.count(slot, NOON - 3 * DAY_MS, 1, 0, 0);
+  const [history] = ledger.histories({}) as [EdgeHistory];
+  t.equal(history.edge.id, edgeId(edgeText(history.edge)));
+  t.strictSame(history.days, [
+    {
+      day: A_DAY - 3,
+      firstMs: NOON - 3 * DAY_MS,
+      lastMs: NOON - 3 * DAY_MS,
+      connections: 1,
+      bytes: 0,
+      drops: 0,
+      hours: 1 << 12,
+    },
+    {
+      day: A_DAY,
+      firstMs: NOON,
+      lastMs: NOON + 3_600_000,
+      connections: 1,
+      bytes: 500,
+      drops: 2,
+      hours: (1 << 12) | (1 << 13),
+    },
+  ]);
+  t.strictSame(ledger.histories({ sinceMs: A_DAY * DAY_MS })[0]?.days.length, 1);
+  t.strictSame(ledger.histories({ namespaces: ['other'] }), []);
+  t.strictSame(ledger.histories({ workload: 'shop/web' }).length, 1);
+  ledger.count(slot, Number.NaN, 1, 0, 0);
+  ledger.count(slot, -5, 1, 0, 0);
+  ledger.count(slot, 9e15, 1, 0, 0);
+  t.equal(ledger.histories({})[0]?.days.length, 2, 'times of clocks that were never set');
+});
+
+t.test('only what changed is told again', async (t) => {
+  const ledger = Ledger.fresh(NOON);
+  const [one, two] = [slotOf(ledger, called(1)), slotOf(ledger, called(2))];
+  ledger.count(one, NOON, 1, 0, 0);
+  ledger.count(two, NOON, 1, 0, 0);
+  const all = ledger.changesSince(0, {});
+  t.equal(all.rows.length, 2);
+  t.equal(ledger.changesSince(all.version, {}).rows.length, 0);
+  const other = ledger.changesSince(0, {});
+  ledger.count(two, NOON, 1, 0, 0);
+  for (const { version } of [all, other])
+    t.strictSame(
+      ledger.changesSince(version, {}).rows.map((r) => r.row.connections),
+      [2],
+    );
+});
+
+t.test('a source that calls everybody takes nothing from the others', async (t) => {
+  const ledger = Ledger.fresh(NOON, 200, 1000);
+  for (let n = 0; n < 500; n++) {
+    const slot = ledger.slotOf(called(n, 'shop/scanner'));
+    if (slot !== undefined) ledger.count(slot, NOON + n, 1, 0, 0);
+  }
+  const others = Array.from({ length: 9 }, (_, n) => `shop/quiet-${n}`);
+  for (const name of others) for (let n = 0; n < 15; n++) ledger.count(slotOf(ledger, called(n, name)), NOON, 1, 0, 0);
+  const histories = ledger.histories({});
+  for (const name of others) {
+    const own = histories.filter(({ edge }) => `shop/${edge.source.name}` === name);
+    t.equal(own.filter(({ edge }) => edge.destination.kind === 'address').length, 15, name);
+  }
+  const rest = histories.find(({ edge }) => edge.destination.kind === 'other');
+  t.ok((rest?.days[0]?.connections ?? 0) > 200, 'what found no room is counted');
+  t.ok(ledger.overflow > 200);
+  t.ok(ledger.size <= 212);
+});
+
+t.test('days without room: the oldest are given up', async (t) => {
+  const ledger = Ledger.fresh(NOON, 10, 20);
+  const slots = Array.from({ length: 10 }, (_, n) => slotOf(ledger, called(n)));
+  for (let day = 0; day < 10; day++) for (const slot of slots) ledger.count(slot, NOON + day * DAY_MS, 1, 0, 0);
+  for (const { days } of ledger.histories({}))
+    t.strictSame(
+      days.map((d) => d.day),
+      [A_DAY + 8, A_DAY + 9],
+    );
+  t.equal(ledger.forgotten, 80);
+  ledger.prune(NOON + 44 * DAY_MS);
+  t.strictSame(
+    ledger.histories({}).map((h) => h.days.length),
+    slots.map(() => 1),
+  );
+  ledger.prune(NOON + 100 * DAY_MS);
+  t.equal(ledger.size, 0);
+});
+
+t.test('random counts: as a plain model has them', async (t) => {
+  const step = fc.record({
+    edge: fc.integer({ min: 0, max: 20 }),
+    ms: fc.integer({ min: 0, max: 40 * DAY_MS }),
+    connections: fc.integer({ min: 0, max: 3 }),
+    bytes: fc.integer({ min: 0, max: 1e9 }),
+    drops: fc.integer({ min: 0, max: 5 }),
+  });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 300 }), (steps) => {
+      const ledger = Ledger.fresh(NOON);
+      const model = new Map<
+        string,
+        { connections: number; bytes: number; drops: number; first: number; last: number }
+      >();
+      for (const { edge, ms, connections, bytes, drops } of steps) {
+        ledger.count(slotOf(ledger, called(edge)), NOON + ms, connections, bytes, drops);
+        const key = `${edge} ${Math.floor((NOON + ms) / DAY_MS)}`;
+        const sum = model.get(key) ?? { connections: 0, bytes: 0, drops: 0, first: NOON + ms, last: NOON + ms };
+        model.set(key, {
+          connections: sum.connections + connections,
+          bytes: sum.bytes + bytes,
+          drops: sum.drops + drops,
+          first: Math.min(sum.first, NOON + ms),
+          last: Math.max(sum.last, NOON + ms),
+        });
+      }
+      let rows = 0;
+      for (const { edge, days } of ledger.histories({})) {
+        const n = Number(edge.destination.name.split('.')[3]);
+        for (const d of days) {
+          rows++;
+          const { day, firstMs: first, lastMs: last, connections, bytes, drops } = d;
+          if (JSON.stringify(model.get(`${n} ${day}`)) !== JSON.stringify({ connections, bytes, drops, first, last }))
+            return false;
+        }
+      }
+      return rows === model.size;
+    }),
+  );
+  t.pass();
+});
+
+t.test('an edge survives its message', async (t) => {
+  const rule = {
+    ref: {
+      policy: { dialect: 'calico', kind: 'NetworkPolicy', namespace: 'shop', name: 'web' },
+      index: -1,
+      tier: 'default',
+      staged: true,
+      action: 'deny' as const,
+    },
+    generation: 12345,
+  };
+  const edge = makeEdge({
+    source: workload('shop/web'),
+    destination: outside('api.example.com', 'name'),
+    service: 'shop/api',
+    servicePort: 80,
+    auditVerdict: 'deny',
+    auditRule: rule,
+    address: '203.0.113.1',
+  });
+  const history = { edge, days: [makeDay(A_DAY), makeDay(A_DAY + 1, { bytes: 2 ** 40 })] };
+  const message = { edges: [edgeMessage(edge)], id: [edge.id, edge.id], ...columnsOf(history.days) };
+  const bytes = encode('egress.v1.EdgesResponse', message);
+  const { deserialize } = definitions['egress.v1.EdgesResponse'] as unknown as {
+    deserialize(b: Buffer): EdgesResponse;
+  };
+  const book = new EdgeBook();
+  book.add(deserialize(bytes));
+  t.strictSame(book.histories(), [history]);
+  t.strictSame(edgeHistoryOf(JSON.parse(JSON.stringify(edgeRowsMessage(history)))), history);
+});
+
+t.test('two edges with one id are two edges', async (t) => {
+  const [seen, hidden] = [called(1), { ...called(2), id: called(1).id }];
+  const told = (ledger: number, edge: Edge): EdgesResponse => ({
+    ledger,
+    edges: [edgeMessage(edge)],
+    id: [edge.id],
+    ...columnsOf([makeDay(A_DAY)]),
+  });
+  const book = new EdgeBook();
+  for (const message of [told(1, seen), told(2, hidden), told(2, hidden), told(3, seen)]) book.add(message);
+  const names = book.histories().map(({ edge, days }) => [edge.destination.name, days[0]?.connections]);
+  t.strictSame(
+    new Map(names as [string, number][]),
+    new Map([
+      ['203.0.0.1', 2],
+      ['203.0.0.2', 1],
+    ]),
+  );
+});
