@@ -203,6 +203,9 @@ function hashOf(v: DataView, o: number): number {
   mix(v.getInt32(o + E.rule.offset + 4, true));
   mix(v.getInt32(o + E.audit_rule.offset, true));
   mix(v.getInt32(o + E.audit_rule.offset + 4, true));
+  // Another set: a policy has another content, and its rules may have the names that they had.
+  mix(v.getInt32(o + E.set.offset, true));
+  mix(v.getInt32(o + E.set.offset + 4, true));
   mix(v.getInt32(o + E.name_incarnation.offset, true));
   mix(v.getInt32(o + E.name.offset, true));
   if (!isZero(v, o + E.service.offset)) {
