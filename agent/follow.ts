@@ -46,7 +46,8 @@ export function closeNewLinks({ reconciler }: Parts, closing: Closing): void {
 
 /** Starts the periodic work. @returns the reader of the ring */
 export function startTimers(parts: Parts, log: Logger, closing: Closing): Drain {
-  const { reconciler, store, ring, dnsRing, saidRing, intake, sweeper, counter, clock, losses, after, names, keeper } = parts;
+  const { reconciler, store, ring, dnsRing, saidRing, intake, sweeper, counter, clock, losses, after, names, keeper } =
+    parts;
   const drain = new Drain(ring, intake);
   closing.every(RING_MS, () => {
     if (reconciler.state) keeper.known();

@@ -60,7 +60,6 @@ export interface Parts extends StatusParts {
   readonly podGate: PodGate;
   readonly losses: LossReport;
   readonly after: AfterPass;
-  readonly keeper: LedgerKeeper;
 }
 
 /** Connects the parts as in the figure of ARCHITECTURE.md: policies go down, events come up. Puts nothing in force. */
@@ -114,8 +113,9 @@ export function wire(inputs: WireInputs, closing: Closing): Parts {
     counter,
     counters,
     clock: kernel.time,
+    keeper,
   };
-  return { options, source, startedAt, keeper, ...down, ...up };
+  return { options, source, startedAt, ...down, ...up };
 }
 
 function wirePolicies(

@@ -49,6 +49,8 @@ export function makeMetrics(status: () => AgentStatus): () => Promise<{ type: st
     'dns_answers_untrusted_total',
     'DNS answers of others than the trusted resolvers, or that nobody asked for.',
   );
+  const edges = gauge('edges', 'Edges in the ledger: who talked to whom.');
+  const edgesOverflow = counter('edges_overflow_total', 'Flows that found no edge of their own in the ledger.');
   const inspected = counter('said_inspected_total', 'Connections that were inspected for what they say.');
   const judged = counter('said_judged_total', 'TLS and QUIC hellos and HTTP requests that were judged.');
   const saidDenied = counter('said_denied_total', 'TLS and QUIC hellos and HTTP requests that were denied.');
@@ -105,6 +107,8 @@ export function makeMetrics(status: () => AgentStatus): () => Promise<{ type: st
     lost.inc({ where: 'reader' }, s.lost.queue);
     lost.inc({ where: 'dns' }, s.names.dnsEventsLost);
     lost.inc({ where: 'said' }, s.said.eventsLost);
+    edges.set(s.ledger.edges);
+    edgesOverflow.inc(s.ledger.overflow);
     inspected.inc(s.said.inspected);
     judged.inc(s.said.judged);
     saidDenied.inc(s.said.denied);

@@ -1,4 +1,5 @@
 /** The agent's status for its clients: computed from its parts at each request. */
+import type { LedgerKeeper } from '../ledger/keeper.js';
 import type { Problem } from '../../src/errors.js';
 import { formatProblem } from '../../src/errors.js';
 import { isPolicy } from '../../src/dialects/index.js';
@@ -26,6 +27,7 @@ import type { Shares } from '../events/shares.js';
 import { sumOf } from './counters.js';
 import type { FlowRoom } from './flow-room.js';
 import type { NamesServer } from './names.js';
+import { ledgerStatus } from './ledger.js';
 import { saidStatus } from './said.js';
 
 export interface StatusParts {
@@ -56,6 +58,7 @@ export interface StatusParts {
   readonly hub: FlowHub;
   readonly counters: BpfMap;
   readonly intake: Intake;
+  readonly keeper: LedgerKeeper;
   /** Milliseconds since 1970. */
   readonly startedAt: number;
 }
@@ -109,6 +112,7 @@ export function agentStatus(parts: StatusParts): AgentStatus {
     namespaces: state?.snapshot.namespaces.size ?? 0,
     names: parts.namesServer.status(parts.dnsRing.lost().reduce((sum, n) => sum + n, 0)),
     said: saidStatus(parts.counters, sweeper, parts.intake),
+    ledger: ledgerStatus(parts.keeper),
     ...(source.cluster ? { cluster: clusterView(source.cluster) } : {}),
     ...(parts.gate ? { gate: parts.gate.view() } : {}),
   };

@@ -28,6 +28,14 @@ export interface GateStatusMessage {
   timed_out?: number | string;
 }
 
+export interface LedgerStatusMessage {
+  began_at?: Timestamp;
+  edges?: number;
+  max?: number;
+  overflow?: Uint64;
+  forgotten_days?: Uint64;
+}
+
 export interface StatusResponse {
   version: string;
   node_name: string;
@@ -80,6 +88,7 @@ export interface StatusResponse {
   gate?: GateStatusMessage;
   names?: NamesStatusMessage;
   said?: SaidStatusMessage;
+  ledger?: LedgerStatusMessage;
 }
 
 export interface SaidStatusMessage {

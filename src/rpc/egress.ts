@@ -1,5 +1,6 @@
 /** egress.v1.Egress: whole records, the agent's state, explanations. */
 import type { ServerWritableStream, UntypedServiceImplementation } from '@grpc/grpc-js';
+import { timestampOf } from '../edges/wire.js';
 import { formatProblem, type Problem } from '../errors.js';
 import type { FlowHub } from '../flow/hub/hub.js';
 import { timestamp, toRecord } from '../flow/hubble.js';
@@ -17,6 +18,7 @@ import type {
   ApiStatusMessage,
   ClusterStatusResponse,
   GateStatusMessage,
+  LedgerStatusMessage,
   PoliciesResponse,
   ProblemMessage,
   SaidStatusMessage,
@@ -31,7 +33,7 @@ import { lostMessage } from './observer.js';
 import { unary } from './transport/unary.js';
 import { madeOnce } from './once.js';
 import type { FlowStreams } from './streams.js';
-import type { AgentStatus, AgentView, ClusterView, GateView, SaidStatus } from './view.js';
+import type { AgentStatus, AgentView, ClusterView, GateView, LedgerStatus, SaidStatus } from './view.js';
 
 /** The handlers of egress.v1.Egress. */
 export function egressHandlers(
@@ -123,6 +125,10 @@ function gateMessage(g: GateView): GateStatusMessage {
   };
 }
 
+function ledgerStatusMessage({ beganMs, forgotten, ...counts }: LedgerStatus): LedgerStatusMessage {
+  return { began_at: timestampOf(beganMs), forgotten_days: forgotten, ...counts };
+}
+
 function saidStatusMessage({ withoutBuffer, echWithoutRoom, eventsLost, ...counts }: SaidStatus): SaidStatusMessage {
   return { ...counts, without_buffer: withoutBuffer, ech_without_room: echWithoutRoom, events_lost: eventsLost };
 }
@@ -171,5 +177,6 @@ function statusMessage(s: AgentStatus): StatusResponse {
     namespaces: s.namespaces,
     names: namesStatusMessage(s.names),
     said: saidStatusMessage(s.said),
+    ledger: ledgerStatusMessage(s.ledger),
   };
 }

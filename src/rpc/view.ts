@@ -107,6 +107,19 @@ export interface SaidStatus {
   eventsLost: number;
 }
 
+/** The ledger of edges. */
+export interface LedgerStatus {
+  /** Since when it counts, milliseconds since 1970. */
+  beganMs: number;
+  edges: number;
+  /** Most edges. */
+  max: number;
+  /** Number of flows that found no edge of their own since then. */
+  overflow: number;
+  /** Number of days of edges that were given up for others since this agent started. */
+  forgotten: number;
+}
+
 export interface AgentStatus {
   version: string;
   nodeName: string;
@@ -139,6 +152,7 @@ export interface AgentStatus {
   gate?: GateView;
   names: NamesStatus;
   said: SaidStatus;
+  ledger: LedgerStatus;
 }
 
 export interface ClusterView {

@@ -49,6 +49,7 @@ function status(more: Partial<AgentStatus> = {}): AgentStatus {
       seen: [],
       dnsEventsLost: 21,
     },
+    ledger: { beganMs: 0, edges: 40, max: 41, overflow: 42, forgotten: 43 },
     said: {
       inspected: 31,
       judged: 32,
@@ -118,6 +119,8 @@ t.test('values are those of status', async (t) => {
   is('dns_answers_untrusted_total', 15);
   is('lost_events_total{where="dns"}', 21);
   is('lost_events_total{where="said"}', 38);
+  is('edges', 40);
+  is('edges_overflow_total', 42);
   is('said_inspected_total', 31);
   is('said_judged_total', 32);
   is('said_denied_total', 33);

@@ -130,6 +130,7 @@ const STATUS: AgentStatus = {
     audited: 0,
     eventsLost: 0,
   },
+  ledger: { beganMs: 1_700_000_000_000, edges: 3, max: 20_000, overflow: 0, forgotten: 0 },
 };
 
 function unused(): never {

@@ -100,6 +100,7 @@ function status(nodeName: string, pods: readonly string[]): AgentStatus {
       audited: 0,
       eventsLost: 0,
     },
+    ledger: { beganMs: 1_700_000_000_000, edges: 3, max: 20_000, overflow: 0, forgotten: 0 },
   };
 }
 

@@ -74,6 +74,7 @@ const STATUS: AgentStatus = {
     seen: [],
     dnsEventsLost: 0,
   },
+  ledger: { beganMs: 1_700_000_000_000, edges: 3, max: 20_000, overflow: 0, forgotten: 0 },
   said: {
     inspected: 12,
     judged: 0,

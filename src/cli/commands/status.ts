@@ -152,6 +152,13 @@ function saidRows(s: StatusResponse, paint: Paint): [string, string][] {
   return rows;
 }
 
+function ledgerRows({ ledger }: StatusResponse, ago: (ms: number) => string, paint: Paint): [string, string][] {
+  if (!ledger?.began_at) return [];
+  const overflow = Number(ledger.overflow ?? 0);
+  const rest = overflow > 0 ? `; ${paint('yellow', `${counted(overflow, 'flow')} without an edge of their own`)}` : '';
+  return [['Ledger', `${counted(ledger.edges ?? 0, 'edge')} since ${ago(millisOf(ledger.began_at))}${rest}`]];
+}
+
 function percentOf(share: number): string {
   return `${(share * 100).toFixed(share < 0.1 ? 1 : 0)}%`;
 }
@@ -202,6 +209,7 @@ export function statusText(s: StatusResponse, paint: Paint, now: number = Date.n
     ...tableRows(s, paint),
     ...nameRows(s, paint),
     ...saidRows(s, paint),
+    ...ledgerRows(s, ago, paint),
     [
       'Lost events',
       `${good(lost === 0, `${lost} in the kernel's ring`)}${highest(endpoints, 'lost_events')}, ${s.lost_in_queues ?? 0} by slow readers`,
