@@ -1,4 +1,5 @@
 /** Events on their edges: which edge they belong to, however many they are, and whatever is learned meanwhile. */
+import fc from '../seeded.js';
 import t from 'tap';
 import { EdgeCounter } from '../../src/edges/counter.js';
 import type { EdgeHistory } from '../../src/edges/edge.js';
@@ -205,4 +206,51 @@ t.test('a pod that calls everybody at once leaves room for its neighbour', async
     .reduce((sum, h) => sum + h.days.reduce((n, d) => n + d.connections, 0), 0);
   t.equal(total, 12_000, 'each connection is counted, under its own edge or another');
   t.ok(edges.length < 5000, `${edges.length} edges`);
+});
+
+t.test('random events: each on the edge that it would have alone', async (t) => {
+  const of = <T>(...values: T[]) => fc.constantFrom(...values);
+  const told = fc.record(
+    {
+      type: of(T.EA_EVENT_VERDICT, T.EA_EVENT_CHANGED, T.EA_EVENT_DROP, T.EA_EVENT_END, T.EA_EVENT_LOG),
+      verdict: of(V.EA_VERDICT_ALLOW, V.EA_VERDICT_DENY, V.EA_VERDICT_PARTIAL),
+      audit: of(0, V.EA_VERDICT_ALLOW, V.EA_VERDICT_DENY),
+      endpoint: of(1, 2, 3, 4, 9),
+      local: of('10.0.0.1', '10.0.0.9'),
+      remote: of('10.0.0.3', '10.96.0.1', '10.96.0.2', '203.0.113.1', '192.168.0.1', '2001:db8::1'),
+      localPort: of(8080, 40_000),
+      port: of(80, 443, 8080),
+      flags: of(0, F.EA_FLOW_INBOUND, F.EA_FLOW_POST_DNAT),
+      rule: of(0, 7),
+      service: of('10.96.0.1', '10.96.0.2'),
+      servicePort: of(80, 81),
+      bytes: of(0, 100),
+      drops: of(0, 1),
+    },
+    { requiredKeys: [] },
+  );
+  fc.assert(
+    fc.property(fc.array(told, { maxLength: 60 }), (list) => {
+      const together = new Bed().tell(...list);
+      const sums = new Map<string, number[]>();
+      for (const one of list) {
+        for (const { edge, days } of new Bed().tell(one).ledger.histories({})) {
+          const sum = sums.get(JSON.stringify(edge)) ?? [0, 0, 0];
+          for (const d of days) [d.connections, d.bytes, d.drops].forEach((n, i) => (sum[i] = (sum[i] ?? 0) + n));
+          sums.set(JSON.stringify(edge), sum);
+        }
+      }
+      const found = together.ledger
+        .histories({})
+        .map(({ edge, days }) => [
+          JSON.stringify(edge),
+          days.reduce(
+            (sum, d) => [d.connections + (sum[0] ?? 0), d.bytes + (sum[1] ?? 0), d.drops + (sum[2] ?? 0)],
+            [0, 0, 0],
+          ),
+        ]);
+      t.strictSame(new Map(found as [string, number[]][]), sums);
+    }),
+    { numRuns: 60 },
+  );
 });
