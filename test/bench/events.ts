@@ -1,6 +1,8 @@
 /** Events: how many a second one core takes from the ring, with nobody who reads them, with one who reads all, and with one who is sent them; none lost at 100,000 a second. */
 import { RECORD_STRIDE, RingReader } from '../../agent/events/ring.js';
 import type { BpfMap } from '../../agent/kernel/libbpf/map.js';
+import { EdgeCounter } from '../../src/edges/counter.js';
+import { Ledger } from '../../src/edges/ledger.js';
 import { Intake } from '../../src/flow/intake.js';
 import type { Flow } from '../../src/flow/event/types.js';
 import { STRUCTS } from '../../src/image/layout.gen.js';
@@ -26,9 +28,13 @@ export async function events(): Promise<Result[]> {
     const ring = new RingReader(map, programs.maps.counters as BpfMap);
     const emit = emitter(map, STRUCTS.ea_event.size);
     const event = oneEvent();
-    const intake = new Intake({ nodeName: 'n', stride: RECORD_STRIDE });
+    const common = { nodeName: 'n', stride: RECORD_STRIDE };
+    // As in an agent: the ledger counts each event.
+    const counter = new EdgeCounter(Ledger.fresh(Date.now()), common);
+    const intake = new Intake({ ...common, edges: counter });
     const endpoints = new Map([[1, { pod: 'default/web', uid: 'u' }]]);
     intake.learn({ snapshot: snapshot(), rules: new Map(), endpoints });
+    counter.tick(performance.now());
     const take = () => ring.runs((buf, at, count) => intake.add(buf, at, count), BATCH);
 
     const unread = await rate(emit, event, async () => {
