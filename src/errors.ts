@@ -12,6 +12,7 @@ export type ErrorCode =
   | 'NETNS' // a pod's namespace or interface cannot be bound
   | 'GATE' // the CNI gate: an invalid request, or a CNI configuration to which it cannot be added
   | 'AGENT' // the running agent cannot be reached, or refused the request
+  | 'HISTORY' // the store of the history cannot be opened, written or read
   | 'INTERNAL';
 
 /** The place of a fault in the user's input. */
