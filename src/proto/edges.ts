@@ -168,3 +168,29 @@ export interface RecommendResponse {
   json?: string;
   yaml?: string;
 }
+
+export interface HistoryResponse {
+  place?: string;
+  days?: number;
+  oldest_day?: number;
+  edges?: Uint64;
+  bytes?: Uint64;
+  rows_written?: Uint64;
+  rows_lost?: Uint64;
+  lost_at?: Timestamp;
+  rows_early?: Uint64;
+  rows_late?: Uint64;
+  days_lost?: Uint64;
+  failing_since?: Timestamp;
+  error?: string;
+  keeps_flows?: boolean;
+  flows_written?: Uint64;
+  flows_lost?: Uint64;
+}
+
+export interface HistoryFlowsRequest {
+  since?: Timestamp;
+  until?: Timestamp;
+  namespaces?: string[];
+  limit?: number;
+}

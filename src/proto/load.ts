@@ -34,6 +34,12 @@ export function encode(name: string, message: object): Buffer {
   return serialize(message);
 }
 
+/** Decodes a message. @throws Error if the bytes are none */
+export function decode<M>(name: string, bytes: Buffer): M {
+  const { deserialize } = definitions[name] as MessageTypeDefinition<object, object>;
+  return deserialize(bytes) as M;
+}
+
 /** The number of a field. */
 export function fieldNumber(message: string, field: string): number {
   const { fields } = root.lookupType(message);

@@ -4,6 +4,7 @@
  * streams on the same connection.
  */
 import { AgentClient, UnreachableError } from '../../rpc/transport/client.js';
+import type { EdgesRequest } from '../../proto/edges.js';
 import type { GetFlowsRequest, GetRecordsResponse } from '../../proto/messages.js';
 import { digestOf, type TlsFiles } from '../../rpc/transport/tls.js';
 import type { FlowNode, FlowNodes } from './nodes.js';
@@ -65,6 +66,15 @@ export class AgentNode implements FlowNode {
   ): AsyncGenerator<GetRecordsResponse> {
     try {
       yield* this.#connected().streams.getRecords(req, signal, opened);
+    } catch (e) {
+      throw this.#better(e);
+    }
+  }
+
+  /** The EdgesResponses of the agent's ledger, as they are on the wire. @throws AgentError AGENT, USAGE */
+  async *edgeBytes(req: EdgesRequest, signal: AbortSignal): AsyncGenerator<Buffer> {
+    try {
+      yield* this.#connected().streams.edgeBytes(req, signal);
     } catch (e) {
       throw this.#better(e);
     }

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type ServerWritableStream, status, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import type { DayRow, Edge } from '../../edges/edge.js';
 import { activityOf } from '../../edges/activity.js';
-import { type EdgeFeed, edgeQueryOf } from '../../edges/query.js';
+import { type EdgeChanges, type EdgeFeed, type EdgeQuery, edgeQueryOf } from '../../edges/query.js';
 import { columnsOf, edgeMessage, millisOf, timestampOf } from '../../edges/wire.js';
 import { AgentError } from '../../errors.js';
 import type { ActivityRequest, ActivityResponse, EdgesRequest, EdgesResponse } from '../../proto/edges.js';
@@ -15,28 +15,25 @@ const ROWS_A_MESSAGE = 2000;
 const MAX_FOLLOWERS = 32;
 const INTERVAL_MS = { usual: 1000, least: 100, most: 3_600_000 };
 
+/** Whatever answers Edges: a ledger, or a history of many. */
+export interface EdgeSource extends Pick<EdgeFeed, 'ledger' | 'beganMs' | 'overflow'> {
+  /** Nodes whose edges are missing. */
+  readonly unavailable?: readonly string[];
+  /**
+   * The rows that changed after a version. @param version 0: all rows
+   * @param limit most rows, the most recent days first; 0: no limit. A source may leave it to the caller.
+   */
+  changesSince(
+    version: number,
+    query: EdgeQuery,
+    limit: number,
+  ): (EdgeChanges & { isCut?: boolean }) | Promise<EdgeChanges & { isCut?: boolean }>;
+}
+
 /** The handlers of Edges and Activity. */
 export function edgeHandlers(feed: EdgeFeed, nodeName: string): UntypedServiceImplementation {
-  let followers = 0;
   return {
-    Edges: async (call: ServerWritableStream<EdgesRequest, EdgesResponse>) => {
-      const { follow = false } = call.request;
-      if (follow && followers >= MAX_FOLLOWERS) {
-        call.emit('error', { code: status.RESOURCE_EXHAUSTED, details: `more than ${MAX_FOLLOWERS} readers of edges` });
-        return;
-      }
-      if (follow) followers++;
-      const end = new AbortController();
-      for (const event of ['cancelled', 'close', 'error']) call.on(event, () => end.abort());
-      try {
-        await sendEdges(call, feed, nodeName, end.signal);
-        if (!call.cancelled) call.end();
-      } catch (e) {
-        if (!call.cancelled) call.emit('error', serviceError(e));
-      } finally {
-        if (follow) followers--;
-      }
-    },
+    Edges: edgesHandler(() => feed, nodeName),
     Activity: unary((request: ActivityRequest): ActivityResponse => {
       const sinceMs = millisOf(request.since);
       const namespaces = request.namespaces?.length ? { namespaces: request.namespaces } : {};
@@ -46,9 +43,35 @@ export function edgeHandlers(feed: EdgeFeed, nodeName: string): UntypedServiceIm
   };
 }
 
+/** The handler of Edges. @param open makes the source of one call */
+export function edgesHandler(
+  open: () => EdgeSource | Promise<EdgeSource>,
+  nodeName: string,
+): (call: ServerWritableStream<EdgesRequest, EdgesResponse>) => Promise<void> {
+  let followers = 0;
+  return async (call: ServerWritableStream<EdgesRequest, EdgesResponse>) => {
+    const { follow = false } = call.request;
+    if (follow && followers >= MAX_FOLLOWERS) {
+      call.emit('error', { code: status.RESOURCE_EXHAUSTED, details: `more than ${MAX_FOLLOWERS} readers of edges` });
+      return;
+    }
+    if (follow) followers++;
+    const end = new AbortController();
+    for (const event of ['cancelled', 'close', 'error']) call.on(event, () => end.abort());
+    try {
+      await sendEdges(call, await open(), nodeName, end.signal);
+      if (!call.cancelled) call.end();
+    } catch (e) {
+      if (!call.cancelled) call.emit('error', serviceError(e));
+    } finally {
+      if (follow) followers--;
+    }
+  };
+}
+
 async function sendEdges(
   call: ServerWritableStream<EdgesRequest, EdgesResponse>,
-  feed: EdgeFeed,
+  feed: EdgeSource,
   nodeName: string,
   signal: AbortSignal,
 ): Promise<void> {
@@ -65,17 +88,19 @@ async function sendEdges(
   let version = 0;
   let isFirst = true;
   while (!signal.aborted) {
-    const changes = feed.changesSince(version, query);
-    version = changes.version;
-    let { rows } = changes;
     const limit = isFirst ? (request.limit ?? 0) : 0;
-    const more = limit > 0 && rows.length > limit;
-    if (more) rows = [...rows].sort((a, b) => b.row.day - a.row.day || a.edge.id - b.edge.id).slice(0, limit);
+    const changes = await feed.changesSince(version, query, limit);
+    version = changes.version;
+    let { rows, isCut: more = false } = changes;
+    const isLong = limit > 0 && rows.length > limit;
+    more ||= isLong;
+    if (isLong) rows = [...rows].sort((a, b) => b.row.day - a.row.day || a.edge.id - b.edge.id).slice(0, limit);
     for (let at = 0; at < rows.length && !signal.aborted; at += ROWS_A_MESSAGE) {
       const message = { ...head(), ...rowsMessage(rows.slice(at, at + ROWS_A_MESSAGE), described) };
       if (!call.write(message)) await drained(call, signal);
     }
-    if (isFirst) call.write({ ...head(), caught_up: true, ...(more ? { more } : {}) });
+    const missing = feed.unavailable?.length ? { unavailable_nodes: [...feed.unavailable] } : {};
+    if (isFirst) call.write({ ...head(), ...missing, caught_up: true, ...(more ? { more } : {}) });
     isFirst = false;
     if (!request.follow) return;
     await sleep(interval, undefined, { signal }).catch(() => {});

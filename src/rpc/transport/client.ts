@@ -27,6 +27,8 @@ import type {
   ActivityResponse,
   EdgesRequest,
   EdgesResponse,
+  HistoryFlowsRequest,
+  HistoryResponse,
   PolicyObjectsRequest,
   PolicyObjectsResponse,
   PreviewRequest,
@@ -134,6 +136,22 @@ export class AgentClient {
   /** Who talked to whom. The signal, or leaving the loop, cancels the call. @throws AgentError AGENT, USAGE */
   edges(req: EdgesRequest, signal?: AbortSignal, opened?: () => void): AsyncIterable<EdgesResponse> {
     return this.#stream<EdgesResponse>(EGRESS.Edges as Method, req, signal, opened);
+  }
+
+  /** The same, as the bytes of each EdgesResponse: for whoever reads those of a thousand agents. */
+  edgeBytes(req: EdgesRequest, signal?: AbortSignal): AsyncIterable<Buffer> {
+    const method = { ...(EGRESS.Edges as Method), responseDeserialize: (bytes: Buffer) => bytes };
+    return this.#stream<Buffer>(method, req, signal);
+  }
+
+  /** What a relay's history holds. An agent has none. */
+  history(deadlineMs?: number): Promise<HistoryResponse> {
+    return this.#call<HistoryResponse>(EGRESS.History as Method, {}, deadlineMs);
+  }
+
+  /** The whole flows of a relay's history. @throws AgentError AGENT, USAGE */
+  historyFlows(req: HistoryFlowsRequest, signal?: AbortSignal): AsyncIterable<GetRecordsResponse> {
+    return this.#stream<GetRecordsResponse>(EGRESS.HistoryFlows as Method, req, signal);
   }
 
   activity(req: ActivityRequest, deadlineMs?: number): Promise<ActivityResponse> {

@@ -6,6 +6,7 @@ import { nextTurn } from './turns.js';
 const CODES: Partial<Record<ErrorCode, status>> = {
   USAGE: status.INVALID_ARGUMENT,
   AGENT: status.FAILED_PRECONDITION,
+  HISTORY: status.FAILED_PRECONDITION,
 };
 
 /** The error that a caller gets for an exception. */
