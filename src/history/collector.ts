@@ -102,7 +102,9 @@ export class Collector {
     const moved = offset - this.#clock;
     this.#clock = offset;
     if (Math.abs(moved) < JUMP_MS) return;
-    this.#opts.log.warn('history: the clock was set; all ledgers are read again', { seconds: Math.round(moved / 1000) });
+    this.#opts.log.warn('history: the clock was set; all ledgers are read again', {
+      seconds: Math.round(moved / 1000),
+    });
     this.again();
   }
 

@@ -19,7 +19,9 @@ const NAMES: Record<Exclude<Column, 'ledger'>, string> = {
   ...{ id: 'id', day: 'day', first: 'first_ms', last: 'last_ms' },
   ...{ connections: 'connections', bytes: 'bytes', drops: 'drops', hours: 'hours' },
 };
-const COLUMN_OF = new Map(Object.entries(NAMES).map(([column, name]) => [fieldNumber(MESSAGE, name), column as Column]));
+const COLUMN_OF = new Map(
+  Object.entries(NAMES).map(([column, name]) => [fieldNumber(MESSAGE, name), column as Column]),
+);
 const EDGE_ID = fieldNumber('egress.v1.Edge', 'id');
 const EDGE_ADDRESS = fieldNumber('egress.v1.Edge', 'address');
 const SECONDS = fieldNumber('google.protobuf.Timestamp', 'seconds');
@@ -38,7 +40,15 @@ export interface DecodedEdges {
 /** @param knows whether an edge needs no description @throws Error if the bytes are no message */
 export function decodeEdges(bytes: Buffer, knows: (id: number, address: string) => boolean): DecodedEdges {
   const reader = new Wire(bytes, 0, bytes.length);
-  const out: DecodedEdges = { ledger: 0, node: '', beganMs: 0, overflow: 0, edges: [], rows: new Rows(0), caughtUp: false };
+  const out: DecodedEdges = {
+    ledger: 0,
+    node: '',
+    beganMs: 0,
+    overflow: 0,
+    edges: [],
+    rows: new Rows(0),
+    caughtUp: false,
+  };
   const columns = new Map<Column, Float64Array>();
   while (reader.more) {
     const tag = reader.number();

@@ -3,8 +3,7 @@ import { isAbsolute } from 'node:path';
 import { KEPT_DAYS } from '../edges/edge.js';
 import { AgentError } from '../errors.js';
 import type { HistoryStore, StoreOptions } from './base/store.js';
-import { type ClickhousePlace, ClickhouseStore } from './engines/clickhouse.js';
-import { DuckdbStore } from './engines/duckdb.js';
+import type { ClickhousePlace } from './engines/clickhouse.js';
 
 export type HistoryPlace = { readonly file: string } | { readonly clickhouse: ClickhousePlace };
 
@@ -51,8 +50,10 @@ export function placeText(place: HistoryPlace): string {
 }
 
 /** @throws AgentError USAGE if a later version wrote it, HISTORY if it cannot be opened now */
-export function openStore(place: HistoryPlace, options: StoreOptions = {}): Promise<HistoryStore> {
+export async function openStore(place: HistoryPlace, options: StoreOptions = {}): Promise<HistoryStore> {
   const kind = 'clickhouse' in place ? 'clickhouse' : place.file === MEMORY ? 'memory' : 'file';
   const all = { days: KEPT_DAYS, flowsMs: 0, maxBytes: SIZES[kind], ...options };
-  return 'clickhouse' in place ? ClickhouseStore.open(place.clickhouse, all) : DuckdbStore.open(place.file, all);
+  // Each engine is loaded only where it is used: the embedded one is a library of 70 MB.
+  if ('file' in place) return (await import('./engines/duckdb.js')).DuckdbStore.open(place.file, all);
+  return (await import('./engines/clickhouse.js')).ClickhouseStore.open(place.clickhouse, all);
 }

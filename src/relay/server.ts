@@ -18,6 +18,8 @@ import { EGRESS, OBSERVER, PEER } from '../proto/load.js';
 import { FlowStreams } from '../rpc/streams.js';
 import { AGENT_SERVER_NAME } from '../rpc/transport/tls.js';
 import { together } from '../rpc/transport/turns.js';
+import type { History } from '../history/history.js';
+import { askHandlers } from './asks.js';
 import type { AgentNode, Agents } from './nodes/agents.js';
 import {
   clusterExplain,
@@ -43,6 +45,8 @@ export interface RelayOptions {
   tls: boolean;
   log: Logger;
   flows?: MergedFlowsOptions;
+  /** Without it, questions about edges go to all agents each time. */
+  history?: History | undefined;
 }
 
 /** The server of the relay. */
@@ -117,7 +121,10 @@ function peer({ agents, tls }: RelayOptions): UntypedServiceImplementation {
   };
 }
 
-function egress({ agents }: RelayOptions, streams: FlowStreams<GetRecordsResponse>): UntypedServiceImplementation {
+function egress(
+  { agents, history }: RelayOptions,
+  streams: FlowStreams<GetRecordsResponse>,
+): UntypedServiceImplementation {
   const cluster = together(async () => ({ nodes: await clusterStatus(agents) }));
   return {
     GetFlows: (call: ServerWritableStream<GetFlowsRequest, GetRecordsResponse>) => streams.serve(call, (item) => item),
@@ -128,5 +135,6 @@ function egress({ agents }: RelayOptions, streams: FlowStreams<GetRecordsRespons
     Explain: unary(async (request: ExplainRequest) => clusterExplain(agents, (await cluster()).nodes, request)),
     Policies: unary(together(() => clusterPolicies(agents))),
     Names: unary((request: NamesRequest) => clusterNames(agents, request)),
+    ...askHandlers(agents, history),
   };
 }

@@ -12,14 +12,29 @@ t.setTimeout(120_000);
 
 const DAY_MS = 86_400_000;
 const rule = (name: string, staged = false) => ({
-  ref: ruleRefOf({ kind: 'NetworkPolicy', namespace: 'shop', name, index: 1, staged, dialect: 'networkpolicy', tier: 'x', action: 'deny' } as never),
+  ref: ruleRefOf({
+    kind: 'NetworkPolicy',
+    namespace: 'shop',
+    name,
+    index: 1,
+    staged,
+    dialect: 'networkpolicy',
+    tier: 'x',
+    action: 'deny',
+  } as never),
   generation: 2 ** 53 - 1,
 });
 const web = workload('shop/web');
 const api = workload('shop/api');
 const EDGES: Edge[] = [
   makeEdge({ source: web, destination: api, service: 'shop/api', servicePort: 80, port: 8080, address: '10.0.0.1' }),
-  makeEdge({ source: web, destination: outside('example.com', 'name'), verdict: 'deny', reason: 'rule', rule: rule('a') }),
+  makeEdge({
+    source: web,
+    destination: outside('example.com', 'name'),
+    verdict: 'deny',
+    reason: 'rule',
+    rule: rule('a'),
+  }),
   makeEdge({ source: api, destination: outside('2001:db8::1'), auditVerdict: 'deny', auditRule: rule('b', true) }),
   makeEdge({ source: outside('192.0.2.1'), destination: web, inbound: true, port: 65_535, protocol: 255 }),
   makeEdge({ source: workload('other/web', 'Pod'), destination: workload('other/db', 'StatefulSet') }),
@@ -91,7 +106,9 @@ for (const engine of await engines(t)) {
     await check(t, store, 'written twice');
     await store.maintain(A_DAY * DAY_MS);
     await check(t, store, 'sorted');
-    const fewer = ledgers.map((own) => own.map(({ edge, days }) => ({ edge, days: days.map((d) => ({ ...d, bytes: 1 })) })));
+    const fewer = ledgers.map((own) =>
+      own.map(({ edge, days }) => ({ edge, days: days.map((d) => ({ ...d, bytes: 1 })) })),
+    );
     await store.write(batchOf(1, fewer[0] ?? [], 0));
     await check(t, store, 'an older row never replaces a newer one');
     await store.close();
@@ -102,7 +119,11 @@ for (const engine of await engines(t)) {
     t.same(notes[2], { ledger: 3, node: 'node-3', beganMs: 3000, overflow: 3, throughMs: 62 });
     const { histories, isCut } = await store.edges({}, 2);
     t.equal(isCut, true);
-    t.same(histories.flatMap((h) => h.days.map((d) => d.day)), [A_DAY + 2, A_DAY + 2], 'the most recent days');
+    t.same(
+      histories.flatMap((h) => h.days.map((d) => d.day)),
+      [A_DAY + 2, A_DAY + 2],
+      'the most recent days',
+    );
     const moved = { ...(EDGES[0] as Edge), address: '10.0.0.2' };
     await store.write({ ...batchOf(1, [{ edge: moved, days: [] }]) });
     const [one] = (await store.edges({ workload: 'shop/web' })).histories.filter((h) => h.edge.id === moved.id);
@@ -114,30 +135,58 @@ for (const engine of await engines(t)) {
 
   t.test(`${engine.name}: texts are never part of a statement`, async (t) => {
     const store = await engine.open(engine.place());
-    const texts = [`'; DROP TABLE edges; --`, `\\'"\`$1 {a:String} %s`, 'a\0b', '\n\t\\N', '☃ 𝒳 \u202e', '%_', 'x'.repeat(5000), ''];
+    const texts = [
+      `'; DROP TABLE edges; --`,
+      `\\'"\`$1 {a:String} %s`,
+      'a\0b',
+      '\n\t\\N',
+      '☃ 𝒳 \u202e',
+      '%_',
+      'x'.repeat(5000),
+      '',
+    ];
     const edges = texts.map((name, n) =>
       makeEdge({
         source: { kind: 'workload', namespace: name, workloadKind: name, name: `w${name}` },
         destination: { kind: 'name', namespace: '', workloadKind: '', name },
         service: name,
         reason: name,
-        rule: { ref: ruleRefOf({ kind: name, namespace: name, name, rule_name: name, dialect: name, tier: name } as never), generation: n },
+        rule: {
+          ref: ruleRefOf({ kind: name, namespace: name, name, rule_name: name, dialect: name, tier: name } as never),
+          generation: n,
+        },
         address: name,
       }),
     );
-    await store.write(batchOf(1, edges.map((edge) => ({ edge, days: [makeDay(A_DAY)] }))));
+    await store.write(
+      batchOf(
+        1,
+        edges.map((edge) => ({ edge, days: [makeDay(A_DAY)] })),
+      ),
+    );
     await store.maintain(A_DAY * DAY_MS);
     const { histories } = await store.edges({});
-    t.same(histories.map((h) => h.edge), [...edges].sort((a, b) => a.id - b.id));
+    t.same(
+      histories.map((h) => h.edge),
+      [...edges].sort((a, b) => a.id - b.id),
+    );
     for (const [n, name] of texts.entries()) {
       const found = (await store.edges({ workload: `${name.replaceAll('/', '')}/w${name}` })).histories;
-      if (name !== '' && !name.includes('/')) t.same(found.map((h) => h.edge), [edges[n]], `workload ${n}`);
+      if (name !== '' && !name.includes('/'))
+        t.same(
+          found.map((h) => h.edge),
+          [edges[n]],
+          `workload ${n}`,
+        );
       const inIt = (await store.edges({ namespaces: [name], verdicts: ['allow', name] })).histories;
       t.equal(inIt.length, name === '' ? 0 : 1, `namespace ${n}`);
     }
     const note = { ledger: 2 ** 53 - 1, node: texts.join(''), beganMs: 0, overflow: 2 ** 53 - 1, throughMs: 1 };
     await store.write({ ...batchOf(1, []), notes: [note] });
-    t.same((await store.ledgers()).find((l) => l.ledger === note.ledger), note);
+    t.same(
+      (await store.ledgers()).find((l) => l.ledger === note.ledger),
+      note,
+    );
     await store.close();
   });
 
@@ -172,7 +221,12 @@ for (const engine of await engines(t)) {
     const flow = (ms: number, source: string, destination: string) => {
       return { ms, node: 'n', source, destination, verdict: 'FORWARDED', message: Buffer.from([0, 255, 39, ms & 127]) };
     };
-    const flows = [flow(at - 2 * DAY_MS, 'shop', ''), flow(at, 'shop', 'db'), flow(at + 5, '', "a'b"), flow(at + 9, 'shop', 'shop')];
+    const flows = [
+      flow(at - 2 * DAY_MS, 'shop', ''),
+      flow(at, 'shop', 'db'),
+      flow(at + 5, '', "a'b"),
+      flow(at + 9, 'shop', 'shop'),
+    ];
     await store.writeFlows(flows);
     t.same(await store.flows({ limit: 10 }), flows);
     t.same(await store.flows({ limit: 2 }), flows.slice(2), 'the latest ones');

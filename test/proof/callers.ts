@@ -7,7 +7,7 @@
  */
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { RELAY_SERVER_NAME } from '../../src/relay/certs/certificates.js';
+import { RELAY_SERVER_NAME } from '../../src/relay/nodes/names.js';
 import type { Remote } from '../../src/rpc/transport/client.js';
 import { AGENT_SERVER_NAME } from '../../src/rpc/transport/tls.js';
 import { Random } from '../fuzz/random.js';

@@ -1,7 +1,7 @@
 /** The relay's program in front of one agent: for what strangers do to it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { RELAY_SERVER_NAME } from '../../src/relay/certs/certificates.js';
+import { RELAY_SERVER_NAME } from '../../src/relay/nodes/names.js';
 import { AgentClient, type Remote } from '../../src/rpc/transport/client.js';
 import { compiled, until } from '../netns/shell.js';
 import { writeTls } from '../relay/world.js';

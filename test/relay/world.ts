@@ -118,7 +118,8 @@ export class TestAgent {
   port = 0;
   #n = 0;
 
-  constructor(name: string, opts: { pods?: string[]; capacity?: number } = {}) {
+  constructor(name: string, opts: { pods?: string[]; capacity?: number } & Partial<AgentView> = {}) {
+    const { pods: _, capacity: __, ...own } = opts;
     this.name = name;
     this.pods = opts.pods ?? [`shop/${name}-pod`];
     this.hub = new FlowHub({ nodeName: name, ...(opts.capacity ? { capacity: opts.capacity } : {}) });
@@ -148,6 +149,7 @@ export class TestAgent {
           problems: [],
         },
       ],
+      ...own,
     };
     this.server = new RpcServer({ hub: this.hub, view, log: quiet });
   }

@@ -149,9 +149,7 @@ export function activityResponse(
   return {
     rules: [...rules],
     would_deny: denied.map(({ edge, connections, lastMs }) => ({
-      ...(edge.auditRule
-        ? { rule: fullRuleMessage(edge.auditRule.ref), generation: edge.auditRule.generation }
-        : {}),
+      ...(edge.auditRule ? { rule: fullRuleMessage(edge.auditRule.ref), generation: edge.auditRule.generation } : {}),
       edge: edgeMessage(edge),
       connections,
       last_at: timestampOf(lastMs),

@@ -171,9 +171,11 @@ export class ClickhouseStore implements HistoryStore {
       const decided = await half('rule', 0, "rule != ''");
       const audited = await half('audit_rule', 1, "audit_rule != '' AND audit_verdict != 'none'");
       const rules = [...decided, ...audited].sort((a, b) => Number(b[6]) - Number(a[6])).map(ruleActivityOf);
-      const denied = await this.#rows(`SELECT id, sum(c), max(l) AS latest FROM ${rowsWhere(
-        `${rowCondition(query)} AND id IN (SELECT id FROM edges WHERE verdict = 'allow' AND audit_verdict = 'deny')`,
-      )} GROUP BY id ORDER BY latest DESC, id LIMIT ${MOST_DENIED}`);
+      const denied = await this.#rows(
+        `SELECT id, sum(c), max(l) AS latest FROM ${rowsWhere(
+          `${rowCondition(query)} AND id IN (SELECT id FROM edges WHERE verdict = 'allow' AND audit_verdict = 'deny')`,
+        )} GROUP BY id ORDER BY latest DESC, id LIMIT ${MOST_DENIED}`,
+      );
       const edges = await this.#edgesOf(query, new Set(denied.map(([id]) => Number(id))));
       const listed = denied.flatMap(([id, connections, lastMs]) => {
         const edge = edges.get(Number(id));
@@ -241,11 +243,11 @@ export class ClickhouseStore implements HistoryStore {
   async maintain(nowMs: number): Promise<void> {
     try {
       const days = await this.#partitions('edge_days');
-      for (const day of days.slice(0, Math.max(0, days.length - this.#options.days))) await this.#drop('edge_days', day);
+      for (const day of days.slice(0, Math.max(0, days.length - this.#options.days)))
+        await this.#drop('edge_days', day);
       const flowDays = await this.#partitions('flows');
       const firstFlowDay = Math.floor((nowMs - this.#options.flowsMs) / DAY_MS);
-      if (this.#options.flowsMs > 0)
-        for (const day of flowDays) if (day < firstFlowDay) await this.#drop('flows', day);
+      if (this.#options.flowsMs > 0) for (const day of flowDays) if (day < firstFlowDay) await this.#drop('flows', day);
       await this.#shrink();
       if (Math.abs(nowMs - this.#prunedMs) < PRUNE_MS) return;
       this.#prunedMs = nowMs;

@@ -72,7 +72,11 @@ export function edgesSql(query: EdgeQuery, ids: readonly number[] | undefined): 
 
 /** Rows of ruleActivityOf(), the latest first. */
 export function activitySql(query: EdgeQuery, days: readonly number[], recent: readonly number[]): string {
-  const half = (rule: string, audit: number, condition: string) => `SELECT ${rule} AS rule, ${audit} AS audit, day, ${SUM}
+  const half = (
+    rule: string,
+    audit: number,
+    condition: string,
+  ) => `SELECT ${rule} AS rule, ${audit} AS audit, day, ${SUM}
     FROM totals JOIN edges ON key = edge WHERE key IN (SELECT key FROM picked) AND ${condition} GROUP BY ${rule}, day`;
   return `${parts(query, days, recent)},
     ruled AS (${half('rule', 0, "rule <> ''")} UNION ALL ${half('audit_rule', 1, "audit_rule <> '' AND audit_verdict <> 'none'")})
@@ -82,12 +86,7 @@ export function activitySql(query: EdgeQuery, days: readonly number[], recent: r
 }
 
 /** Edges that staged policies would have denied: id, connections, time of the last. */
-export function deniedSql(
-  query: EdgeQuery,
-  days: readonly number[],
-  recent: readonly number[],
-  limit: number,
-): string {
+export function deniedSql(query: EdgeQuery, days: readonly number[], recent: readonly number[], limit: number): string {
   return `${parts(query, days, recent)}
     SELECT id::DOUBLE, sum(connections)::DOUBLE, max(day::BIGINT * ${DAY_MS} + "last")::DOUBLE AS latest
     FROM totals JOIN edges ON key = edge

@@ -5,14 +5,7 @@ import type { Edge } from '../../edges/edge.js';
 import type { EdgeQuery } from '../../edges/query.js';
 import type { ActivityResponse } from '../../proto/edges.js';
 import { Marks, markOf } from '../base/marks.js';
-import {
-  activityResponse,
-  edgeOfRow,
-  historiesOf,
-  MOST_DENIED,
-  ruleActivityOf,
-  storeError,
-} from '../base/sql.js';
+import { activityResponse, edgeOfRow, historiesOf, MOST_DENIED, ruleActivityOf, storeError } from '../base/sql.js';
 import {
   type EdgesAnswer,
   type FlowRow,
@@ -278,11 +271,9 @@ export class DuckdbStore implements HistoryStore {
       WHERE ${conditions.join(' AND ')} ORDER BY ms DESC LIMIT ${limit}`;
     return this.#read('flows cannot be read', async (c) => {
       type Row = [number, string, string, string, string, { bytes: Uint8Array }];
-      return ((await rowsOf(c, sql)) as Row[])
-        .reverse()
-        .map(([ms, node, source, destination, verdict, { bytes }]) => {
-          return { ms, node, source, destination, verdict, message: Buffer.from(bytes) };
-        });
+      return ((await rowsOf(c, sql)) as Row[]).reverse().map(([ms, node, source, destination, verdict, { bytes }]) => {
+        return { ms, node, source, destination, verdict, message: Buffer.from(bytes) };
+      });
     });
   }
 

@@ -30,7 +30,7 @@ export class RowBinary {
   /** @param value whole, below 2^53 */
   u64(value: number): void {
     const at = this.#room(8);
-    this.#buffer.writeUInt32LE(value % 2 ** 32 >>> 0, at);
+    this.#buffer.writeUInt32LE((value % 2 ** 32) >>> 0, at);
     this.#buffer.writeUInt32LE(Math.floor(value / 2 ** 32), at + 4);
   }
 

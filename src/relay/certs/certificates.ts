@@ -4,10 +4,10 @@ import { randomBytes, webcrypto } from 'node:crypto';
 import 'reflect-metadata';
 import * as x509 from '@peculiar/x509';
 import { AGENT_SERVER_NAME, type TlsFiles } from '../../rpc/transport/tls.js';
+import { RELAY_SERVER_NAME } from '../nodes/names.js';
 import type { Holder } from './holders.js';
 
 const { serverAuth, clientAuth } = x509.ExtendedKeyUsage;
-export const RELAY_SERVER_NAME = 'egress-relay.egress-system.svc';
 
 /** Agents are servers only, so an agent's certificate gives no access to other agents. */
 const HOLDERS: Readonly<Record<Holder, { uses: string[]; names: (ns: string) => string[] }>> = {

@@ -23,6 +23,8 @@ export interface AgentPlace {
    * than the connection.
    */
   why?: () => string | undefined;
+  /** The name in its certificate, if it is not that of every agent. */
+  serverName?: string;
 }
 
 /** @returns the client certificate; undefined: unencrypted */
@@ -54,7 +56,8 @@ export class AgentNode implements FlowNode {
     // Streams on the old connections end, and are resumed at the same position.
     this.close();
     this.#digest = digest;
-    const remote = { address: this.address, name: this.name, label: this.#place.label, tls };
+    const { label, serverName } = this.#place;
+    const remote = { address: this.address, name: this.name, label, tls, ...(serverName ? { serverName } : {}) };
     this.#clients = { streams: new AgentClient(remote), questions: new AgentClient(remote) };
     return this.#clients;
   }

@@ -19,13 +19,14 @@ const ANSWER_MS = 3000;
 /** Names in an answer about the whole cluster, if the query has no limit. */
 const MOST_NAMES = 5000;
 
-interface Answer<A> {
+export interface Answer<A> {
   node: AgentNode;
   answer?: A;
   fault?: Error;
 }
 
-async function askAll<A>(agents: Agents, question: (node: AgentNode) => Promise<A>): Promise<Answer<A>[]> {
+/** Asks every agent; those that do not answer have a fault. By the nodes' names. */
+export async function askAll<A>(agents: Agents, question: (node: AgentNode) => Promise<A>): Promise<Answer<A>[]> {
   const ask = async (node: AgentNode): Promise<Answer<A>> => {
     try {
       return { node, answer: await question(node) };

@@ -11,8 +11,8 @@ import { HealthState, healthHandlers } from './health.js';
 import { definitions, HEALTH } from '../../proto/load.js';
 import { TcpListener, type TcpOptions } from './tls.js';
 
-/** Maximum size of a request. Requests are small: filters. */
-const MAX_REQUEST_BYTES = 1 << 20;
+/** Maximum size of a request. Most are small: filters. Those about policies bring manifests, and edges as evidence. */
+export const MAX_REQUEST_BYTES = 4 << 20;
 /** Maximum memory for one connection: unread answers and requests in progress. Beyond it, new calls are refused. */
 const MAX_CONNECTION_MIB = 16;
 /**
