@@ -149,7 +149,7 @@ class Wire {
       value += (byte & 127) * factor;
       if (byte < 128) {
         this.#at = at;
-        return value <= Number.MAX_SAFE_INTEGER ? value : Number.MAX_SAFE_INTEGER;
+        return Math.min(value, Number.MAX_SAFE_INTEGER);
       }
       factor *= 128;
     }

@@ -8,6 +8,7 @@ import { connects } from './connects.js';
 import { dialects } from './dialects.js';
 import { events } from './events.js';
 import { flood } from './flood.js';
+import { history } from './history.js';
 import { http } from './http.js';
 import { ledger } from './ledger.js';
 import { load } from './load.js';
@@ -38,6 +39,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Result[]>>> = {
   said,
   events,
   ledger,
+  history: () => history({ quick }),
   load,
   update,
   dialects,

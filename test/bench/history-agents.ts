@@ -1,0 +1,59 @@
+/**
+ * A process that answers Edges for a thousand agents of the benchmark of the history, over TLS as they would: first all
+ * their edges, and on each message of the parent what a minute has changed, which is all of them.
+ */
+import { Server, ServerCredentials, type ServerWritableStream } from '@grpc/grpc-js';
+import { columnsOf, edgeMessage, timestampOf } from '../../src/edges/wire.js';
+import type { EdgesRequest, EdgesResponse } from '../../src/proto/edges.js';
+import { EGRESS } from '../../src/proto/load.js';
+import type { TlsFiles } from '../../src/rpc/transport/tls.js';
+import { LedgerWorld, rowOf } from './history-world.js';
+
+export interface ToAgents {
+  agents?: number;
+  day?: number;
+  tls?: { ca: string; cert: string; key: string };
+  minute?: number;
+}
+
+let world: LedgerWorld | undefined;
+let day = 0;
+const calls: ServerWritableStream<EdgesRequest, EdgesResponse>[] = [];
+
+process.on('message', async (m: ToAgents) => {
+  if (m.agents !== undefined && m.tls) {
+    world = new LedgerWorld(m.agents);
+    day = m.day ?? 0;
+    const tls = Object.fromEntries(Object.entries(m.tls).map(([k, v]) => [k, Buffer.from(v)])) as unknown as TlsFiles;
+    process.send?.({ port: await serve(tls) });
+  }
+  if (m.minute !== undefined) for (const [agent, call] of calls.entries()) await send(call, agent, m.minute);
+});
+
+function serve({ ca, cert, key }: TlsFiles): Promise<number> {
+  const server = new Server();
+  server.addService(EGRESS, {
+    Edges: (call: ServerWritableStream<EdgesRequest, EdgesResponse>) => {
+      const agent = calls.push(call) - 1;
+      void send(call, agent, 0);
+    },
+  });
+  const credentials = ServerCredentials.createSsl(ca, [{ private_key: key, cert_chain: cert }], true);
+  return new Promise((resolve, reject) => {
+    server.bindAsync('127.0.0.1:0', credentials, (e, port) => (e ? reject(e) : resolve(port)));
+  });
+}
+
+async function send(call: ServerWritableStream<EdgesRequest, EdgesResponse>, agent: number, minute: number) {
+  const { edges, edgesOf } = { edges: world?.edges ?? [], edgesOf: (n: number) => world?.edgesOf(n) ?? [] };
+  const numbers = edgesOf(agent);
+  const own = numbers.map((n) => edges[n]).filter((e) => e !== undefined);
+  const message: EdgesResponse = {
+    ...{ ledger: agent + 1, node_name: `node-${agent}`, began_at: timestampOf(day * 86_400_000), overflow: 0 },
+    edges: minute === 0 ? own.map(edgeMessage) : [],
+    id: own.map((e) => e.id),
+    ...columnsOf(numbers.map((n) => rowOf(n, agent, day, minute + 1))),
+    caught_up: minute === 0,
+  };
+  if (!call.write(message)) await new Promise((resolve) => call.once('drain', resolve));
+}
