@@ -7,6 +7,7 @@ import { diffCommand } from './commands/diff.js';
 import { doctorCommand } from './commands/doctor.js';
 import { explainCommand } from './commands/explain.js';
 import { flowsCommand } from './commands/flows.js';
+import { historyCommand } from './history/history.js';
 import { importCommand } from './lists/import.js';
 import { lintCommand } from './commands/lint.js';
 import { namesCommand } from './commands/names.js';
@@ -40,6 +41,7 @@ export function makeProgram(): Command {
   flowsCommand(program);
   statusCommand(program);
   namesCommand(program);
+  historyCommand(program);
   explainCommand(program);
   validateCommand(program);
   lintCommand(program);

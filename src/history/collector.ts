@@ -45,8 +45,12 @@ const DEFAULTS = { now: Date.now, steady: () => performance.now(), intervalMs: 6
 const AGAIN_MS = 26 * 3_600_000;
 /** A clock that moves by more was set: what it refused before is asked for again. */
 const JUMP_MS = 3_600_000;
-/** New agents are asked one after the other within this time, milliseconds for each. */
-const APART_MS = 5;
+/**
+ * Agents whose first answers are read at the same time: each has up to megabytes, and whoever reads those of a thousand at
+ * once has no time for its connections. One that says nothing for so long makes room for others, milliseconds.
+ */
+const AT_ONCE = 8;
+const SILENT_MS = 5000;
 
 export class Collector {
   readonly #opts: Required<CollectorOptions>;
@@ -59,6 +63,8 @@ export class Collector {
   readonly #timer: NodeJS.Timeout;
   #clock: number;
   #isReady = false;
+  #reading = 0;
+  #waiting: (() => void)[] = [];
   /** Rows of days that cannot be. */
   rowsEarly = 0;
   rowsLate = 0;
@@ -129,22 +135,20 @@ export class Collector {
       end.abort();
       this.#following.delete(id);
     }
-    let delay = 0;
     for (const source of sources) {
       if (this.#following.has(source.id)) continue;
       const end = new AbortController();
       this.#following.set(source.id, end);
-      const running: Promise<void> = this.#follow(source, end.signal, delay).finally(() => {
+      const running: Promise<void> = this.#follow(source, end.signal).finally(() => {
         this.#running.delete(running);
       });
       this.#running.add(running);
-      delay += APART_MS;
     }
   }
 
-  async #follow(source: LedgerSource, signal: AbortSignal, firstDelay: number): Promise<void> {
+  async #follow(source: LedgerSource, signal: AbortSignal): Promise<void> {
     const { retryMs, log } = this.#opts;
-    let delay = firstDelay;
+    let delay = 0;
     let tried = retryMs;
     while (!signal.aborted) {
       await sleep(delay, undefined, { signal }).catch(() => {});
@@ -168,7 +172,7 @@ export class Collector {
 
   /** One stream, an item for each message. It ends where another has to begin. */
   async *#read(source: LedgerSource, signal: AbortSignal): AsyncGenerator<void> {
-    const { writer, now, intervalMs, days } = this.#opts;
+    const { intervalMs } = this.#opts;
     const store = await this.#opts.store();
     const note = this.#notes.get(source.name);
     const since = note && note.throughMs > AGAIN_MS ? note.throughMs - AGAIN_MS : undefined;
@@ -177,12 +181,27 @@ export class Collector {
       interval_ms: intervalMs,
       ...(since === undefined ? {} : { since: timestampOf(since) }),
     };
+    const leave = await this.#enter(signal);
+    try {
+      yield* this.#messages(source, signal, request, { store, note, leave });
+    } finally {
+      leave();
+    }
+  }
+
+  async *#messages(
+    source: LedgerSource,
+    signal: AbortSignal,
+    request: EdgesRequest,
+    { store, note, leave }: { store: HistoryStore; note: LedgerNote | undefined; leave: () => void },
+  ): AsyncGenerator<void> {
+    const { writer, now, days } = this.#opts;
     let isCaughtUp = false;
     for await (const bytes of source.edgeBytes(request, signal)) {
       const message: DecodedEdges = decodeEdges(bytes, (id, address) => store.knows(id, address));
       const { ledger, beganMs, overflow, edges, rows } = message;
       if (ledger === 0) throw new Error('it has no ledger of its own: it is no agent');
-      if (since !== undefined && ledger !== note?.ledger) {
+      if (request.since !== undefined && ledger !== note?.ledger) {
         // It began anew, so the days before are in it too.
         this.#notes.delete(source.name);
         return;
@@ -196,8 +215,36 @@ export class Collector {
       const next = { ledger, node: source.name, beganMs, overflow, throughMs: isCaughtUp ? at : 0 };
       if (rows.size > 0 || edges.length > 0 || message.caughtUp)
         await writer.put({ edges, rows, notes: [next] }, signal);
-      if (isCaughtUp) this.#notes.set(source.name, next);
+      if (isCaughtUp) {
+        this.#notes.set(source.name, next);
+        leave();
+      }
       yield;
     }
+  }
+
+  /** Waits for a turn to read a first answer. @returns gives it to the next; a second time it does nothing */
+  async #enter(signal: AbortSignal): Promise<() => void> {
+    while (this.#reading >= AT_ONCE && !signal.aborted)
+      await new Promise<void>((resolve) => {
+        const done = () => {
+          signal.removeEventListener('abort', done);
+          this.#waiting = this.#waiting.filter((w) => w !== done);
+          resolve();
+        };
+        signal.addEventListener('abort', done);
+        this.#waiting.push(done);
+      });
+    this.#reading++;
+    let isIn = true;
+    const leave = () => {
+      if (!isIn) return;
+      isIn = false;
+      clearTimeout(timer);
+      this.#reading--;
+      this.#waiting[0]?.();
+    };
+    const timer = setTimeout(leave, SILENT_MS).unref();
+    return leave;
   }
 }

@@ -2,6 +2,7 @@
  * A process that answers Edges for a thousand agents of the benchmark of the history, over TLS as they would: first all
  * their edges, and on each message of the parent what a minute has changed, which is all of them.
  */
+import { setImmediate as turn } from 'node:timers/promises';
 import { Server, ServerCredentials, type ServerWritableStream } from '@grpc/grpc-js';
 import { columnsOf, edgeMessage, timestampOf } from '../../src/edges/wire.js';
 import type { EdgesRequest, EdgesResponse } from '../../src/proto/edges.js';
@@ -11,6 +12,8 @@ import { LedgerWorld, rowOf } from './history-world.js';
 
 export interface ToAgents {
   agents?: number;
+  /** The first agent of this process: there are several, as one cannot serve a thousand connections in time. */
+  from?: number;
   day?: number;
   tls?: { ca: string; cert: string; key: string };
   minute?: number;
@@ -18,30 +21,38 @@ export interface ToAgents {
 
 let world: LedgerWorld | undefined;
 let day = 0;
+let from = 0;
 const calls: ServerWritableStream<EdgesRequest, EdgesResponse>[] = [];
+/** One answer is made after the other, so that this process has time for its connections. */
+let last: Promise<void> = Promise.resolve();
 
 process.on('message', async (m: ToAgents) => {
   if (m.agents !== undefined && m.tls) {
     world = new LedgerWorld(m.agents);
     day = m.day ?? 0;
+    from = m.from ?? 0;
     const tls = Object.fromEntries(Object.entries(m.tls).map(([k, v]) => [k, Buffer.from(v)])) as unknown as TlsFiles;
     process.send?.({ port: await serve(tls) });
   }
-  if (m.minute !== undefined) for (const [agent, call] of calls.entries()) await send(call, agent, m.minute);
+  if (m.minute !== undefined) for (const [n, call] of calls.entries()) enqueue(call, from + n, m.minute);
 });
 
 function serve({ ca, cert, key }: TlsFiles): Promise<number> {
   const server = new Server();
   server.addService(EGRESS, {
     Edges: (call: ServerWritableStream<EdgesRequest, EdgesResponse>) => {
-      const agent = calls.push(call) - 1;
-      void send(call, agent, 0);
+      const agent = from + calls.push(call) - 1;
+      enqueue(call, agent, 0);
     },
   });
   const credentials = ServerCredentials.createSsl(ca, [{ private_key: key, cert_chain: cert }], true);
   return new Promise((resolve, reject) => {
     server.bindAsync('127.0.0.1:0', credentials, (e, port) => (e ? reject(e) : resolve(port)));
   });
+}
+
+function enqueue(call: ServerWritableStream<EdgesRequest, EdgesResponse>, agent: number, minute: number): void {
+  last = last.then(() => send(call, agent, minute)).then(() => turn());
 }
 
 async function send(call: ServerWritableStream<EdgesRequest, EdgesResponse>, agent: number, minute: number) {

@@ -26,6 +26,8 @@ import { atMost, median, percentile, progress, type Result } from './result.js';
 /** Minutes that are sent: rows are sorted into their day twice in this time. */
 const MINUTES = 8;
 const QUESTIONS = 40;
+/** Processes that play the agents. */
+const PROCESSES = 5;
 
 export async function history({ quick }: { quick: boolean }): Promise<Result[]> {
   const agents = quick ? 100 : 1000;
@@ -58,15 +60,24 @@ function cpuMs(): number {
 /** Real streams over TLS from another process, decoded, queued and written as the relay does it. */
 async function collected(file: string, world: LedgerWorld, today: number): Promise<{ percent: number; text: string }> {
   const certs = await makeCertificates('egress-system', 2);
-  const child = fork(fileURLToPath(new URL('./history-agents.js', import.meta.url)));
+  const program = fileURLToPath(new URL('./history-agents.js', import.meta.url));
+  const children = Array.from({ length: PROCESSES }, () => fork(program));
   const texts = Object.fromEntries(Object.entries(certs.agent).map(([k, v]) => [k, String(v)])) as ToAgents['tls'];
-  const port = await new Promise<number>((resolve) => {
-    child.once('message', (m) => resolve((m as { port: number }).port));
-    child.send({ agents: world.agents, day: today, ...(texts ? { tls: texts } : {}) });
-  });
+  const each = world.agents / PROCESSES;
+  const ports = await Promise.all(
+    children.map((child, n) => {
+      child.send({ agents: world.agents, from: n * each, day: today, ...(texts ? { tls: texts } : {}) });
+      return new Promise<number>((resolve) => {
+        child.once('message', (m) => resolve((m as { port: number }).port));
+      });
+    }),
+  );
   const agents = new Agents(() => certs.relay);
   agents.set(
-    Array.from({ length: world.agents }, (_, n) => ({ id: `${n}`, name: `node-${n}`, address: `127.0.0.1:${port}` })),
+    Array.from({ length: world.agents }, (_, n) => {
+      const address = `127.0.0.1:${ports[n % PROCESSES]}`;
+      return { id: `${n}`, name: `node-${n}`, address };
+    }),
   );
   const log = makeLogger('warn');
   const opened = await openStore({ file });
@@ -89,7 +100,7 @@ async function collected(file: string, world: LedgerWorld, today: number): Promi
   progress(`history: the first answers ${((began - first) / 1000).toFixed(1)} s of CPU`);
   for (let minute = 1; minute <= MINUTES; minute++) {
     const before = cpuMs();
-    child.send({ minute });
+    for (const child of children) child.send({ minute });
     await written(minute + 1);
     const wrote = cpuMs();
     await opened.maintain(Date.now());
@@ -99,12 +110,12 @@ async function collected(file: string, world: LedgerWorld, today: number): Promi
   }
   const percent = (cpuMs() - began) / (MINUTES * 600);
   clearInterval(watch);
-  child.kill();
+  for (const child of children) child.kill();
   await collector.close();
   await writer.close();
   await opened.close();
   agents.close();
-  const text = `${MINUTES} minutes in which every edge changes, from another process over ${world.agents} TLS connections, decoded, written, sorted; the first answers, with all descriptions, ${((began - first) / 1000).toFixed(1)} s of CPU once; at most ${Math.round(peak / 2 ** 20)} MiB with the benchmark's own world`;
+  const text = `${MINUTES} minutes in which every edge changes, from other processes over ${world.agents} TLS connections, decoded, written, sorted; the first answers, with all descriptions, ${((began - first) / 1000).toFixed(1)} s of CPU once; at most ${Math.round(peak / 2 ** 20)} MiB with the benchmark's own world`;
   return { percent, text };
 }
 

@@ -2,9 +2,9 @@
 import type { KubeConfig } from '@kubernetes/client-node';
 import { AgentError } from '../../errors.js';
 import { KubeClient, KubeError, type KubeObject, loadKubeConfig } from '../../kube/client/client.js';
-import { type AgentNode, type AgentPlace, Agents } from '../../relay/nodes/agents.js';
+import { AgentNode, type AgentPlace, Agents } from '../../relay/nodes/agents.js';
 import { type AgentPod, podsPath, readAgentPod } from '../../relay/nodes/discovery.js';
-import { AGENT_PORT, AGENT_SELECTOR } from '../../relay/nodes/names.js';
+import { AGENT_PORT, AGENT_SELECTOR, RELAY_SELECTOR, RELAY_SERVER_NAME } from '../../relay/nodes/names.js';
 import { readSecret, SECRETS } from '../../relay/certs/secrets.js';
 import type { TlsFiles } from '../../rpc/transport/tls.js';
 import { Forward } from './forward.js';
@@ -16,6 +16,8 @@ const REFRESH_MS = 10_000;
 /** Limit of the pods that are listed: more than any cluster has nodes, so a longer list is wrong. */
 const MAX_PODS = 20_000;
 const PAGE_SIZE = 500;
+/** In place of a pod's UID. */
+const RELAY = 'relay';
 
 /** The agents of a cluster with their forwarded ports. close() releases them. */
 export class Cluster {
@@ -24,6 +26,8 @@ export class Cluster {
   readonly #client: KubeClient;
   readonly #namespace: string;
   readonly #only: string | undefined;
+  readonly #tls: TlsFiles;
+  #relay: AgentNode | undefined;
   readonly #forwards = new Map<string, Forward>();
   /** The nodes whose agents do not run, with the reasons. */
   #absent: { node: string; why: string }[] = [];
@@ -64,6 +68,7 @@ export class Cluster {
     this.#client = client;
     this.#namespace = flags.namespaceOfAgents;
     this.#only = flags.node;
+    this.#tls = tls;
     this.agents = new Agents(() => tls);
   }
 
@@ -109,6 +114,24 @@ export class Cluster {
     throw new AgentError('AGENT', `${subject}: ${why}`);
   }
 
+  /**
+   * The relay, which answers for all nodes and has their history.
+   * @returns undefined: none runs, or a single node was asked for
+   */
+  async relay(): Promise<AgentNode | undefined> {
+    if (this.#relay || this.#only !== undefined) return this.#relay;
+    const pod = (await this.#pods(RELAY_SELECTOR)).find((p) => p.phase === 'Running');
+    if (!pod) return undefined;
+    const forward = await Forward.open(this.#config, pod, AGENT_PORT);
+    this.#forwards.set(RELAY, forward);
+    const place = {
+      ...{ id: pod.uid, name: 'the relay', address: forward.address, serverName: RELAY_SERVER_NAME },
+      ...{ label: `pod ${pod.namespace}/${pod.name}`, why: () => forward.lastError },
+    };
+    this.#relay = new AgentNode(place, () => this.#tls);
+    return this.#relay;
+  }
+
   /** Reports the nodes whose agents do not run on standard error. */
   reportAbsent(): void {
     for (const { node, why } of this.#absent) process.stderr.write(`egressctl: ${safe(node)}: ${safe(why)}\n`);
@@ -117,6 +140,7 @@ export class Cluster {
   close(): void {
     clearInterval(this.#timer);
     this.agents.close();
+    this.#relay?.close();
     for (const forward of this.#forwards.values()) forward.close();
     this.#client.close();
   }
@@ -124,7 +148,7 @@ export class Cluster {
   async #refresh(): Promise<void> {
     const places: AgentPlace[] = [];
     const absent: { node: string; why: string }[] = [];
-    for (const pod of await this.#pods()) {
+    for (const pod of await this.#pods(AGENT_SELECTOR)) {
       const node = pod.node || pod.name;
       if (this.#only !== undefined && node !== this.#only) continue;
       if (pod.phase !== 'Running') {
@@ -144,18 +168,18 @@ export class Cluster {
     this.#absent = absent;
     this.agents.set(places);
     for (const [uid, forward] of this.#forwards) {
-      if (places.some((p) => p.id === uid)) continue;
+      if (uid === RELAY || places.some((p) => p.id === uid)) continue;
       forward.close();
       this.#forwards.delete(uid);
     }
   }
 
-  async #pods(): Promise<AgentPod[]> {
+  async #pods(labelSelector: string): Promise<AgentPod[]> {
     const pods: AgentPod[] = [];
     let continueToken = '';
     do {
       const query = {
-        labelSelector: AGENT_SELECTOR,
+        labelSelector,
         limit: String(PAGE_SIZE),
         ...(continueToken === '' ? {} : { continue: continueToken }),
       };

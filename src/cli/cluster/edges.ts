@@ -1,9 +1,14 @@
-/** Reads edges for the commands about history: of this node's agent, or of all nodes of a cluster. */
+/**
+ * Reads edges for the commands about history: of this node's agent, of a cluster's relay, which keeps them, or without
+ * one of all nodes.
+ */
 import { EdgeBook } from '../../edges/book.js';
-import type { AgentError } from '../../errors.js';
+import { AgentError } from '../../errors.js';
 import type { EdgesRequest } from '../../proto/edges.js';
-import { AgentClient } from '../../rpc/transport/client.js';
+import type { AgentNode } from '../../relay/nodes/agents.js';
+import { AgentClient, UnreachableError } from '../../rpc/transport/client.js';
 import { type Globals, isCluster } from '../common/globals.js';
+import { safe } from '../common/output.js';
 import { Cluster } from './cluster.js';
 
 /**
@@ -23,6 +28,9 @@ export async function readEdges(flags: Globals, request: EdgesRequest): Promise<
   }
   const cluster = await Cluster.open(flags);
   try {
+    const relay = await cluster.relay();
+    const fromRelay = relay && (await askRelay(relay, request));
+    if (fromRelay) return fromRelay;
     let fault: unknown;
     const answers = await Promise.all(
       cluster.agents.list().map(async (agent) => {
@@ -45,4 +53,38 @@ export async function readEdges(flags: Globals, request: EdgesRequest): Promise<
     cluster.close();
   }
   return book;
+}
+
+/** @returns undefined: it cannot be reached, which is said on standard error */
+async function askRelay(relay: AgentNode, request: EdgesRequest): Promise<EdgeBook | undefined> {
+  const book = new EdgeBook();
+  try {
+    await relay.ask(async (client) => {
+      for await (const message of client.edges(request)) book.add(message);
+    });
+    return book;
+  } catch (e) {
+    if (!(e instanceof UnreachableError)) throw e;
+    process.stderr.write(`egressctl: ${safe(e.message)}; the agents are asked\n`);
+    return undefined;
+  }
+}
+
+/**
+ * Asks a cluster's relay what only that knows.
+ * @throws AgentError AGENT if there is none
+ */
+export async function askTheRelay<A>(flags: Globals, question: (client: AgentClient) => Promise<A>): Promise<A> {
+  const none = new AgentError('AGENT', 'there is no relay to ask', {
+    hint: 'only the relay of a cluster keeps this: see --kubeconfig and --context, and docs/history.md',
+  });
+  if (!(await isCluster(flags))) throw none;
+  const cluster = await Cluster.open(flags);
+  try {
+    const relay = await cluster.relay();
+    if (!relay) throw none;
+    return await relay.ask(question);
+  } finally {
+    cluster.close();
+  }
 }
