@@ -69,11 +69,14 @@ export function wire(inputs: WireInputs, closing: Closing): Parts {
   closing.add(() => names.close());
   const common = { nodeName: options.nodeName, stride: RECORD_STRIDE, names: names.texts };
   const nowNs = () => Number(kernel.time.nanos());
-  const keeper = new LedgerKeeper({ ...common, runDir: options.runDir, table: kernel.table, nowNs, log });
+  const secret = nodeKey(options.runDir);
+  if (secret.fresh) log.info('ids are made with a new key');
+  const ids = keyedIds(secret.key);
+  const keeper = new LedgerKeeper({ ...common, ids, runDir: options.runDir, table: kernel.table, nowNs, log });
   closing.add(() => keeper.close());
   const intake = new Intake({ ...common, resolvers: names.seen, edges: keeper.counter });
   const peers = new ReleasedAddresses(nowNs);
-  const down = wirePolicies(inputs, intake, peers, names, closing);
+  const down = wirePolicies(inputs, secret, intake, peers, names, closing);
   const { hub } = intake;
   const ring = new RingReader(kernel.map('events'), kernel.map('counters'));
   const { EA_COUNT_DNS_EVENTS_LOST, EA_COUNT_SAID_EVENTS_LOST } = ENUMS.ea_counter;
@@ -120,14 +123,13 @@ export function wire(inputs: WireInputs, closing: Closing): Parts {
 
 function wirePolicies(
   { options, source, ownIps, kernel, log }: WireInputs,
+  secret: ReturnType<typeof nodeKey>,
   intake: Intake,
   peers: ReleasedAddresses,
   names: Learning,
   closing: Closing,
 ): Pick<Parts, 'attacher' | 'store' | 'reconciler' | 'seeder' | 'podGate' | 'after'> {
   const inCluster = source.mode === 'cluster';
-  const secret = nodeKey(options.runDir);
-  if (secret.fresh) log.info('ids are made with a new key');
   const store = new KernelMapStore(kernel.maps, {
     statePath: join(options.runDir, 'journal'),
     reject: options.denyResponse === 'reject',

@@ -1,15 +1,19 @@
 /** Puts the answers of Edges streams together: of one server, or of the agents of many nodes. */
 import type { EdgesResponse } from '../proto/edges.js';
-import { type DayRow, type Edge, edgeId, edgeText, type EdgeHistory, sumDays } from './edge.js';
+import type { DayRow, Edge, EdgeHistory } from './edge.js';
+import { mergeHistories } from './merge.js';
 import { edgeOf, millisOf, rowAt } from './wire.js';
+
+/** An edge of one ledger, with its latest rows by day. */
+interface Own {
+  edge: Edge | undefined;
+  readonly days: Map<number, DayRow>;
+}
 
 /** The latest row of each ledger, edge and day; what several ledgers saw is summed when it is read. */
 export class EdgeBook {
-  readonly #edges = new Map<number, { edge: Edge; text: string }>();
-  /** The ids here of edges whose ids were others' already, by ledger and id. */
-  readonly #renamed = new Map<string, number>();
-  /** By edge and day: the row of each ledger. */
-  readonly #rows = new Map<number, Map<number, Map<number, DayRow>>>();
+  /** By ledger, then by the edge's id there. */
+  readonly #ledgers = new Map<number, Map<number, Own>>();
   #beganMs: number | undefined;
   #overflow = new Map<number, number>();
   readonly #unavailable = new Set<string>();
@@ -18,36 +22,27 @@ export class EdgeBook {
   /** Takes one message of a stream. */
   add(m: EdgesResponse): void {
     const ledger = Number(m.ledger ?? 0);
-    for (const one of m.edges ?? []) this.#describe(ledger, edgeOf(one));
+    let own = this.#ledgers.get(ledger);
+    if (!own) this.#ledgers.set(ledger, (own = new Map()));
+    for (const one of m.edges ?? []) {
+      const edge = edgeOf(one);
+      const known = own.get(edge.id);
+      if (known) known.edge = edge;
+      else own.set(edge.id, { edge, days: new Map() });
+    }
     const ids = m.id ?? [];
     for (let n = 0; n < ids.length; n++) {
-      const given = Number(ids[n]);
-      const id = this.#renamed.size === 0 ? given : (this.#renamed.get(`${ledger} ${given}`) ?? given);
+      const id = Number(ids[n]);
       const row = rowAt(m, n);
-      let days = this.#rows.get(id);
-      if (!days) this.#rows.set(id, (days = new Map()));
-      let ledgers = days.get(row.day);
-      if (!ledgers) days.set(row.day, (ledgers = new Map()));
-      ledgers.set(ledger, row);
+      let known = own.get(id);
+      if (!known) own.set(id, (known = { edge: undefined, days: new Map() }));
+      known.days.set(row.day, row);
     }
     const began = millisOf(m.began_at);
     if (began !== undefined) this.#beganMs = Math.min(this.#beganMs ?? began, began);
     if (m.overflow !== undefined) this.#overflow.set(ledger, Number(m.overflow));
     for (const name of m.unavailable_nodes ?? []) this.#unavailable.add(name);
     this.#isCut ||= m.more ?? false;
-  }
-
-  /** Takes an edge under its id, or under another one if that is taken by another edge. */
-  #describe(ledger: number, edge: Edge): void {
-    const text = edgeText(edge);
-    let { id } = edge;
-    for (let attempt = 1; ; attempt++) {
-      const known = this.#edges.get(id);
-      if (known === undefined || known.text === text) break;
-      id = edgeId(text, attempt);
-    }
-    this.#edges.set(id, { edge: id === edge.id ? edge : { ...edge, id }, text });
-    if (id !== edge.id) this.#renamed.set(`${ledger} ${edge.id}`, id);
   }
 
   /** Since when the oldest of the ledgers counts, milliseconds since 1970; undefined: nothing came. */
@@ -69,17 +64,12 @@ export class EdgeBook {
     return this.#isCut;
   }
 
-  /** All edges in the order of their ids, each with its days, ascending. The same rows give the same list. */
+  /** All edges, each with its days, ascending. The same rows give the same list. */
   histories(): EdgeHistory[] {
-    const out: EdgeHistory[] = [];
-    for (const id of [...this.#rows.keys()].sort((a, b) => a - b)) {
-      const edge = this.#edges.get(id)?.edge;
-      if (!edge) continue;
-      const days = [...(this.#rows.get(id) as Map<number, Map<number, DayRow>>).values()]
-        .map((ledgers) => [...ledgers.values()].reduce(sumDays))
-        .sort((a, b) => a.day - b.day);
-      out.push({ edge, days });
-    }
-    return out;
+    const all: EdgeHistory[] = [];
+    for (const own of this.#ledgers.values())
+      for (const { edge, days } of own.values())
+        if (edge && days.size > 0) all.push({ edge, days: [...days.values()] });
+    return mergeHistories(all);
   }
 }

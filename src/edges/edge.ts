@@ -41,7 +41,10 @@ export interface EdgeRule {
 }
 
 export interface Edge {
-  /** 53 bits, a hash of everything below but `address`: the same edge has the same id on every node, always. */
+  /**
+   * 53 bits: of a ledger, a hash under the node's key of everything below but `address`, and so always the same there.
+   * Of several ledgers, see mergeHistories().
+   */
   readonly id: number;
   readonly source: EdgeParty;
   readonly destination: EdgeParty;
@@ -120,9 +123,8 @@ export function edgeText(edge: Omit<Edge, 'id' | 'address'>): string {
 }
 
 /**
- * The id of an edge. A pod chooses names and addresses, so it can find two of its own edges with one id, and hide one
- * behind the other. Whoever keeps edges by their ids compares their texts, and gives the second one the id of the next
- * try.
+ * The id of an edge outside of its ledger. A pod chooses names and addresses, so it can find two of its own edges with
+ * one such id: whoever uses it compares their texts, and gives the second one the id of the next attempt.
  * @param attempt 0 first
  */
 export function edgeId(text: string, attempt = 0): number {

@@ -4,18 +4,8 @@
  * way. What finds no room is counted under an edge to `other` of the same source and rule.
  */
 import { randomInt } from 'node:crypto';
-import {
-  DAY_MS,
-  type DayRow,
-  dayOf,
-  type Edge,
-  edgeId,
-  edgeText,
-  type EdgeHistory,
-  KEPT_DAYS,
-  NOBODY,
-} from './edge.js';
-import { contentName } from '../ids.js';
+import { DAY_MS, type DayRow, dayOf, type Edge, edgeText, type EdgeHistory, KEPT_DAYS, NOBODY } from './edge.js';
+import { contentName, type Ids } from '../ids.js';
 import { dayMatches, type EdgeChanges, type EdgeFeed, edgeMatches, type EdgeQuery } from './query.js';
 import { DayRows } from './rows.js';
 
@@ -50,6 +40,7 @@ export class Ledger implements EdgeFeed {
   readonly ledger: number;
   readonly beganMs: number;
   overflow: number;
+  readonly #ids: Ids;
   readonly #most: number;
   readonly #mostOthers: number;
   #others = 0;
@@ -66,10 +57,11 @@ export class Ledger implements EdgeFeed {
   readonly #parties = new Map<string, Edge['source']>();
   #version = 1;
 
-  constructor(start: LedgerStart, most = LEDGER_EDGES, rows = LEDGER_ROWS) {
+  constructor(start: LedgerStart, ids: Ids, most = LEDGER_EDGES, rows = LEDGER_ROWS) {
     this.ledger = start.ledger;
     this.beganMs = start.beganMs;
     this.overflow = start.overflow;
+    this.#ids = ids;
     this.#most = most;
     this.#mostOthers = Math.max(1, Math.floor(most * OTHERS));
     const slots = most + this.#mostOthers;
@@ -79,9 +71,9 @@ export class Ledger implements EdgeFeed {
   }
 
   /** A ledger that has seen nothing. */
-  static fresh(nowMs: number, most?: number, rows?: number): Ledger {
+  static fresh(nowMs: number, ids: Ids, most?: number, rows?: number): Ledger {
     const ledger = randomInt(1, 2 ** 48 - 1);
-    return new Ledger({ ledger, beganMs: nowMs, overflow: 0 }, most, rows);
+    return new Ledger({ ledger, beganMs: nowMs, overflow: 0 }, ids, most, rows);
   }
 
   /** Number of edges. */
@@ -133,9 +125,9 @@ export class Ledger implements EdgeFeed {
     else this.#rows.count(row, Math.floor(timeMs - day * DAY_MS), this.#version, connections, bytes, drops);
   }
 
-  /** Takes what was saved. @returns whether there was room */
+  /** Takes what was saved, with the id that it had. @returns whether there was room */
   restore(edge: Edge, days: readonly DayRow[]): boolean {
-    const slot = this.#byName.get(nameOf(edge)) ?? this.#make(edge);
+    const slot = this.#byName.get(nameOf(edge)) ?? this.#make(edge, edge.id);
     if (slot === undefined) return false;
     for (const value of days) {
       const row = this.#rowOf(slot, value.day);
@@ -209,7 +201,8 @@ export class Ledger implements EdgeFeed {
     this.#rows.forgotten += this.#rows.releaseBefore(span.oldest + 1, this.#heads);
   }
 
-  #make(edge: NewEdge): number | undefined {
+  /** @param given its id; 0: it has none yet */
+  #make(edge: NewEdge, given = 0): number | undefined {
     const isOther = isRest(edge);
     const key = sourceKey(edge);
     const source = this.#sources.get(key) ?? { edges: 0, others: 0 };
@@ -222,8 +215,9 @@ export class Ledger implements EdgeFeed {
     } else source.edges++;
     const slot = this.#free.pop() ?? this.#edges.length;
     const text = edgeText(edge);
-    let id = edgeId(text);
-    for (let attempt = 1; this.#byId.has(id); attempt++) id = edgeId(text, attempt);
+    let id = given;
+    // A pod chooses names and addresses. Under the node's key it cannot choose ids with them, and hide an edge.
+    for (let attempt = 0; id === 0 || this.#byId.has(id); attempt++) id = this.#ids.of(`edge|${attempt}|${text}`);
     this.#edges[slot] = { ...edge, source: this.#party(edge.source), destination: this.#party(edge.destination), id };
     this.#owner[slot] = source;
     this.#byName.set(contentName(text), slot);

@@ -1,6 +1,7 @@
 /** Events on their edges: which edge they belong to, however many they are, and whatever is learned meanwhile. */
 import fc from '../seeded.js';
 import t from 'tap';
+import { PLAIN_IDS } from '../../src/ids.js';
 import { EdgeCounter } from '../../src/edges/counter.js';
 import type { EdgeHistory } from '../../src/edges/edge.js';
 import { partyName } from '../../src/edges/edge.js';
@@ -94,7 +95,7 @@ function known(): Snapshot {
 }
 
 class Bed {
-  readonly ledger = Ledger.fresh(Number(LEAD / 1_000_000n));
+  readonly ledger = Ledger.fresh(Number(LEAD / 1_000_000n), PLAIN_IDS);
   readonly counter = new EdgeCounter(this.ledger, {
     nodeName: 'node-a',
     stride: EVENT_SIZE,

@@ -1,8 +1,10 @@
 /** The ledger: what it counts, what it does when it is full, and that a pod cannot hide one edge behind another. */
 import fc from '../seeded.js';
 import t from 'tap';
+import { mergeHistories } from '../../src/edges/merge.js';
+import { keyedIds, PLAIN_IDS } from '../../src/ids.js';
 import { EdgeBook } from '../../src/edges/book.js';
-import { DAY_MS, type Edge, edgeId, edgeText, type EdgeHistory } from '../../src/edges/edge.js';
+import { DAY_MS, type Edge, type EdgeHistory } from '../../src/edges/edge.js';
 import { Ledger } from '../../src/edges/ledger.js';
 import { columnsOf, edgeHistoryOf, edgeMessage, edgeRowsMessage } from '../../src/edges/wire.js';
 import type { EdgesResponse } from '../../src/proto/edges.js';
@@ -22,13 +24,12 @@ function slotOf(ledger: Ledger, edge: Edge): number {
 }
 
 t.test('connections, bytes, drops, days and hours', async (t) => {
-  const ledger = Ledger.fresh(NOON);
+  const ledger = Ledger.fresh(NOON, PLAIN_IDS);
   const slot = slotOf(ledger, called(1));
   ledger.count(slot, NOON, 1, 0, 0);
   ledger.count(slot, NOON + 3_600_000, 0, 500, 2);
   ledger.count(slot, NOON - 3 * DAY_MS, 1, 0, 0);
   const [history] = ledger.histories({}) as [EdgeHistory];
-  t.equal(history.edge.id, edgeId(edgeText(history.edge)));
   t.strictSame(history.days, [
     {
       day: A_DAY - 3,
@@ -59,7 +60,7 @@ t.test('connections, bytes, drops, days and hours', async (t) => {
 });
 
 t.test('only what changed is told again', async (t) => {
-  const ledger = Ledger.fresh(NOON);
+  const ledger = Ledger.fresh(NOON, PLAIN_IDS);
   const [one, two] = [slotOf(ledger, called(1)), slotOf(ledger, called(2))];
   ledger.count(one, NOON, 1, 0, 0);
   ledger.count(two, NOON, 1, 0, 0);
@@ -76,7 +77,7 @@ t.test('only what changed is told again', async (t) => {
 });
 
 t.test('a source that calls everybody takes nothing from the others', async (t) => {
-  const ledger = Ledger.fresh(NOON, 200, 1000);
+  const ledger = Ledger.fresh(NOON, PLAIN_IDS, 200, 1000);
   for (let n = 0; n < 500; n++) {
     const slot = ledger.slotOf(called(n, 'shop/scanner'));
     if (slot !== undefined) ledger.count(slot, NOON + n, 1, 0, 0);
@@ -95,7 +96,7 @@ t.test('a source that calls everybody takes nothing from the others', async (t) 
 });
 
 t.test('days without room: the oldest are given up', async (t) => {
-  const ledger = Ledger.fresh(NOON, 10, 20);
+  const ledger = Ledger.fresh(NOON, PLAIN_IDS, 10, 20);
   const slots = Array.from({ length: 10 }, (_, n) => slotOf(ledger, called(n)));
   for (let day = 0; day < 10; day++) for (const slot of slots) ledger.count(slot, NOON + day * DAY_MS, 1, 0, 0);
   for (const { days } of ledger.histories({}))
@@ -123,7 +124,7 @@ t.test('random counts: as a plain model has them', async (t) => {
   });
   fc.assert(
     fc.property(fc.array(step, { maxLength: 300 }), (steps) => {
-      const ledger = Ledger.fresh(NOON);
+      const ledger = Ledger.fresh(NOON, PLAIN_IDS);
       const model = new Map<
         string,
         { connections: number; bytes: number; drops: number; first: number; last: number }
@@ -186,6 +187,17 @@ t.test('an edge survives its message', async (t) => {
   book.add(deserialize(bytes));
   t.strictSame(book.histories(), [history]);
   t.strictSame(edgeHistoryOf(JSON.parse(JSON.stringify(edgeRowsMessage(history)))), history);
+});
+
+t.test('ids are of the node: whoever chooses names does not know them', async (t) => {
+  const [here, there] = ['0', '1'].map((digit) => Ledger.fresh(NOON, keyedIds(digit.repeat(64)))) as [Ledger, Ledger];
+  for (const ledger of [here, there]) ledger.count(slotOf(ledger, called(1)), NOON, 1, 0, 0);
+  const [a, b] = [here, there].map((ledger) => ledger.histories({})) as [EdgeHistory[], EdgeHistory[]];
+  t.not(a[0]?.edge.id, b[0]?.edge.id);
+  const merged = mergeHistories([...a, ...b]);
+  t.equal(merged.length, 1);
+  t.equal(merged[0]?.days[0]?.connections, 2);
+  t.strictSame(mergeHistories([...b, ...a]), merged);
 });
 
 t.test('two edges with one id are two edges', async (t) => {
