@@ -11,6 +11,7 @@ import type { Attacher } from './hooks/attach.js';
 import type { Programs } from './kernel/loader.js';
 import type { KernelMapStore } from './maps/store.js';
 import type { Learning } from './resolvers/learning.js';
+import type { PolicyServer } from './serve/policies.js';
 import { policyProblems } from './serve/status.js';
 
 export interface AfterPassParts {
@@ -21,6 +22,7 @@ export interface AfterPassParts {
   readonly peers: ReleasedAddresses;
   readonly names: Learning;
   readonly podGate: PodGate;
+  readonly policyServer: Pick<PolicyServer, 'applied'>;
   readonly events: PolicyEvents | undefined;
   readonly log: Logger;
 }
@@ -48,7 +50,7 @@ export class AfterPass {
   }
 
   applied(state: InForceState): void {
-    const { programs, intake, peers, names, podGate, events } = this.#parts;
+    const { programs, intake, peers, names, podGate, policyServer, events } = this.#parts;
     if (state.endpoints !== this.#lastEndpoints.bindings) {
       const entries = state.endpoints.map((b) => [b.id, { pod: b.kind === 'pod' ? b.key : '', uid: b.uid }] as const);
       this.#lastEndpoints = { bindings: state.endpoints, endpoints: new Map(entries) };
@@ -61,6 +63,7 @@ export class AfterPass {
     this.#othersDropped = true;
     peers.update(state.snapshot.pods);
     podGate.release(state);
+    policyServer.applied(state);
     events?.report(policyProblems(state));
     this.#forgetStrangers(state);
     names.applied(state, this.#strangersRemoved);

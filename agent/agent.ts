@@ -11,6 +11,12 @@ import { AgentError } from '../src/errors.js';
 import type { Snapshot } from '../src/identity/snapshot.js';
 import { senderOf } from '../src/ir/sender.js';
 import type { Logger } from '../src/log.js';
+import type {
+  PolicyObjectsRequest,
+  PolicyObjectsResponse,
+  PreviewRequest,
+  PreviewResponse,
+} from '../src/proto/edges.js';
 import { RpcServer } from '../src/rpc/server.js';
 import type { AgentExplanation, AgentView, ExplainQuery, LearnedView, NamesQuery } from '../src/rpc/view.js';
 import { VERSION } from '../src/version.js';
@@ -118,12 +124,12 @@ export class Agent implements AgentView {
     return this.#parts.keeper.ledger;
   }
 
-  policyObjects(): never {
-    throw new AgentError('AGENT', 'not yet');
+  policyObjects(request: PolicyObjectsRequest): Promise<PolicyObjectsResponse> {
+    return this.#parts.policyServer.objects(request, this.#inForce());
   }
 
-  preview(): never {
-    throw new AgentError('AGENT', 'not yet');
+  preview(request: PreviewRequest): Promise<PreviewResponse> {
+    return this.#parts.policyServer.preview(request, this.#inForce(), this.edges);
   }
 
   recommend(): never {

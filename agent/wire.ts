@@ -32,6 +32,7 @@ import { Reconciler } from './reconciler.js';
 import { Learning } from './resolvers/learning.js';
 import { FlowRoom } from './serve/flow-room.js';
 import { NamesServer } from './serve/names.js';
+import { PolicyServer } from './serve/policies.js';
 import type { StatusParts } from './serve/status.js';
 import type { PolicySource } from './source.js';
 
@@ -58,6 +59,7 @@ export interface Parts extends StatusParts {
   readonly saidRing: RingReader;
   readonly clock: KernelClock;
   readonly podGate: PodGate;
+  readonly policyServer: PolicyServer;
   readonly losses: LossReport;
   readonly after: AfterPass;
 }
@@ -128,7 +130,7 @@ function wirePolicies(
   peers: ReleasedAddresses,
   names: Learning,
   closing: Closing,
-): Pick<Parts, 'attacher' | 'store' | 'reconciler' | 'seeder' | 'podGate' | 'after'> {
+): Pick<Parts, 'attacher' | 'store' | 'reconciler' | 'seeder' | 'podGate' | 'policyServer' | 'after'> {
   const inCluster = source.mode === 'cluster';
   const store = new KernelMapStore(kernel.maps, {
     statePath: join(options.runDir, 'journal'),
@@ -164,8 +166,21 @@ function wirePolicies(
   const podGate = new PodGate({ claims: resolver.claims, attacher, schedule: () => reconciler.schedule() });
   names.foundEndpoints(store.endpointIds);
   const events = source.client && new PolicyEvents({ client: source.client, nodeName: options.nodeName, log });
-  const after = new AfterPass({ programs: kernel, store, attacher, intake, peers, names, podGate, events, log });
   const hearing = { verifyNames: options.verifyNames, quic: options.quic };
+  const policyServer = new PolicyServer(hearing);
+  closing.add(() => policyServer.close());
+  const after = new AfterPass({
+    programs: kernel,
+    store,
+    attacher,
+    intake,
+    peers,
+    names,
+    podGate,
+    policyServer,
+    events,
+    log,
+  });
   const reconciler: Reconciler = new Reconciler(
     {
       source,
@@ -183,7 +198,7 @@ function wirePolicies(
   );
   closing.add(() => reconciler.close());
   closing.add(() => events?.close());
-  return { attacher, store, reconciler, seeder, podGate, after };
+  return { attacher, store, reconciler, seeder, podGate, policyServer, after };
 }
 
 /** Seeding for all endpoints except pods whose namespace can no longer be entered. */

@@ -48,9 +48,11 @@ const ROOMS = [
   'src/history/base',
   'src/history/engines',
   'src/history',
+  'src/staging',
   'src/tools/names',
   'src/tools',
   'src/tools/lint',
+  'src/tools/policies',
   'src/convert/terms',
   'src/convert/targets',
   'src/convert/proof',
@@ -89,8 +91,8 @@ const ROOMS = [
   'agent/gate',
   'agent/resolvers',
   'agent/ledger',
-  'agent/serve',
   'agent/ask',
+  'agent/serve',
   'agent',
 ];
 

@@ -5,7 +5,7 @@ import type { RawPolicy } from '../identity/snapshot.js';
 import type { Placed } from './base/dialect.js';
 
 /** Annotation on a policy, or on a namespace for all of its policies, that selects audit mode. */
-const ENFORCEMENT = 'egress-agent.io/enforcement';
+export const ENFORCEMENT = 'egress-agent.io/enforcement';
 
 /** Whether annotations select audit mode. */
 export function isAudit(annotations: Readonly<Record<string, unknown>> | undefined): boolean {
@@ -25,7 +25,7 @@ export function enforcementProblems(raw: RawPolicy): Problem[] {
 }
 
 /** An object's annotations; undefined if it has none. */
-export function annotationsOf({ object }: RawPolicy): Readonly<Record<string, unknown>> | undefined {
+export function annotationsOf({ object }: Pick<RawPolicy, 'object'>): Readonly<Record<string, unknown>> | undefined {
   const annotations = isRecord(object.metadata) ? object.metadata.annotations : undefined;
   return isRecord(annotations) ? annotations : undefined;
 }

@@ -6,8 +6,8 @@ import { hash53 } from './edge.js';
 
 const known = new WeakMap<RawPolicy, number>();
 
-/** Calico's staged kinds, and the group and kind of what they become. */
-const STAGED: Readonly<Record<string, string>> = {
+/** Calico's staged kinds, and the group and kind of what each becomes when it is enforced. */
+export const BECOMES: Readonly<Record<string, string>> = {
   StagedNetworkPolicy: 'projectcalico.org/NetworkPolicy',
   StagedGlobalNetworkPolicy: 'projectcalico.org/GlobalNetworkPolicy',
   StagedKubernetesNetworkPolicy: 'networking.k8s.io/NetworkPolicy',
@@ -36,7 +36,7 @@ function compute(raw: RawPolicy): number {
 
 function kindOf({ apiVersion, kind }: RawPolicy): string {
   const group = objectGroup(apiVersion);
-  return (group === 'projectcalico.org' && STAGED[kind]) || `${group}/${kind}`;
+  return (group === 'projectcalico.org' && BECOMES[kind]) || `${group}/${kind}`;
 }
 
 /** Keys in order; what is null is absent, as for the API server. */

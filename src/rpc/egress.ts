@@ -1,7 +1,6 @@
 /** egress.v1.Egress: whole records, the agent's state, explanations. */
 import type { ServerWritableStream, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { timestampOf } from '../edges/wire.js';
-import { formatProblem, type Problem } from '../errors.js';
 import type { FlowHub } from '../flow/hub/hub.js';
 import { timestamp, toRecord } from '../flow/hubble.js';
 import { canonicalName } from '../names/pattern.js';
@@ -20,12 +19,12 @@ import type {
   GateStatusMessage,
   LedgerStatusMessage,
   PoliciesResponse,
-  ProblemMessage,
   SaidStatusMessage,
   StatusResponse,
 } from '../proto/status.js';
 import { edgeHandlers } from './ask/edges.js';
 import { policyHandlers } from './ask/policies.js';
+import { problemMessage } from './ask/problem.js';
 import type { FlowWriter } from './flow-writer.js';
 import { saidOf } from './said.js';
 import { namesResponse, namesStatusMessage } from './names.js';
@@ -76,19 +75,6 @@ export function egressHandlers(
         policies: view.policies().map((p) => ({ ...p, problems: p.problems.map(problemMessage) })),
       }),
     ),
-  };
-}
-
-function problemMessage(p: Problem): ProblemMessage {
-  const { file, object, field } = p.where;
-  return {
-    severity: p.severity,
-    ...(file === undefined ? {} : { file }),
-    ...(object === undefined ? {} : { object }),
-    ...(field === undefined ? {} : { field }),
-    message: p.message,
-    ...(p.hint === undefined ? {} : { hint: p.hint }),
-    text: formatProblem(p),
   };
 }
 

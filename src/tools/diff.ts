@@ -64,12 +64,15 @@ export interface Difference {
 
 /**
  * Compares two worlds, which must have the same pods, see completed() in world.ts. Each pod is judged on its own node.
+ * @param only compares only these senders; default: all
  */
-export function diff(before: World, after: World): Difference {
+export function diff(before: World, after: World, only?: ReadonlySet<string>): Difference {
   const changes = new Map<string, Change>();
   let pods = 0;
   const compilers = [new Compiler(), new Compiler()] as const;
-  for (const { worlds, keys } of byNode([before, after] as const)) {
+  for (const { worlds, keys: all } of byNode([before, after] as const)) {
+    const keys = only ? all.filter((key) => only.has(key)) : all;
+    if (keys.length === 0) continue;
     const comparison = new Comparison(worlds, keys, compilers);
     for (const senders of sendersOf(worlds, new Set(keys))) {
       pods += senders.pods.length;

@@ -1,10 +1,11 @@
 /** egressctl diff */
 import { counted } from '../../counted.js';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import type { Change, Destination, Outcome } from '../../tools/diff.js';
+import type { Change, Outcome } from '../../tools/diff.js';
 import { situationText } from '../../tools/names/changes.js';
 import type { World } from '../../tools/packets.js';
-import { type AddressNames, bounded, rangesText, rangeText, spansText } from '../../tools/ranges.js';
+import { changeObject, destinationTexts, LISTED, namesOf } from '../../tools/policies/difference.js';
+import { type AddressNames, bounded, spansText } from '../../tools/ranges.js';
 import { EXIT } from '../../exit.js';
 import { line, type Paint, painter, repeated, safe, toJson } from '../common/output.js';
 import type { Globals } from '../common/globals.js';
@@ -66,7 +67,7 @@ Examples:
     const omitted = changes.length - listed.length;
     const names = namesOf(worlds);
     if (flags.output === 'json') {
-      await line(toJson({ changes: listed.map((c) => toObject(c, names)), leftOut: omitted, pods }, 2));
+      await line(toJson({ changes: listed.map((c) => changeObject(c, names)), leftOut: omitted, pods }, 2));
       return;
     }
     const paint = painter(flags.color);
@@ -93,20 +94,6 @@ function parseLimit(text: string): number {
   return Number(text);
 }
 
-/** The names of the pods and nodes that have the addresses. */
-function namesOf(worlds: readonly World[]): AddressNames {
-  const names = new Map<string, string>();
-  for (const { snapshot } of worlds) {
-    for (const [name, node] of snapshot.nodes) for (const ip of node.ips) names.set(ip, `node ${name}`);
-    for (const [key, pod] of snapshot.pods)
-      if (!pod.hostNetwork && !pod.ended) for (const ip of pod.ips) names.set(ip, key);
-  }
-  return (ip) => names.get(ip);
-}
-
-/** Maximum number of pods or destinations in one list. */
-const LISTED = 6;
-
 /** The names of the pods. If all pods of a workload are among them, the workload stands for them. */
 function sendersText(keys: readonly string[], worlds: readonly World[]): string {
   const workloads = new Map<string, Set<string>>();
@@ -132,11 +119,6 @@ function sendersText(keys: readonly string[], worlds: readonly World[]): string 
   return bounded([...out], LISTED);
 }
 
-function destinationTexts(to: Destination, names: AddressNames): string[] {
-  if (to.kind === 'service') return [`Service ${to.service} (${bounded(to.ips, LISTED)})`];
-  return rangesText(to.ranges, names);
-}
-
 function outcomeText({ verdict, rule }: Outcome): string {
   return rule === undefined ? verdict : `${verdict} [${rule}]`;
 }
@@ -147,12 +129,4 @@ function changeText({ to, ports, was, is, ...when }: Change, names: AddressNames
   const style = is.verdict === 'allow' ? 'green' : is.verdict === 'deny' ? 'red' : 'yellow';
   const where = `${bounded(destinationTexts(to, names), LISTED)}${situationText(when)}`;
   return `  ${paint(style, `${MARKS[is.verdict]} ${safe(where)} on ${spansText(ports)}`)}: ${safe(`${outcomeText(was)} → ${outcomeText(is)}`)}`;
-}
-
-/** A change for JSON output, complete, with ranges as text. */
-function toObject({ senders, to, ports, was, is, names: learned, queries, says }: Change, names: AddressNames) {
-  const destination = to.kind === 'addresses' ? { kind: to.kind, ranges: to.ranges.map(rangeText) } : to;
-  const when = { ...(learned && { names: learned }), ...(queries && { queries }), ...(says && { says }) };
-  const text = { to: destinationTexts(to, names), ports: spansText(ports) };
-  return { senders, to: destination, ports, ...when, was, is, text };
 }

@@ -1,0 +1,7 @@
+/** The questions that are answered in a thread of their own. */
+import { type PreviewInput, preview } from '../../src/tools/policies/preview.js';
+import type { Job } from './worker.js';
+
+export const JOBS: Readonly<Record<string, Job>> = {
+  preview: (question) => preview(question as PreviewInput),
+};

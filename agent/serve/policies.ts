@@ -1,0 +1,65 @@
+/** Answers questions about policy objects, and about changes of them that are not made. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Hearing } from '../../src/dialects/hearing.js';
+import type { EdgeFeed } from '../../src/edges/query.js';
+import { edgeHistoryOf } from '../../src/edges/wire.js';
+import type {
+  PolicyObjectsRequest,
+  PolicyObjectsResponse,
+  PreviewRequest,
+  PreviewResponse,
+} from '../../src/proto/edges.js';
+import { policyObjects } from '../../src/tools/policies/objects.js';
+import type { PreviewInput } from '../../src/tools/policies/preview.js';
+import { PolicyAges } from '../../src/tools/policies/since.js';
+import { AskThread } from '../ask/thread.js';
+import type { InForceState } from '../endpoints/in-force.js';
+
+/** Milliseconds of work after which others have their turn. */
+const SLICE_MS = 5;
+
+export class PolicyServer {
+  readonly #hearing: Hearing;
+  readonly #ages = new PolicyAges();
+  readonly #thread = new AskThread(new URL('../ask/jobs.js', import.meta.url).href);
+
+  /** @param hearing what the agent's options say */
+  constructor(hearing: Hearing) {
+    this.#hearing = hearing;
+  }
+
+  /** Takes the policies that have come into force. */
+  applied({ snapshot, appliedAt }: Pick<InForceState, 'snapshot' | 'appliedAt'>): void {
+    this.#ages.take(snapshot.policies, appliedAt);
+  }
+
+  async objects({ namespaces }: PolicyObjectsRequest, state: InForceState): Promise<PolicyObjectsResponse> {
+    const asked = namespaces?.length ? new Set(namespaces) : undefined;
+    let end = performance.now() + SLICE_MS;
+    const pause = async () => {
+      if (performance.now() < end) return;
+      await nextTurn();
+      end = performance.now() + SLICE_MS;
+    };
+    const { ir, snapshot, problems } = state;
+    const since = (raw: (typeof snapshot.policies)[number]) => this.#ages.since(raw);
+    return { objects: await policyObjects({ ir, snapshot, problems, since }, asked, pause) };
+  }
+
+  /** @throws AgentError USAGE if the request is too large, AGENT if it takes too long or too many are open */
+  preview(request: PreviewRequest, { snapshot }: InForceState, edges: EdgeFeed): Promise<PreviewResponse> {
+    const { manifests = '', deleted = [], evidence, enforce_staged = false, limit = 0 } = request;
+    const input: PreviewInput = {
+      snapshot,
+      hearing: this.#hearing,
+      change: { manifests, deleted, enforceStaged: enforce_staged },
+      evidence: evidence?.length ? evidence.map(edgeHistoryOf) : edges.histories({}),
+      limit,
+    };
+    return this.#thread.ask<PreviewResponse>('preview', input);
+  }
+
+  close(): void {
+    this.#thread.close();
+  }
+}
