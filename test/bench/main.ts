@@ -18,6 +18,7 @@ import { manyFirstPackets } from './many.js';
 import { packets } from './packet.js';
 import { peer } from './peer.js';
 import { precedence } from './precedence.js';
+import { previews } from './preview.js';
 import { progress, type Result } from './result.js';
 import { said } from './said/index.js';
 import { steps } from './steps.js';
@@ -40,6 +41,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Result[]>>> = {
   events,
   ledger,
   history: () => history({ quick }),
+  preview: previews,
   load,
   update,
   dialects,
