@@ -23,9 +23,14 @@ const SHORT: Readonly<Record<string, string>> = {
   FQDNNetworkPolicy: 'fqdn',
 };
 
+/** The short name of a kind: `np`. */
+export function shortKind(dialect: string, kind: string): string {
+  return SHORT[`${dialect}/${kind}`] ?? SHORT[kind] ?? kind.toLowerCase();
+}
+
 /** The short name of a policy: `np/default/web`, `cnp/deny-all`. */
 export function formatPolicy(ref: PolicyRef): string {
-  const kind = SHORT[`${ref.dialect}/${ref.kind}`] ?? SHORT[ref.kind] ?? ref.kind.toLowerCase();
+  const kind = shortKind(ref.dialect, ref.kind);
   return ref.namespace === undefined ? `${kind}/${ref.name}` : `${kind}/${ref.namespace}/${ref.name}`;
 }
 
