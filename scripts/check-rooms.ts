@@ -73,6 +73,7 @@ const ROOMS = [
   'src/cli/commands',
   'src/cli/lists',
   'src/cli/history',
+  'src/cli/policies',
   'src/cli',
   // The agent. The loader creates the readers of the tables: so agent/events and agent/names are below agent/kernel.
   'agent/kernel/libbpf',

@@ -30,7 +30,7 @@ export class PolicyServer {
 
   /** Takes the policies that have come into force. */
   applied({ snapshot, appliedAt }: Pick<InForceState, 'snapshot' | 'appliedAt'>): void {
-    this.#ages.take(snapshot.policies, appliedAt);
+    this.#ages.take(snapshot, appliedAt);
   }
 
   async objects({ namespaces }: PolicyObjectsRequest, state: InForceState): Promise<PolicyObjectsResponse> {

@@ -226,7 +226,7 @@ t.test('policy objects come in the order in which they are judged', async (t) =>
     );
     const { ir, problems } = toIr(snapshot);
     const ages = new PolicyAges();
-    ages.take(snapshot.policies, 1000);
+    ages.take(snapshot, 1000);
     const objects = await policyObjects({ ir, snapshot, problems, since: (raw) => ages.since(raw) });
     const order = ir.tiers.flatMap(({ name, policies }) => [
       ...new Set(policies.map((p) => `${name} ${formatPolicy(p.ref)}`)),
@@ -268,7 +268,7 @@ t.test('what a policy object says of itself', async (t) => {
   const snapshot = snapshotOf(`${cluster}---\n${text}\n${set}${ingress}${wrong}`);
   const { ir, problems } = toIr(snapshot);
   const ages = new PolicyAges();
-  ages.take(snapshot.policies, 1000);
+  ages.take(snapshot, 1000);
   const state = { ir, snapshot, problems, since: (raw: (typeof snapshot.policies)[number]) => ages.since(raw) };
   const all = await policyObjects(state);
   const web = all.find((o) => o.name === 'web');
@@ -295,7 +295,7 @@ t.test('what a policy object says of itself', async (t) => {
     (await policyObjects(state, new Set(['shop']))).map((o) => o.name),
     ['web', 'nets'],
   );
-  ages.take(snapshotOf(`${cluster}---\n${text.replace('[{}]', '[]')}\n`).policies, 5000);
+  ages.take(snapshotOf(`${cluster}---\n${text.replace('[{}]', '[]')}\n`), 5000);
   t.equal(ages.since(snapshot.policies.find((p) => p.name === 'web') as never), undefined, 'its earlier content');
   t.equal(ages.since(snapshotOf(`---\n${text.replace('[{}]', '[]')}`).policies[0] as never), 5000);
 });
