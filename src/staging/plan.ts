@@ -2,6 +2,7 @@
  * The steps of a policy's life: staged, enforced, undone. A plan says what is written for a step, in order; nothing is
  * written here. At no moment between two writes is less enforced than both before and after the step.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { ENFORCEMENT } from '../dialects/enforcement.js';
 import { AgentError } from '../errors.js';
 import { isRecord } from '../identity/fields.js';
@@ -145,6 +146,14 @@ function planEnforce(present: Present, moment: Moment): Plan {
   if (!enforced) {
     const writes: Write[] = [{ verb: 'create', object: real }, done];
     return { step: 'enforce', writes, says, warnings: [], about: real };
+  }
+  if (isDeepStrictEqual(enforced.spec, real.spec)) {
+    // It was half done before: what it replaced is noted already.
+    const writes: Write[] = [
+      { verb: 'annotate', object: enforced, annotations: { [ENFORCED_AT]: stamp(moment) } },
+      done,
+    ];
+    return { step: 'enforce', writes, says, warnings: [], about: enforced };
   }
   const previous = JSON.stringify({ spec: enforced.spec });
   const isKept = previous.length <= MAX_PREVIOUS;

@@ -2,7 +2,7 @@
  * The end-to-end test: the DaemonSet on a real cluster, judged from real pods.
  *
  *   npm run test:e2e                       everything, with CNI ptp and (on the test node) with CNI bridge
- *   npm run test:e2e -- --short            policies, Services, names, what connections say, first packet, restart of the agent
+ *   npm run test:e2e -- --short            policies, Services, names, what connections say, staging, first packet, restart of the agent
  *   npm run test:e2e -- --image FILE.tar   an image that was built before
  *   npm run test:e2e -- --keep             leave everything as it is at the end
  */
@@ -18,6 +18,7 @@ import { firstPacket } from './first-packet.js';
 import { names } from './names.js';
 import { policies } from './policies.js';
 import { readers } from './readers.js';
+import { staging } from './staging.js';
 import { makeWorld } from './world.js';
 
 const { values } = parseArgs({
@@ -49,6 +50,7 @@ for (const cni of values.cni ? [values.cni as 'ptp' | 'bridge'] : (['ptp', 'brid
       await t.test('every policy language', (t) => dialects(t, cluster, world));
     if (wanted('names') && !again) await t.test('names', (t) => names(t, cluster));
     if (wanted('readers')) await t.test('egressctl and the relay', (t) => readers(t, cluster, world));
+    if (wanted('staging') && !again) await t.test('a policy is staged first', (t) => staging(t, cluster, world));
     if (wanted('first'))
       await t.test('the first packet of a new pod', (t) => firstPacket(t, cluster, world, again || values.short));
     if (wanted('agent')) await t.test('the agent goes and comes', (t) => agentGoes(t, cluster, world));

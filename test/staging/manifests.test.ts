@@ -1,9 +1,14 @@
 /** Steps in files: only what says whether a policy is staged changes. */
 import t from 'tap';
+import { Document } from 'yaml';
 import { changeManifests } from '../../src/staging/manifests.js';
 import { parsePolicyName } from '../../src/staging/names.js';
 import type { StepName } from '../../src/staging/plan.js';
+import { parseManifest } from '../../src/identity/files/yaml.js';
 import { unifiedDiff } from '../../src/staging/unified.js';
+import { seeded } from '../fuzz/random.js';
+
+const random = seeded();
 
 function change(step: StepName, name: string, text: string) {
   return changeManifests(step, parsePolicyName(name), [{ path: 'web.yaml', text }]);
@@ -133,4 +138,39 @@ t.test('differences as git shows them', async (t) => {
   t.equal(unifiedDiff('', 'a\n', 'f'), '--- a/f\n+++ b/f\n@@ -0,0 +1,1 @@\n+a\n');
   const long = `${'x\n'.repeat(5000)}`;
   t.match(unifiedDiff(long, long.replaceAll('x', 'y'), 'f'), /^-x\n/m, 'a long one, without comparing each line');
+});
+
+t.test(`there and back, however it is written, FUZZ_SEED=${random.seed}`, async (t) => {
+  for (let n = 0; n < 300; n++) {
+    const r = random;
+    const annotations = r.chance(50) ? { team: r.pick(['a', '1', 'x: y', '#', 'two\nlines\n']), b: 'c' } : undefined;
+    const metadata = {
+      ...(r.chance(50) ? { labels: { a: 'b' } } : {}),
+      name: 'web',
+      ...(annotations && { annotations }),
+      namespace: 'shop',
+    };
+    const object = r.chance(50)
+      ? { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', metadata, spec: { egress: [{}] } }
+      : { spec: { egress: [] }, metadata, kind: 'NetworkPolicy', apiVersion: 'networking.k8s.io/v1' };
+    const document = new Document(r.chance(20) ? { apiVersion: 'v1', kind: 'List', items: [object] } : object);
+    if (r.chance(50)) document.commentBefore = ' first';
+    const path = document.has('items') ? ['items', 0] : [];
+    for (const inner of [[], ['metadata'], ['metadata', 'annotations']]) {
+      const node = document.getIn([...path, ...inner], true) as { flow?: boolean; comment?: string } | undefined;
+      const how = r.below(4);
+      if (node && how === 0) node.flow = true;
+      if (node && how === 1) node.comment = ' last';
+    }
+    const style = r.pick([undefined, 'QUOTE_DOUBLE', 'QUOTE_SINGLE'] as const);
+    const before = document.toString({
+      indent: r.pick([2, 4]),
+      indentSeq: r.chance(50),
+      ...(style ? { defaultStringType: style } : {}),
+    });
+    const staged = change('stage', 'np/shop/web', before).after;
+    const [found] = parseManifest('', staged).flatMap((d) => d.objects);
+    t.match(found?.object.metadata, { annotations: { 'egress-agent.io/enforcement': 'audit' } }, staged);
+    t.equal(change('enforce', 'np/shop/web', staged).after, before, staged);
+  }
 });

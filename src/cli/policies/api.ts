@@ -114,7 +114,13 @@ export class PolicyApi {
   async cronJobs(namespace: string | undefined): Promise<CronJob[]> {
     const place = namespace === undefined ? '' : `/namespaces/${namespace}`;
     const query = { limit: String(MAX_CRON_JOBS) };
-    const list = await this.#client.request<{ items?: unknown }>('GET', `/apis/batch/v1${place}/cronjobs`, { query });
+    const ask = (version: string) =>
+      this.#client.request<{ items?: unknown }>('GET', `/apis/batch/${version}${place}/cronjobs`, { query });
+    const list = await ask('v1').catch((e) => {
+      // Before Kubernetes 1.21.
+      if (e instanceof KubeError && e.status === 404) return ask('v1beta1');
+      throw e;
+    });
     const items = Array.isArray(list.items) ? (list.items as KubeObject[]) : [];
     return items.map(({ metadata, spec, status }) => {
       const last = isRecord(status) ? Date.parse(String(status.lastScheduleTime)) : Number.NaN;
