@@ -299,3 +299,34 @@ t.test('what a policy object says of itself', async (t) => {
   t.equal(ages.since(snapshot.policies.find((p) => p.name === 'web') as never), undefined, 'its earlier content');
   t.equal(ages.since(snapshotOf(`---\n${text.replace('[{}]', '[]')}`).policies[0] as never), 5000);
 });
+
+t.test('since when a policy has its content, staged or not', async (t) => {
+  const ages = new PolicyAges();
+  const text = (annotations = '', egress = '[]', created = '') =>
+    `---\n{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {namespace: shop, name: web, ${created}annotations: {${annotations}}}, spec: {podSelector: {}, egress: ${egress}}}\n`;
+  const other = policy('shop/other', '{podSelector: {}}');
+  const at = (ms: number, ...documents: string[]) => {
+    const snapshot = snapshotOf(documents.join(''));
+    ages.take(snapshot, ms);
+    const raw = snapshot.policies.find((p) => p.name === 'web');
+    return raw && ages.since(raw);
+  };
+  const created = "generation: 1, creationTimestamp: '1970-01-01T00:00:00.100Z', ";
+  t.equal(at(1000, text('', '[]', created)), 100, 'it was never edited');
+  t.equal(at(2000, text('note: x', '[]', created), other), 100, 'a note is no edit');
+  const audit = 'egress-agent.io/enforcement: audit';
+  t.equal(at(3000, other, text(audit, '[]', created)), 3000, 'staged');
+  t.equal(at(4000, text(audit, '[{}]')), 4000, 'edited');
+  t.equal(at(5000, text('', '[{}]')), 5000, 'enforced');
+  t.equal(
+    at(
+      6000,
+      namespace('shop', {}).replace('"labels"', `"annotations":{"egress-agent.io/enforcement":"audit"},"labels"`),
+      text('', '[{}]'),
+    ),
+    6000,
+  );
+  t.equal(at(7000, other), undefined);
+  t.equal(at(8000, text('', '[{}]')), 8000, 'it was gone');
+  t.equal(new PolicyAges().since(snapshotOf(text()).policies[0] as never), undefined);
+});

@@ -44,9 +44,12 @@ export function changedSnapshot(before: Snapshot, change: PolicyChange): { snaps
   if (deleted.length > MAX_DELETED) throw new AgentError('USAGE', `more than ${MAX_DELETED} objects are deleted`);
   const problems: Problem[] = [];
   const policies = new Map(before.policies.map((raw) => [keyOf(raw), raw]));
+  const named = new Map<string, string>();
+  if (deleted.length > 0)
+    for (const [key, raw] of policies) for (const name of [objectShort(raw), objectTitle(raw)]) named.set(name, key);
   for (const name of deleted) {
-    const found = [...policies].find(([, raw]) => objectTitle(raw) === name || objectShort(raw) === name);
-    if (found) policies.delete(found[0]);
+    const key = named.get(name);
+    if (key !== undefined) policies.delete(key);
     else problems.push({ severity: 'error', where: { object: name }, message: 'is not there to be deleted' });
   }
   const given = parsed(manifests);

@@ -2,7 +2,9 @@
 import { annotationsOf, isAudit } from '../../dialects/enforcement.js';
 import { policyGeneration } from '../../edges/generation.js';
 import { objectGroup } from '../../identity/kinds.js';
+import { changedKeys } from '../../identity/shared-map.js';
 import type { RawPolicy, Snapshot } from '../../identity/snapshot.js';
+import { Unchanged } from '../../identity/unchanged.js';
 
 interface Seen {
   readonly generation: number;
@@ -12,28 +14,40 @@ interface Seen {
 
 /** Remembers when each policy was met first with its present content, staged or not. */
 export class PolicyAges {
-  #last: Pick<Snapshot, 'policies' | 'namespaces'> | undefined;
-  #seen = new Map<string, Seen>();
+  #last: Pick<Snapshot, 'policies' | 'namespaces'> = { policies: [], namespaces: new Map() };
+  readonly #seen = new Map<string, Seen>();
 
   /**
-   * Takes the policies in force. An enforced policy that is there at the first call and was never edited has its content
-   * since its object was created. Of the others it is not known since when: the time of the call counts.
+   * Takes the policies in force. An enforced policy that is there when it is met first and was never edited has its
+   * content since its object was created. Of the others it is not known since when: the time of the call counts.
    * @param nowMs milliseconds since 1970
    */
   take({ policies, namespaces }: Pick<Snapshot, 'policies' | 'namespaces'>, nowMs: number): void {
-    if (policies === this.#last?.policies && namespaces === this.#last.namespaces) return;
-    const before = this.#seen;
-    this.#seen = new Map();
-    for (const raw of policies) {
-      const key = keyOf(raw);
-      const generation = policyGeneration(raw);
-      const isStaged = isAudit(annotationsOf(raw)) || isAudit(namespaces.get(raw.namespace ?? '')?.annotations);
-      const known = before.get(key);
-      const same = known?.generation === generation && known.isStaged === isStaged;
-      const start = () => (known || isStaged ? nowMs : createdAt(raw, nowMs));
-      this.#seen.set(key, same ? known : { generation, isStaged, ms: start() });
-    }
+    const last = this.#last;
+    if (policies === last.policies && namespaces === last.namespaces) return;
+    const same = new Unchanged(last.policies, policies);
+    const turned = new Set<string>();
+    for (const name of changedKeys(last.namespaces, namespaces))
+      if (isAudit(last.namespaces.get(name)?.annotations) !== isAudit(namespaces.get(name)?.annotations))
+        turned.add(name);
+    const gone = new Set(same.removed().map(keyOf));
+    const take = (raw: RawPolicy) => {
+      gone.delete(keyOf(raw));
+      this.#take(raw, isAudit(namespaces.get(raw.namespace ?? '')?.annotations), nowMs);
+    };
+    same.added().forEach(take);
+    if (turned.size > 0) for (const raw of policies) if (turned.has(raw.namespace ?? '')) take(raw);
+    for (const key of gone) this.#seen.delete(key);
     this.#last = { policies, namespaces };
+  }
+
+  #take(raw: RawPolicy, namespaceIsStaged: boolean, nowMs: number): void {
+    const key = keyOf(raw);
+    const generation = policyGeneration(raw);
+    const isStaged = isAudit(annotationsOf(raw)) || namespaceIsStaged;
+    const known = this.#seen.get(key);
+    if (known?.generation === generation && known.isStaged === isStaged) return;
+    this.#seen.set(key, { generation, isStaged, ms: known || isStaged ? nowMs : createdAt(raw, nowMs) });
   }
 
   /** Milliseconds since 1970; undefined: the policy is not known. */
