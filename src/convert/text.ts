@@ -1,8 +1,16 @@
 /** Formats objects as YAML, and parses them again. */
-import { Document } from 'yaml';
+import { Document, isNode } from 'yaml';
 import { buildSnapshot } from '../identity/builder.js';
 import type { RawPolicy } from '../identity/snapshot.js';
 import { parseManifest } from '../identity/files/yaml.js';
+
+/** Comments before a part of an object. */
+export interface Note {
+  /** Of the part in the object: `['spec', 'egress', 0]`. */
+  readonly path: readonly (string | number)[];
+  /** One line each. */
+  readonly lines: readonly string[];
+}
 
 /** Characters that are not printable ASCII. */
 const OTHER = /[^\x20-\x7e]/g;
@@ -11,15 +19,22 @@ const OTHER = /[^\x20-\x7e]/g;
  * One YAML document, including `---`. Names are untrusted: if they contain characters that could control a terminal or
  * end a comment, the document is JSON, in which such characters are escaped.
  * @param comments one line each
+ * @param notes comments before parts of the object; in JSON they stand before all of it
  */
-export function documentText(object: object, comments: readonly string[]): string {
-  const head = comments.map((text) => `# ${escaped(text)}\n`).join('');
+export function documentText(object: object, comments: readonly string[], notes: readonly Note[] = []): string {
+  const commented = (lines: readonly string[]) => lines.map((text) => `# ${escaped(text)}\n`).join('');
   // kubectl reads YAML 1.1, in which `off` and `yes` without quotes are no text.
-  const yaml = new Document(object, { aliasDuplicateObjects: false, compat: 'yaml-1.1' }).toString({ lineWidth: 0 });
+  const document = new Document(object, { aliasDuplicateObjects: false, compat: 'yaml-1.1' });
+  for (const { path, lines } of notes) {
+    const node = document.getIn(path, true);
+    if (isNode(node)) node.commentBefore = lines.map((text) => ` ${escaped(text)}`).join('\n');
+  }
+  const yaml = document.toString({ lineWidth: 0 });
   const plain = !yaml.split('\n').some((line) => escaped(line) !== line);
   // Outside of strings, the only control characters of JSON are the line ends of its indentation.
   const json = () => `${JSON.stringify(object, null, 2).split('\n').map(escaped).join('\n')}\n`;
-  return `---\n${head}${plain ? yaml : json()}`;
+  if (plain) return `---\n${commented(comments)}${yaml}`;
+  return `---\n${commented([...comments, ...notes.flatMap(({ lines }) => lines)])}${json()}`;
 }
 
 function escaped(line: string): string {

@@ -64,7 +64,7 @@ export interface Difference {
 
 /**
  * Compares two worlds, which must have the same pods, see completed() in world.ts. Each pod is judged on its own node.
- * @param only compares only these senders; default: all
+ * @param only compares what these send, `namespace/name`; default: all
  */
 export function diff(before: World, after: World, only?: ReadonlySet<string>): Difference {
   const changes = new Map<string, Change>();
