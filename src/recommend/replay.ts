@@ -155,7 +155,9 @@ export class SmallWorld {
   /** @param probes of one need; none: it cannot be judged */
   judge(probes: readonly Probe[]): Judged | undefined {
     if (probes.length === 0) return undefined;
-    return { was: this.#verdict(this.#before, probes), is: this.#verdict(this.#after, probes) };
+    // Whom no policy selects may send everything.
+    const was = this.#isJudged ? this.#verdict(this.#before, probes) : 'allow';
+    return { was, is: this.#verdict(this.#after, probes) };
   }
 
   #verdict(ir: Ir, probes: readonly Probe[]): Judged['was'] {

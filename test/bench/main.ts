@@ -19,6 +19,7 @@ import { packets } from './packet.js';
 import { peer } from './peer.js';
 import { precedence } from './precedence.js';
 import { previews } from './preview.js';
+import { recommendations } from './recommend.js';
 import { progress, type Result } from './result.js';
 import { said } from './said/index.js';
 import { steps } from './steps.js';
@@ -52,6 +53,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Result[]>>> = {
   throughput,
   flood,
   cli,
+  recommend: onOneCpu(recommendations),
   versus: () => versus({ quick }),
 };
 

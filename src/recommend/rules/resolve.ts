@@ -118,7 +118,9 @@ export class Resolver {
     const family = need.address === '' ? undefined : parseAddr(need.address).family;
     const vips = service.vips.filter((ip) => family === undefined || parseAddr(ip).family === family);
     const probes: Probe[] = vips.map((to) => ({ to, protocol: need.protocol, port: need.servicePort }));
-    for (const { ip, port } of at.backends) probes.push({ to: ip, protocol: need.protocol, port });
+    // Its address stands for all that is behind it.
+    if (vips.length === 0)
+      for (const { ip, port } of at.backends) probes.push({ to: ip, protocol: need.protocol, port });
     if (own && 'placed' in own) return { placed: [...placed, ...own.placed], probes, warnings: [...warnings] };
     return { placed, probes, warnings: [...warnings] };
   }
