@@ -38,13 +38,21 @@ export function learn({ needs, party, days }: WorkloadNeeds, options: Options): 
   const least = isRare ? Math.min(options.minDays, Math.max(1, days.size)) : options.minDays;
   const rare: Need[] = [];
   const daysOf = daysInRanges(needs, options.ranges);
+  const denied: Need[] = [];
   for (const need of needs) {
     if (need.destination.kind === 'other') left.push({ need, why: 'other', hint: 'the ledger had no room for it' });
-    else if (need.denied && !options.withDenied) left.push({ need, why: 'denied' });
-    else if (need.denied) kept.push(need);
+    else if (need.denied) denied.push(need);
     else if (isUnanswered(need)) left.push({ need, why: 'unanswered' });
     else if (daysOf(need) < least) rare.push(need);
     else kept.push(need);
+  }
+  const allowed = new Set(kept.map(({ key }) => key));
+  for (const need of denied) {
+    // What is recommended anyhow was denied at another time.
+    if (allowed.has(need.key)) continue;
+    if (options.withDenied && daysOf(need) >= least) kept.push(need);
+    else if (options.withDenied) left.push({ need, why: 'denied', hint: `seen on ${need.days.size} of ${least} days` });
+    else left.push({ need, why: 'denied' });
   }
   const scanned = scans(rare);
   for (const need of rare) {

@@ -28,13 +28,13 @@ export interface Need {
   drops: number;
   firstMs: number;
   lastMs: number;
-  /** It was never allowed. */
+  /** It is what was denied; what of the same was allowed is a need of its own. */
   readonly denied: boolean;
 }
 
 export interface WorkloadNeeds {
   readonly party: EdgeParty;
-  /** In the order of their keys. */
+  /** In an order that depends on nothing but them. */
   readonly needs: readonly Need[];
   /** Days on which the workload was seen, in whatever it did. */
   readonly days: ReadonlySet<number>;
@@ -54,6 +54,8 @@ export function windowOf(histories: readonly EdgeHistory[], sinceMs?: number, un
       if (day < first) first = day;
       if (day > last) last = day;
     }
+  // Who says both ends asks for that time, whether anything was seen in it or not.
+  if (first > last && sinceMs !== undefined && untilMs !== undefined) first = dayOf(sinceMs);
   if (sinceMs !== undefined) first = Math.max(first, dayOf(sinceMs));
   if (untilMs !== undefined) last = Math.ceil(untilMs / DAY_MS) - 1;
   if (!Number.isFinite(first) || !Number.isFinite(last) || first > last) return undefined;
@@ -88,9 +90,8 @@ export function needsOf(histories: readonly EdgeHistory[], { first, last }: Wind
   }
   const out = new Map<string, WorkloadNeeds>();
   for (const [key, { party, needs, days }] of found) {
-    // What was allowed at another time was not denied for good.
-    const list = [...needs.values()].filter((need) => !need.denied || !needs.has(need.key));
-    out.set(key, { party, needs: list.sort((a, b) => compare(a.key, b.key)), days });
+    const list = [...needs].sort(([a], [b]) => compare(a, b)).map(([, need]) => need);
+    out.set(key, { party, needs: list, days });
   }
   return out;
 }
