@@ -16,6 +16,8 @@ import type {
   PolicyObjectsResponse,
   PreviewRequest,
   PreviewResponse,
+  RecommendRequest,
+  RecommendResponse,
 } from '../src/proto/edges.js';
 import { RpcServer } from '../src/rpc/server.js';
 import type { AgentExplanation, AgentView, ExplainQuery, LearnedView, NamesQuery } from '../src/rpc/view.js';
@@ -132,8 +134,8 @@ export class Agent implements AgentView {
     return this.#parts.policyServer.preview(request, this.#inForce(), this.edges);
   }
 
-  recommend(): never {
-    throw new AgentError('AGENT', 'not yet');
+  async recommend(request: RecommendRequest): Promise<RecommendResponse> {
+    return this.#parts.policyServer.recommend(request, this.#inForce(), this.edges);
   }
 
   /** Ends the work of this process. Programs, maps and links stay in the kernel and go on enforcing. */

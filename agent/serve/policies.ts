@@ -8,7 +8,10 @@ import type {
   PolicyObjectsResponse,
   PreviewRequest,
   PreviewResponse,
+  RecommendRequest,
+  RecommendResponse,
 } from '../../src/proto/edges.js';
+import { readRequest, type RecommendQuestion } from '../../src/recommend/request.js';
 import { policyObjects } from '../../src/tools/policies/objects.js';
 import type { PreviewInput } from '../../src/tools/policies/preview.js';
 import { PolicyAges } from '../../src/tools/policies/since.js';
@@ -57,6 +60,13 @@ export class PolicyServer {
       limit,
     };
     return this.#thread.ask<PreviewResponse>('preview', input);
+  }
+
+  /** @throws AgentError USAGE if the request cannot be read, AGENT if it takes too long or too many are open */
+  recommend(request: RecommendRequest, { snapshot }: InForceState, edges: EdgeFeed): Promise<RecommendResponse> {
+    const { given } = readRequest(request);
+    const question: RecommendQuestion = { request, snapshot, ...(given ? {} : { histories: edges.histories({}) }) };
+    return this.#thread.ask<RecommendResponse>('recommend', question);
   }
 
   close(): void {
