@@ -65,7 +65,9 @@ export class PolicyServer {
   /** @throws AgentError USAGE if the request cannot be read, AGENT if it takes too long or too many are open */
   recommend(request: RecommendRequest, { snapshot }: InForceState, edges: EdgeFeed): Promise<RecommendResponse> {
     const { given } = readRequest(request);
-    const question: RecommendQuestion = { request, snapshot, ...(given ? {} : { histories: edges.histories({}) }) };
+    const { beganMs, overflow } = edges;
+    const own = given ? {} : { own: { beganMs, overflow, histories: edges.histories({}) } };
+    const question: RecommendQuestion = { request, snapshot, ...own };
     return this.#thread.ask<RecommendResponse>('recommend', question);
   }
 

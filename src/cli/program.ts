@@ -11,6 +11,7 @@ import { historyCommand } from './history/history.js';
 import { importCommand } from './lists/import.js';
 import { lintCommand } from './commands/lint.js';
 import { namesCommand } from './commands/names.js';
+import { recommendCommand } from './policies/recommend.js';
 import { statusCommand } from './commands/status.js';
 import { activityCommand } from './policies/activity.js';
 import { impactCommand } from './policies/impact.js';
@@ -57,6 +58,7 @@ export function makeProgram(): Command {
   diffCommand(program);
   convertCommand(program);
   importCommand(program);
+  recommendCommand(program);
   doctorCommand(program);
   completionCommand(program);
   versionCommand(program);

@@ -5,7 +5,7 @@
  */
 import { type EdgeHistory, type EdgeParty, partyName } from '../edges/edge.js';
 import type { Pod, Snapshot } from '../identity/snapshot.js';
-import { Cluster, compare, workloadKey } from './base/cluster.js';
+import { Cluster, compare, push, workloadKey } from './base/cluster.js';
 import { type DnsServers, dnsServers, localResolvers } from './rules/dns.js';
 import { type Left, learn } from './base/learn.js';
 import { Model, type ModelRule, ruleTo } from './rules/model.js';
@@ -34,6 +34,8 @@ import type {
 } from './base/types.js';
 import { hasNames, policyName, unsayable, write } from './write.js';
 
+/** Addresses, or names, of one port that are recommended one by one. */
+const MANY_PEERS = 500;
 /** Entries of one list of a workload. */
 const LISTED = 200;
 
@@ -46,8 +48,8 @@ export function recommend(
   snapshot: Snapshot,
   options: RecommendOptions,
 ): Recommendation {
-  const { language, sinceMs, untilMs } = options;
-  const window = windowOf(histories, sinceMs, untilMs);
+  const { language } = options;
+  const window = windowOf(histories, options);
   if (!window) {
     const warnings = ['nothing was seen in this time'];
     return { language, since: '', until: '', days: 0, workloads: [], warnings };
@@ -144,9 +146,10 @@ class Recommender {
     model.addDns(this.dns.placed);
     const warnings = new Set<string>();
     const kept: Need[] = [];
+    const many = manyPeers(learned.kept, resolved);
     for (const need of learned.kept) {
       const found = resolved.get(need) as Resolved | Unresolved;
-      const why = 'why' in found ? found : unsaid(found, language);
+      const why = 'why' in found ? found : (many.get(need) ?? unsaid(found, language));
       if (why) {
         left.push({ need, ...why });
         continue;
@@ -255,6 +258,32 @@ class Recommender {
       ...(hint === undefined ? {} : { hint }),
     };
   }
+}
+
+/**
+ * Addresses or names of one port of which there are so many that a list of them says nothing, and would be out of date
+ * tomorrow.
+ */
+function manyPeers(
+  kept: readonly Need[],
+  resolved: ReadonlyMap<Need, Resolved | Unresolved>,
+): ReadonlyMap<Need, Unresolved> {
+  const groups = new Map<string, Need[]>();
+  for (const need of kept) {
+    const found = resolved.get(need);
+    const [placed] = found && 'placed' in found ? found.placed : [];
+    if (!placed) continue;
+    const { target, protocol, port } = placed;
+    if (target.kind === 'name' || (target.kind === 'block' && target.network === undefined))
+      push(groups, `${target.kind} ${protocol} ${port}`, need);
+  }
+  const out = new Map<Need, Unresolved>();
+  for (const [key, group] of groups) {
+    if (group.length <= MANY_PEERS) continue;
+    const what = key.startsWith('name') ? 'names: nobody lists them' : 'addresses: say which networks they are';
+    for (const need of group) out.set(need, { why: 'many-peers', hint: `${group.length} ${what}` });
+  }
+  return out;
 }
 
 function unsaid({ placed }: Resolved, language: RecommendOptions['language']): Unresolved | undefined {

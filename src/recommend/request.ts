@@ -1,5 +1,14 @@
 /** Requests for recommendations, as they come from outside: checked, with bounds. */
-import { DAY_MS, type DayRow, type Edge, type EdgeHistory, type EdgeParty, type PartyKind } from '../edges/edge.js';
+import {
+  DAY_MS,
+  dayOf,
+  type DayRow,
+  type Edge,
+  type EdgeHistory,
+  type EdgeParty,
+  type PartyKind,
+} from '../edges/edge.js';
+import type { EdgeFeed } from '../edges/query.js';
 import { edgeHistoryOf } from '../edges/wire.js';
 import { AgentError } from '../errors.js';
 import { isRecord } from '../identity/fields.js';
@@ -12,8 +21,8 @@ import type { Network, PortRange, RecommendOptions } from './base/types.js';
 import { recommend } from './index.js';
 
 /** Characters of the options, elements of each of their lists, and characters of each text of an edge. */
-const MOST_OPTIONS = 256 * 1024;
-const MOST_LISTED = 10_000;
+const MOST_OPTIONS = 1 << 20;
+const MOST_LISTED = 50_000;
 const MOST_TEXT = 1024;
 
 export const USUAL: Omit<RecommendOptions, 'language'> = {
@@ -29,17 +38,35 @@ export type MoreOptions = Partial<Omit<RecommendOptions, 'language' | 'workloads
 /** A question for answer(): what an agent gives to another thread. */
 export interface RecommendQuestion {
   readonly request: RecommendRequest;
-  /** In place of the evidence of the request. */
-  readonly histories?: readonly EdgeHistory[];
+  /** The agent's own evidence, in place of that of the request. */
+  readonly own?: Pick<EdgeFeed, 'beganMs' | 'overflow'> & { readonly histories: readonly EdgeHistory[] };
   readonly snapshot: Snapshot;
 }
 
 /** @throws AgentError USAGE */
-export function answer({ request, histories, snapshot }: RecommendQuestion): RecommendResponse {
+export function answer({ request, own, snapshot }: RecommendQuestion): RecommendResponse {
   const { options } = readRequest(request);
-  const evidence = histories ?? checked((request.evidence ?? []).map(edgeHistoryOf));
-  const result = recommend(evidence, snapshot, options);
-  return { json: JSON.stringify(result), yaml: result.workloads.map(({ yaml }) => yaml).join('') };
+  const evidence = withoutFuture(own?.histories ?? checked((request.evidence ?? []).map(edgeHistoryOf)));
+  const began = own && options.beganMs === undefined ? { beganMs: own.beganMs } : {};
+  const result = recommend(evidence, snapshot, { ...options, ...began });
+  const warnings = [...result.warnings, ...(own ? overflowWarnings(own.overflow) : [])];
+  const yaml = result.workloads.map((one) => one.yaml).join('');
+  return { json: JSON.stringify({ ...result, warnings }), yaml };
+}
+
+/**
+ * The evidence without days that are yet to come, of a node whose clock was wrong: the window would end with them.
+ * @param nowMs milliseconds since 1970
+ */
+export function withoutFuture(histories: readonly EdgeHistory[], nowMs: number = Date.now()): readonly EdgeHistory[] {
+  const last = dayOf(nowMs + DAY_MS);
+  if (!histories.some(({ days }) => days.some(({ day }) => day > last))) return histories;
+  return histories.map(({ edge, days }) => ({ edge, days: days.filter(({ day }) => day <= last) }));
+}
+
+/** @param overflow flows that found no room in a ledger */
+export function overflowWarnings(overflow: number): string[] {
+  return overflow > 0 ? [`${overflow} flows found no room in the ledger: nobody knows what they were`] : [];
 }
 
 /** What a request asks for. @throws AgentError USAGE */
@@ -87,6 +114,7 @@ const READERS = {
   withDenied: boolean,
   sinceMs: number(0, 8.64e15),
   untilMs: number(0, 8.64e15),
+  beganMs: number(0, 8.64e15),
   minDays: number(1, 366),
   holdOut: number(0, 0.9),
   except: list((one) => (typeof one === 'string' ? one : undefined)),

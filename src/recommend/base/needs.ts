@@ -1,8 +1,9 @@
 /** What each workload asked for, day by day: edges, summed up over rules and verdicts that do not matter here. */
-import { DAY_MS, dayOf, type Edge, type EdgeHistory, type EdgeParty, partyName } from '../../edges/edge.js';
+import { DAY_MS, dayOf, KEPT_DAYS, type Edge, type EdgeHistory, type EdgeParty, partyName } from '../../edges/edge.js';
 import { tryCanonicalAddr } from '../../net/addr.js';
 import { hasPorts, protocolName } from '../../net/protocol.js';
 import { compare, workloadKey } from './cluster.js';
+import type { RecommendOptions } from './types.js';
 
 /** Days since 1970, both inclusive. */
 export interface Window {
@@ -47,17 +48,23 @@ const WITHOUT_RULE: ReadonlySet<string> = new Set(['reply', 'related', 'link']);
 const MOST_DAYS = 400;
 
 /** The days of all evidence, as far as they are asked for; undefined: there are none. */
-export function windowOf(histories: readonly EdgeHistory[], sinceMs?: number, untilMs?: number): Window | undefined {
+export function windowOf(
+  histories: readonly EdgeHistory[],
+  { sinceMs, untilMs, beganMs }: Pick<RecommendOptions, 'sinceMs' | 'untilMs' | 'beganMs'>,
+): Window | undefined {
   let [first, last] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
   for (const { days } of histories)
     for (const { day } of days) {
       if (day < first) first = day;
       if (day > last) last = day;
     }
-  // Who says both ends asks for that time, whether anything was seen in it or not.
-  if (first > last && sinceMs !== undefined && untilMs !== undefined) first = dayOf(sinceMs);
-  if (sinceMs !== undefined) first = Math.max(first, dayOf(sinceMs));
+  const none = first > last;
   if (untilMs !== undefined) last = Math.ceil(untilMs / DAY_MS) - 1;
+  // Days without anything count, if they were looked at.
+  if (beganMs !== undefined && !none) first = Math.min(first, Math.max(dayOf(beganMs), last - KEPT_DAYS + 1));
+  // Who says both ends asks for that time, whether anything was seen in it or not.
+  if (none && sinceMs !== undefined && untilMs !== undefined) first = dayOf(sinceMs);
+  if (sinceMs !== undefined) first = Math.max(first, dayOf(sinceMs));
   if (!Number.isFinite(first) || !Number.isFinite(last) || first > last) return undefined;
   return { first: Math.max(first, last - MOST_DAYS + 1), last };
 }

@@ -27,6 +27,8 @@ export interface RecommendOptions {
   /** The window, milliseconds since 1970. Absent: from the first to the last day of the evidence. */
   readonly sinceMs?: number;
   readonly untilMs?: number;
+  /** Since when somebody looked, milliseconds since 1970: of the window, days without evidence count from then. */
+  readonly beganMs?: number;
   /** Days on which something must have been seen to be recommended. */
   readonly minDays: number;
   /** Share of the window's days that is held out, to see what a policy of the others would have missed. */
@@ -48,6 +50,7 @@ export type LeftOutWhy =
   | 'unanswered' // nobody answered, or the answer was a refusal
   | 'denied' // never learned, unless asked for
   | 'many-ports' // many ports of one peer: ask for a range
+  | 'many-peers' // many addresses or names on one port: ask for a network
   | 'gone' // its pods are not there any more
   | 'other' // found no room of its own in the ledger
   | 'unsayable'; // the language has no way to say it
