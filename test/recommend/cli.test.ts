@@ -88,11 +88,10 @@ t.test('wrong usage, and what is not known', (t) => {
     '[{"edge": {"source": {"kind": "x"}}}]',
     'x',
     '[{"edge": {}, "day": ["x"]}]',
-  ]) {
-    write('bad.json', bad);
-    const r = ctl('recommend', '--manifests', 'cluster.yaml', '--edges', 'bad.json');
-    t.match(r, { code: 2, err: /evidence/ }, `${bad}: ${r.err}`);
-  }
+  ])
+    t.throws(() => evidenceOf(bad), { code: 'USAGE', message: /evidence/ }, bad);
+  write('bad.json', '[1]');
+  t.match(ctl('recommend', '--manifests', 'cluster.yaml', '--edges', 'bad.json'), { code: 2, err: /evidence/ });
   t.match(ctl('recommend', '--manifests', 'cluster.yaml', '--edges', 'no.json'), { code: 1, err: /cannot be read/ });
   t.end();
 });

@@ -4,28 +4,11 @@ import { counted } from '../../counted.js';
 import { EXIT } from '../../exit.js';
 import { tryCanonicalAddr, tryParseCidr } from '../../net/addr.js';
 import { hasPorts, parseProtocol } from '../../net/protocol.js';
-import { LANGUAGES, type Language } from '../../recommend/base/names.js';
+import { LANGUAGES } from '../../recommend/base/names.js';
 import type { Network, PortRange, Recommendation } from '../../recommend/base/types.js';
-import type { Globals } from '../common/globals.js';
 import { line, painter, repeated, safe, toJson } from '../common/output.js';
 import { parseTime } from '../flows/options.js';
-
-export interface RecommendFlags extends Globals {
-  to: Language;
-  namespace?: string[];
-  since?: number;
-  until?: number;
-  minDays: number;
-  network?: Network[];
-  range?: PortRange[];
-  clusterCidr?: string[];
-  dns?: string[];
-  withDenied?: boolean;
-  manifests?: string[];
-  edges?: string;
-  outputDir?: string;
-  output: 'yaml' | 'json' | 'text';
-}
+import type { RecommendFlags } from './recommend-flags.js';
 
 export function recommendCommand(program: Command): void {
   const command = program
