@@ -3,6 +3,7 @@ import t from 'tap';
 import type { EdgeHistory } from '../../src/edges/edge.js';
 import { policiesIn } from '../../src/convert/text.js';
 import { LANGUAGES } from '../../src/recommend/base/names.js';
+import { withoutFuture } from '../../src/recommend/request.js';
 import { localResolvers } from '../../src/recommend/rules/dns.js';
 import { outside } from '../edges/given.js';
 import { forOne, type Given, type GivenWorkload, on, party, seen } from './given.js';
@@ -188,6 +189,24 @@ t.test('many ports of one peer: a range is asked for, and taken if it is given',
   });
   t.same([ranged.rules[1]?.ports, ranged.leftOut], [['443/tcp', '30000-32767/tcp'], []]);
   t.match(ranged.rules[1]?.beyond, ['all of 30000-32767/tcp']);
+  t.end();
+});
+
+t.test('many addresses of one port: they are no list', (t) => {
+  const many = Array.from({ length: 600 }, (_, n) => toIp(`198.18.${n >> 8}.${n & 255}`));
+  const one = forOne([...many, toApi()], given());
+  t.equal(one.rules.length, 2);
+  t.match(one.leftOut[0], { why: 'many-peers', hint: '600 addresses: say which networks they are' });
+  t.same([one.leftOut.length, one.leftOutMore, one.replay.closed.length, one.replay.more], [200, 400, 200, 400]);
+  const declared = forOne([...many, toApi()], given(), { networks: [{ name: 'bench', cidr: '198.18.0.0/15' }] });
+  t.match(declared.rules[2]?.beyond, ['198.18.0.0/15 covers 131072, seen 600']);
+  t.same(declared.leftOut, []);
+  t.end();
+});
+
+t.test('the clock of a node was wrong: days to come do not end the window', (t) => {
+  const later = withoutFuture([toApi({}, on([0, 1, 27_000]))], Date.UTC(2026, 0, 20));
+  t.same(later[0]?.days.length, 2);
   t.end();
 });
 
