@@ -1,7 +1,7 @@
 /** egressctl completion: completion scripts for shells, generated from the commands and their options. */
 import { type Command, Argument, type Option } from 'commander';
 import { line } from '../common/output.js';
-import { EVENT_TYPES, PROTOCOLS, VERDICTS } from '../flows/options.js';
+import { EVENT_TYPES, PROTOCOLS, VERDICTS } from '../../flow/filter/options.js';
 
 const SHELLS = ['bash', 'zsh', 'fish'] as const;
 type Shell = (typeof SHELLS)[number];

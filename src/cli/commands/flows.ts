@@ -3,8 +3,10 @@ import { counted } from '../../counted.js';
 import { type Command, Option } from 'commander';
 import type { AgentClient } from '../../rpc/transport/client.js';
 import type { FlowRecord, GetFlowsRequest, GetRecordsResponse, Timestamp } from '../../proto/messages.js';
-import { compact, dict, FLOW_FORMATS, type FlowFormat, json, jsonpb, table } from '../flows/format.js';
-import { DEFAULT_LAST, FilterOptions, parseCount, parseTime, rawFilters } from '../flows/options.js';
+import { json } from '../../flow/json.js';
+import { compact, dict, FLOW_FORMATS, type FlowFormat, jsonpb, table } from '../flows/format.js';
+import { FilterOptions } from '../../flow/filter/options.js';
+import { DEFAULT_LAST, parseCount, parseTime, rawFilters } from '../flows/options.js';
 import { line, painter, safe } from '../common/output.js';
 import { type Globals, isCluster } from '../common/globals.js';
 

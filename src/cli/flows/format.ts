@@ -2,6 +2,7 @@
 import Table from 'cli-table3';
 import { nameIn, saidText } from '../../flow/event/said-text.js';
 import type { SaidInfo } from '../../flow/event/types.js';
+import { plain, rfc3339 } from '../../flow/json.js';
 import type { FlowRecord, GetRecordsResponse, HubbleEndpoint, SaidMessage, Timestamp } from '../../proto/messages.js';
 import { rcodeName } from '../../names/message.js';
 import { addressList } from '../common/learned.js';
@@ -142,15 +143,6 @@ function names(record: FlowRecord): [string, string][] {
   return known.length === 0 ? [] : [['NAMES', known.join(', ')]];
 }
 
-/** Formats the whole record as JSON, with times in RFC 3339. */
-export function json(response: GetRecordsResponse): string {
-  const { record, lost_events, lost_pod, node_name, time } = response;
-  const body = record
-    ? (plain(record) as object)
-    : { lost_events: plain(lost_events), ...(lost_pod ? { lost_pod } : {}) };
-  return toJson({ ...body, node_name, time: rfc3339(time) });
-}
-
 /** Formats a GetFlowsResponse as `hubble observe -o jsonpb` does: the JSON mapping of protobuf with proto field names. */
 export function jsonpb(response: GetRecordsResponse): string {
   const { record, lost_events, node_name, time } = response;
@@ -264,25 +256,4 @@ function dnsNote({ flow, reason }: FlowRecord): string {
 function counters(r: FlowRecord): string {
   const size = (n: FlowRecord['bytes_out']) => bytes(Number(n ?? 0)).replace(' ', '');
   return `${duration(Number(r.duration_ns ?? 0))} ↑${size(r.bytes_out)} ↓${size(r.bytes_in)}`;
-}
-
-function isTimestamp(value: object): value is Timestamp {
-  const keys = Object.keys(value);
-  return keys.length > 0 && keys.every((k) => k === 'seconds' || k === 'nanos');
-}
-
-function rfc3339(t: Timestamp | undefined): string | undefined {
-  if (!t) return undefined;
-  const whole = new Date(Number(t.seconds ?? 0) * 1000).toISOString().slice(0, 19);
-  return `${whole}.${String(t.nanos ?? 0).padStart(9, '0')}Z`;
-}
-
-/** Applies the JSON mapping of protobuf: timestamps become text, wrappers their value. */
-function plain(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(plain);
-  if (typeof value !== 'object' || value === null) return value;
-  if (isTimestamp(value)) return rfc3339(value);
-  const entries = Object.entries(value);
-  if (entries.length === 1 && entries[0]?.[0] === 'value') return entries[0][1];
-  return Object.fromEntries(entries.map(([k, v]) => [k, plain(v)]));
 }

@@ -1,4 +1,4 @@
-/** Builds FlowFilters from the filter options of `egressctl flows`, in the order of the command line. */
+/** Builds FlowFilters from filter options, in their order. */
 import { AgentError } from '../../errors.js';
 import type { FlowFilter } from '../../proto/messages.js';
 
