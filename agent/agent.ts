@@ -8,6 +8,9 @@
 import { join } from 'node:path';
 import type { EdgeFeed } from '../src/edges/query.js';
 import { AgentError } from '../src/errors.js';
+import { parseExports } from '../src/export/base/spec.js';
+import { Exports } from '../src/export/exports.js';
+import { hubSource } from '../src/export/hub.js';
 import type { Snapshot } from '../src/identity/snapshot.js';
 import { senderOf } from '../src/ir/sender.js';
 import type { Logger } from '../src/log.js';
@@ -23,6 +26,7 @@ import { RpcServer } from '../src/rpc/server.js';
 import type { AgentExplanation, AgentView, ExplainQuery, LearnedView, NamesQuery } from '../src/rpc/view.js';
 import { VERSION } from '../src/version.js';
 import { Closing } from './closing.js';
+import type { Drain } from './events/drain.js';
 import type { InForceState } from './endpoints/in-force.js';
 import { closeNewLinks, followChanges, startTimers } from './follow.js';
 import { Gate } from './gate/gate.js';
@@ -33,8 +37,12 @@ import { explainQuery } from './serve/explain.js';
 import { HttpServer } from './serve/http.js';
 import { makeMetrics } from './serve/metrics.js';
 import { agentStatus, policyStatus } from './serve/status.js';
+import { openUnixDatagram } from './serve/unix-datagram.js';
 import { openSource } from './source.js';
 import { type Parts, wire } from './wire.js';
+
+/** Milliseconds for what is still to be exported when the agent ends. */
+const EXPORT_END_MS = 5000;
 
 export class Agent implements AgentView {
   readonly #options: AgentOptions;
@@ -43,6 +51,8 @@ export class Agent implements AgentView {
   readonly #startedAt = Date.now();
   #parts!: Parts;
   #server: RpcServer | undefined;
+  #exports: Exports | undefined;
+  #drain: Drain | undefined;
   #started = false;
 
   private constructor(options: AgentOptions, log: Logger) {
@@ -69,6 +79,7 @@ export class Agent implements AgentView {
 
   async #run(): Promise<void> {
     const [options, log, closing] = [this.#options, this.#log, this.#closing];
+    const exports = await parseExports(options.exports ?? []);
     closing.holdLock(DirectoryLock.run(options.runDir));
     const socket = join(options.runDir, 'agent.sock');
     await RpcServer.refuseIfServed(socket);
@@ -81,6 +92,11 @@ export class Agent implements AgentView {
     const parts = wire({ options, source, ownIps, kernel, log, startedAt: this.#startedAt }, closing);
     this.#parts = parts;
 
+    // Before the first event is read, so that none is missing.
+    const { hub } = parts;
+    const { nodeName: node } = options;
+    this.#exports = await Exports.start({ specs: exports, source: hubSource(hub), node, log, openUnixDatagram });
+    parts.exports = this.#exports;
     closeNewLinks(parts, closing);
     // Until the first pass, the policies of an earlier agent stay in force. Without an earlier agent, pods are not
     // judged.
@@ -88,6 +104,7 @@ export class Agent implements AgentView {
       log.error('the first pass failed; trying again with each change and every 30 s');
     await this.#serve(socket);
     const drain = startTimers(parts, log, closing);
+    this.#drain = drain;
     followChanges(parts, options, closing);
     closing.add(() => drain.finish());
 
@@ -140,6 +157,9 @@ export class Agent implements AgentView {
 
   /** Ends the work of this process. Programs, maps and links stay in the kernel and go on enforcing. */
   async stop(): Promise<void> {
+    // Exports end first, with what the ring still holds; the agent goes on meanwhile.
+    this.#drain?.finish();
+    await this.#exports?.close(EXPORT_END_MS);
     this.#closing.close();
     await this.#server?.close();
     this.#closing.release();

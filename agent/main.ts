@@ -31,7 +31,8 @@ import {
 import { parseServers } from './resolvers/spec.js';
 import { VERSION } from '../src/version.js';
 
-interface Flags extends Omit<AgentOptions, 'uplinks' | 'mapSizes' | 'gate'> {
+interface Flags extends Omit<AgentOptions, 'uplinks' | 'mapSizes' | 'gate' | 'exports'> {
+  export?: string[];
   gateBinDir?: string;
   gateConfDir?: string;
   gateTimeout: number;
@@ -165,6 +166,11 @@ shared(program.command('run', { isDefault: true }))
       .choices(QUIC)
       .default(DEFAULTS.quic),
   )
+  .option(
+    '--export <url>',
+    'export flows to a collector, a file or syslog; may be repeated: see docs/export.md',
+    (url: string, others: string[] = []) => [...others, url],
+  )
   .option('--map-size <name=entries>', 'size of a map, instead of its default; may be repeated', parseMapSize, {})
   .action(run);
 
@@ -186,14 +192,14 @@ function gateDirs({ gateBinDir, gateConfDir }: Pick<Flags, 'gateBinDir' | 'gateC
 }
 
 async function run(flags: Flags): Promise<void> {
-  const { uplink, mapSize, names, gateTimeout, gateWhenDown, ...rest } = flags;
+  const { uplink, mapSize, names, gateTimeout, gateWhenDown, export: exports, ...rest } = flags;
   const log = makeLogger(flags.logLevel);
   const dirs = gateDirs(flags);
   const gate = dirs && { ...dirs, timeout: gateTimeout, whenDown: gateWhenDown };
   if (rest.tlsDir !== undefined && rest.listen === undefined) {
     throw new AgentError('USAGE', '--tls-dir needs --listen', { hint: 'for example --listen :4245' });
   }
-  const agent = await Agent.start({ ...rest, uplinks: uplink, mapSizes: { ...names, ...mapSize }, gate }, log);
+  const agent = await Agent.start({ ...rest, uplinks: uplink, mapSizes: { ...names, ...mapSize }, gate, exports }, log);
   let ending = false;
   const end = (signal: string) => {
     if (ending) return;

@@ -45,6 +45,8 @@ export interface AgentOptions extends NameOptions, Hearing {
   dnsServers?: readonly ServerSpec[] | undefined;
   /** Whether exact names in policies are resolved for pods that ran before the agent. */
   nameSeed: 'on' | 'off';
+  /** Where flows are exported to: URLs as docs/export.md has them. */
+  exports?: readonly string[] | undefined;
   /** Entries by map name, in place of the object's own. */
   mapSizes: Record<string, number>;
 }

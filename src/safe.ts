@@ -13,6 +13,7 @@ export function safe(text: string): string {
 
 /** JSON without raw control characters: those that JSON.stringify leaves unescaped are written as `\u…`. */
 export function toJson(value: unknown, indent?: number): string {
+  const text = JSON.stringify(value, null, indent);
   // Outside of strings, the only control characters are the line ends of the indentation.
-  return JSON.stringify(value, null, indent).split('\n').map(safe).join('\n');
+  return indent === undefined ? safe(text) : text.split('\n').map(safe).join('\n');
 }

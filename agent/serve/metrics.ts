@@ -67,6 +67,16 @@ export function makeMetrics(status: () => AgentStatus): () => Promise<{ type: st
   );
   const lost = counter('lost_events_total', 'Events lost, by where.', 'where');
   const drops = counter('dropped_packets_total', 'Packets dropped, by reason.', 'reason');
+  const exported = counter('export_records_total', 'Records that a collector has taken.', 'to');
+  const exportLost = counter(
+    'export_lost_flows_total',
+    'Flows that were not exported, by where they were lost.',
+    'to',
+    'where',
+  );
+  const reconnects = counter('export_reconnects_total', 'How often an export went on after a failure.', 'to');
+  const queued = gauge('export_queued', 'Records that wait to be exported.', 'to');
+  const exportFailing = gauge('export_failing_seconds', 'Since when an export fails; 0: it works.', 'to');
   const gate = counter('gate_pods_total', 'Pods that the CNI gate held, by result.', 'result');
 
   return async () => {
@@ -123,6 +133,16 @@ export function makeMetrics(status: () => AgentStatus): () => Promise<{ type: st
     nameOverflow.inc(s.names.overflow);
     untrusted.inc(s.names.untrusted);
     for (const [reason, n] of Object.entries(s.drops)) drops.inc({ reason }, n);
+    const { exports = [] } = s;
+    for (const [n, e] of exports.entries()) {
+      // Two exports may go to one place, with other filters.
+      const to = exports.findIndex((other) => other.target === e.target) === n ? e.target : `${e.target} ${n + 1}`;
+      exported.inc({ to }, e.exported);
+      for (const [where, lostHere = 0] of Object.entries(e.lost)) exportLost.inc({ to, where }, lostHere);
+      reconnects.inc({ to }, e.reconnects);
+      queued.set({ to }, e.queued);
+      exportFailing.set({ to }, since(e.failingSince));
+    }
     if (s.gate) {
       waiting.set(s.gate.pending);
       gate.inc({ result: 'passed' }, s.gate.passed);

@@ -3,6 +3,7 @@ import type { LedgerKeeper } from '../ledger/keeper.js';
 import type { Problem } from '../../src/errors.js';
 import { formatProblem } from '../../src/errors.js';
 import { isPolicy } from '../../src/dialects/index.js';
+import type { Exports } from '../../src/export/exports.js';
 import type { FlowHub } from '../../src/flow/hub/hub.js';
 import type { Intake } from '../../src/flow/intake.js';
 import { REASONS } from '../../src/flow/event/decode.js';
@@ -44,6 +45,7 @@ export interface StatusParts {
     readonly failingSince: number | undefined;
   };
   gate?: Gate;
+  exports?: Exports;
   readonly attacher: Attacher;
   readonly store: KernelMapStore;
   readonly ring: RingReader;
@@ -115,6 +117,7 @@ export function agentStatus(parts: StatusParts): AgentStatus {
     ledger: ledgerStatus(parts.keeper),
     ...(source.cluster ? { cluster: clusterView(source.cluster) } : {}),
     ...(parts.gate ? { gate: parts.gate.view() } : {}),
+    ...(parts.exports ? { exports: parts.exports.status() } : {}),
   };
 }
 

@@ -1,19 +1,43 @@
 /** Flows as JSON: of `egressctl flows -o json`, and of what is exported. */
-import type { GetRecordsResponse, Timestamp } from '../proto/messages.js';
+import type { FlowRecord, GetRecordsResponse, LostEvent, Timestamp } from '../proto/messages.js';
 import { toJson } from '../safe.js';
 
-/** Formats the whole record as JSON, with times in RFC 3339. */
-export function json(response: GetRecordsResponse): string {
+/**
+ * Formats the whole record as JSON, with times in RFC 3339. The text is the same whether the record came over gRPC or
+ * was made in this process. @param extras further fields of the object
+ */
+export function json(response: GetRecordsResponse, extras: object = {}): string {
   const { record, lost_events, lost_pod, node_name, time } = response;
   const body = record
-    ? (plain(record) as object)
-    : { lost_events: plain(lost_events), ...(lost_pod ? { lost_pod } : {}) };
-  return toJson({ ...body, node_name, time: rfc3339(time) });
+    ? (plain(longsAsText(record)) as object)
+    : { lost_events: plain(lostAsText(lost_events)), ...(lost_pod ? { lost_pod } : {}) };
+  return toJson({ ...body, ...extras, node_name, time: rfc3339(time) });
+}
+
+/** 64-bit numbers are text, as in the JSON mapping of protobuf. */
+function longsAsText(record: FlowRecord): FlowRecord {
+  if (typeof record.packets_out !== 'number') return record;
+  const { packets_out, bytes_out, packets_in, bytes_in, drops, duration_ns, flow } = record;
+  const latency = flow.l7?.latency_ns;
+  return {
+    ...record,
+    ...(latency === undefined ? {} : { flow: { ...flow, l7: { ...flow.l7, latency_ns: String(latency) } } }),
+    packets_out: String(packets_out),
+    bytes_out: String(bytes_out),
+    packets_in: String(packets_in),
+    bytes_in: String(bytes_in),
+    drops: String(drops),
+    duration_ns: String(duration_ns),
+  };
+}
+
+function lostAsText(lost: LostEvent | undefined): LostEvent | undefined {
+  return lost && { ...lost, num_events_lost: String(lost.num_events_lost) };
 }
 
 function isTimestamp(value: object): value is Timestamp {
-  const keys = Object.keys(value);
-  return keys.length > 0 && keys.every((k) => k === 'seconds' || k === 'nanos');
+  if (!('seconds' in value || 'nanos' in value)) return false;
+  return Object.keys(value).every((k) => k === 'seconds' || k === 'nanos');
 }
 
 export function rfc3339(t: Timestamp | undefined): string | undefined {
@@ -24,10 +48,14 @@ export function rfc3339(t: Timestamp | undefined): string | undefined {
 
 /** Applies the JSON mapping of protobuf: timestamps become text, wrappers their value. */
 export function plain(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(plain);
   if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map(plain);
   if (isTimestamp(value)) return rfc3339(value);
-  const entries = Object.entries(value);
-  if (entries.length === 1 && entries[0]?.[0] === 'value') return entries[0][1];
-  return Object.fromEntries(entries.map(([k, v]) => [k, plain(v)]));
+  const out: Record<string, unknown> = {};
+  let fields = 0;
+  for (const [name, inner] of Object.entries(value)) {
+    out[name] = typeof inner === 'object' ? plain(inner) : inner;
+    fields++;
+  }
+  return fields === 1 && 'value' in out ? out.value : out;
 }

@@ -89,6 +89,20 @@ export interface StatusResponse {
   names?: NamesStatusMessage;
   said?: SaidStatusMessage;
   ledger?: LedgerStatusMessage;
+  exports?: ExportStatusMessage[];
+}
+
+export interface ExportStatusMessage {
+  target: string;
+  exported?: Uint64;
+  lost?: Record<string, Uint64>;
+  left_out?: Uint64;
+  summed?: Uint64;
+  reconnects?: Uint64;
+  queued?: Uint64;
+  queued_bytes?: Uint64;
+  failing_since?: Timestamp;
+  last_error?: string;
 }
 
 export interface SaidStatusMessage {

@@ -8,13 +8,15 @@ import { KubeClient, loadKubeConfig } from '../kube/client/client.js';
 import { KEPT_DAYS } from '../edges/edge.js';
 import { durationMs, History } from '../history/history.js';
 import { placeOf, placeText } from '../history/place.js';
+import { parseExports } from '../export/base/spec.js';
+import { Exports } from '../export/exports.js';
 import { LOG_LEVELS, type Logger, type LogLevel, makeLogger } from '../log.js';
 import { checkListen, parseListen, readTls } from '../rpc/transport/tls.js';
 import { type AgentPlace, Agents } from './nodes/agents.js';
 import { followAgents } from './nodes/discovery.js';
 import { endOnFault } from '../exit.js';
-import { AGENT_NAMESPACE, AGENT_PORT } from './nodes/names.js';
 import { mergedFlows } from './merge/flows.js';
+import { AGENT_NAMESPACE, AGENT_PORT } from './nodes/names.js';
 import { RelayServer } from './server.js';
 
 interface Flags {
@@ -27,6 +29,7 @@ interface Flags {
   agentPort: number;
   kubeconfig?: string;
   context?: string;
+  export?: string[];
   logLevel: LogLevel;
   history: string;
   historyDays: number;
@@ -34,6 +37,9 @@ interface Flags {
   historySize?: number;
   historyPasswordFile?: string;
 }
+
+/** Milliseconds for what is still to be exported when the relay ends. */
+const EXPORT_END_MS = 5000;
 
 const program = new Command('egress-relay')
   .description('Serve the flows of all agents of a cluster as one server, in time order, like Hubble Relay.')
@@ -79,6 +85,11 @@ const program = new Command('egress-relay')
   )
   .option('--kubeconfig <file>', 'use this kubeconfig instead of $KUBECONFIG or the service account')
   .option('--context <name>', 'context of the kubeconfig')
+  .option(
+    '--export <url>',
+    'export the flows of all nodes to a collector, a file or syslog; may be repeated: see docs/export.md',
+    (url: string, others: string[] = []) => [...others, url],
+  )
   .addOption(new Option('--log-level <level>', 'lowest level of messages to log').choices(LOG_LEVELS).default('info'))
   .configureHelp({ helpWidth: 100 })
   .exitOverride()
@@ -92,6 +103,7 @@ async function run(flags: Flags): Promise<void> {
   if (tlsDir === undefined && !flags.agents) {
     throw new AgentError('USAGE', 'the agents of a cluster speak TLS', { hint: 'give --tls-dir' });
   }
+  const specs = await parseExports(flags.export ?? []);
   const log = makeLogger(flags.logLevel);
   const agents = new Agents(() => (tlsDir === undefined ? undefined : readTls(tlsDir)));
   const history = await startHistory(flags, agents, log);
@@ -102,14 +114,21 @@ async function run(flags: Flags): Promise<void> {
   const clientCertificates = flags.clientCa === 'on' ? 'required' : 'off';
   await server.listenTls(listen, plaintext ? undefined : tlsDir, { plaintext, clientCertificates });
 
+  const exports = await Exports.start({
+    specs,
+    source: (request, signal) => mergedFlows(agents, request, signal),
+    node: '',
+    log,
+  });
   let ending = false;
   const end = (signal: string) => {
     if (ending) return;
     ending = true;
     log.info('ending', { signal });
-    discovery?.close();
-    void server
-      .close()
+    void exports
+      .close(EXPORT_END_MS)
+      .then(() => discovery?.close())
+      .then(() => server.close())
       .finally(() => history?.close())
       .finally(() => process.exit(0));
   };

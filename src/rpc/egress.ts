@@ -16,6 +16,7 @@ import type {
 import type {
   ApiStatusMessage,
   ClusterStatusResponse,
+  ExportStatusMessage,
   GateStatusMessage,
   LedgerStatusMessage,
   PoliciesResponse,
@@ -32,7 +33,7 @@ import { lostMessage } from './observer.js';
 import { unary } from './transport/unary.js';
 import { madeOnce } from './once.js';
 import type { FlowStreams } from './streams.js';
-import type { AgentStatus, AgentView, ClusterView, GateView, LedgerStatus, SaidStatus } from './view.js';
+import type { AgentStatus, AgentView, ClusterView, ExportView, GateView, LedgerStatus, SaidStatus } from './view.js';
 
 /** The handlers of egress.v1.Egress. */
 export function egressHandlers(
@@ -119,6 +120,21 @@ function saidStatusMessage({ withoutBuffer, echWithoutRoom, eventsLost, ...count
   return { ...counts, without_buffer: withoutBuffer, ech_without_room: echWithoutRoom, events_lost: eventsLost };
 }
 
+function exportMessage(e: ExportView): ExportStatusMessage {
+  return {
+    target: e.target,
+    exported: e.exported,
+    lost: e.lost as Record<string, number>,
+    left_out: e.leftOut,
+    summed: e.summed,
+    reconnects: e.reconnects,
+    queued: e.queued,
+    queued_bytes: e.queuedBytes,
+    ...(e.failingSince === undefined ? {} : { failing_since: millis(e.failingSince) }),
+    ...(e.lastError === undefined ? {} : { last_error: e.lastError }),
+  };
+}
+
 function statusMessage(s: AgentStatus): StatusResponse {
   return {
     version: s.version,
@@ -164,5 +180,6 @@ function statusMessage(s: AgentStatus): StatusResponse {
     names: namesStatusMessage(s.names),
     said: saidStatusMessage(s.said),
     ledger: ledgerStatusMessage(s.ledger),
+    ...(s.exports === undefined ? {} : { exports: s.exports.map(exportMessage) }),
   };
 }

@@ -153,6 +153,28 @@ export interface AgentStatus {
   names: NamesStatus;
   said: SaidStatus;
   ledger: LedgerStatus;
+  /** Absent: none. */
+  exports?: ExportView[];
+}
+
+/** An export of flows. Counters are since the agent started. */
+export interface ExportView {
+  /** Its URL without parameters. */
+  target: string;
+  /** Number of records that the collector has taken. */
+  exported: number;
+  /** Number of flows that were lost, by where. */
+  lost: Readonly<Partial<Record<string, number>>>;
+  /** Number of flows that sampling has left out, and of those that went into sums. */
+  leftOut: number;
+  summed: number;
+  /** How often it went on after a failure. */
+  reconnects: number;
+  queued: number;
+  queuedBytes: number;
+  /** Milliseconds since 1970; undefined while it works. */
+  failingSince: number | undefined;
+  lastError: string | undefined;
 }
 
 export interface ClusterView {

@@ -6,6 +6,7 @@ const libc = ffi.library('libc.so.6', {
   syscall: ['long', ['long', 'long', 'pointer', 'long']],
   socket: ['int', ['int', 'int', 'int']],
   bind: ['int', ['int', 'pointer', 'uint']],
+  connect: ['int', ['int', 'pointer', 'uint']],
   send: ['long', ['int', 'pointer', 'size_t', 'int']],
   recv: ['long', ['int', 'pointer', 'size_t', 'int']],
   setsockopt: ['int', ['int', 'int', 'int', 'pointer', 'uint']],
@@ -125,6 +126,19 @@ export const sys = {
 
   send(fd: number, data: Buffer, flags = 0): number {
     return check('send', libc.send(fd, data, data.length, flags));
+  },
+
+  /** @param addr struct sockaddr of the family */
+  connect(fd: number, addr: Buffer): void {
+    check('connect', libc.connect(fd, addr, addr.length));
+  },
+
+  /** Sends a datagram on a socket that does not block. @returns whether there was room for it */
+  sendNow(fd: number, data: Buffer, flags: number): boolean {
+    if (Number(libc.send(fd, data, data.length, flags)) >= 0) return true;
+    const errno = ffi.errno();
+    if (errno === EAGAIN) return false;
+    throw kernelError('send', errno);
   },
 
   /** Bytes received; -11 (EAGAIN) if the queue is empty and the socket does not block. */

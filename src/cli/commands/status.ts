@@ -159,6 +159,20 @@ function ledgerRows({ ledger }: StatusResponse, ago: (ms: number) => string, pai
   return [['Ledger', `${counted(ledger.edges ?? 0, 'edge')} since ${ago(millisOf(ledger.began_at))}${rest}`]];
 }
 
+/** A row for each export of flows. */
+function exportRows(s: StatusResponse, paint: Paint, now: number): [string, string][] {
+  return (s.exports ?? []).map((e) => {
+    const lost = Object.entries(e.lost ?? {}).filter(([, n]) => Number(n) > 0);
+    const losses = lost.map(([where, n]) => `${n} ${safe(where)}`).join(', ');
+    const state = e.failing_since
+      ? paint('red', `failing since ${duration((now - millisOf(e.failing_since)) * 1e6)}: ${safe(e.last_error ?? '')}`)
+      : `${counted(Number(e.exported ?? 0), 'record')} taken, ${e.queued ?? 0} wait`;
+    const more = e.failing_since ? `, ${e.exported ?? 0} taken, ${e.queued ?? 0} wait` : '';
+    const missing = losses === '' ? '' : `; ${paint('yellow', `lost: ${losses}`)}`;
+    return ['Export', `${safe(e.target)}: ${state}${more}${missing}`];
+  });
+}
+
 function percentOf(share: number): string {
   return `${(share * 100).toFixed(share < 0.1 ? 1 : 0)}%`;
 }
@@ -221,6 +235,7 @@ export function statusText(s: StatusResponse, paint: Paint, now: number = Date.n
         .join(', ') || 'none',
     ],
   ];
+  rows.push(...exportRows(s, paint, now));
   const { api, gate } = s;
   if (api) {
     const kinds = api.kinds ?? [];
