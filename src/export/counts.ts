@@ -33,6 +33,10 @@ export class Counts {
   #failingSince: number | undefined;
   #lastError: string | undefined;
 
+  get isFailing(): boolean {
+    return this.#failingSince !== undefined;
+  }
+
   get lastError(): string | undefined {
     return this.#lastError;
   }

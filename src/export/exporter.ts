@@ -6,12 +6,12 @@ import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from '../log.js';
 import type { GetFlowsRequest, GetRecordsResponse, Timestamp } from '../proto/messages.js';
 import { Aggregator } from './aggregator.js';
-import { type Item, lostItem, weightOf } from './base/item.js';
+import { type Item, lostItem, toldBy, weightOf } from './base/item.js';
 import type { Outcome, Sink } from './base/sink.js';
 import { whyOf } from './base/sink.js';
 import type { ExportSpec } from './base/spec.js';
 import { Counts, type ExportStatus } from './counts.js';
-import { Queue } from './queue.js';
+import { Queue, type Queued } from './queue.js';
 import { Sampler } from './sampler.js';
 
 /** Reads flows. The stream goes on until the signal comes. */
@@ -184,7 +184,7 @@ export class Exporter {
       return true;
     }
     if (!this.#queue.fits(1, size)) return false;
-    this.#queue.push({ data, weight: weightOf(item), size });
+    this.#queue.push({ data, weight: weightOf(item), told: toldBy(item), size });
     if (this.#queue.length === 1 || this.#queue.length >= sink.most) this.#wake();
     return true;
   }
@@ -209,7 +209,8 @@ export class Exporter {
 
   #tick(): void {
     if (Date.now() >= this.#windowEnd) this.#flushWindow();
-    this.#tellGap();
+    // To a collector that refuses, a notice goes with the next flow, and not by itself again and again.
+    if (!this.#counts.isFailing) this.#tellGap();
   }
 
   #flushWindow(): void {
@@ -255,7 +256,7 @@ export class Exporter {
   }
 
   /** Removes what is over, and counts it. */
-  #settle(batch: readonly { weight: number }[], outcome: Outcome): void {
+  #settle(batch: readonly Queued<unknown>[], outcome: Outcome): void {
     const { log, spec } = this.#parts;
     const counts = this.#counts;
     if (!outcome.done) {
@@ -276,7 +277,8 @@ export class Exporter {
     if (outcome.reopened) counts.reconnects++;
     if (refused > 0) {
       counts.lose('refused', lost);
-      this.#widen(lost, now());
+      // Notices among them are told again.
+      this.#widen(lost + (isAll ? batch.reduce((n, q) => n + q.told, 0) : 0), now());
       const told = { to: spec.target, flows: lost, error: outcome.why };
       if (counts.fails(outcome.why ?? 'refused')) log.warn('the collector refuses flows', told);
     }

@@ -4,6 +4,8 @@ export interface Queued<T> {
   readonly data: T;
   /** Flows that are lost where it is lost. */
   readonly weight: number;
+  /** Lost flows of which it tells. */
+  readonly told: number;
   readonly size: number;
 }
 

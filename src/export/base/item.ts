@@ -72,6 +72,11 @@ export function weightOf(item: Item): number {
   return item.kind === 'flow' ? 1 : 0;
 }
 
+/** Number of lost flows of which an item tells. */
+export function toldBy(item: Item): number {
+  return item.kind === 'lost' ? Number(item.response.lost_events?.num_events_lost ?? 0) : 0;
+}
+
 /** A notice. @param count number of flows @param source where they were lost, as proto/flow names it */
 export function lostItem(
   count: number,

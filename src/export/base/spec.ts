@@ -321,7 +321,7 @@ function syslogOf(url: URL, scheme: string, target: string, params: Parameters):
 function tlsOf(params: Parameters): TlsFiles {
   const [ca, cert, key] = [params.file('ca'), params.file('cert'), params.file('key')];
   if ((cert === undefined) !== (key === undefined))
-    params.refuse(cert === undefined ? 'key' : 'cert', 'cert= and key= belong together');
+    params.refuse(cert === undefined ? 'cert' : 'key', 'cert= and key= belong together');
   const serverName = params.text('server-name');
   return {
     ...(ca === undefined ? {} : { ca }),
