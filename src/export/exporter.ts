@@ -35,6 +35,8 @@ const SLICE_MS = 4;
 const RETRY_MS = 500;
 const LONGEST_RETRY_MS = 30_000;
 const QUEUE_BYTES = 32 << 20;
+/** Milliseconds for a connection to be ended in its own form. */
+const FAREWELL_MS = 300;
 /** Turns of the event loop without a flow after which the stream is taken to be read to its end. */
 const QUIET_TURNS = 12;
 /** How often the log tells that flows are lost. */
@@ -107,7 +109,7 @@ export class Exporter {
     const rest = this.#queue.peek(this.#queue.length, Number.POSITIVE_INFINITY).reduce((n, q) => n + q.weight, 0);
     this.#counts.lose('shutdown', rest);
     if (rest > 0) log.warn('flows were not exported before the end', { to: spec.target, flows: rest });
-    sink.close();
+    await Promise.race([sink.close(), sleep(FAREWELL_MS)]);
     // A stream that does not end by its signal must not hold the end of the process.
     await Promise.race([this.#reading, sleep(50)]);
   }
@@ -274,7 +276,7 @@ export class Exporter {
     const weight = batch.reduce((n, q) => n + q.weight, 0);
     const lost = isAll ? weight : Math.round((weight * refused) / batch.length);
     counts.exported += isAll ? 0 : batch.reduce((n, q) => n + (q.weight > 0 ? 1 : 0), 0) - refused;
-    if (outcome.reopened) counts.reconnects++;
+    if (outcome.reopened && !counts.isFailing) counts.reconnects++;
     if (refused > 0) {
       counts.lose('refused', lost);
       // Notices among them are told again.

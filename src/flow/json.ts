@@ -54,6 +54,8 @@ export function plain(value: unknown): unknown {
   const out: Record<string, unknown> = {};
   let fields = 0;
   for (const [name, inner] of Object.entries(value)) {
+    // As a message is when it was sent.
+    if (Array.isArray(inner) && inner.length === 0) continue;
     out[name] = typeof inner === 'object' ? plain(inner) : inner;
     fields++;
   }

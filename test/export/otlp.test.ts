@@ -1,6 +1,5 @@
 /** OTLP: every field as a collector reads it; collectors that refuse, are slow, away, and come back. */
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Metadata, Server, ServerCredentials, status } from '@grpc/grpc-js';
 import t from 'tap';
@@ -8,6 +7,7 @@ import { Exports } from '../../src/export/exports.js';
 import type { GetRecordsResponse } from '../../src/proto/messages.js';
 import { VERSION } from '../../src/version.js';
 import { rule, WEB, WORLD } from '../flow/flows.js';
+import { certificates } from './certificates.js';
 import { memoryLog, partial, type Received, Receiver, readRequest, response, spec, Stream, until } from './given.js';
 
 async function exporting(url: string) {
@@ -270,16 +270,3 @@ t.test('gRPC', async (t) => {
   t.match(state().lastError, /no$/);
   await exports.close(1000);
 });
-
-/** A CA, a server named `collector`, a client. */
-function certificates(dir: string): void {
-  const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: dir, stdio: 'pipe' });
-  const ec = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
-  openssl('req', '-x509', ...ec, '-keyout', 'ca.key', '-out', 'ca.crt', '-subj', '/CN=ca', '-days', '2');
-  for (const name of ['server', 'client']) {
-    writeFileSync(join(dir, 'ext'), 'subjectAltName=DNS:collector\n');
-    openssl('req', ...ec, '-keyout', `${name}.key`, '-out', `${name}.csr`, '-subj', `/CN=${name}`);
-    const ca = ['-CA', 'ca.crt', '-CAkey', 'ca.key', '-CAcreateserial', '-days', '2', '-extfile', 'ext'];
-    openssl('x509', '-req', '-in', `${name}.csr`, ...ca, '-out', `${name}.crt`);
-  }
-}

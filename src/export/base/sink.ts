@@ -23,8 +23,8 @@ export interface Sink<T = unknown> {
    * rejects.
    */
   write(batch: readonly T[], signal: AbortSignal): Promise<Outcome>;
-  /** Frees what it holds. */
-  close(): void;
+  /** Frees what it holds. Resolves when connections have ended. */
+  close(): Promise<void> | void;
 }
 
 /** Milliseconds that any collector has to take a batch. */

@@ -48,8 +48,8 @@ export class FileSink implements Sink<Buffer> {
     }
   }
 
-  close(): void {
-    void this.#release();
+  close(): Promise<void> {
+    return this.#release();
   }
 
   /** The file that is to be written to now: another if it was moved or removed, or if it is full. */

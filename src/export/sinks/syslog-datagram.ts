@@ -80,7 +80,7 @@ export interface UnixDatagram {
 export type OpenUnixDatagram = (path: string) => UnixDatagram;
 
 /** Pause after which a full queue is tried again, and for how long, in milliseconds. */
-const FULL_MS = 10;
+const FULL_MS = 1;
 const FULL_LIMIT_MS = 5000;
 
 export class SyslogUnix implements SyslogTransport {

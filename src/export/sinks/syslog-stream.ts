@@ -30,12 +30,19 @@ export class SyslogStream implements SyslogTransport {
       this.#connected = true;
       return { done: true, refused: 0, ...(reopened ? { reopened } : {}) };
     } catch (e) {
-      this.close();
+      this.#drop();
       return again(e);
     }
   }
 
-  close(): void {
+  /** TLS has a message that says so. */
+  async close(): Promise<void> {
+    const socket = this.#socket;
+    if (!socket) return;
+    await new Promise((resolve) => socket.once('close', resolve).end());
+  }
+
+  #drop(): void {
     this.#socket?.destroy();
     this.#socket = undefined;
   }

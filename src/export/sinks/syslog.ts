@@ -12,7 +12,7 @@ import type { SyslogSpec } from '../base/spec.js';
 /** Sends messages. */
 export interface SyslogTransport {
   send(batch: readonly Buffer[], signal: AbortSignal): Promise<Outcome>;
-  close(): void;
+  close(): Promise<void> | void;
 }
 
 const BATCH = 256;
@@ -72,8 +72,8 @@ export class SyslogSink implements Sink<Buffer> {
     return this.#transport.send(batch, signal);
   }
 
-  close(): void {
-    this.#transport.close();
+  close(): Promise<void> | void {
+    return this.#transport.close();
   }
 
   #message(
