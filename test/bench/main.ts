@@ -7,6 +7,7 @@ import { connection } from './connection.js';
 import { connects } from './connects.js';
 import { dialects } from './dialects.js';
 import { events } from './events.js';
+import { exporting } from './export.js';
 import { flood } from './flood.js';
 import { history } from './history.js';
 import { http } from './http.js';
@@ -43,6 +44,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Result[]>>> = {
   ledger,
   history: () => history({ quick }),
   preview: previews,
+  export: exporting,
   load,
   update,
   dialects,
