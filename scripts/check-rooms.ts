@@ -81,6 +81,7 @@ const ROOMS = [
   'src/cli/lists',
   'src/cli/history',
   'src/cli/policies',
+  'src/cli/recommend',
   'src/cli',
   // The agent. The loader creates the readers of the tables: so agent/events and agent/names are below agent/kernel.
   'agent/kernel/libbpf',

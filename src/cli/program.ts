@@ -11,7 +11,7 @@ import { historyCommand } from './history/history.js';
 import { importCommand } from './lists/import.js';
 import { lintCommand } from './commands/lint.js';
 import { namesCommand } from './commands/names.js';
-import { recommendCommand } from './policies/recommend.js';
+import { recommendCommand } from './recommend/recommend.js';
 import { statusCommand } from './commands/status.js';
 import { activityCommand } from './policies/activity.js';
 import { impactCommand } from './policies/impact.js';

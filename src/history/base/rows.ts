@@ -6,7 +6,7 @@ export const COLUMNS = ['ledger', 'id', 'day', 'first', 'last', 'connections', '
 export type Column = (typeof COLUMNS)[number];
 
 /** Bytes that a row takes in memory. */
-export const ROW_BYTES = COLUMNS.length * Float64Array.BYTES_PER_ELEMENT;
+const ROW_BYTES = COLUMNS.length * Float64Array.BYTES_PER_ELEMENT;
 
 /** A growing table. Every number is a whole one below 2^53, so doubles hold it exactly. */
 export class Rows {

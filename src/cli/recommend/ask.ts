@@ -15,7 +15,7 @@ import { Cluster } from '../cluster/cluster.js';
 import { readEdges } from '../cluster/edges.js';
 import { isCluster } from '../common/globals.js';
 import { safe } from '../common/output.js';
-import type { RecommendFlags } from './recommend-flags.js';
+import type { RecommendFlags } from './flags.js';
 
 /** A request has 1 MiB at most. */
 const MOST_BYTES = 900_000;

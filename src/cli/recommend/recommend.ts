@@ -8,7 +8,7 @@ import { LANGUAGES } from '../../recommend/base/names.js';
 import type { Network, PortRange, Recommendation } from '../../recommend/base/types.js';
 import { line, painter, repeated, safe, toJson } from '../common/output.js';
 import { parseTime } from '../flows/options.js';
-import type { RecommendFlags } from './recommend-flags.js';
+import type { RecommendFlags } from './flags.js';
 
 export function recommendCommand(program: Command): void {
   const command = program
