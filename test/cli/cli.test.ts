@@ -214,7 +214,7 @@ t.test('completion', async (t) => {
   t.equal(complete('egressctl exp'), 'explain');
   t.equal(complete('egressctl flows --verdict DEN'), 'DENIED');
   t.match(complete('egressctl flows --to-p'), /--to-pod --to-port/);
-  t.equal(complete('egressctl --socket /x --color never st'), 'status', "options' values are no commands");
+  t.equal(complete('egressctl --socket /x --color never stat'), 'status', "options' values are no commands");
   t.equal(complete('egressctl flows -o js'), 'json jsonpb');
   t.equal(complete('egressctl observe --output c'), 'compact');
   t.equal(complete('egressctl status -o c'), '', 'values are those of the command');
