@@ -21,7 +21,7 @@ import { diff } from '../tools/diff.js';
 import { lint } from '../tools/lint/index.js';
 import { situationText } from '../tools/names/changes.js';
 import { bounded, rangesText, spansText } from '../tools/ranges.js';
-import { type Cluster, keyOf } from './base/cluster.js';
+import { type Cluster, keyOf, partyOf, workloadKey } from './base/cluster.js';
 import type { ModelRule } from './rules/model.js';
 import type { Probe } from './rules/resolve.js';
 import { enforced } from './write.js';
@@ -44,6 +44,7 @@ export class Replayer {
   readonly #selector = new Selector();
   readonly #raws = new Map<string, RawPolicy>();
   readonly #supporting: readonly RawPolicy[];
+  readonly #found = new Map<string, readonly Pod[]>();
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
@@ -72,6 +73,18 @@ export class Replayer {
     return new SmallWorld(from, snapshot, existing, kept, recommended, problems);
   }
 
+  /** Pods with these labels, found once: many workloads talk to the same ones. */
+  #selected(namespace: string, labels: Readonly<Record<string, string>>): readonly Pod[] {
+    const key = JSON.stringify([namespace, labels]);
+    let found = this.#found.get(key);
+    if (!found) {
+      const of = Object.entries(labels).map(([label, value]) => ({ op: 'in', key: label, values: [value] }) as const);
+      found = this.#cluster.podsIn(namespace).filter((pod) => !pod.ended && matchLabels({ op: 'and', of }, pod.labels));
+      this.#found.set(key, found);
+    }
+    return found;
+  }
+
   #small(sender: Pod, rules: readonly ModelRule[], probes: readonly Probe[]): Snapshot {
     const { snapshot } = this.#cluster;
     const cluster = this.#cluster;
@@ -97,9 +110,7 @@ export class Replayer {
     for (const [key, service] of cluster.dnsServices()) services.set(key, service);
     for (const target of rules.flatMap((rule) => rule.targets)) {
       if (target.kind === 'pods') {
-        const and = Object.entries(target.labels).map(([key, value]) => ({ op: 'in', key, values: [value] }) as const);
-        for (const pod of cluster.podsIn(target.namespace))
-          if (!pod.ended && matchLabels({ op: 'and', of: and }, pod.labels)) addPod(pod);
+        for (const pod of this.#selected(target.namespace, target.labels)) addPod(pod);
       } else if (target.kind === 'block' && target.network !== undefined) {
         const block = parseCidr(target.cidr);
         for (const pod of snapshot.pods.values())
@@ -209,7 +220,15 @@ export class SmallWorld {
           .map(({ ref }) => formatPolicy(ref)),
       ),
     );
-    return lint({ ir: this.#after, snapshot: this.#snapshot })
+    // One pod of each workload: lint finds the same, and what it costs grows with the pods.
+    const pods = new Map<string, Pod>([[this.#from, this.#snapshot.pods.get(this.#from) as Pod]]);
+    const met = new Set<string>();
+    for (const [key, pod] of this.#snapshot.pods) {
+      const workload = workloadKey(partyOf(pod));
+      if (!met.has(workload)) pods.set(key, pod);
+      met.add(workload);
+    }
+    return lint({ ir: this.#after, snapshot: { ...this.#snapshot, pods } })
       .filter(({ where: { object = '' }, severity }) => severity === 'warning' && (own.has(object) || refs.has(object)))
       .filter(({ check, where }) => check !== 'no-destination' || !this.#meansNode(where.field))
       .map(({ check, message }) => `${check}: ${message}`);

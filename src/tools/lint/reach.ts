@@ -14,7 +14,7 @@ import { Judge, rowKey } from '../judge.js';
 import { senderOf } from '../../ir/sender.js';
 import { byNode } from '../nodes.js';
 import { cidrEdges, knownAddresses, portSpans, type Senders, sendersOf, type World } from '../packets.js';
-import { type AddressRange, addressNumber, addressText, groupBy, pieces, type PortSpan } from '../ranges.js';
+import { type AddressRange, addressNumber, addressText, groupBy, pieces } from '../ranges.js';
 
 /** A rule as its author wrote it. A dialect may have made several IR rules of it. */
 export interface Reach {
@@ -150,9 +150,7 @@ function walk(
   const reaches = refs.map((ref) => reachOf(ref, rules));
   const table: SetTable = { set, refs, reaches };
   const spans = portSpans(senders.rules, [world.snapshot]);
-  const ports = [...groupBy(spans, (span) => rowKey(judge.portRow(set, span))).values()].map(
-    (same) => same[0] as PortSpan,
-  );
+  const ports = [...new Map(spans.map((span) => judge.portRow(set, span)).map((row) => [rowKey(row), row])).values()];
   const peers = peerRows(senders, world, judge, set, classes);
   const places = [...groupBy(peers, rowKey).values()].map((same) => same[0] as Uint32Array);
   let [denies, allows, dns] = [false, false, false];
@@ -182,7 +180,10 @@ function walk(
   const { named, unnamed } = namedRows(set);
   for (const hits of hairpins(senders, world, judge, set)) for (const row of named) meet(both(hits, row));
   for (const place of places) {
-    for (const row of named) for (const span of ports) meet(both(both(place, row), judge.portRow(set, span)));
+    for (const row of named) {
+      const hits = both(place, row);
+      for (const columns of ports) meet(both(hits, columns));
+    }
     for (const row of unnamed) {
       for (const columns of dnsRows) {
         const { action, by } = scan(table, both(both(place, row), columns), false);
