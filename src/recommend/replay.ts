@@ -17,6 +17,7 @@ import type { Ir, PolicyRef } from '../ir/types.js';
 import { nodeOf, onNode } from '../ir/sender.js';
 import { cidrContains, parseAddr, parseCidr } from '../net/addr.js';
 import { TCP, UDP } from '../net/protocol.js';
+import { enforcedForm } from '../staging/forms.js';
 import { diff } from '../tools/diff.js';
 import { lint } from '../tools/lint/index.js';
 import { situationText } from '../tools/names/changes.js';
@@ -24,7 +25,6 @@ import { bounded, rangesText, spansText } from '../tools/ranges.js';
 import { type Cluster, keyOf, partyOf, workloadKey } from './base/cluster.js';
 import type { ModelRule } from './rules/model.js';
 import type { Probe } from './rules/resolve.js';
-import { enforced } from './write.js';
 
 /** What becomes of a need, by the policies in force and with the recommended ones. */
 export interface Judged {
@@ -251,7 +251,7 @@ function withoutAudit(namespace: Namespace): Namespace {
 }
 
 function asEnforced(raw: RawPolicy): RawPolicy {
-  const object = enforced(raw.object);
+  const object = enforcedForm(raw.object);
   const kind = String(object.kind);
   const { namespace, name } = raw;
   const title = `${kindTitle(raw.apiVersion, kind)} ${namespace === undefined ? '' : `${namespace}/`}${name}`;

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { documentText, type Note } from '../convert/text.js';
 import type { EdgeParty } from '../edges/edge.js';
 import { hasPorts } from '../net/protocol.js';
+import { stagedForm } from '../staging/forms.js';
 import { evidenceText, type ModelRule, ruleTo } from './rules/model.js';
 import type { Language } from './base/names.js';
 import { toCalico } from './targets/calico.js';
@@ -22,7 +23,6 @@ const MAKERS: Readonly<Record<Language, Maker>> = {
   applicationnetworkpolicy: toApplicationNetworkPolicy,
 };
 
-const ENFORCEMENT = 'egress-agent.io/enforcement';
 /** Lines of evidence beside one rule. */
 const MOST_LINES = 25;
 /** Ports of a name in GKE's language, which has no ranges. */
@@ -65,7 +65,7 @@ export function write(
     const notes = items.flatMap((item, index): Note[] =>
       item === undefined ? [] : [{ path: ['spec', 'egress', index], lines: linesOf(item) }],
     );
-    const one = staged(object);
+    const one = stagedForm({ ...object }) as unknown as Manifest;
     return { object: one, text: documentText(one, i === 0 ? head : [], notes) };
   });
 }
@@ -79,22 +79,6 @@ function linesOf({ rule, protocol }: Item): string[] {
   const shown = lines.slice(0, MOST_LINES);
   if (lines.length > shown.length) shown.push(`and ${lines.length - shown.length} more`);
   return [ruleTo(rule), ...shown];
-}
-
-/** The object as one that is judged and not enforced: of Calico's own kind for it, else by the annotation. */
-function staged(object: Manifest): Manifest {
-  const { apiVersion, kind, metadata, spec } = object;
-  if (apiVersion.startsWith('projectcalico.org/'))
-    return { apiVersion, kind: `Staged${kind}`, metadata, spec: { stagedAction: 'Set', ...spec } };
-  return { apiVersion, kind, metadata: { ...metadata, annotations: { [ENFORCEMENT]: 'audit' } }, spec };
-}
-
-/** What staged() began with. @param object of a policy that was read */
-export function enforced(object: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const { kind, metadata, spec, ...rest } = object as { kind: string; metadata: object; spec: object };
-  const { stagedAction: _, ...plain } = spec as { stagedAction?: unknown };
-  const { annotations: __, ...own } = metadata as { annotations?: unknown };
-  return { ...rest, kind: kind.replace(/^Staged/, ''), metadata: own, spec: plain };
 }
 
 /**
