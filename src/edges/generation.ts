@@ -28,7 +28,7 @@ function compute(raw: RawPolicy): number {
   const { spec, specs } = raw.object;
   const content = isRecord(spec) ? { ...spec, stagedAction: undefined } : spec;
   try {
-    return hash53(JSON.stringify([kindOf(raw), raw.namespace ?? '', raw.name, content, specs], canonical)) || 1;
+    return hash53(canonical([kindOf(raw), raw.namespace ?? '', raw.name, content, specs])) || 1;
   } catch {
     return 0; // nested deeper than the stack
   }
@@ -39,9 +39,15 @@ function kindOf({ apiVersion, kind }: RawPolicy): string {
   return (group === 'projectcalico.org' && BECOMES[kind]) || `${group}/${kind}`;
 }
 
-/** Keys in order; what is null is absent, as for the API server. */
-function canonical(_key: string, value: unknown): unknown {
-  if (!isRecord(value)) return value;
-  const keys = Object.keys(value).filter((key) => value[key] !== undefined && value[key] !== null);
-  return Object.fromEntries(keys.sort().map((key) => [key, value[key]]));
+/** JSON with its keys in order. What is null is absent, as for the API server. */
+function canonical(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join()}]`;
+  if (!isRecord(value)) return JSON.stringify(value) ?? 'null';
+  let out = '{';
+  for (const key of Object.keys(value).sort()) {
+    const inner = value[key];
+    if (inner === undefined || inner === null) continue;
+    out += `${out.length > 1 ? ',' : ''}${JSON.stringify(key)}:${canonical(inner)}`;
+  }
+  return `${out}}`;
 }

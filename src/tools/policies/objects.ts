@@ -7,7 +7,6 @@ import { policyGeneration } from '../../edges/generation.js';
 import type { Problem } from '../../errors.js';
 import { isRecord } from '../../identity/fields.js';
 import type { RawPolicy, Snapshot } from '../../identity/snapshot.js';
-import { NODE_SENDER } from '../../ir/sender.js';
 import type { Ir, IrPolicy, PolicyRef, Tier } from '../../ir/types.js';
 import type { PolicyObjectMessage } from '../../proto/edges.js';
 import { problemMessage } from '../../rpc/ask/problem.js';
@@ -47,8 +46,7 @@ export async function policyObjects(
 ): Promise<PolicyObjectMessage[]> {
   const { ir, snapshot } = state;
   const byRef = new Map(snapshot.policies.filter(isPolicy).map((raw) => [refKey(raw, isCalico(raw.apiVersion)), raw]));
-  const pods = podCounts(ir, snapshot);
-  await pause();
+  const pods = await podCounts(ir, snapshot, pause);
   const problems = byObject(state.problems);
   const isAsked = ({ namespace }: RawPolicy) =>
     namespace === undefined || namespaces === undefined || namespaces.has(namespace);
@@ -125,13 +123,20 @@ function refKey({ kind, namespace, name }: Omit<PolicyRef, 'dialect'>, calico: b
   return [calico ? 'calico' : '', kind, namespace ?? '', name].join('\0');
 }
 
-/** How many pods each policy selects; a policy for nodes: how many nodes' agents, this one. */
-function podCounts(ir: Ir, snapshot: Snapshot): Map<IrPolicy, number> {
+/** Pods for which policies are selected between two pauses. */
+const PODS_AT_ONCE = 100;
+
+/** How many pods each policy selects. Those for nodes select none. */
+async function podCounts(ir: Ir, snapshot: Snapshot, pause: () => Promise<void>): Promise<Map<IrPolicy, number>> {
   const keys = [...snapshot.pods].flatMap(([key, pod]) => (pod.hostNetwork || pod.ended ? [] : [key]));
   const counts = new Map<IrPolicy, number>();
-  for (const selections of new Selector().select(ir, snapshot, [...keys, NODE_SENDER]).values())
-    for (const { policies } of selections)
-      for (const policy of policies) if (policy.nodes === undefined) counts.set(policy, (counts.get(policy) ?? 0) + 1);
+  const selector = new Selector();
+  for (let at = 0; at < keys.length; at += PODS_AT_ONCE) {
+    for (const selections of selector.select(ir, snapshot, keys.slice(at, at + PODS_AT_ONCE)).values())
+      for (const { policies } of selections)
+        for (const policy of policies) counts.set(policy, (counts.get(policy) ?? 0) + 1);
+    await pause();
+  }
   return counts;
 }
 
