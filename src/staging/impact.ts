@@ -77,11 +77,15 @@ export interface ImpactInput {
   readonly names: readonly string[];
   readonly generation: number;
   readonly isStaged: boolean;
+  /** Whether it has errors. */
+  readonly isRefused: boolean;
   /** Since when the present content is staged, as far as anybody knows: the earliest of what is known. */
   readonly stagedMs: number | undefined;
   readonly histories: Iterable<EdgeHistory>;
   /** Since when there are records. */
   readonly beganMs: number | undefined;
+  /** The only node that was asked, although there may be others. */
+  readonly only?: string | undefined;
   /** Nodes that did not answer. */
   readonly unavailable: readonly string[];
   /** Flows that found no edge of their own. */
@@ -164,6 +168,7 @@ interface Counted {
 function missingOf(input: ImpactInput, { recent, sinceMs, windowMs }: Counted): string[] {
   const { days, unavailable, overflow, beganMs, cronJobs } = input;
   const out: string[] = [];
+  if (input.isRefused) out.push('it has errors: egressctl status lists them');
   if (beganMs === undefined) out.push('there are no records');
   if (recent > 0)
     out.push(`it would have denied ${recent} connections${days > 0 ? ` in the last ${daysText(days)}` : ''}`);
@@ -176,6 +181,7 @@ function missingOf(input: ImpactInput, { recent, sinceMs, windowMs }: Counted): 
     else if (days > 0 && windowMs < pause * DAY_MS)
       out.push(`CronJob ${name} runs at least every ${daysText(pause)}, and the window has ${spanText(windowMs)}`);
   }
+  if (input.only !== undefined) out.push(`only node ${input.only} was asked`);
   if (unavailable.length > 0)
     out.push(`${unavailable.length === 1 ? 'node' : 'nodes'} ${unavailable.join(', ')} did not answer`);
   if (overflow > 0) out.push(`${overflow} flows found no room of their own, and cannot be told apart`);

@@ -40,6 +40,7 @@ function impact(given: Partial<ImpactInput> = {}) {
     names: ['np/shop/web', 'sknp/shop/web'],
     generation: GENERATION,
     isStaged: true,
+    isRefused: false,
     stagedMs: A_DAY * DAY_MS,
     histories: [],
     beganMs: 0,
@@ -66,6 +67,8 @@ t.test('ready: nothing would be denied, for long enough, and all have answered',
   t.match(impact({ beganMs: NOW - DAY_MS }), { missing: [/1 d of 7 days/] }, 'no longer than there are records');
   t.match(impact({ stagedMs: undefined }), { windowMs: 0, stage: 'staged' }, 'nobody knows since when');
   t.match(impact({ unavailable: ['node-b'] }), { missing: ['node node-b did not answer'] });
+  t.match(impact({ isRefused: true }), { stage: 'staged', missing: [/errors/] });
+  t.match(impact({ only: 'node-a' }), { missing: ['only node node-a was asked'] });
   t.match(impact({ overflow: 3 }), { missing: [/3 flows/] });
 });
 

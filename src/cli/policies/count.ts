@@ -66,13 +66,14 @@ export function count(
   name: PolicyName,
   known: KnownPolicy,
   book: EdgeBook,
-  more: { cronJobs: readonly CronJob[]; alone: readonly AloneDenied[]; days: number },
+  more: { cronJobs: readonly CronJob[]; alone: readonly AloneDenied[]; days: number; only: string | undefined },
 ): Impact {
-  const { generation, isStaged, stagedMs } = known;
+  const { generation, isStaged, isRefused, stagedMs } = known;
   return impactOf({
     names: bothNames(name),
     generation,
     isStaged,
+    isRefused,
     stagedMs,
     histories: book.histories(),
     beganMs: book.beganMs,
@@ -144,7 +145,7 @@ export async function countOnce(
   const book = await evidence.edges({ ...requestFor(name), ...since });
   const cronJobs = await cronJobsOf(name, flags, evidence);
   const alone = await deniedAlone(known, evidence);
-  return { impact: count(name, known, book, { cronJobs, alone, days }), known };
+  return { impact: count(name, known, book, { cronJobs, alone, days, only: evidence.only }), known };
 }
 
 export function unknown({ text }: PolicyName): AgentError {

@@ -19,20 +19,29 @@ export class Evidence {
   readonly #agents: readonly Asked[];
   readonly #absent: readonly string[];
   readonly isCluster: boolean;
+  /** The one node that is asked although there may be others; undefined: all are. */
+  readonly only: string | undefined;
 
-  private constructor(agents: readonly Asked[], absent: readonly string[], cluster: boolean) {
+  private constructor(agents: readonly Asked[], absent: readonly string[], cluster: boolean, only?: string) {
     this.#agents = agents;
     this.#absent = absent;
     this.isCluster = cluster;
+    this.only = only;
   }
 
-  /** Opens connections for the time of a function. @throws AgentError AGENT if there are no agents, USAGE */
-  static async with<T>(flags: Globals, use: (evidence: Evidence) => Promise<T>): Promise<T> {
-    if (!(await isCluster(flags))) {
+  /**
+   * Opens connections for the time of a function.
+   * @param ofCluster ask all nodes of the cluster, even if an agent runs on this machine
+   * @throws AgentError AGENT if there are no agents, USAGE
+   */
+  static async with<T>(flags: Globals, use: (evidence: Evidence) => Promise<T>, ofCluster = false): Promise<T> {
+    if (!ofCluster && !(await isCluster(flags))) {
       const { AgentClient: Client } = await import('../../rpc/transport/client.js');
       const client = new Client(flags.socket);
       try {
-        return await use(new Evidence([{ name: 'this node', ask: (question) => question(client) }], [], false));
+        const { mode, node_name } = await client.status();
+        const only = mode === 'cluster' ? node_name : undefined;
+        return await use(new Evidence([{ name: node_name, ask: (question) => question(client) }], [], false, only));
       } finally {
         client.close();
       }
@@ -42,7 +51,7 @@ export class Evidence {
     const cluster = await Cluster.open(flags);
     try {
       const absent = cluster.absent.map(({ node }) => node);
-      return await use(new Evidence(cluster.agents.list(), absent, true));
+      return await use(new Evidence(cluster.agents.list(), absent, true, flags.node));
     } finally {
       cluster.close();
     }

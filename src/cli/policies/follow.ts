@@ -44,7 +44,7 @@ async function follow(name: PolicyName, flags: ImpactFlags, evidence: Evidence):
       lookedAt = Date.now();
     }
     if (!known) throw unknown(name);
-    const impact = count(name, known, book, { cronJobs, alone, days: flags.days });
+    const impact = count(name, known, book, { cronJobs, alone, days: flags.days, only: evidence.only });
     const { stage, generation, connections, judged, earlier } = impact;
     const now = JSON.stringify([stage, generation, connections, judged, earlier, book.unavailable]);
     if (now !== last) {

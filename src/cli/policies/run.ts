@@ -100,9 +100,10 @@ type Counted = { impact: Impact; known: KnownPolicy };
 /** The impact, as far as it can be counted; undefined with --force if it cannot. */
 async function impactNow(policy: PolicyName, { generation }: Found, flags: StepFlags): Promise<Counted | undefined> {
   try {
-    const counted = await Evidence.with(flags, (evidence) => countOnce(policy, flags, evidence, flags.days));
-    if (counted.known.generation === generation) return counted;
-    throw new AgentError('AGENT', `the agents do not have the present content of ${policy.text} yet`, {
+    const counted = await Evidence.with(flags, (evidence) => countOnce(policy, flags, evidence, flags.days), true);
+    // They learn of a change some milliseconds after it was made.
+    if (counted.known.generation === generation && counted.known.isStaged) return counted;
+    throw new AgentError('AGENT', `the agents do not know ${policy.text} as it is now yet`, {
       hint: 'try again in a moment',
     });
   } catch (e) {

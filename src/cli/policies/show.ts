@@ -38,7 +38,6 @@ export function impactLines(
         : paint('yellow', 'staged');
   const lines = [`${paint('bold', safe(name.text))}: ${what}; selects ${counted(known.pods, 'pod')}`];
   if (stage === 'enforced') return lines;
-  if (known.isRefused) lines.push(paint('red', '  it has errors: egressctl status lists them'));
   lines.push(`  counted for ${spanText(windowMs)}, since ${new Date(sinceMs).toISOString().slice(0, 16)}Z`);
   lines.push(
     `  would have denied ${counted(connections, 'connection')} of ${counted(denied.length, 'workload')}; decided ${counted(judged, 'other')}`,

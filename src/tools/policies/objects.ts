@@ -10,7 +10,7 @@ import type { RawPolicy, Snapshot } from '../../identity/snapshot.js';
 import type { Ir, IrPolicy, PolicyRef, Tier } from '../../ir/types.js';
 import type { PolicyObjectMessage } from '../../proto/edges.js';
 import { problemMessage } from '../../rpc/ask/problem.js';
-import { isCalico } from '../../staging/forms.js';
+import { isCalico, isStaged } from '../../staging/forms.js';
 
 /** Longest text of one object, and of all, in characters. Objects beyond are told without their texts. */
 const MAX_YAML = 256 << 10;
@@ -80,7 +80,7 @@ export async function policyObjects(
     // ServiceAccounts are there to be selected only.
     if (seen.has(raw) || raw.kind === 'ServiceAccount' || !isAsked(raw)) continue;
     if (!isPolicy(raw)) continue;
-    add(raw, {});
+    add(raw, { staged: isStaged(raw.object) });
     await pause();
   }
   for (const raw of snapshot.policies)
