@@ -82,6 +82,7 @@ const ROOMS = [
   'src/cli/history',
   'src/cli/policies',
   'src/cli/recommend',
+  'src/cli/staging',
   'src/cli',
   // The agent. The loader creates the readers of the tables: so agent/events and agent/names are below agent/kernel.
   'agent/kernel/libbpf',

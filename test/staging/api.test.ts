@@ -1,6 +1,6 @@
 /** Steps through an API: what is written, in which order, and what happens when somebody else writes too. */
 import t, { type Test } from 'tap';
-import { PolicyApi } from '../../src/cli/policies/api.js';
+import { PolicyApi } from '../../src/cli/staging/api.js';
 import { annotationsIn, type PlainObject } from '../../src/staging/forms.js';
 import { parsePolicyName } from '../../src/staging/names.js';
 import { planOf, type StepName } from '../../src/staging/plan.js';
