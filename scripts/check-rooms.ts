@@ -80,7 +80,6 @@ const ROOMS = [
   'src/cli/commands',
   'src/cli/lists',
   'src/cli/history',
-  'src/cli/policies',
   'src/cli/recommend',
   'src/cli/staging',
   'src/cli',
