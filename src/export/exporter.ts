@@ -6,7 +6,7 @@ import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from '../log.js';
 import type { GetFlowsRequest, GetRecordsResponse, Timestamp } from '../proto/messages.js';
 import { Aggregator } from './aggregator.js';
-import { type Item, lostItem, toldBy, weightOf } from './base/item.js';
+import { type Item, lostItem, type Sum, toldBy, weightOf } from './base/item.js';
 import type { Outcome, Sink } from './base/sink.js';
 import { whyOf } from './base/sink.js';
 import type { ExportSpec } from './base/spec.js';
@@ -30,8 +30,8 @@ export interface ExporterParts {
   readonly mostBytes?: number;
 }
 
-/** Milliseconds of work on flows after which other work runs. */
-const SLICE_MS = 4;
+/** Milliseconds of work on flows after which other work runs: an interface that appears is closed no later. */
+const SLICE_MS = 2;
 const RETRY_MS = 500;
 const LONGEST_RETRY_MS = 30_000;
 const QUEUE_BYTES = 32 << 20;
@@ -61,6 +61,8 @@ export class Exporter {
   /** Flows that were lost here since the last notice. */
   #gap: { count: number; first: Timestamp; last: Timestamp } | undefined;
   #windowEnd = 0;
+  /** Of windows that are over; not queued yet. */
+  readonly #sums: Sum[] = [];
   #wake: () => void = () => {};
   #toldLost = Number.NEGATIVE_INFINITY;
 
@@ -219,8 +221,20 @@ export class Exporter {
     const { aggregateMs } = this.#parts.spec;
     this.#windowEnd = this.#nextWindow();
     if (!this.#aggregator || aggregateMs === undefined) return;
-    for (const sum of this.#aggregator.take())
-      this.#offer({ kind: 'sum', sum, windowMs: aggregateMs, node: this.#parts.node }, sum.last);
+    this.#sums.push(...this.#aggregator.take());
+    this.#offerSums();
+  }
+
+  /** Queues the sums of a window: a slice now, the rest in the next turns. All of them at the end. */
+  #offerSums(): void {
+    const { node, spec } = this.#parts;
+    const { aggregateMs: windowMs = 0 } = spec;
+    const end = this.#stop.signal.aborted ? Number.POSITIVE_INFINITY : performance.now() + SLICE_MS;
+    while (this.#sums.length > 0 && performance.now() < end) {
+      const sum = this.#sums.shift() as Sum;
+      this.#offer({ kind: 'sum', sum, windowMs, node }, sum.last);
+    }
+    if (this.#sums.length > 0) setImmediate(() => this.#offerSums());
   }
 
   /** Windows end at round times, so that those of all nodes are the same. */

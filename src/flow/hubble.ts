@@ -52,9 +52,18 @@ export function toHubble(flow: Flow): HubbleFlow {
 
 /** The whole record, as egressctl shows it. */
 export function toRecord(flow: Flow): FlowRecord {
+  return recordOf(flow, toHubble(flow));
+}
+
+/** The same, for one reader alone: its message is not kept with the flow. */
+export function toOwnRecord(flow: Flow): FlowRecord {
+  return recordOf(flow, makeHubble(flow));
+}
+
+function recordOf(flow: Flow, hubble: HubbleFlow): FlowRecord {
   const e = flow.event;
   return {
-    flow: toHubble(flow),
+    flow: hubble,
     event: e.type,
     verdict: e.verdict,
     ...(flow.rule ? { rule: ruleMessage(flow.rule) } : {}),

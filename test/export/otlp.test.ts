@@ -215,12 +215,16 @@ t.test('TLS with certificates of both sides', async (t) => {
   good.stream.put(numbered(1));
   await until('it arrives', () => receiver.records.length === 1);
   await good.exports.close(1000);
-  for (const bad of [files, `ca=${dir}/client.crt&server-name=collector`, `${files}&server-name=other`]) {
+  const refused = async (bad: string) => {
     const { stream, exports, state } = await exporting(`otlp+https://127.0.0.1:${receiver.port}?${bad}`);
     stream.put(numbered(2));
     await until('it is refused', () => state().failingSince !== undefined);
     await exports.close(10);
-  }
+  };
+  const stranger = `ca=${dir}/client.crt&server-name=collector`;
+  await Promise.all(
+    [files, stranger, `${files}&server-name=other`, `ca=${dir}/ca.crt&server-name=collector`].map(refused),
+  );
   t.equal(receiver.records.length, 1);
 });
 

@@ -10,6 +10,7 @@ export interface TlsOptions {
   readonly key?: Buffer;
   readonly servername?: string;
   readonly minVersion: 'TLSv1.2';
+  readonly rejectUnauthorized: true;
 }
 
 /** @param host whose name the certificate must have, unless the files say another @throws if a file cannot be read */
@@ -21,6 +22,8 @@ export function tlsOptions({ ca, cert, key, serverName }: TlsFiles, host: string
     ...(key === undefined ? {} : { key: readFileSync(key) }),
     ...(name === undefined ? {} : { servername: name }),
     minVersion: 'TLSv1.2',
+    // Whatever the environment says.
+    rejectUnauthorized: true,
   };
 }
 

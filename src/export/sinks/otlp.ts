@@ -27,6 +27,8 @@ const BATCH_BYTES = 2 << 20;
 const LINGER_MS = 1000;
 /** Nodes whose Resource is kept. */
 const NODES = 8192;
+/** Times are 64-bit numbers of nanoseconds. */
+const LATEST_S = 2 ** 33;
 /** What a record takes beyond its text. */
 const RECORD_BYTES = 512;
 
@@ -78,12 +80,21 @@ export class OtlpSink implements Sink<ReadableLogRecord> {
 
   sizeOf({ attributes, body }: ReadableLogRecord): number {
     let size = RECORD_BYTES + 2 * String(body).length;
-    for (const value of Object.values(attributes)) if (typeof value === 'string') size += 2 * value.length;
+    for (const value of Object.values(attributes)) {
+      if (typeof value === 'string') size += 2 * value.length;
+      else if (Array.isArray(value)) for (const text of value) size += 2 * String(text).length;
+    }
     return size;
   }
 
   async write(batch: readonly ReadableLogRecord[], signal: AbortSignal): Promise<Outcome> {
-    const request = ProtobufLogsSerializer.serializeRequest([...batch]);
+    let request: Uint8Array | undefined;
+    try {
+      request = ProtobufLogsSerializer.serializeRequest([...batch]);
+    } catch (e) {
+      // To try again would not help, and would hold what comes behind it.
+      return { done: true, refused: batch.length, why: whyOf(e) };
+    }
     if (!request) return { done: true, refused: batch.length, why: 'the request cannot be written' };
     const answer = await this.#transport.send(request, signal);
     if (answer.kind === 'again')
@@ -111,8 +122,10 @@ export class OtlpSink implements Sink<ReadableLogRecord> {
     { node_name = '', time }: { node_name?: string; time?: Timestamp },
     fields: Fields,
   ): ReadableLogRecord {
+    const seconds = Number(time?.seconds ?? 0);
+    if (!(seconds >= 0 && seconds < LATEST_S)) throw new RangeError('its time is none of this century');
     return {
-      hrTime: [Number(time?.seconds ?? 0), time?.nanos ?? 0],
+      hrTime: [seconds, time?.nanos ?? 0],
       hrTimeObserved: [Math.floor(Date.now() / 1000), (Date.now() % 1000) * 1e6],
       severityNumber: SEVERITIES[severityText],
       severityText,
