@@ -251,8 +251,11 @@ export class Exporter {
     let pauseMs = retryMs;
     while (!signal.aborted) {
       if (this.#queue.length === 0) {
-        if (this.#ending) return;
-        await this.#woken(Number.POSITIVE_INFINITY);
+        // The queue had no room for the last notice until now.
+        const isTold = !this.#gap || this.#counts.isFailing;
+        if (this.#ending && isTold) return;
+        if (this.#ending) this.#tellGap();
+        else await this.#woken(Number.POSITIVE_INFINITY);
         continue;
       }
       if (this.#queue.length < sink.most && !this.#ending) await this.#woken(sink.lingerMs);
