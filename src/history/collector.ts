@@ -196,9 +196,10 @@ export class Collector {
     { store, note, leave }: { store: HistoryStore; note: LedgerNote | undefined; leave: () => void },
   ): AsyncGenerator<void> {
     const { writer, now, days } = this.#opts;
+    const knows = (id: number, address: string) => store.knows(id, address) || writer.describes(id, address);
     let isCaughtUp = false;
     for await (const bytes of source.edgeBytes(request, signal)) {
-      const message: DecodedEdges = decodeEdges(bytes, (id, address) => store.knows(id, address));
+      const message: DecodedEdges = decodeEdges(bytes, knows);
       const { ledger, beganMs, overflow, edges, rows } = message;
       if (ledger === 0) throw new Error('it has no ledger of its own: it is no agent');
       if (request.since !== undefined && ledger !== note?.ledger) {

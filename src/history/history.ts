@@ -63,7 +63,7 @@ export class History {
     this.#now = now;
     const store = () => this.store();
     const retry = retryMs === undefined ? {} : { retryMs };
-    const onLoss = (ledgers: ReadonlySet<number>) => this.#collector.again(ledgers);
+    const onLoss = (ledgers: ReadonlySet<number> | undefined) => this.#collector.again(ledgers);
     this.#writer = new HistoryWriter({ log, store, now, onLoss, ...retry, ...(retryMs ? { gatherMs: retryMs } : {}) });
     const interval = intervalMs === undefined ? {} : { intervalMs };
     this.#collector = new Collector({ sources, writer: this.#writer, store, log, days, now, ...retry, ...interval });

@@ -13,8 +13,11 @@ export interface WriterOptions {
   log: Logger;
   /** The store as soon as it is open. @throws AgentError while it cannot be opened */
   store: () => Promise<HistoryStore>;
-  /** These ledgers have to be read from their beginning: rows of them were lost. */
-  onLoss: (ledgers: ReadonlySet<number>) => void;
+  /**
+   * These ledgers have to be read from their beginning: rows of them were lost. undefined: all of them, since the
+   * descriptions of edges were lost on which others rely.
+   */
+  onLoss: (ledgers: ReadonlySet<number> | undefined) => void;
   now?: () => number;
   /** Rows that wait for the next write before they are written at once; as many may wait while that is done. */
   batchRows?: number;
@@ -71,6 +74,7 @@ export class HistoryWriter {
     ...{ failingMs: undefined, error: '', version: 0 },
   };
   #pending = new Pending();
+  #writing: Pending | undefined;
   #flows: FlowRow[] = [];
   #flowBytes = 0;
   /** Those that wait for room, and for rows. */
@@ -85,6 +89,12 @@ export class HistoryWriter {
 
   get counters(): Readonly<WriterCounters> {
     return this.#counters;
+  }
+
+  /** Whether an edge waits to be described, with this address. */
+  describes(id: number, address: string): boolean {
+    const waiting = this.#pending.edges.get(id) ?? this.#writing?.edges.get(id);
+    return waiting?.address === address;
   }
 
   /** Takes rows, as soon as there is room for them. */
@@ -127,8 +137,10 @@ export class HistoryWriter {
     const pending = this.#pending;
     if (!pending.isEmpty) {
       this.#pending = new Pending();
+      this.#writing = pending;
       this.#letIn();
       await this.#write(pending);
+      this.#writing = undefined;
     }
     if (this.#flows.length > 0) await this.#writeFlows();
   }
@@ -159,7 +171,8 @@ export class HistoryWriter {
     c.rowsLost += pending.rows.size;
     c.lostMs = now();
     log.warn('history: rows lost', { rows: pending.rows.size, all: c.rowsLost });
-    this.#opts.onLoss(new Set([...pending.rows.column('ledger'), ...pending.notes.keys()]));
+    const ledgers = new Set([...pending.rows.column('ledger'), ...pending.notes.keys()]);
+    this.#opts.onLoss(pending.edges.size > 0 ? undefined : ledgers);
   }
 
   async #writeFlows(): Promise<void> {

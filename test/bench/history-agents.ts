@@ -12,8 +12,8 @@ import { LedgerWorld, rowOf } from './history-world.js';
 
 export interface ToAgents {
   agents?: number;
-  /** The first agent of this process: there are several, as one cannot serve a thousand connections in time. */
-  from?: number;
+  /** Which of how many processes this is: one could not serve a thousand connections in time. */
+  part?: { process: number; processes: number };
   day?: number;
   tls?: { ca: string; cert: string; key: string };
   minute?: number;
@@ -21,7 +21,7 @@ export interface ToAgents {
 
 let world: LedgerWorld | undefined;
 let day = 0;
-let from = 0;
+let agents: number[] = [];
 const calls: ServerWritableStream<EdgesRequest, EdgesResponse>[] = [];
 /** One answer is made after the other, so that this process has time for its connections. */
 let last: Promise<void> = Promise.resolve();
@@ -30,18 +30,18 @@ process.on('message', async (m: ToAgents) => {
   if (m.agents !== undefined && m.tls) {
     world = new LedgerWorld(m.agents);
     day = m.day ?? 0;
-    from = m.from ?? 0;
+    agents = world.agentsOf(m.part?.process ?? 0, m.part?.processes ?? 1);
     const tls = Object.fromEntries(Object.entries(m.tls).map(([k, v]) => [k, Buffer.from(v)])) as unknown as TlsFiles;
     process.send?.({ port: await serve(tls) });
   }
-  if (m.minute !== undefined) for (const [n, call] of calls.entries()) enqueue(call, from + n, m.minute);
+  if (m.minute !== undefined) for (const [n, call] of calls.entries()) enqueue(call, agents[n] ?? 0, m.minute);
 });
 
 function serve({ ca, cert, key }: TlsFiles): Promise<number> {
   const server = new Server();
   server.addService(EGRESS, {
     Edges: (call: ServerWritableStream<EdgesRequest, EdgesResponse>) => {
-      const agent = from + calls.push(call) - 1;
+      const agent = agents[calls.push(call) - 1] ?? 0;
       enqueue(call, agent, 0);
     },
   });
@@ -56,9 +56,9 @@ function enqueue(call: ServerWritableStream<EdgesRequest, EdgesResponse>, agent:
 }
 
 async function send(call: ServerWritableStream<EdgesRequest, EdgesResponse>, agent: number, minute: number) {
-  const { edges, edgesOf } = { edges: world?.edges ?? [], edgesOf: (n: number) => world?.edgesOf(n) ?? [] };
-  const numbers = edgesOf(agent);
-  const own = numbers.map((n) => edges[n]).filter((e) => e !== undefined);
+  if (!world) return;
+  const numbers = world.edgesOf(agent);
+  const own = numbers.map((n) => (world as LedgerWorld).edge(n));
   const message: EdgesResponse = {
     ...{ ledger: agent + 1, node_name: `node-${agent}`, began_at: timestampOf(day * 86_400_000), overflow: 0 },
     edges: minute === 0 ? own.map(edgeMessage) : [],
@@ -66,5 +66,8 @@ async function send(call: ServerWritableStream<EdgesRequest, EdgesResponse>, age
     ...columnsOf(numbers.map((n) => rowOf(n, agent, day, minute + 1))),
     caught_up: minute === 0,
   };
-  if (!call.write(message)) await new Promise((resolve) => call.once('drain', resolve));
+  if (call.cancelled || call.write(message)) return;
+  await new Promise((resolve) => {
+    for (const event of ['drain', 'cancelled', 'close']) call.once(event, resolve);
+  });
 }

@@ -14,16 +14,17 @@ const PORTS = [443, 80, 5432, 6379, 9092, 53, 8080, 3306];
 export class LedgerWorld {
   readonly agents: number;
   readonly workloads: number;
-  readonly edges: Edge[];
+  readonly count: number;
+  readonly #edges: (Edge | undefined)[];
   /** Agents with the same edges. */
   readonly #groups: number;
 
   constructor(agents: number) {
     this.agents = agents;
     this.#groups = agents / LEDGERS;
-    const count = this.#groups * EDGES_OF_AN_AGENT;
-    this.workloads = count / OF_A_WORKLOAD;
-    this.edges = Array.from({ length: count }, (_, n) => this.#edge(n));
+    this.count = this.#groups * EDGES_OF_AN_AGENT;
+    this.workloads = this.count / OF_A_WORKLOAD;
+    this.#edges = new Array(this.count);
   }
 
   name(n: number): string {
@@ -35,7 +36,18 @@ export class LedgerWorld {
     return Array.from({ length: EDGES_OF_AN_AGENT }, (_, n) => n * this.#groups + (agent % this.#groups));
   }
 
-  #edge(n: number): Edge {
+  /** Made when it is first asked for. */
+  edge(n: number): Edge {
+    return (this.#edges[n] ??= this.#make(n));
+  }
+
+  /** The agents of one of several processes, so that few have the same edges as those of another. */
+  agentsOf(process: number, processes: number): number[] {
+    const all = Array.from({ length: this.agents }, (_, agent) => agent);
+    return all.filter((agent) => (agent % this.#groups) % processes === process);
+  }
+
+  #make(n: number): Edge {
     const own = Math.floor(n / OF_A_WORKLOAD);
     const random = mix(n);
     const source = workload(this.name(own));

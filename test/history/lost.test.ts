@@ -75,7 +75,7 @@ t.test('a server that is killed: tried again, nothing acknowledged is lost', asy
   const lost: number[] = [];
   const writer = new HistoryWriter({
     ...{ log: quiet, store: async () => store, gatherMs: 10, retryMs: 50 },
-    onLoss: (ledgers) => lost.push(...ledgers),
+    onLoss: (ledgers) => lost.push(...(ledgers ?? [0])),
   });
   const { signal } = new AbortController();
   await writer.put(batchOf(1, numbered(1)), signal);
@@ -104,7 +104,7 @@ t.test('a full disk: counted, and written when there is room', async (t) => {
   const lost: number[] = [];
   const writer = new HistoryWriter({
     ...{ log: quiet, store: async () => store, gatherMs: 5, retryMs: 20, giveUpMs: 300, batchRows: 500 },
-    onLoss: (ledgers) => lost.push(...ledgers),
+    onLoss: (ledgers) => lost.push(...(ledgers ?? [0])),
   });
   const { signal } = new AbortController();
   let n = 0;

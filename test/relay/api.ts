@@ -61,9 +61,10 @@ export class Api {
   pod(
     namespace: string,
     name: string,
-    opts: { node?: string; phase?: string; ip?: string; agent?: boolean; target?: Target } = {},
+    opts: { node?: string; phase?: string; ip?: string; agent?: boolean; relay?: boolean; target?: Target } = {},
   ): void {
-    const { node = '', phase = 'Running', ip = '127.0.0.1', agent = false, target } = opts;
+    const { node = '', phase = 'Running', ip = '127.0.0.1', agent = false, relay = false, target } = opts;
+    const program = agent ? 'egress-agent' : relay ? 'egress-relay' : '';
     const pod = {
       apiVersion: 'v1',
       kind: 'Pod',
@@ -72,7 +73,7 @@ export class Api {
         name,
         uid: `uid-${name}`,
         resourceVersion: String(++this.#version),
-        labels: agent ? { 'app.kubernetes.io/name': 'egress-agent' } : {},
+        labels: program === '' ? {} : { 'app.kubernetes.io/name': program },
       },
       spec: { nodeName: node },
       status: { phase, podIP: ip },

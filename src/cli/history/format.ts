@@ -79,7 +79,7 @@ export function historyTable(rows: readonly Row[], wide: boolean, paint: Paint):
 
 /** `443/tcp`; of ICMP the type and code: `8:0/icmp`. */
 function portText({ port, protocol }: Edge): string {
-  const name = protocolName(protocol);
+  const name = protocolName(protocol).toLowerCase();
   if (protocol === 1 || protocol === 58) return `${port >> 8}:${port & 255}/${name}`;
   return port === 0 ? name : `${port}/${name}`;
 }
