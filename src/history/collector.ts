@@ -9,6 +9,7 @@ import type { Logger } from '../log.js';
 import type { EdgesRequest } from '../proto/edges.js';
 import type { HistoryStore, LedgerNote } from './base/store.js';
 import { type DecodedEdges, decodeEdges } from './decode.js';
+import { EdgeNames } from './edge-names.js';
 import type { HistoryWriter } from './writer.js';
 
 /** Whoever has a ledger. */
@@ -47,10 +48,12 @@ const AGAIN_MS = 26 * 3_600_000;
 const JUMP_MS = 3_600_000;
 /**
  * Agents whose first answers are read at the same time: each has up to megabytes, and whoever reads those of a thousand at
- * once has no time for its connections. One that says nothing for so long makes room for others, milliseconds.
+ * once has no time for its connections. One that says nothing, or is not done, for so long makes room for others,
+ * milliseconds.
  */
 const AT_ONCE = 8;
 const SILENT_MS = 5000;
+const SLOW_MS = 60_000;
 
 export class Collector {
   readonly #opts: Required<CollectorOptions>;
@@ -63,6 +66,7 @@ export class Collector {
   readonly #timer: NodeJS.Timeout;
   #clock: number;
   #isReady = false;
+  #naming: Promise<void> = Promise.resolve();
   #reading = 0;
   #waiting: (() => void)[] = [];
   /** Rows of days that cannot be. */
@@ -181,11 +185,11 @@ export class Collector {
       interval_ms: intervalMs,
       ...(since === undefined ? {} : { since: timestampOf(since) }),
     };
-    const leave = await this.#enter(signal);
+    const turn = await this.#enter(signal);
     try {
-      yield* this.#messages(source, signal, request, { store, note, leave });
+      yield* this.#messages(source, signal, request, { store, note, turn });
     } finally {
-      leave();
+      turn.leave();
     }
   }
 
@@ -193,14 +197,16 @@ export class Collector {
     source: LedgerSource,
     signal: AbortSignal,
     request: EdgesRequest,
-    { store, note, leave }: { store: HistoryStore; note: LedgerNote | undefined; leave: () => void },
+    { store, note, turn }: { store: HistoryStore; note: LedgerNote | undefined; turn: Turn },
   ): AsyncGenerator<void> {
     const { writer, now, days } = this.#opts;
-    const knows = (id: number, address: string) => store.knows(id, address) || writer.describes(id, address);
+    const knows = (id: number, mark: number) => store.knows(id, mark) || writer.describes(id, mark);
+    const names = new EdgeNames(store, writer);
     let isCaughtUp = false;
     for await (const bytes of source.edgeBytes(request, signal)) {
+      turn.heard();
       const message: DecodedEdges = decodeEdges(bytes, knows);
-      const { ledger, beganMs, overflow, edges, rows } = message;
+      const { ledger, beganMs, overflow, described, rows } = message;
       if (ledger === 0) throw new Error('it has no ledger of its own: it is no agent');
       if (request.since !== undefined && ledger !== note?.ledger) {
         // It began anew, so the days before are in it too.
@@ -214,18 +220,33 @@ export class Collector {
       this.rowsEarly += early;
       this.rowsLate += late;
       const next = { ledger, node: source.name, beganMs, overflow, throughMs: isCaughtUp ? at : 0 };
-      if (rows.size > 0 || edges.length > 0 || message.caughtUp)
-        await writer.put({ edges, rows, notes: [next] }, signal);
+      if (described.length > 0)
+        await this.#oneByOne(async () => {
+          const edges = await names.take(described);
+          names.rename(rows);
+          await writer.put({ edges, rows, notes: [next] }, signal);
+        });
+      else if (rows.size > 0 || message.caughtUp) {
+        names.rename(rows);
+        await writer.put({ edges: [], rows, notes: [next] }, signal);
+      }
       if (isCaughtUp) {
         this.#notes.set(source.name, next);
-        leave();
+        turn.leave();
       }
       yield;
     }
   }
 
-  /** Waits for a turn to read a first answer. @returns gives it to the next; a second time it does nothing */
-  async #enter(signal: AbortSignal): Promise<() => void> {
+  /** What has new edges is taken one after the other, so that no two of them take the same id. */
+  #oneByOne(work: () => Promise<void>): Promise<void> {
+    const result = this.#naming.then(work);
+    this.#naming = result.catch(() => {});
+    return result;
+  }
+
+  /** Waits for a turn to read a first answer. */
+  async #enter(signal: AbortSignal): Promise<Turn> {
     while (this.#reading >= AT_ONCE && !signal.aborted)
       await new Promise<void>((resolve) => {
         const done = () => {
@@ -245,7 +266,22 @@ export class Collector {
       this.#reading--;
       this.#waiting[0]?.();
     };
-    const timer = setTimeout(leave, SILENT_MS).unref();
-    return leave;
+    let isHeard = false;
+    let timer = setTimeout(leave, SILENT_MS).unref();
+    const heard = () => {
+      if (isHeard || !isIn) return;
+      isHeard = true;
+      clearTimeout(timer);
+      timer = setTimeout(leave, SLOW_MS).unref();
+    };
+    return { leave, heard };
   }
+}
+
+/** A turn to read a first answer. */
+interface Turn {
+  /** Gives it to the next; a second time it does nothing. */
+  leave(): void;
+  /** To be called with each message. */
+  heard(): void;
 }

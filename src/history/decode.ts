@@ -6,6 +6,7 @@ import type { Edge } from '../edges/edge.js';
 import { edgeOf } from '../edges/wire.js';
 import type { EdgeMessage } from '../proto/edges.js';
 import { decode, fieldNumber } from '../proto/load.js';
+import { markOf } from './base/marks.js';
 import { COLUMNS, type Column, Rows } from './base/rows.js';
 
 /** An edge that is longer is not kept, nor are its rows: texts in it are names, and those have limits. */
@@ -23,29 +24,35 @@ const COLUMN_OF = new Map(
   Object.entries(NAMES).map(([column, name]) => [fieldNumber(MESSAGE, name), column as Column]),
 );
 const EDGE_ID = fieldNumber('egress.v1.Edge', 'id');
-const EDGE_ADDRESS = fieldNumber('egress.v1.Edge', 'address');
 const SECONDS = fieldNumber('google.protobuf.Timestamp', 'seconds');
+
+/** An edge as it is on the wire. */
+export interface Description {
+  id: number;
+  mark: number;
+  bytes: Buffer;
+}
 
 export interface DecodedEdges {
   ledger: number;
   node: string;
   beganMs: number;
   overflow: number;
-  /** Those that are not known. */
-  edges: Edge[];
+  /** The descriptions that are not known. */
+  described: Description[];
   rows: Rows;
   caughtUp: boolean;
 }
 
-/** @param knows whether an edge needs no description @throws Error if the bytes are no message */
-export function decodeEdges(bytes: Buffer, knows: (id: number, address: string) => boolean): DecodedEdges {
+/** @param knows whether a description has been taken before @throws Error if the bytes are no message */
+export function decodeEdges(bytes: Buffer, knows: (id: number, mark: number) => boolean): DecodedEdges {
   const reader = new Wire(bytes, 0, bytes.length);
   const out: DecodedEdges = {
     ledger: 0,
     node: '',
     beganMs: 0,
     overflow: 0,
-    edges: [],
+    described: [],
     rows: new Rows(0),
     caughtUp: false,
   };
@@ -56,8 +63,8 @@ export function decodeEdges(bytes: Buffer, knows: (id: number, address: string) 
     const column = COLUMN_OF.get(field);
     if (column && type === 2) columns.set(column, reader.packed(columns.get(column)));
     else if (field === EDGES && type === 2) {
-      const edge = edgeIn(reader.part(), knows);
-      if (edge) out.edges.push(edge);
+      const one = descriptionIn(reader.part());
+      if (one && !knows(one.id, one.mark)) out.described.push(one);
     } else if (field === LEDGER && type === 0) out.ledger = reader.number();
     else if (field === OVERFLOW && type === 0) out.overflow = reader.number();
     else if (field === CAUGHT_UP && type === 0) out.caughtUp = reader.number() !== 0;
@@ -85,17 +92,23 @@ function rowsOf(columns: ReadonlyMap<Column, Float64Array>, ledger: number): Row
   return rows;
 }
 
-function edgeIn(wire: Wire, knows: (id: number, address: string) => boolean): Edge | undefined {
+function descriptionIn(wire: Wire): Description | undefined {
   if (wire.length > LONGEST_EDGE) return undefined;
   const bytes = wire.bytes;
-  let [id, address] = [0, ''];
   while (wire.more) {
     const tag = wire.number();
-    if (tag === EDGE_ID * 8) id = wire.number();
-    else if (tag === EDGE_ADDRESS * 8 + 2) address = wire.part().text();
-    else wire.skip(tag % 8);
+    if (tag !== EDGE_ID * 8) {
+      wire.skip(tag % 8);
+      continue;
+    }
+    const id = wire.number();
+    return id === 0 ? undefined : { id, mark: markOf(bytes), bytes };
   }
-  if (id === 0 || knows(id, address)) return undefined;
+  return undefined;
+}
+
+/** @throws Error if the bytes are no edge */
+export function edgeOfDescription({ bytes }: Description): Edge {
   return edgeOf(decode<EdgeMessage>('egress.v1.Edge', bytes));
 }
 

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Edge } from '../edges/edge.js';
 import type { Logger } from '../log.js';
 import { Rows } from './base/rows.js';
-import type { FlowRow, HistoryBatch, HistoryStore, LedgerNote } from './base/store.js';
+import type { DescribedEdge, FlowRow, HistoryBatch, HistoryStore, LedgerNote } from './base/store.js';
 
 export interface WriterOptions {
   log: Logger;
@@ -30,6 +30,8 @@ export interface WriterOptions {
 }
 
 const DEFAULTS = { now: Date.now, batchRows: 200_000, gatherMs: 5000, retryMs: 1000, giveUpMs: 300_000 };
+/** A description takes as much memory as so many rows. */
+const ROWS_AN_EDGE = 20;
 /** Bytes of whole flows that wait. Flows do not wait for the store: what finds no room is lost, and counted. */
 const FLOW_BYTES = 16 << 20;
 
@@ -47,14 +49,19 @@ export interface WriterCounters {
 }
 
 class Pending {
-  readonly edges = new Map<number, Edge>();
+  readonly edges = new Map<number, DescribedEdge>();
   readonly rows = new Rows();
   readonly notes = new Map<number, LedgerNote>();
 
   add({ edges, rows, notes }: HistoryBatch): void {
-    for (const edge of edges) this.edges.set(edge.id, edge);
+    for (const one of edges) this.edges.set(one.edge.id, one);
     this.rows.addAll(rows);
     for (const note of notes) this.notes.set(note.ledger, note);
+  }
+
+  /** Rows, and what else takes memory as rows. */
+  get size(): number {
+    return this.rows.size + ROWS_AN_EDGE * this.edges.size;
   }
 
   get isEmpty(): boolean {
@@ -91,19 +98,27 @@ export class HistoryWriter {
     return this.#counters;
   }
 
-  /** Whether an edge waits to be described, with this address. */
-  describes(id: number, address: string): boolean {
-    const waiting = this.#pending.edges.get(id) ?? this.#writing?.edges.get(id);
-    return waiting?.address === address;
+  /** Whether a description waits to be written. */
+  describes(id: number, mark: number): boolean {
+    return this.#waiting(id)?.mark === mark;
+  }
+
+  /** The edge under this id that waits to be written. */
+  edge(id: number): Edge | undefined {
+    return this.#waiting(id)?.edge;
+  }
+
+  #waiting(id: number): DescribedEdge | undefined {
+    return this.#pending.edges.get(id) ?? this.#writing?.edges.get(id);
   }
 
   /** Takes rows, as soon as there is room for them. */
   async put(batch: HistoryBatch, signal: AbortSignal): Promise<void> {
-    while (this.#pending.rows.size >= this.#opts.batchRows && !signal.aborted && !this.#ended.signal.aborted)
+    while (this.#pending.size >= this.#opts.batchRows && !signal.aborted && !this.#ended.signal.aborted)
       await this.#room(signal);
     if (signal.aborted || this.#ended.signal.aborted) return;
     this.#pending.add(batch);
-    if (this.#pending.rows.size >= this.#opts.batchRows) this.#wake();
+    if (this.#pending.size >= this.#opts.batchRows) this.#wake();
   }
 
   /** Takes a whole flow, or counts it as lost. */
@@ -127,7 +142,7 @@ export class HistoryWriter {
   async #run(): Promise<void> {
     const { signal } = this.#ended;
     while (!signal.aborted) {
-      if (this.#pending.rows.size < this.#opts.batchRows) await this.#gather();
+      if (this.#pending.size < this.#opts.batchRows) await this.#gather();
       await this.#writeAll();
     }
     await this.#writeAll();

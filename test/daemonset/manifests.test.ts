@@ -185,6 +185,17 @@ t.test('the agent', async (t) => {
   }
 });
 
+t.test('the relay with a volume for its history', (t) => {
+  const objects = build(join(dir, 'components/relay-history'));
+  const pod = named(objects, 'Deployment', 'egress-relay').spec.template.spec;
+  const [relay] = pod.containers;
+  const [mount] = relay.volumeMounts.filter((m: { name: string }) => m.name === 'history');
+  t.ok(relay.args.includes(`--history=${mount.mountPath}/history.duckdb`));
+  const { claimName } = pod.volumes.find((v: { name: string }) => v.name === 'history').persistentVolumeClaim;
+  t.ok(named(objects, 'PersistentVolumeClaim', claimName));
+  t.end();
+});
+
 t.test('uninstalling', async (t) => {
   const [daemonset] = build(join(dir, 'overlays/uninstall')) as [Obj];
   const pod = daemonset.spec.template.spec;

@@ -36,5 +36,5 @@ export function batchOf(ledger: number, histories: readonly EdgeHistory[], throu
   const rows = new Rows();
   for (const { edge, days } of histories) for (const day of days) rows.add(ledger, edge.id, day);
   const note = { ledger, node: `node-${ledger}`, beganMs: 1000 * ledger, overflow: ledger, throughMs };
-  return { edges: histories.map(({ edge }) => edge), rows, notes: [note] };
+  return { edges: histories.map(({ edge }) => ({ edge, mark: 1 + edge.address.length })), rows, notes: [note] };
 }

@@ -97,10 +97,10 @@ for (const engine of await engines(t)) {
   t.test(`${engine.name}: written, read, opened again`, async (t) => {
     const place = engine.place();
     let store = await engine.open(place);
-    t.equal(store.knows((EDGES[0] as Edge).id, '10.0.0.1'), false);
+    t.equal(store.has((EDGES[0] as Edge).id), false);
     for (const [n, own] of ledgers.entries()) await store.write(batchOf(n + 1, own, 50 + n));
-    t.equal(store.knows((EDGES[0] as Edge).id, '10.0.0.1'), true);
-    t.equal(store.knows((EDGES[0] as Edge).id, '10.0.0.2'), false, 'its address is another');
+    t.equal(store.knows((EDGES[0] as Edge).id, 9), true);
+    t.equal(store.knows((EDGES[0] as Edge).id, 10), false, 'another description');
     await check(t, store, 'as it came');
     for (const [n, own] of ledgers.entries()) await store.write(batchOf(n + 1, own, 60 + n));
     await check(t, store, 'written twice');
@@ -114,7 +114,11 @@ for (const engine of await engines(t)) {
     await store.close();
     store = await engine.open(place);
     await check(t, store, 'opened again');
-    t.equal(store.knows((EDGES[0] as Edge).id, '10.0.0.1'), true);
+    t.equal(store.has((EDGES[0] as Edge).id), true);
+    t.equal(store.knows((EDGES[0] as Edge).id, 9), false, 'not compared yet');
+    t.same([...(await store.describe([(EDGES[0] as Edge).id, 5])).values()], [EDGES[0]]);
+    store.confirm((EDGES[0] as Edge).id, 9);
+    t.equal(store.knows((EDGES[0] as Edge).id, 9), true);
     const notes = (await store.ledgers()).sort((a, b) => a.ledger - b.ledger);
     t.same(notes[2], { ledger: 3, node: 'node-3', beganMs: 3000, overflow: 3, throughMs: 62 });
     const { histories, isCut } = await store.edges({}, 2);

@@ -1,19 +1,13 @@
 /** Which edges a store has described, in little memory. */
+import { createHash, randomBytes } from 'node:crypto';
 import type { Edge } from '../../edges/edge.js';
 
-const MODULUS = 2 ** 53;
+/** Nobody outside of this process can make two descriptions with one mark. */
+const SEED = randomBytes(16);
 
-/** Identifies an edge with its address: the description that a store has to have. Never 0. */
-export function markOf(id: number, address: string): number {
-  // FNV-1a, twice, for the upper and the lower bits.
-  let [low, high] = [0x811c9dc5, 0x01000193];
-  for (let n = 0; n < address.length; n++) {
-    const code = address.charCodeAt(n);
-    low = Math.imul(low ^ code, 0x01000193);
-    high = Math.imul(high ^ code, 0x85ebca6b);
-  }
-  const hash = address === '' ? 0 : (high >>> 11) * 2 ** 32 + (low >>> 0);
-  return (id + hash) % MODULUS || 1;
+/** Tells descriptions of an edge apart, as they are on the wire. 32 bits, never 0; another one in each process. */
+export function markOf(description: Buffer): number {
+  return createHash('sha1').update(SEED).update(description).digest().readUInt32LE(0) || 1;
 }
 
 /** 1 to 65535 of a workload, by which its rows are found; 0 of anything else. The same in every version. */
@@ -61,6 +55,14 @@ export class Marks {
     if (this.#slots[at] === mark) return;
     this.#slots[at] = mark;
     if (++this.#size * 2 > this.#slots.length) this.#widen();
+  }
+
+  copy(): Marks {
+    const copy = new Marks();
+    copy.#slots = this.#slots.slice();
+    copy.#values = this.#values?.slice();
+    copy.#size = this.#size;
+    return copy;
   }
 
   clear(): void {

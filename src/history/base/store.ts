@@ -19,10 +19,16 @@ export interface LedgerNote {
   readonly throughMs: number;
 }
 
+/** An edge with the mark of its description: see markOf(). */
+export interface DescribedEdge {
+  readonly edge: Edge;
+  readonly mark: number;
+}
+
 /** One write: all of it, or nothing. */
 export interface HistoryBatch {
-  /** The edges of the rows that the store does not know(). */
-  readonly edges: readonly Edge[];
+  /** The edges of the rows that are not described yet, or have another address now. No id is another edge's. */
+  readonly edges: readonly DescribedEdge[];
   readonly rows: Rows;
   readonly notes: readonly LedgerNote[];
 }
@@ -81,8 +87,14 @@ export const MOST_ROWS = 500_000;
 
 /** Calls are answered in any order; writes in the order in which they are made. Errors are AgentError HISTORY or USAGE. */
 export interface HistoryStore {
-  /** Whether an edge is described, with this address. */
-  knows(id: number, address: string): boolean;
+  /** Whether an edge is described. */
+  has(id: number): boolean;
+  /** Whether this process has written or confirmed this description of an edge. */
+  knows(id: number, mark: number): boolean;
+  /** A description says what the store has: knows() is true from now on. */
+  confirm(id: number, mark: number): void;
+  /** What is described under these ids. */
+  describe(ids: readonly number[]): Promise<Map<number, Edge>>;
   /** Returns when it cannot be lost any more, whatever ends the process. */
   write(batch: HistoryBatch): Promise<void>;
   /** The edges and days that match, summed over ledgers. @param limit most rows, the most recent days first; 0: none */

@@ -7,7 +7,7 @@ import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickh
 import { DAY_MS, dayOf, type Edge } from '../../edges/edge.js';
 import type { EdgeQuery } from '../../edges/query.js';
 import type { ActivityResponse } from '../../proto/edges.js';
-import { Marks, markOf, shardOf, workloadShard } from '../base/marks.js';
+import { Marks, shardOf, workloadShard } from '../base/marks.js';
 import {
   activityResponse,
   daysOf,
@@ -23,6 +23,7 @@ import {
   storeError,
 } from '../base/sql.js';
 import {
+  type DescribedEdge,
   type EdgesAnswer,
   type FlowRow,
   type FlowRowQuery,
@@ -61,7 +62,8 @@ export class ClickhouseStore implements HistoryStore {
   readonly #client: ClickHouseClient;
   readonly #name: string;
   readonly #options: Required<StoreOptions>;
-  readonly #marks = new Marks();
+  /** Edge → the mark of its description; 0: not compared in this process. */
+  readonly #marks = new Marks(true);
   /** Edge → the shards of its ends: src × 65,536 + dst. */
   readonly #shards = new Marks(true);
   #prunedMs = 0;
@@ -95,17 +97,34 @@ export class ClickhouseStore implements HistoryStore {
   }
 
   async #loadMarks(condition: string): Promise<void> {
-    const rows = await this.#rows(`SELECT id, address, src, dst FROM edges WHERE ${condition}`);
+    const rows = await this.#rows(`SELECT id, src, dst FROM edges WHERE ${condition}`);
+    const before = this.#marks.copy();
     this.#marks.clear();
     this.#shards.clear();
-    for (const [id, address, src, dst] of rows as [string, string, number, number][]) {
-      this.#marks.add(markOf(Number(id), address));
+    for (const [id, src, dst] of rows as [string, number, number][]) {
+      this.#marks.add(Number(id), before.get(Number(id)));
       this.#shards.add(Number(id), src * 65_536 + dst);
     }
   }
 
-  knows(id: number, address: string): boolean {
-    return this.#marks.has(markOf(id, address));
+  has(id: number): boolean {
+    return this.#marks.has(id);
+  }
+
+  knows(id: number, mark: number): boolean {
+    return this.#marks.get(id) === mark;
+  }
+
+  confirm(id: number, mark: number): void {
+    if (this.#marks.has(id)) this.#marks.add(id, mark);
+  }
+
+  async describe(ids: readonly number[]): Promise<Map<number, Edge>> {
+    try {
+      return await this.#edgesOf({}, new Set(ids));
+    } catch (e) {
+      throw storeError('cannot be read', e);
+    }
   }
 
   async #rows(query: string): Promise<unknown[][]> {
@@ -125,11 +144,12 @@ export class ClickhouseStore implements HistoryStore {
     try {
       // In this order: a row is found by the description of its edge.
       await this.#insert('edges', ['at', ...EDGE_NUMBERS, ...EDGE_TEXTS].join(', '), edgesBinary(edges));
-      for (const e of edges) this.#shards.add(e.id, shardOf(e.source) * 65_536 + shardOf(e.destination));
+      for (const { edge } of edges)
+        this.#shards.add(edge.id, shardOf(edge.source) * 65_536 + shardOf(edge.destination));
       const columns = 'day, src, dst, id, ledger, began, ended, connections, bytes, drops, hours, version';
       await this.#insert('edge_days', columns, rowsBinary(rows, this.#shards));
       await this.#insert('notes', 'ledger, node, began, through, overflow', notesBinary(notes));
-      for (const { id, address } of edges) this.#marks.add(markOf(id, address));
+      for (const { edge, mark } of edges) this.#marks.add(edge.id, mark);
     } catch (e) {
       throw storeError('cannot be written', e);
     }
@@ -325,10 +345,10 @@ function rowCondition(query: EdgeQuery): string {
   return conditions.join(' AND ');
 }
 
-function edgesBinary(edges: readonly Edge[]): RowBinary {
+function edgesBinary(edges: readonly DescribedEdge[]): RowBinary {
   const out = new RowBinary();
   const at = Date.now();
-  for (const edge of edges) {
+  for (const { edge } of edges) {
     const [id, src, dst, inbound, ...ports] = edgeNumbers(edge) as [number, number, number, number, ...number[]];
     out.u64(at);
     out.u64(id);

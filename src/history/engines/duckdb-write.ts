@@ -2,8 +2,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { type DuckDBConnection, DuckDBDataChunk, DOUBLE } from '@duckdb/node-api';
 import duckdb from '@duckdb/node-bindings';
-import type { Edge } from '../../edges/edge.js';
-import type { FlowRow, LedgerNote } from '../base/store.js';
+import type { DescribedEdge, FlowRow, LedgerNote } from '../base/store.js';
 import { COLUMNS, type Rows } from '../base/rows.js';
 import { EDGE_TEXTS, edgeNumbers, edgeTexts } from '../base/sql.js';
 
@@ -43,9 +42,9 @@ const EDGE_IN = `CREATE OR REPLACE TEMP TABLE edge_in (id BIGINT, src USMALLINT,
   service_port UINTEGER, port UINTEGER, protocol UINTEGER, ${EDGE_TEXTS.map((t) => `${t} VARCHAR`).join(', ')})`;
 
 /** Adds edges to `edges`. One that is there keeps its number, and gets its new address. */
-export async function putEdges(c: DuckDBConnection, edges: readonly Edge[]): Promise<void> {
+export async function putEdges(c: DuckDBConnection, edges: readonly DescribedEdge[]): Promise<void> {
   if (edges.length === 0) return;
-  const latest = new Map(edges.map((edge) => [edge.id, edge]));
+  const latest = new Map(edges.map(({ edge }) => [edge.id, edge]));
   await c.run(EDGE_IN);
   const appender = await c.createAppender('edge_in', 'main', 'temp');
   try {

@@ -4,7 +4,7 @@ import { type DuckDBConnection, DuckDBInstance } from '@duckdb/node-api';
 import type { Edge } from '../../edges/edge.js';
 import type { EdgeQuery } from '../../edges/query.js';
 import type { ActivityResponse } from '../../proto/edges.js';
-import { Marks, markOf } from '../base/marks.js';
+import { Marks } from '../base/marks.js';
 import { activityResponse, edgeOfRow, historiesOf, MOST_DENIED, ruleActivityOf, storeError } from '../base/sql.js';
 import {
   type EdgesAnswer,
@@ -29,9 +29,9 @@ const COMPACT_MS = 600_000;
 const PRUNE_MS = 6 * 3_600_000;
 
 const SETTINGS = {
-  threads: '2',
-  /** Sorting a day of two million rows stays in memory; more goes to a file beside the database. */
+  /** Sorting a day of two million rows stays within; more goes to a file beside the database. */
   memory_limit: '512MB',
+  threads: '2',
   // Nothing is ever loaded, nor read from elsewhere.
   autoinstall_known_extensions: 'false',
   autoload_known_extensions: 'false',
@@ -48,7 +48,8 @@ export class DuckdbStore implements HistoryStore {
   readonly #options: Required<StoreOptions>;
   #open: Connections | undefined;
   #last: Promise<unknown> = Promise.resolve();
-  readonly #marks = new Marks();
+  /** Edge → the mark of its description; 0: not compared in this process. */
+  readonly #marks = new Marks(true);
   /** Ledger → its number in the tables. */
   readonly #numbers = new Map<number, number>();
   #days = new Set<number>();
@@ -103,16 +104,29 @@ export class DuckdbStore implements HistoryStore {
   }
 
   async #loadMarks(c: DuckDBConnection): Promise<void> {
+    const before = this.#marks.copy();
     this.#marks.clear();
-    const result = await c.stream('SELECT id::DOUBLE, address FROM edges');
+    const result = await c.stream('SELECT id::DOUBLE FROM edges');
     for (let chunk = await result.fetchChunk(); chunk && chunk.rowCount > 0; chunk = await result.fetchChunk()) {
-      const [ids, addresses] = chunk.getColumns() as [number[], string[]];
-      for (const [n, id] of ids.entries()) this.#marks.add(markOf(id, addresses[n] as string));
+      const [ids] = chunk.getColumns() as [number[]];
+      for (const id of ids) this.#marks.add(id, before.get(id));
     }
   }
 
-  knows(id: number, address: string): boolean {
-    return this.#marks.has(markOf(id, address));
+  has(id: number): boolean {
+    return this.#marks.has(id);
+  }
+
+  knows(id: number, mark: number): boolean {
+    return this.#marks.get(id) === mark;
+  }
+
+  confirm(id: number, mark: number): void {
+    if (this.#marks.has(id)) this.#marks.add(id, mark);
+  }
+
+  describe(ids: readonly number[]): Promise<Map<number, Edge>> {
+    return this.#read('cannot be read', (c) => this.#edgesOf(c, {}, new Set(ids)));
   }
 
   /** Makes one change after the other, each in a transaction. */
@@ -164,7 +178,7 @@ export class DuckdbStore implements HistoryStore {
       await appendNotes(c, notes);
     });
     for (const [ledger, number] of fresh) this.#numbers.set(ledger, number);
-    for (const { id, address } of edges) this.#marks.add(markOf(id, address));
+    for (const { edge, mark } of edges) this.#marks.add(edge.id, mark);
     for (const day of days) {
       this.#days.add(day);
       this.#recent.add(day);
