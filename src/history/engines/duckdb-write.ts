@@ -41,8 +41,15 @@ export async function appendRows(c: DuckDBConnection, rows: Rows, numbers: Float
 const EDGE_IN = `CREATE OR REPLACE TEMP TABLE edge_in (id BIGINT, src USMALLINT, dst USMALLINT, inbound UTINYINT,
   service_port UINTEGER, port UINTEGER, protocol UINTEGER, ${EDGE_TEXTS.map((t) => `${t} VARCHAR`).join(', ')})`;
 
-/** Adds edges to `edges`. One that is there keeps its number, and gets its new address. */
-export async function putEdges(c: DuckDBConnection, edges: readonly DescribedEdge[]): Promise<void> {
+/**
+ * Adds edges to `edges`. One that is there keeps its number, and gets its new address.
+ * @param has whether an edge is there
+ */
+export async function putEdges(
+  c: DuckDBConnection,
+  edges: readonly DescribedEdge[],
+  has: (id: number) => boolean,
+): Promise<void> {
   if (edges.length === 0) return;
   const latest = new Map(edges.map(({ edge }) => [edge.id, edge]));
   await c.run(EDGE_IN);
@@ -63,7 +70,8 @@ export async function putEdges(c: DuckDBConnection, edges: readonly DescribedEdg
   } finally {
     appender.closeSync();
   }
-  await c.run('UPDATE edges SET address = edge_in.address FROM edge_in WHERE edges.id = edge_in.id');
+  if (edges.some(({ edge }) => has(edge.id)))
+    await c.run('UPDATE edges SET address = edge_in.address FROM edge_in WHERE edges.id = edge_in.id');
   await c.run(`INSERT INTO edges SELECT nextval('edge_keys'), * FROM edge_in ANTI JOIN edges USING (id)`);
 }
 

@@ -173,7 +173,7 @@ export class DuckdbStore implements HistoryStore {
       // A question that is asked while a day is being sorted has to name its table already.
       for (const day of days) if (!this.#days.has(day)) await c.run(dayTable(day));
       const numbers = await this.#numbersOf(c, rows.column('ledger'), fresh);
-      await putEdges(c, edges);
+      await putEdges(c, edges, (id) => this.#marks.has(id));
       await appendRows(c, rows, numbers);
       await appendNotes(c, notes);
     });
