@@ -268,7 +268,9 @@ export class Exporter {
         continue;
       }
       if (outcome.delivered > 0) pauseMs = retryMs;
-      const waitMs = this.#ending ? 100 : Math.max(pauseMs, outcome.afterMs ?? 0) * (0.5 + Math.random());
+      const waitMs = this.#ending
+        ? 100
+        : Math.max(pauseMs * (0.5 + Math.random()), (outcome.afterMs ?? 0) * (1 + Math.random() / 4));
       pauseMs = Math.min(pauseMs * 2, LONGEST_RETRY_MS);
       await sleep(waitMs, undefined, { signal }).catch(() => {});
     }
