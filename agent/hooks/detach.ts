@@ -8,6 +8,7 @@ import { ENDPOINTS_FILE } from '../endpoints/ids.js';
 import { uninstallGate } from '../gate/cni/install.js';
 import { removePath } from './hook-kind.js';
 import { DirectoryLock, LOCK_FILE } from '../kernel/lock.js';
+import { LEDGER_FILES } from '../ledger/file.js';
 import { KEY_FILE } from '../maps/books/node-key.js';
 
 export interface DetachOptions {
@@ -48,6 +49,7 @@ async function removeAll(options: DetachOptions, log: Logger): Promise<void> {
     socket,
     join(runDir, 'gate.sock'),
     ...[BOUND_FILE, ENDPOINTS_FILE, KEY_FILE].flatMap((name) => [join(runDir, name), join(runDir, `${name}.new`)]),
+    ...LEDGER_FILES.map((name) => join(runDir, name)),
     join(runDir, LOCK_FILE),
   ]) {
     rmSync(path, { recursive: true, force: true });

@@ -13,6 +13,10 @@ import { isRecord } from '../../src/identity/fields.js';
 import type { Logger } from '../../src/log.js';
 import type { EdgeRowsMessage } from '../../src/proto/edges.js';
 
+export const LEDGER_FILE = 'ledger';
+/** The file, and what a killed agent may leave beside it. */
+export const LEDGER_FILES = [LEDGER_FILE, `${LEDGER_FILE}.new`, `${LEDGER_FILE}.last`];
+
 const VERSION = 1;
 /** More than a full ledger takes. */
 const MOST_BYTES = 256 << 20;

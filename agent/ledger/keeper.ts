@@ -6,10 +6,8 @@ import type { EnricherOptions } from '../../src/flow/names/enrich.js';
 import type { Ids } from '../../src/ids.js';
 import type { Logger } from '../../src/log.js';
 import type { FlowMemory } from '../events/flow-table.js';
-import { loadLedger, saveLedger, saveLedgerNow } from './file.js';
+import { LEDGER_FILE, loadLedger, saveLedger, saveLedgerNow } from './file.js';
 import { OpenFlows } from './open-flows.js';
-
-export const LEDGER_FILE = 'ledger';
 
 /** Period of saving; a save that took long makes the next one later. Milliseconds. */
 const SAVE_MS = 60_000;
