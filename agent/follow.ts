@@ -28,6 +28,8 @@ const VERIFY_MS = 300_000;
 const LOSS_MS = 1000;
 /** Period of freeing the names whose time is over. */
 const NAMES_MS = 1000;
+/** Period of saving since when policies are as they are. */
+const AGES_MS = 10_000;
 /** Period of reading the node's resolv.conf. */
 const RESOLV_CONF_MS = 30_000;
 
@@ -46,8 +48,8 @@ export function closeNewLinks({ reconciler }: Parts, closing: Closing): void {
 
 /** Starts the periodic work. @returns the reader of the ring */
 export function startTimers(parts: Parts, log: Logger, closing: Closing): Drain {
-  const { reconciler, store, ring, dnsRing, saidRing, intake, sweeper, counter, clock, losses, after, names, keeper } =
-    parts;
+  const { reconciler, store, ring, dnsRing, saidRing, intake, sweeper, counter, clock, losses, after, names } = parts;
+  const { keeper, policyServer } = parts;
   const drain = new Drain(ring, intake);
   closing.every(RING_MS, () => {
     if (reconciler.state) keeper.known();
@@ -60,6 +62,7 @@ export function startTimers(parts: Parts, log: Logger, closing: Closing): Drain 
   closing.every(SWEEP_MS, () => sweeper.sweep(() => clock.estimatedJiffies()));
   closing.every(COUNT_MS, () => counter.tick());
   closing.every(LOSS_MS, () => losses.report(after.endpoints));
+  closing.every(AGES_MS, () => policyServer.save());
   closing.every(NAMES_MS, () => names.sweep());
   closing.every(RESOLV_CONF_MS, () => names.trusted.recheck());
   closing.every(HOOK_CHECK_MS, () => {

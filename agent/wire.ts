@@ -30,6 +30,7 @@ import { MapCounter } from './maps/tables/counter.js';
 import type { AgentOptions } from './options.js';
 import { Reconciler } from './reconciler.js';
 import { Learning } from './resolvers/learning.js';
+import { AGES_FILE } from './serve/ages.js';
 import { FlowRoom } from './serve/flow-room.js';
 import { NamesServer } from './serve/names.js';
 import { PolicyServer } from './serve/policies.js';
@@ -167,7 +168,7 @@ function wirePolicies(
   names.foundEndpoints(store.endpointIds);
   const events = source.client && new PolicyEvents({ client: source.client, nodeName: options.nodeName, log });
   const hearing = { verifyNames: options.verifyNames, quic: options.quic };
-  const policyServer = new PolicyServer(hearing);
+  const policyServer = new PolicyServer(hearing, join(options.runDir, AGES_FILE));
   closing.add(() => policyServer.close());
   const after = new AfterPass({
     programs: kernel,

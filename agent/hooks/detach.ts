@@ -49,7 +49,7 @@ async function removeAll(options: DetachOptions, log: Logger): Promise<void> {
     socket,
     join(runDir, 'gate.sock'),
     ...[BOUND_FILE, ENDPOINTS_FILE, KEY_FILE].flatMap((name) => [join(runDir, name), join(runDir, `${name}.new`)]),
-    ...LEDGER_FILES.map((name) => join(runDir, name)),
+    ...['policy-ages', 'policy-ages.new', ...LEDGER_FILES].map((name) => join(runDir, name)),
     join(runDir, LOCK_FILE),
   ]) {
     rmSync(path, { recursive: true, force: true });

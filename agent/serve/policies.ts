@@ -15,6 +15,7 @@ import { readRequest, type RecommendQuestion } from '../../src/recommend/request
 import { policyObjects } from '../../src/tools/policies/objects.js';
 import type { PreviewInput } from '../../src/tools/policies/preview.js';
 import { PolicyAges } from '../../src/tools/policies/since.js';
+import { readAges, writeAges } from './ages.js';
 import { AskThread } from '../ask/thread.js';
 import type { InForceState } from '../endpoints/in-force.js';
 
@@ -23,12 +24,22 @@ const SLICE_MS = 5;
 
 export class PolicyServer {
   readonly #hearing: Hearing;
-  readonly #ages = new PolicyAges();
+  readonly #ages: PolicyAges;
+  readonly #path: string;
   readonly #thread = new AskThread(new URL('../ask/jobs.js', import.meta.url).href);
 
-  /** @param hearing what the agent's options say */
-  constructor(hearing: Hearing) {
+  /** @param hearing what the agent's options say @param path file of what policies are since when */
+  constructor(hearing: Hearing, path: string) {
     this.#hearing = hearing;
+    this.#path = path;
+    this.#ages = new PolicyAges(readAges(path));
+  }
+
+  /** Saves since when policies are as they are, if that has changed. To be called once in a while. */
+  save(): void {
+    if (!this.#ages.isChanged) return;
+    this.#ages.isChanged = false;
+    writeAges(this.#path, this.#ages.all);
   }
 
   /** Takes the policies that have come into force. */
@@ -73,5 +84,6 @@ export class PolicyServer {
 
   close(): void {
     this.#thread.close();
+    this.save();
   }
 }

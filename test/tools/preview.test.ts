@@ -1,4 +1,7 @@
 /** What a change of policies would do, compared with evaluate() on every flow; and the list of policy objects. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { readAges, writeAges } from '../../agent/serve/ages.js';
 import t from 'tap';
 import { toIr } from '../../src/dialects/index.js';
 import { type Edge, type EdgeHistory, type EdgeParty, partyName } from '../../src/edges/edge.js';
@@ -329,4 +332,25 @@ t.test('since when a policy has its content, staged or not', async (t) => {
   t.equal(at(7000, other), undefined);
   t.equal(at(8000, text('', '[{}]')), 8000, 'it was gone');
   t.equal(new PolicyAges().since(snapshotOf(text()).policies[0] as never), undefined);
+});
+
+t.test('since when is kept by the next agent', async (t) => {
+  const path = join(t.testdir(), 'policy-ages');
+  t.same(readAges(path), []);
+  const [kept, edited, gone] = ['kept', 'edited', 'gone'].map((name) => policy(`shop/${name}`, '{podSelector: {}}'));
+  const before = new PolicyAges();
+  before.take(snapshotOf(`${kept}${edited}${gone}`), 1000);
+  t.ok(before.isChanged);
+  writeAges(path, before.all);
+  const after = new PolicyAges(readAges(path));
+  const snapshot = snapshotOf(`${kept}${edited?.replace('{podSelector: {}}', '{podSelector: {}, egress: [{}]}')}`);
+  after.take(snapshot, 9000);
+  const since = (name: string) => after.since(snapshot.policies.find((p) => p.name === name) as never);
+  t.equal(since('kept'), 1000);
+  t.equal(since('edited'), 9000);
+  t.equal(after.all.size, 2, 'of what is gone nothing is kept');
+  writeFileSync(path, '[["x",{"generation":"many"}],3,null]');
+  t.same(readAges(path), []);
+  writeFileSync(path, '[[');
+  t.same(readAges(path), []);
 });

@@ -5,9 +5,6 @@ import { DAY_MS, type DayRow } from '../../edges/edge.js';
 export const COLUMNS = ['ledger', 'id', 'day', 'first', 'last', 'connections', 'bytes', 'drops', 'hours'] as const;
 export type Column = (typeof COLUMNS)[number];
 
-/** Bytes that a row takes in memory. */
-const ROW_BYTES = COLUMNS.length * Float64Array.BYTES_PER_ELEMENT;
-
 /** A growing table. Every number is a whole one below 2^53, so doubles hold it exactly. */
 export class Rows {
   #columns: Record<Column, Float64Array>;

@@ -6,7 +6,8 @@ import { changedKeys } from '../../identity/shared-map.js';
 import type { RawPolicy, Snapshot } from '../../identity/snapshot.js';
 import { Unchanged } from '../../identity/unchanged.js';
 
-interface Seen {
+/** When a policy was met first with its present content. */
+export interface Seen {
   readonly generation: number;
   readonly isStaged: boolean;
   readonly ms: number;
@@ -15,7 +16,22 @@ interface Seen {
 /** Remembers when each policy was met first with its present content, staged or not. */
 export class PolicyAges {
   #last: Pick<Snapshot, 'policies' | 'namespaces'> = { policies: [], namespaces: new Map() };
-  readonly #seen = new Map<string, Seen>();
+  readonly #seen: Map<string, Seen>;
+  /** Policies of before that have not been met again yet. */
+  #restored: boolean;
+  /** Whether anything has changed since it was last set to false. */
+  isChanged = false;
+
+  /** @param before what an earlier one knew, as in `all` */
+  constructor(before: Iterable<readonly [string, Seen]> = []) {
+    this.#seen = new Map(before);
+    this.#restored = this.#seen.size > 0;
+  }
+
+  /** Everything that is known, by policy. */
+  get all(): ReadonlyMap<string, Seen> {
+    return this.#seen;
+  }
 
   /**
    * Takes the policies in force. An enforced policy that is there when it is met first and was never edited has its
@@ -37,7 +53,12 @@ export class PolicyAges {
     };
     same.added().forEach(take);
     if (turned.size > 0) for (const raw of policies) if (turned.has(raw.namespace ?? '')) take(raw);
-    for (const key of gone) this.#seen.delete(key);
+    if (this.#restored) {
+      this.#restored = false;
+      const present = new Set(policies.map(keyOf));
+      for (const key of this.#seen.keys()) if (!present.has(key)) gone.add(key);
+    }
+    for (const key of gone) this.isChanged = this.#seen.delete(key) || this.isChanged;
     this.#last = { policies, namespaces };
   }
 
@@ -47,6 +68,7 @@ export class PolicyAges {
     const isStaged = isAudit(annotationsOf(raw)) || namespaceIsStaged;
     const known = this.#seen.get(key);
     if (known?.generation === generation && known.isStaged === isStaged) return;
+    this.isChanged = true;
     this.#seen.set(key, { generation, isStaged, ms: known || isStaged ? nowMs : createdAt(raw, nowMs) });
   }
 
