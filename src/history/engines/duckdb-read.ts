@@ -7,14 +7,14 @@ import { daysOf, edgeCondition, EDGE_NUMBERS, EDGE_TEXTS } from '../base/sql.js'
 export const unhex = (digits: string): string => `decode(unhex('${digits}'))`;
 
 /** Aggregates that make one row of rows that say the same, later or earlier: no number ever falls. */
-export const LATEST =
+const LATEST =
   'min("first") AS "first", max("last") AS "last", max(connections) AS connections, max(bytes) AS bytes, max(drops) AS drops, bit_or(hours) AS hours';
 const SUM =
   'min("first") AS "first", max("last") AS "last", sum(connections) AS connections, sum(bytes) AS bytes, sum(drops) AS drops, bit_or(hours) AS hours';
 const VALUES = '"first", "last", connections, bytes, drops, hours';
 
 /** The rows of `recent` in the form of those of `day_N`. */
-export const RECENT_VALUES = `(r."first" - r.day * ${DAY_MS})::INTEGER AS "first", (r."last" - r.day * ${DAY_MS})::INTEGER AS "last",
+const RECENT_VALUES = `(r."first" - r.day * ${DAY_MS})::INTEGER AS "first", (r."last" - r.day * ${DAY_MS})::INTEGER AS "last",
   r.connections::BIGINT AS connections, r.bytes::BIGINT AS bytes, r.drops::BIGINT AS drops, r.hours::UINTEGER AS hours`;
 
 /**
@@ -26,14 +26,10 @@ function parts(query: EdgeQuery, days: readonly number[], recent: readonly numbe
   const condition = edgeCondition(query, unhex);
   const { from, to } = daysOf(query);
   const asked = (day: number) => day >= from && day <= to;
-  const where: string[] = [];
-  if (query.workload !== undefined) {
-    const shard = workloadShard(query.workload);
-    // Two passes: the first reads the few blocks that begin there, the second one column of all.
-    where.push(` WHERE src = ${shard}`, ` WHERE dst = ${shard} AND src <> ${shard}`);
-  } else where.push(condition === '' ? '' : ' WHERE edge IN (SELECT key FROM picked)');
-  const table = (day: number) =>
-    where.map((w) => `SELECT ${day} AS day, edge, ledger, ${VALUES} FROM day_${day}${w}`).join(' UNION ALL ');
+  // A row whose edge ends at a workload is there twice, so that either question reads a few blocks of a day.
+  const workload = query.workload === undefined ? undefined : `shard = ${workloadShard(query.workload)}`;
+  const where = workload ?? `NOT mirrored${condition === '' ? '' : ' AND edge IN (SELECT key FROM picked)'}`;
+  const table = (day: number) => `SELECT ${day} AS day, edge, ledger, ${VALUES} FROM day_${day} WHERE ${where}`;
   const settled = days.filter((day) => asked(day) && !recent.includes(day)).map(table);
   const open = days.filter((day) => asked(day) && recent.includes(day)).map(table);
   if (recent.some(asked))
@@ -92,4 +88,20 @@ export function deniedSql(query: EdgeQuery, days: readonly number[], recent: rea
     FROM totals JOIN edges ON key = edge
     WHERE key IN (SELECT key FROM picked) AND verdict = 'allow' AND audit_verdict = 'deny'
     GROUP BY id ORDER BY latest DESC, id LIMIT ${limit}`;
+}
+
+const LATEST_DOUBLES = LATEST.replace('bit_or(hours)', 'bit_or(hours::UINTEGER)');
+
+/** Sorts the recent rows of a day into its table: the latest of each edge and ledger. */
+export function sortSql(day: number): string {
+  return `CREATE OR REPLACE TABLE day_${day} AS WITH
+    news AS (SELECT ledger, id, day, ${LATEST_DOUBLES} FROM recent WHERE day = ${day} GROUP BY ledger, id, day),
+    latest AS (SELECT edge, src, dst, ledger, ${LATEST} FROM (
+      SELECT e.key AS edge, e.src, e.dst, r.ledger::INTEGER AS ledger, ${RECENT_VALUES}
+      FROM news r JOIN edges e ON e.id = r.id::BIGINT
+      UNION ALL SELECT edge, shard, other, ledger, ${VALUES} FROM day_${day} WHERE NOT mirrored)
+      GROUP BY edge, src, dst, ledger)
+    SELECT edge, src AS shard, dst AS other, false AS mirrored, ledger, ${VALUES} FROM latest
+    UNION ALL SELECT edge, dst, src, true, ledger, ${VALUES} FROM latest WHERE dst <> 0 AND dst <> src
+    ORDER BY shard, edge, ledger`;
 }

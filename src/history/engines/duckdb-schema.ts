@@ -4,8 +4,8 @@ import { newerSchema, storeError } from '../base/sql.js';
 
 /**
  * `edges` describes edges, each under a small number of its own; `recent` has the rows as they come; `day_N` those of
- * day N, one for each edge and ledger, in the order of the workloads where they begin: a question about one workload
- * reads a few blocks of each. Times in them are milliseconds of the day. `notes` grows by a row for each write, and the
+ * day N, one for each edge and ledger, in the order of the workloads where they begin (`shard`), and mirrored in that of those
+ * where they end: a question about one workload reads a few blocks of each. Times in them are milliseconds of the day. `notes` grows by a row for each write, and the
  * latest counts.
  */
 const STEPS: readonly (readonly string[])[] = [
@@ -63,6 +63,6 @@ async function schemaOf(c: DuckDBConnection, where: string): Promise<number> {
 
 /** Makes the table of a day. */
 export function dayTable(day: number): string {
-  return `CREATE TABLE IF NOT EXISTS day_${day} (edge INTEGER, src USMALLINT, dst USMALLINT, ledger INTEGER,
+  return `CREATE TABLE IF NOT EXISTS day_${day} (edge INTEGER, shard USMALLINT, other USMALLINT, mirrored BOOLEAN, ledger INTEGER,
     "first" INTEGER, "last" INTEGER, connections BIGINT, bytes BIGINT, drops BIGINT, hours UINTEGER)`;
 }

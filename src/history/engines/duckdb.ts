@@ -17,7 +17,7 @@ import {
   type StoreOptions,
   type StoreStats,
 } from '../base/store.js';
-import { activitySql, deniedSql, edgesSql, LATEST, RECENT_VALUES, rowsSql, unhex } from './duckdb-read.js';
+import { activitySql, deniedSql, edgesSql, rowsSql, sortSql, unhex } from './duckdb-read.js';
 import { dayTable, migrate, RECENT } from './duckdb-schema.js';
 import { appendFlows, appendNotes, appendRows, putEdges } from './duckdb-write.js';
 
@@ -316,12 +316,7 @@ export class DuckdbStore implements HistoryStore {
     await this.#change('cannot be sorted', async (c) => {
       for (const [value] of await rowsOf(c, 'SELECT DISTINCT day FROM recent')) {
         const day = Number(value);
-        await c.run(`CREATE OR REPLACE TABLE day_${day} AS
-          SELECT edge, src, dst, ledger, ${LATEST} FROM (
-            SELECT e.key AS edge, e.src, e.dst, r.ledger::INTEGER AS ledger, ${RECENT_VALUES}
-            FROM (SELECT ledger, id, day, ${LATEST_DOUBLES} FROM recent WHERE day = ${day} GROUP BY ledger, id, day) r
-            JOIN edges e ON e.id = r.id::BIGINT UNION ALL SELECT * FROM day_${day})
-          GROUP BY edge, src, dst, ledger ORDER BY src, edge, ledger`);
+        await c.run(sortSql(day));
       }
       await c.run(RECENT);
       await c.run(`CREATE OR REPLACE TABLE notes AS SELECT ledger, arg_max(node, through) AS node, min(began) AS began,
@@ -390,8 +385,6 @@ export class DuckdbStore implements HistoryStore {
     open?.instance.closeSync();
   }
 }
-
-const LATEST_DOUBLES = LATEST.replace('bit_or(hours)', 'bit_or(hours::UINTEGER)');
 
 async function rowsOf(c: DuckDBConnection, sql: string): Promise<unknown[][]> {
   return (await c.runAndReadAll(sql)).getRows();
