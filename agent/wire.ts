@@ -74,8 +74,7 @@ export function wire(inputs: WireInputs, closing: Closing): Parts {
   const nowNs = () => Number(kernel.time.nanos());
   const secret = nodeKey(options.runDir);
   if (secret.fresh) log.info('ids are made with a new key');
-  const ids = keyedIds(secret.key);
-  const keeper = new LedgerKeeper({ ...common, ids, runDir: options.runDir, table: kernel.table, nowNs, log });
+  const keeper = new LedgerKeeper({ ...common, runDir: options.runDir, table: kernel.table, nowNs, log });
   closing.add(() => keeper.close());
   const intake = new Intake({ ...common, resolvers: names.seen, edges: keeper.counter });
   const peers = new ReleasedAddresses(nowNs);

@@ -8,7 +8,6 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { edgeHistoryOf, edgeRowsMessage } from '../../src/edges/wire.js';
 import type { EdgeHistory } from '../../src/edges/edge.js';
 import { Ledger } from '../../src/edges/ledger.js';
-import type { Ids } from '../../src/ids.js';
 import { isRecord } from '../../src/identity/fields.js';
 import type { Logger } from '../../src/log.js';
 import type { EdgeRowsMessage } from '../../src/proto/edges.js';
@@ -32,7 +31,7 @@ function edgeLine(history: EdgeHistory): string {
 }
 
 /** Reads the ledger that an earlier agent has saved; a fresh one if there is none, or if it cannot be read. */
-export function loadLedger(path: string, nowMs: number, ids: Ids, log: Logger): Ledger {
+export function loadLedger(path: string, nowMs: number, log: Logger): Ledger {
   let text: string;
   try {
     if (statSync(path).size > MOST_BYTES) throw new Error(`it is larger than ${MOST_BYTES} bytes`);
@@ -40,16 +39,16 @@ export function loadLedger(path: string, nowMs: number, ids: Ids, log: Logger): 
   } catch (e) {
     const { code, message } = e as NodeJS.ErrnoException;
     if (code !== 'ENOENT') log.warn('the ledger cannot be read, and begins anew', { path, error: message });
-    return Ledger.fresh(nowMs, ids);
+    return Ledger.fresh(nowMs);
   }
   const lines = text.split('\n');
   const head: unknown = parse(lines[0] ?? '');
   const { version, ledger, beganMs, overflow } = isRecord(head) ? head : {};
   if (version !== VERSION || !isCount(ledger) || !isCount(beganMs) || !isCount(overflow)) {
     log.warn('the ledger is of another version, and begins anew', { path });
-    return Ledger.fresh(nowMs, ids);
+    return Ledger.fresh(nowMs);
   }
-  const loaded = new Ledger({ ledger, beganMs, overflow }, ids);
+  const loaded = new Ledger({ ledger, beganMs, overflow });
   let unread = 0;
   for (const line of lines.slice(1)) {
     if (line === '') continue;

@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { EdgeCounter } from '../../src/edges/counter.js';
 import type { Ledger } from '../../src/edges/ledger.js';
 import type { EnricherOptions } from '../../src/flow/names/enrich.js';
-import type { Ids } from '../../src/ids.js';
 import type { Logger } from '../../src/log.js';
 import type { FlowMemory } from '../events/flow-table.js';
 import { LEDGER_FILE, loadLedger, saveLedger, saveLedgerNow } from './file.js';
@@ -19,8 +18,6 @@ const PRUNE_MS = 3_600_000;
 export interface LedgerInputs extends EnricherOptions {
   readonly runDir: string;
   readonly stride: number;
-  /** Under the node's key. */
-  readonly ids: Ids;
   readonly table: FlowMemory;
   /** CLOCK_MONOTONIC, nanoseconds. */
   readonly nowNs: () => number;
@@ -45,7 +42,7 @@ export class LedgerKeeper {
     this.#path = join(runDir, LEDGER_FILE);
     this.#nowNs = nowNs;
     this.#log = log;
-    this.ledger = loadLedger(this.#path, Date.now(), inputs.ids, log);
+    this.ledger = loadLedger(this.#path, Date.now(), log);
     this.counter = new EdgeCounter(this.ledger, inputs);
     this.#open = new OpenFlows(inputs.table, this.counter);
     this.#pruned = { wall: Date.now(), mono: performance.now() };

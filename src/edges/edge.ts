@@ -42,8 +42,7 @@ export interface EdgeRule {
 
 export interface Edge {
   /**
-   * 53 bits: of a ledger, a hash under the node's key of everything below but `address`, and so always the same there.
-   * Of several ledgers, see mergeHistories().
+   * 53 bits of a hash of everything below but `address`: nearly always the same on every node, see edgeId().
    */
   readonly id: number;
   readonly source: EdgeParty;
@@ -123,8 +122,8 @@ export function edgeText(edge: Omit<Edge, 'id' | 'address'>): string {
 }
 
 /**
- * The id of an edge outside of its ledger. A pod chooses names and addresses, so it can find two of its own edges with
- * one such id: whoever uses it compares their texts, and gives the second one the id of the next attempt.
+ * The id of an edge. A pod chooses names and addresses, so it can find two of its own edges with
+ * one id, and hide one behind the other: whoever keeps edges by their ids compares their texts, and gives the second one the id of the next attempt.
  * @param attempt 0 first
  */
 export function edgeId(text: string, attempt = 0): number {

@@ -4,8 +4,18 @@
  * way. What finds no room is counted under an edge to `other` of the same source and rule.
  */
 import { randomInt } from 'node:crypto';
-import { DAY_MS, type DayRow, dayOf, type Edge, edgeText, type EdgeHistory, KEPT_DAYS, NOBODY } from './edge.js';
-import { contentName, type Ids } from '../ids.js';
+import {
+  DAY_MS,
+  type DayRow,
+  dayOf,
+  type Edge,
+  edgeId,
+  edgeText,
+  type EdgeHistory,
+  KEPT_DAYS,
+  NOBODY,
+} from './edge.js';
+import { contentName } from '../ids.js';
 import { dayMatches, type EdgeChanges, type EdgeFeed, edgeMatches, type EdgeQuery } from './query.js';
 import { DayRows } from './rows.js';
 
@@ -40,7 +50,6 @@ export class Ledger implements EdgeFeed {
   readonly ledger: number;
   readonly beganMs: number;
   overflow: number;
-  readonly #ids: Ids;
   readonly #most: number;
   readonly #mostOthers: number;
   #others = 0;
@@ -57,11 +66,10 @@ export class Ledger implements EdgeFeed {
   readonly #parties = new Map<string, Edge['source']>();
   #version = 1;
 
-  constructor(start: LedgerStart, ids: Ids, most = LEDGER_EDGES, rows = LEDGER_ROWS) {
+  constructor(start: LedgerStart, most = LEDGER_EDGES, rows = LEDGER_ROWS) {
     this.ledger = start.ledger;
     this.beganMs = start.beganMs;
     this.overflow = start.overflow;
-    this.#ids = ids;
     this.#most = most;
     this.#mostOthers = Math.max(1, Math.floor(most * OTHERS));
     const slots = most + this.#mostOthers;
@@ -71,9 +79,9 @@ export class Ledger implements EdgeFeed {
   }
 
   /** A ledger that has seen nothing. */
-  static fresh(nowMs: number, ids: Ids, most?: number, rows?: number): Ledger {
+  static fresh(nowMs: number, most?: number, rows?: number): Ledger {
     const ledger = randomInt(1, 2 ** 48 - 1);
-    return new Ledger({ ledger, beganMs: nowMs, overflow: 0 }, ids, most, rows);
+    return new Ledger({ ledger, beganMs: nowMs, overflow: 0 }, most, rows);
   }
 
   /** Number of edges. */
@@ -216,8 +224,7 @@ export class Ledger implements EdgeFeed {
     const slot = this.#free.pop() ?? this.#edges.length;
     const text = edgeText(edge);
     let id = given;
-    // A pod chooses names and addresses. Under the node's key it cannot choose ids with them, and hide an edge.
-    for (let attempt = 0; id === 0 || this.#byId.has(id); attempt++) id = this.#ids.of(`edge|${attempt}|${text}`);
+    for (let attempt = 0; id === 0 || this.#byId.has(id); attempt++) id = edgeId(text, attempt);
     this.#edges[slot] = { ...edge, source: this.#party(edge.source), destination: this.#party(edge.destination), id };
     this.#owner[slot] = source;
     this.#byName.set(contentName(text), slot);

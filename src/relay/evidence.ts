@@ -1,6 +1,5 @@
 /** Where the relay's answers about edges come from: its history, or without one the ledgers of all agents. */
 import { EdgeBook } from '../edges/book.js';
-import { mergeHistories } from '../edges/merge.js';
 import { activityOf } from '../edges/activity.js';
 import type { DayRow, EdgeHistory } from '../edges/edge.js';
 import type { EdgeChanges, EdgeQuery } from '../edges/query.js';
@@ -40,7 +39,7 @@ export function historyEvidence(history: History): EvidenceSource {
       const [{ histories, isCut }, ledgers] = await Promise.all([store.edges(query, limit), store.ledgers()]);
       const began = ledgers.map((l) => l.beganMs).filter((ms) => ms > 0);
       return {
-        histories: mergeHistories(histories),
+        histories,
         isCut,
         beganMs: began.reduce((a, b) => Math.min(a, b), began[0] ?? 0),
         overflow: ledgers.reduce((sum, l) => sum + l.overflow, 0),

@@ -1,4 +1,3 @@
-import { PLAIN_IDS } from '../../src/ids.js';
 /** Events: how many a second one core takes from the ring, with nobody who reads them, with one who reads all, and with one who is sent them; none lost at 100,000 a second. */
 import { RECORD_STRIDE, RingReader } from '../../agent/events/ring.js';
 import type { BpfMap } from '../../agent/kernel/libbpf/map.js';
@@ -31,7 +30,7 @@ export async function events(): Promise<Result[]> {
     const event = oneEvent();
     const common = { nodeName: 'n', stride: RECORD_STRIDE };
     // As in an agent: the ledger counts each event.
-    const counter = new EdgeCounter(Ledger.fresh(Date.now(), PLAIN_IDS), common);
+    const counter = new EdgeCounter(Ledger.fresh(Date.now()), common);
     const intake = new Intake({ ...common, edges: counter });
     const endpoints = new Map([[1, { pod: 'default/web', uid: 'u' }]]);
     intake.learn({ snapshot: snapshot(), rules: new Map(), endpoints });

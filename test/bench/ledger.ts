@@ -1,4 +1,3 @@
-import { PLAIN_IDS } from '../../src/ids.js';
 /** The ledger of edges: flows a second that one agent counts, on top of all that it does with events; and its memory. */
 import { RECORD_STRIDE } from '../../agent/events/ring.js';
 import { EdgeCounter } from '../../src/edges/counter.js';
@@ -33,7 +32,7 @@ export async function ledger(): Promise<Result[]> {
   const known = { snapshot: { ...base, pods }, rules: new Map(), endpoints };
 
   const before = used();
-  const kept = Ledger.fresh(Date.now(), PLAIN_IDS);
+  const kept = Ledger.fresh(Date.now());
   const counter = new EdgeCounter(kept, { nodeName: 'n', stride: RECORD_STRIDE });
   counter.learn(known);
   const batch = Buffer.alloc(BATCH * RECORD_STRIDE);

@@ -1,7 +1,6 @@
 /** Events on their edges: which edge they belong to, however many they are, and whatever is learned meanwhile. */
 import fc from '../seeded.js';
 import t from 'tap';
-import { PLAIN_IDS } from '../../src/ids.js';
 import { EdgeCounter } from '../../src/edges/counter.js';
 import type { EdgeHistory } from '../../src/edges/edge.js';
 import { partyName } from '../../src/edges/edge.js';
@@ -95,7 +94,7 @@ function known(): Snapshot {
 }
 
 class Bed {
-  readonly ledger = Ledger.fresh(Number(LEAD / 1_000_000n), PLAIN_IDS);
+  readonly ledger = Ledger.fresh(Number(LEAD / 1_000_000n));
   readonly counter = new EdgeCounter(this.ledger, {
     nodeName: 'node-a',
     stride: EVENT_SIZE,

@@ -2,7 +2,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { PLAIN_IDS } from '../../src/ids.js';
 import { loadLedger, saveLedger, saveLedgerNow } from '../../agent/ledger/file.js';
 import { DAY_MS } from '../../src/edges/edge.js';
 import { Ledger } from '../../src/edges/ledger.js';
@@ -13,7 +12,7 @@ const NOW = A_DAY * DAY_MS + 5000;
 const log = makeLogger('error');
 
 function filled(): Ledger {
-  const ledger = Ledger.fresh(NOW, PLAIN_IDS);
+  const ledger = Ledger.fresh(NOW);
   for (let n = 0; n < 300; n++) {
     const slot = ledger.slotOf(
       makeEdge({ source: workload('shop/web'), destination: outside(`203.0.113.${n % 250}`), port: n }),
@@ -33,7 +32,7 @@ t.test('saved in turns, or at once, and read again', async (t) => {
   ] as const) {
     const path = join(dir, name);
     await save(path, ledger);
-    const again = loadLedger(path, NOW, PLAIN_IDS, log);
+    const again = loadLedger(path, NOW, log);
     t.strictSame(again.histories({}), ledger.histories({}));
     t.match(again, { ledger: ledger.ledger, beganMs: ledger.beganMs, overflow: 17 });
   }
@@ -49,18 +48,18 @@ t.test('a broken line costs one edge, a broken file the ledger', async (t) => {
   broken[6] = '{"edge":null,"day":[1]}';
   broken[7] = '{"edge":{"source":{}},"day":[1],"connections":["many"]}';
   writeFileSync(path, broken.join('\n'));
-  const most = loadLedger(path, NOW, PLAIN_IDS, log);
+  const most = loadLedger(path, NOW, log);
   t.equal(most.histories({}).length, 297);
   writeFileSync(path, 'not a ledger\n');
-  t.equal(loadLedger(path, NOW, PLAIN_IDS, log).size, 0);
+  t.equal(loadLedger(path, NOW, log).size, 0);
   writeFileSync(path, '');
-  t.equal(loadLedger(path, NOW, PLAIN_IDS, log).size, 0);
-  t.not(loadLedger(join(t.testdirName, 'none'), NOW, PLAIN_IDS, log).ledger, ledger.ledger);
+  t.equal(loadLedger(path, NOW, log).size, 0);
+  t.not(loadLedger(join(t.testdirName, 'none'), NOW, log).ledger, ledger.ledger);
 });
 
 t.test('what is older than is kept is gone', async (t) => {
   const path = join(t.testdir(), 'ledger');
   saveLedgerNow(path, filled());
-  t.equal(loadLedger(path, NOW + 36 * DAY_MS, PLAIN_IDS, log).histories({})[0]?.days.length, 2);
-  t.equal(loadLedger(path, NOW + 90 * DAY_MS, PLAIN_IDS, log).size, 0);
+  t.equal(loadLedger(path, NOW + 36 * DAY_MS, log).histories({})[0]?.days.length, 2);
+  t.equal(loadLedger(path, NOW + 90 * DAY_MS, log).size, 0);
 });
