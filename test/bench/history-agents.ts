@@ -21,8 +21,11 @@ export interface ToAgents {
 
 let world: LedgerWorld | undefined;
 let day = 0;
+let minute = 0;
+/** Agents that nobody follows. */
 let agents: number[] = [];
-const calls: ServerWritableStream<EdgesRequest, EdgesResponse>[] = [];
+const calls = new Map<number, ServerWritableStream<EdgesRequest, EdgesResponse>>();
+const described = new WeakSet<object>();
 /** One answer is made after the other, so that this process has time for its connections. */
 let last: Promise<void> = Promise.resolve();
 
@@ -34,15 +37,28 @@ process.on('message', async (m: ToAgents) => {
     const tls = Object.fromEntries(Object.entries(m.tls).map(([k, v]) => [k, Buffer.from(v)])) as unknown as TlsFiles;
     process.send?.({ port: await serve(tls) });
   }
-  if (m.minute !== undefined) for (const [n, call] of calls.entries()) enqueue(call, agents[n] ?? 0, m.minute);
+  if (m.minute !== undefined) {
+    minute = m.minute;
+    for (const [agent, call] of calls) enqueue(call, agent, minute);
+  }
 });
 
 function serve({ ca, cert, key }: TlsFiles): Promise<number> {
   const server = new Server();
   server.addService(EGRESS, {
     Edges: (call: ServerWritableStream<EdgesRequest, EdgesResponse>) => {
-      const agent = agents[calls.push(call) - 1] ?? 0;
-      enqueue(call, agent, 0);
+      const agent = agents.shift();
+      if (agent === undefined) {
+        call.end();
+        return;
+      }
+      calls.set(agent, call);
+      // A connection that is lost comes again, with whichever agent is free.
+      const leave = () => {
+        if (calls.get(agent) === call && calls.delete(agent)) agents.push(agent);
+      };
+      for (const event of ['cancelled', 'close', 'error']) call.on(event, leave);
+      enqueue(call, agent, minute);
     },
   });
   const credentials = ServerCredentials.createSsl(ca, [{ private_key: key, cert_chain: cert }], true);
@@ -57,14 +73,16 @@ function enqueue(call: ServerWritableStream<EdgesRequest, EdgesResponse>, agent:
 
 async function send(call: ServerWritableStream<EdgesRequest, EdgesResponse>, agent: number, minute: number) {
   if (!world) return;
+  const isFirst = !described.has(call);
+  described.add(call);
   const numbers = world.edgesOf(agent);
   const own = numbers.map((n) => (world as LedgerWorld).edge(n));
   const message: EdgesResponse = {
     ...{ ledger: agent + 1, node_name: `node-${agent}`, began_at: timestampOf(day * 86_400_000), overflow: 0 },
-    edges: minute === 0 ? own.map(edgeMessage) : [],
+    edges: isFirst ? own.map(edgeMessage) : [],
     id: own.map((e) => e.id),
     ...columnsOf(numbers.map((n) => rowOf(n, agent, day, minute + 1))),
-    caught_up: minute === 0,
+    caught_up: isFirst,
   };
   if (call.cancelled || call.write(message)) return;
   await new Promise((resolve) => {
