@@ -142,7 +142,8 @@ function planEnforce(present: Present, moment: Moment): Plan {
     const writes: Write[] = enforced ? [{ verb: 'delete', object: enforced }, done] : [done];
     return { step: 'enforce', writes, says: 'is deleted, as it was staged', warnings: [], about: enforced ?? staged };
   }
-  const real = annotated(enforcedForm(staged), annotations);
+  // Who may write Staged kinds alone must not say what undo restores.
+  const real = annotated(enforcedForm(staged), { ...annotations, [PREVIOUS]: null });
   if (!enforced) {
     const writes: Write[] = [{ verb: 'create', object: real }, done];
     return { step: 'enforce', writes, says, warnings: [], about: real };

@@ -157,6 +157,21 @@ t.test("Calico's Staged kinds: first what will be, then what was", async (t) => 
   t.match(after('enforce', [kubernetes]), [{ apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy' }]);
 });
 
+t.test('what undo restores is never what a staged object says of itself', async (t) => {
+  const [kind, version] = [CALICO[0]?.[0] as string, CALICO[0]?.[1] as string];
+  const opens = JSON.stringify({ spec: { egress: [{ action: 'Allow' }] } });
+  const plain = made(version, kind, true);
+  const hostile = { ...plain, metadata: { ...(plain.metadata as object), annotations: { [PREVIOUS]: opens } } };
+  const enforced = after('enforce', [hostile]);
+  t.equal(enforced.length, 1);
+  t.equal(annotationsIn(enforced[0] as PlainObject)[PREVIOUS], undefined);
+  const undone = after('undo', enforced);
+  t.same(
+    undone.map((o) => [o.kind, (o.spec as { egress: unknown[] }).egress]),
+    [['StagedNetworkPolicy', []]],
+  );
+});
+
 t.test('forms of what is already so are the same object', async (t) => {
   const policy = made('cilium.io/v2', 'CiliumNetworkPolicy', true);
   t.equal(enforcedForm(policy), policy);
