@@ -107,7 +107,9 @@ export function impactOf(input: ImpactInput): Impact {
   const workloads = new Map<string, { edge: Edge; flows: WouldDeny[] }>();
   const counted = new Set<string>();
   let [connections, judged, earlier, recent] = [0, 0, 0, 0];
-  const add = ({ edge, connections: n, lastMs, rule }: AloneDenied) => {
+  const add = ({ edge, connections: met, lastMs, rule }: AloneDenied) => {
+    // Those that were opened before the window are noted in it while they are open, and not counted again.
+    const n = Math.max(1, met);
     connections += n;
     if (lastMs >= quietMs || days === 0) recent += n;
     counted.add(flowKey(edge));

@@ -72,6 +72,18 @@ t.test('ready: nothing would be denied, for long enough, and all have answered',
   t.match(impact({ overflow: 3 }), { missing: [/3 flows/] });
 });
 
+t.test('a connection from before the window that is open in it', async (t) => {
+  // The agents count it when it begins, and then only note that it is open.
+  const open = [seen(5, {}, 0), seen(15, {}, 0)];
+  t.match(impact({ histories: [open[1] as EdgeHistory] }), {
+    stage: 'staged',
+    connections: 1,
+    denied: [{ workload: 'shop/web', connections: 1 }],
+    missing: [/denied 1 connections in the last 7 days/],
+  });
+  t.match(impact({ histories: [open[0] as EdgeHistory], days: 0 }), { stage: 'staged', connections: 1 });
+});
+
 t.test('only the present content counts, and this policy', async (t) => {
   const other = { auditRule: { ref: rule('web'), generation: 1 } };
   t.match(impact({ histories: [seen(19, other, 9)] }), { connections: 0, earlier: 9, stage: 'ready' });
