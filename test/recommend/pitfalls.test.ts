@@ -70,6 +70,9 @@ t.test('DNS: addresses at which the node answers are blocks, and in Cilium the h
   });
   t.same(localResolvers([asks('a/a'), asks('b/b')].map((one) => one)), [], 'what two ask is theirs');
   t.same(localResolvers([asks('a/a'), asks('b/b'), asks('c/c')]), ['169.254.20.10']);
+  const tenant = ['a/a', 'a/b', 'a/c', 'a/d'].map(asks);
+  t.same(localResolvers(tenant), [], 'what those of one namespace ask is theirs');
+  t.notMatch(forOne([toApi(), ...tenant], given()).yaml, /169\.254/);
   const learned = forOne([toApi(), asks('a/a'), asks('b/b'), asks('c/c')], given());
   t.match(learned.yaml, /169\.254\.20\.10\/32/);
   t.end();

@@ -7,10 +7,12 @@ import { type Cluster, compare, workloadKey } from '../base/cluster.js';
 import { isLinkLocal, type Placed, type Resolver } from './resolve.js';
 
 /**
- * Workloads that ask a link-local address before all are said to need it. It is a server of the nodes then; whoever
- * learned of one workload alone would give all of them what that one chose.
+ * Workloads that ask a link-local address, and namespaces that they are of, before all are said to need it. It is a
+ * server of the nodes then; whoever learned of one workload, or of those of one tenant, would give all what that one
+ * chose.
  */
 const ASKED_BY = 3;
+const ASKED_FROM = 2;
 
 export interface DnsServers {
   readonly placed: readonly Placed[];
@@ -33,7 +35,7 @@ export function dnsServers(cluster: Cluster, resolver: Resolver, seen: readonly 
 
 /** Link-local addresses that several workloads ask: NodeLocal DNSCache, or the resolver of a cloud. */
 export function localResolvers(histories: readonly EdgeHistory[]): string[] {
-  const asked = new Map<string, Set<string>>();
+  const asked = new Map<string, { workloads: Set<string>; namespaces: Set<string> }>();
   for (const { edge } of histories) {
     const { port, protocol, inbound, source, verdict, address } = edge;
     if (port !== DNS_PORT || (protocol !== UDP && protocol !== TCP) || inbound) continue;
@@ -41,8 +43,11 @@ export function localResolvers(histories: readonly EdgeHistory[]): string[] {
     const ip = tryCanonicalAddr(address === '' ? edge.destination.name : address);
     if (ip === undefined || !isLinkLocal(ip)) continue;
     let by = asked.get(ip);
-    if (!by) asked.set(ip, (by = new Set()));
-    by.add(workloadKey(source));
+    if (!by) asked.set(ip, (by = { workloads: new Set(), namespaces: new Set() }));
+    by.workloads.add(workloadKey(source));
+    by.namespaces.add(source.namespace);
   }
-  return [...asked].filter(([, by]) => by.size >= ASKED_BY).map(([ip]) => ip);
+  return [...asked]
+    .filter(([, { workloads, namespaces }]) => workloads.size >= ASKED_BY && namespaces.size >= ASKED_FROM)
+    .map(([ip]) => ip);
 }
