@@ -110,6 +110,13 @@ function readContainerPorts(spec: Field): ContainerPort[] {
 }
 
 /**
+ * What objects are called. The API server takes any text of any length for the owner of a pod, and whoever may write pods
+ * could fill the memory and the files of all that name workloads. A pod with another owner has none.
+ */
+const OWNER_KIND = /^[A-Za-z][-A-Za-z0-9]{0,62}$/;
+const OWNER_NAME = /^(?!\.{1,2}$)[A-Za-z0-9._:-]{1,253}$/;
+
+/**
  * The controller that a user knows. A ReplicaSet `web-<pod-template-hash>` belongs to the Deployment web; a Job
  * `backup-28391040` (minutes since 1970, 8 digits until 2160) belongs to the CronJob backup.
  */
@@ -118,7 +125,7 @@ function readWorkload(owners: Field, labels: Readonly<Record<string, string>>): 
   const owner = items.find((o) => o.at('controller').boolean() === true) ?? items[0];
   const kind = owner?.at('kind').string();
   const name = owner?.at('name').string();
-  if (!kind || !name) return undefined;
+  if (!kind || !name || !OWNER_KIND.test(kind) || !OWNER_NAME.test(name)) return undefined;
   const hash = labels['pod-template-hash'];
   if (kind === 'ReplicaSet' && hash && name.endsWith(`-${hash}`) && name.length > hash.length + 1) {
     return { kind: 'Deployment', name: name.slice(0, -hash.length - 1) };

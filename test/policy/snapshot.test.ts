@@ -83,6 +83,19 @@ t.test('pods', async (t) => {
   t.same(snapshot.pods.get('default/own')?.workload, { kind: 'ReplicaSet', name: 'own-set' });
 });
 
+t.test('owners of pods: names, and nothing else', async (t) => {
+  const owned = (owner: object) => {
+    const metadata = { name: 'web', ownerReferences: [owner] };
+    return snapshotOf(yaml({ apiVersion: 'v1', kind: 'Pod', metadata })).pods.get('default/web')?.workload;
+  };
+  t.same(owned({ kind: 'Node', name: 'ip-10-0-0-1.ec2.internal' }), { kind: 'Node', name: 'ip-10-0-0-1.ec2.internal' });
+  // The API server takes all of these.
+  for (const name of ['a'.repeat(254), '../../etc', '..', 'a\nb', '\u001b[2J', 'shop/web', 'a b'])
+    t.equal(owned({ kind: 'Deployment', name }), undefined, JSON.stringify(name.slice(0, 20)));
+  for (const kind of ['K'.repeat(64), 'a\nb', 'a/b', '-x'])
+    t.equal(owned({ kind, name: 'web' }), undefined, JSON.stringify(kind.slice(0, 20)));
+});
+
 t.test('namespaces and nodes', async (t) => {
   const snapshot = snapshotOf(
     yaml(
