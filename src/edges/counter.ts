@@ -51,7 +51,7 @@ export class EdgeCounter {
   #isChanged = false;
   #left = BUDGET;
   readonly #spent = new Map<number, number>();
-  readonly #rests = new Map<string, number>();
+  readonly #rests = new Map<string, { slot: number; incarnation: number }>();
   #number = 0;
 
   /** @param stride bytes from one event to the next in the buffers that events() gets */
@@ -158,11 +158,11 @@ export class EdgeCounter {
     const rule = u64(v, o + E.rule.offset);
     const key = `${endpoint} ${v.getUint8(o + E.verdict.offset)} ${v.getUint8(o + E.reason.offset)} ${rule}`;
     const known = this.#rests.get(key);
-    if (known !== undefined) return known;
-    if (this.#rests.size >= MOST_RESTS) return NONE;
+    if (known && (known.slot === NONE || known.incarnation === this.#ledger.incarnation(known.slot))) return known.slot;
+    if (!known && this.#rests.size >= MOST_RESTS) return NONE;
     const edge = describe(this.#named(buf, at), this.#facts);
     const slot = edge === undefined ? NONE : (this.#ledger.otherOf(edge) ?? NONE);
-    this.#rests.set(key, slot);
+    this.#rests.set(key, { slot, incarnation: slot === NONE ? 0 : this.#ledger.incarnation(slot) });
     return slot;
   }
 

@@ -103,6 +103,24 @@ function ruleParts(rule: EdgeRule | undefined): unknown[] {
   return [dialect, kind, namespace ?? '', policyName, index, tier, staged, action, name ?? '', rule.generation];
 }
 
+type Ends = Pick<Edge, 'inbound' | 'source' | 'destination'>;
+
+/** Whether it stands for edges without room; or for packets without addresses, which are as few. */
+export function isRest({ inbound, source, destination }: Ends): boolean {
+  return (inbound ? source : destination).kind === 'other';
+}
+
+/** The end at this node. */
+export function ownParty({ inbound, source, destination }: Ends): Edge['source'] {
+  return inbound ? destination : source;
+}
+
+/** Whose share an edge takes: that of the pods at this node's end. */
+export function sourceKey(edge: Ends): string {
+  const own = ownParty(edge);
+  return `${own.kind} ${own.namespace} ${own.workloadKind} ${own.name}`;
+}
+
 /** All that makes an edge what it is, as one text: all fields but the id and the address. */
 export function edgeText(edge: Omit<Edge, 'id' | 'address'>): string {
   return JSON.stringify([

@@ -1,20 +1,13 @@
 /**
  * The ledger of one agent: who talked to whom, which rule decided, how often and when. Its memory is bounded. Half of
- * the edges are for whoever comes first; beyond, each source has an equal share, for which those that have more give
- * way. What finds no room is counted under an edge to `other` of the same source and rule.
+ * the edges are for whoever comes first; beyond, each namespace has an equal share, and each source an equal share of
+ * that, for which those that have more give way: who may write pods in a namespace says what their controllers are called,
+ * and has as many sources as he likes. What finds no room, or gives way, is counted under an edge to `other` of the same
+ * source and rule.
  */
 import { randomInt } from 'node:crypto';
-import {
-  DAY_MS,
-  type DayRow,
-  dayOf,
-  type Edge,
-  edgeId,
-  edgeText,
-  type EdgeHistory,
-  KEPT_DAYS,
-  NOBODY,
-} from './edge.js';
+import { DAY_MS, type DayRow, dayOf, type Edge, edgeId, edgeText, type EdgeHistory } from './edge.js';
+import { isRest, KEPT_DAYS, NOBODY, ownParty, sourceKey } from './edge.js';
 import { contentName } from '../ids.js';
 import { dayMatches, type EdgeChanges, type EdgeFeed, edgeMatches, type EdgeQuery } from './query.js';
 import { DayRows } from './rows.js';
@@ -28,15 +21,26 @@ const LEDGER_ROWS = 131_072;
 const LEAST_SHARE = 16;
 /** Edges to `other` that there is room for beside the edges: a part of their number. */
 const OTHERS = 1 / 16;
+/** Edges that give way at once. */
+const MOST_AT_ONCE = 256;
 const NONE = -1;
 /** Times before this year are those of a clock that was never set. */
 const EARLIEST_MS = Date.UTC(2020, 0, 1);
 const LATEST_MS = Date.UTC(2100, 0, 1);
 
-interface Source {
+interface Share {
   /** Without those to `other`. */
   edges: number;
   others: number;
+}
+
+/** A namespace; nodes are one. */
+interface Tenant extends Share {
+  readonly sources: Set<Source>;
+}
+
+interface Source extends Share {
+  readonly tenant: Tenant;
 }
 
 /** What a ledger begins with: what an earlier process has saved. */
@@ -60,6 +64,7 @@ export class Ledger implements EdgeFeed {
   readonly #byName = new Map<string, number>();
   readonly #byId = new Map<number, number>();
   readonly #sources = new Map<string, Source>();
+  readonly #tenants = new Map<string, Tenant>();
   readonly #heads: Int32Array;
   readonly #rows: DayRows;
   readonly #free: number[] = [];
@@ -159,10 +164,8 @@ export class Ledger implements EdgeFeed {
     for (let slot = 0; slot < this.#edges.length; slot++) {
       const edge = this.#edges[slot];
       if (!edge) continue;
-      const days: DayRow[] = [];
-      for (let row = this.#heads[slot] as number; row !== NONE; row = this.#rows.older(row))
-        days.push(this.#rows.value(row));
-      if (days.length > 0) yield { edge, days: days.reverse() };
+      const days = this.#daysOf(slot);
+      if (days.length > 0) yield { edge, days };
     }
   }
 
@@ -212,15 +215,10 @@ export class Ledger implements EdgeFeed {
   /** @param given its id; 0: it has none yet */
   #make(edge: NewEdge, given = 0): number | undefined {
     const isOther = isRest(edge);
-    const key = sourceKey(edge);
-    const source = this.#sources.get(key) ?? { edges: 0, others: 0 };
-    if (isOther ? this.#others >= this.#mostOthers : !this.#hasRoom(source) && !this.#evictFor(source))
-      return undefined;
-    this.#sources.set(key, source);
-    if (isOther) {
-      source.others++;
-      this.#others++;
-    } else source.edges++;
+    const source = this.#sourceOf(edge);
+    if (isOther ? !this.#roomForOther(source) : !this.#hasRoom(source) && !this.#evictFor(source)) return undefined;
+    this.#keep(edge, source);
+    this.#add(source, isOther, 1);
     const slot = this.#free.pop() ?? this.#edges.length;
     const text = edgeText(edge);
     let id = given;
@@ -241,32 +239,97 @@ export class Ledger implements EdgeFeed {
 
   #hasRoom(source: Source): boolean {
     const size = this.#own;
-    return size < this.#most && (size < this.#most / 2 || source.edges < this.#share());
+    return size < this.#most && (size < this.#most / 2 || source.edges < this.#share(source));
   }
 
-  #share(): number {
-    return Math.max(LEAST_SHARE, Math.floor(this.#most / Math.max(1, this.#sources.size)));
+  /** Of all sources, or of those of its namespace: whichever is more. */
+  #share({ tenant }: Source): number {
+    return Math.max(part(this.#most, this.#sources.size), part(this.#tenantShare, tenant.sources.size));
   }
 
-  /** Makes room for a source that has less than its share: at the cost of the one that has most. */
+  get #tenantShare(): number {
+    return part(this.#most, this.#tenants.size);
+  }
+
+  /** The source of an edge; one that has no edges is not kept yet. */
+  #sourceOf(edge: NewEdge): Source {
+    const tenant = this.#tenants.get(ownParty(edge).namespace) ?? { edges: 0, others: 0, sources: new Set<Source>() };
+    return this.#sources.get(sourceKey(edge)) ?? { edges: 0, others: 0, tenant };
+  }
+
+  #keep(edge: NewEdge, source: Source): void {
+    this.#sources.set(sourceKey(edge), source);
+    this.#tenants.set(ownParty(edge).namespace, source.tenant);
+    source.tenant.sources.add(source);
+  }
+
+  #add(source: Source, isOther: boolean, n: number): void {
+    for (const one of [source, source.tenant]) {
+      if (isOther) one.others += n;
+      else one.edges += n;
+    }
+    if (isOther) this.#others += n;
+  }
+
+  /**
+   * Makes room for a source: at the cost of the namespace that has most, if its own has less than its share; otherwise at
+   * the cost of its own, if it has less than its share of that.
+   */
   #evictFor(source: Source): boolean {
-    if (this.#own < this.#most || source.edges >= this.#share()) return false;
-    let largest = source;
-    for (const other of this.#sources.values()) if (other.edges > largest.edges) largest = other;
-    if (largest === source) return false;
+    if (this.#own < this.#most) return false;
+    const { tenant } = source;
+    const from = tenant.edges < this.#tenantShare ? largest(this.#tenants.values(), 'edges', tenant) : tenant;
+    if (from === tenant && source.edges >= part(tenant.edges, tenant.sources.size)) return false;
+    const victim = largest(from.sources, 'edges', from === tenant ? source : undefined);
+    if (!victim || victim === source) return false;
+    const slots = this.#oldest((o) => o.tenant === from && o !== source && nearly(o.edges, victim.edges), false);
+    for (const slot of slots) this.#fold(slot);
+    this.overflow += slots.length;
+    return slots.length > 0;
+  }
+
+  /** Room for an edge to `other`, at the cost of the namespace that has most of them: everybody has some. */
+  #roomForOther({ tenant }: Source): boolean {
+    if (this.#others < this.#mostOthers) return true;
+    const from = largest(this.#tenants.values(), 'others', tenant);
+    const slots = this.#oldest((o) => nearly(o.tenant.others, from.others), true);
+    for (const slot of slots) this.#drop(slot);
+    this.overflow += slots.length;
+    return slots.length > 0;
+  }
+
+  /** Some of the edges of owners, which were seen least recently: several at once, since looking for them costs the most. */
+  #oldest(isOwner: (owner: Source) => boolean, others: boolean): number[] {
     const seen: { slot: number; last: number }[] = [];
     for (let slot = 0; slot < this.#edges.length; slot++) {
-      const edge = this.#edges[slot];
-      if (this.#owner[slot] !== largest || !edge || isRest(edge)) continue;
+      const [edge, owner] = [this.#edges[slot], this.#owner[slot]];
+      if (!edge || !owner || !isOwner(owner) || isRest(edge) !== others) continue;
       const head = this.#heads[slot] as number;
       seen.push({ slot, last: head === NONE ? 0 : this.#rows.value(head).lastMs });
     }
-    // Several at once, since looking for them costs the most.
     seen.sort((a, b) => a.last - b.last);
-    const victims = seen.slice(0, Math.max(1, seen.length >> 4));
-    for (const { slot } of victims) this.#drop(slot);
-    this.overflow += victims.length;
-    return true;
+    return seen.slice(0, Math.min(MOST_AT_ONCE, Math.max(1, seen.length >> 4))).map(({ slot }) => slot);
+  }
+
+  /** Gives an edge up. What was counted on it is counted on the one to `other` from now on. */
+  #fold(slot: number): void {
+    const edge = this.#edges[slot] as Edge;
+    const days = this.#daysOf(slot);
+    this.#drop(slot);
+    const other = days.length > 0 ? this.otherOf(edge) : undefined;
+    if (other === undefined) return;
+    for (const value of days) {
+      const row = this.#rowOf(other, value.day);
+      if (row !== NONE) this.#rows.add(row, value, this.#version);
+    }
+  }
+
+  /** Ascending. */
+  #daysOf(slot: number): DayRow[] {
+    const days: DayRow[] = [];
+    for (let row = this.#heads[slot] as number; row !== NONE; row = this.#rows.older(row))
+      days.push(this.#rows.value(row));
+    return days.reverse();
   }
 
   #drop(slot: number): void {
@@ -280,11 +343,13 @@ export class Ledger implements EdgeFeed {
     this.#incarnation[slot] = ((this.#incarnation[slot] as number) + 1) >>> 0;
     const owner = this.#owner[slot] as Source;
     this.#owner[slot] = undefined;
-    if (isRest(edge)) {
-      owner.others--;
-      this.#others--;
-    } else owner.edges--;
-    if (owner.edges + owner.others === 0) this.#sources.delete(sourceKey(edge));
+    this.#add(owner, isRest(edge), -1);
+    const { tenant } = owner;
+    if (owner.edges + owner.others === 0) {
+      this.#sources.delete(sourceKey(edge));
+      tenant.sources.delete(owner);
+    }
+    if (tenant.sources.size === 0) this.#tenants.delete(ownParty(edge).namespace);
     this.#free.push(slot);
   }
 
@@ -305,18 +370,23 @@ export class Ledger implements EdgeFeed {
   }
 }
 
-/** The key of an edge: its text, shorter. */
+/** The key of an edge. */
 function nameOf(edge: NewEdge): string {
   return contentName(edgeText(edge));
 }
 
-/** Whether it stands for edges without room; or for packets without addresses, which are as few. */
-function isRest({ inbound, source, destination }: NewEdge): boolean {
-  return (inbound ? source : destination).kind === 'other';
+/** Those that have as good as most give way together: looking for one at a time would stop the agent. */
+function nearly(many: number, most: number): boolean {
+  return many * 8 >= most * 7;
 }
 
-/** Whose share an edge takes: that of the pods at this node's end. */
-function sourceKey({ inbound, source, destination }: NewEdge): string {
-  const own = inbound ? destination : source;
-  return `${own.kind} ${own.namespace} ${own.workloadKind} ${own.name}`;
+function part(edges: number, of: number): number {
+  return Math.max(LEAST_SHARE, Math.floor(edges / Math.max(1, of)));
+}
+
+/** Whoever has most. @param first counts where others have as many */
+function largest<S extends Share, F extends S | undefined>(all: Iterable<S>, what: keyof Share, first: F): S | F {
+  let found: S | F = first;
+  for (const one of all) if (!found || one[what] > found[what]) found = one;
+  return found;
 }

@@ -11,6 +11,16 @@ import { encode, definitions } from '../../src/proto/load.js';
 import { A_DAY, makeDay, makeEdge, outside, workload } from './given.js';
 
 const NOON = A_DAY * DAY_MS + DAY_MS / 2;
+const RULE = {
+  ref: {
+    policy: { dialect: 'calico', kind: 'NetworkPolicy', namespace: 'shop', name: 'web' },
+    index: -1,
+    tier: 'default',
+    staged: true,
+    action: 'deny' as const,
+  },
+  generation: 12345,
+};
 
 function called(n: number, source = 'shop/web'): Edge {
   return makeEdge({ source: workload(source), destination: outside(`203.0.${n >> 8}.${n & 255}`) });
@@ -94,6 +104,61 @@ t.test('a source that calls everybody takes nothing from the others', async (t) 
   t.ok(ledger.size <= 212);
 });
 
+t.test('a tenant that renames its pods takes nothing from the others', async (t) => {
+  const ledger = Ledger.fresh(NOON, 2000, 20_000);
+  const call = (edge: Edge, ms: number) => {
+    const slot = ledger.slotOf(edge);
+    if (slot !== undefined) ledger.count(slot, ms, 1, 0, 0);
+  };
+  for (let n = 0; n < 400; n++) call(called(n), NOON);
+  // Whoever may write a pod says which controller it has, and may say another one each second.
+  for (let name = 0; name < 500; name++)
+    for (let n = 0; n < 20; n++) call(called(n, `evil/w-${name}`), NOON + 1000 * name);
+  const histories = ledger.histories({});
+  const of = (namespace: string) => histories.filter(({ edge }) => edge.source.namespace === namespace);
+  t.equal(of('shop').length, 400);
+  t.ok(of('shop').every(({ edge }) => edge.destination.kind === 'address'));
+  // And who comes later gets a share.
+  for (let n = 0; n < 300; n++) call(called(n, 'late/web'), NOON);
+  t.equal(ledger.histories({ namespaces: ['late'] }).length, 300);
+  t.equal(ledger.histories({ namespaces: ['shop'] }).length, 400);
+});
+
+t.test('what gives way is counted under its rule', async (t) => {
+  const ledger = Ledger.fresh(NOON, 2000, 20_000);
+  const rule = (name: string) => ({ ref: { ...RULE.ref, policy: { ...RULE.ref.policy, name } }, generation: 1 });
+  const call = (n: number, source: string) => {
+    const edge = { ...called(n, source), auditVerdict: 'deny' as const, auditRule: rule(`p-${n % 3}`) };
+    ledger.count(slotOf(ledger, edge), NOON + n * DAY_MS * (n & 1), 1, 10, 2);
+  };
+  for (let source = 0; source < 20; source++) for (let n = 0; n < 100; n++) call(n, `shop/web-${source}`);
+  for (let source = 0; source < 20; source++) for (let n = 0; n < 40; n++) call(n, `late-${source}/web`);
+  const sums = new Map<string, number>();
+  for (const { edge, days } of ledger.histories({}))
+    for (const d of days) {
+      const key = `${edge.auditRule?.ref.policy.name} ${edge.auditVerdict}`;
+      sums.set(key, (sums.get(key) ?? 0) + d.connections);
+      if (d.bytes !== 10 * d.connections || d.drops !== 2 * d.connections) t.fail('bytes and drops go along');
+    }
+  t.strictSame(Object.fromEntries(sums), { 'p-0 deny': 960, 'p-1 deny': 920, 'p-2 deny': 920 });
+  t.equal(ledger.histories({}).filter(({ edge }) => edge.source.namespace !== 'shop').length, 800);
+});
+
+t.test('a tenant without room for what has no room takes it from nobody', async (t) => {
+  const ledger = Ledger.fresh(NOON, 320, 20_000);
+  const call = (edge: Edge) => {
+    const slot = ledger.slotOf(edge);
+    if (slot !== undefined) ledger.count(slot, NOON, 1, 0, 0);
+  };
+  for (let n = 0; n < 1000; n++) call({ ...called(n, 'evil/web'), protocol: n & 255 });
+  for (let n = 0; n < 1000; n++) call(called(n));
+  const shop = ledger.histories({ namespaces: ['shop'] });
+  const met = shop.reduce((sum, { days }) => sum + (days[0]?.connections ?? 0), 0);
+  t.equal(met, 1000, 'each is counted');
+  t.ok(shop.some(({ edge }) => edge.destination.kind === 'other'));
+  t.ok(ledger.size <= 340);
+});
+
 t.test('days without room: the oldest are given up', async (t) => {
   const ledger = Ledger.fresh(NOON, 10, 20);
   const slots = Array.from({ length: 10 }, (_, n) => slotOf(ledger, called(n)));
@@ -157,23 +222,13 @@ t.test('random counts: as a plain model has them', async (t) => {
 });
 
 t.test('an edge survives its message', async (t) => {
-  const rule = {
-    ref: {
-      policy: { dialect: 'calico', kind: 'NetworkPolicy', namespace: 'shop', name: 'web' },
-      index: -1,
-      tier: 'default',
-      staged: true,
-      action: 'deny' as const,
-    },
-    generation: 12345,
-  };
   const edge = makeEdge({
     source: workload('shop/web'),
     destination: outside('api.example.com', 'name'),
     service: 'shop/api',
     servicePort: 80,
     auditVerdict: 'deny',
-    auditRule: rule,
+    auditRule: RULE,
     address: '203.0.113.1',
   });
   const history = { edge, days: [makeDay(A_DAY), makeDay(A_DAY + 1, { bytes: 2 ** 40 })] };
