@@ -12,6 +12,7 @@ import { FlowHub } from '../../src/flow/hub/hub.js';
 import { makeLogger } from '../../src/log.js';
 import { AgentClient } from '../../src/rpc/transport/client.js';
 import { HEALTH, OBSERVER } from '../../src/proto/load.js';
+import { MAX_REQUEST_BYTES } from '../../src/rpc/transport/base.js';
 import { RpcServer } from '../../src/rpc/server.js';
 import type { AgentStatus, AgentView, LearnedView, NamesQuery } from '../../src/rpc/view.js';
 import { event, rule } from '../flow/flows.js';
@@ -306,7 +307,7 @@ t.test('health, reflection, what is not there, what is too large', async (t) => 
   server.health.set('NOT_SERVING');
   t.equal((await call(check.path, Buffer.alloc(0))).toString('hex'), '0802');
   await t.rejects(call('/observer.Observer/Nothing', Buffer.alloc(0)), { code: grpcStatus.UNIMPLEMENTED });
-  await t.rejects(call('/observer.Observer/ServerStatus', Buffer.alloc(2 << 20)), {
+  await t.rejects(call('/observer.Observer/ServerStatus', Buffer.alloc(MAX_REQUEST_BYTES + 1)), {
     code: grpcStatus.RESOURCE_EXHAUSTED,
   });
   await t.rejects(call('/egress.v1.Egress/Explain', Buffer.from('0affffffff', 'hex')), 'malformed bytes are an error');
