@@ -13,6 +13,8 @@ import { serviceError, unary } from '../transport/unary.js';
 const ROWS_A_MESSAGE = 2000;
 /** Simultaneous Edges calls that follow. Each keeps the set of edges that it has described. */
 const MAX_FOLLOWERS = 32;
+/** Edges that a stream remembers to have described; beyond, it describes them again. */
+const MOST_DESCRIBED = 100_000;
 const INTERVAL_MS = { usual: 1000, least: 100, most: 3_600_000 };
 
 /** Whatever answers Edges: a ledger, or a history of many. */
@@ -109,6 +111,8 @@ async function sendEdges(
 
 /** @param described edges that the stream has described; those of the rows are added */
 function rowsMessage(rows: readonly { edge: Edge; row: DayRow }[], described: Set<number>): EdgesResponse {
+  // Edges come and go for as long as a stream lasts: those that are gone are not remembered for ever.
+  if (described.size > MOST_DESCRIBED) described.clear();
   const fresh: Edge[] = [];
   for (const { edge } of rows) {
     if (described.has(edge.id)) continue;
