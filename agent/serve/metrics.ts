@@ -1,5 +1,6 @@
 /** The agent's status as Prometheus metrics, computed from the status at each scrape. */
 import { Counter, Gauge, Registry } from 'prom-client';
+import { LOST_AT } from '../../src/export/counts.js';
 import type { AgentStatus } from '../../src/rpc/view.js';
 
 const PREFIX = 'egress_agent_';
@@ -132,13 +133,15 @@ export function makeMetrics(status: () => AgentStatus): () => Promise<{ type: st
     nameRefused.inc(s.names.refused);
     nameOverflow.inc(s.names.overflow);
     untrusted.inc(s.names.untrusted);
+    // A counter that begins with its first event hides it from increase(): those that alerts ask for begin with 0.
+    drops.inc({ reason: 'policy' }, 0);
     for (const [reason, n] of Object.entries(s.drops)) drops.inc({ reason }, n);
     const { exports = [] } = s;
     for (const [n, e] of exports.entries()) {
       // Two exports may go to one place, with other filters.
       const to = exports.findIndex((other) => other.target === e.target) === n ? e.target : `${e.target} ${n + 1}`;
       exported.inc({ to }, e.exported);
-      for (const [where, lostHere = 0] of Object.entries(e.lost)) exportLost.inc({ to, where }, lostHere);
+      for (const where of LOST_AT) exportLost.inc({ to, where }, e.lost[where] ?? 0);
       reconnects.inc({ to }, e.reconnects);
       queued.set({ to }, e.queued);
       exportFailing.set({ to }, since(e.failingSince));

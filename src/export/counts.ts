@@ -4,7 +4,8 @@
  * Where flows were lost. `source`: before they reached this export. `queue`: it was full. `refused`: by the collector.
  * `unreadable`: they cannot be put into the output's form. `shutdown`: there was no more time.
  */
-export type LostAt = 'source' | 'queue' | 'refused' | 'unreadable' | 'shutdown';
+export const LOST_AT = ['source', 'queue', 'refused', 'unreadable', 'shutdown'] as const;
+export type LostAt = (typeof LOST_AT)[number];
 
 export interface ExportStatus {
   /** The URL without parameters. */

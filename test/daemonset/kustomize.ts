@@ -3,7 +3,7 @@
  * compares the two.
  */
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { parse, parseAllDocuments } from 'yaml';
 
 export interface Obj {
@@ -21,6 +21,9 @@ interface Kustomization {
   resources?: string[];
   patchesJson6902?: { target: { group?: string; version: string; kind: string; name: string }; path: string }[];
   patchesStrategicMerge?: string[];
+  namespace?: string;
+  generatorOptions?: { disableNameSuffixHash: true; labels: Record<string, string> };
+  configMapGenerator?: { name: string; files: string[] }[];
   images?: { name: string; newName: string; newTag: string }[];
 }
 /** What is not in this list would be passed over here; so it is refused. */
@@ -32,6 +35,9 @@ const FIELDS = new Set([
   'patchesJson6902',
   'patchesStrategicMerge',
   'images',
+  'namespace',
+  'generatorOptions',
+  'configMapGenerator',
 ]);
 
 export function documents(file: string): Obj[] {
@@ -54,7 +60,9 @@ export function build(dir: string): Obj[] {
   const objects = [
     ...(k.bases ?? []).flatMap((base) => build(join(dir, base))),
     ...(k.resources ?? []).flatMap((file) => documents(inside(file))),
+    ...(k.configMapGenerator ?? []).map(({ name, files }) => configMap(k, name, files.map(inside))),
   ];
+  if (k.namespace !== undefined) for (const o of objects) o.metadata.namespace = k.namespace;
   const find = (kind: string, name: string): Obj => {
     const found = objects.find((o) => o.kind === kind && o.metadata.name === name);
     if (!found) throw new Error(`${dir}: a patch is for ${kind} ${name}, which is not there`);
@@ -70,6 +78,14 @@ export function build(dir: string): Obj[] {
     for (const c of objects.flatMap(containers)) if (c.image === name) c.image = `${newName}:${newTag}`;
   }
   return objects;
+}
+
+/** Without a hash in its name: something else would have to follow it. */
+function configMap({ generatorOptions }: Kustomization, name: string, files: string[]): Obj {
+  if (!generatorOptions?.disableNameSuffixHash)
+    throw new Error(`${name}: a hash in the name is not known to this test`);
+  const data = Object.fromEntries(files.map((file) => [basename(file), readFileSync(file, 'utf8')]));
+  return { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name, labels: generatorOptions.labels }, data };
 }
 
 /** The containers of a workload, those of its start first. */
