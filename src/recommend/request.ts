@@ -15,7 +15,7 @@ import { isRecord } from '../identity/fields.js';
 import type { Snapshot } from '../identity/snapshot.js';
 import { tryCanonicalAddr, tryParseCidr } from '../net/addr.js';
 import { hasPorts } from '../net/protocol.js';
-import type { EdgeRowsMessage, RecommendRequest, RecommendResponse } from '../proto/edges.js';
+import type { RecommendRequest, RecommendResponse } from '../proto/edges.js';
 import { LANGUAGES, type Language } from './base/names.js';
 import type { Network, PortRange, RecommendOptions } from './base/types.js';
 import { recommend } from './index.js';
@@ -154,7 +154,8 @@ function list<T>(read: (one: unknown) => T | undefined): (value: unknown) => T[]
   };
 }
 
-function fault(field: string, message: string): AgentError {
+/** What is wrong with a field of a request, or with the evidence. */
+export function fault(field: string, message: string): AgentError {
   return new AgentError('USAGE', `${field}: ${message}`, { where: { field } });
 }
 
@@ -210,25 +211,4 @@ function isText(value: unknown): boolean {
 
 function isWithin(value: number, most: number): boolean {
   return Number.isInteger(value) && value >= 0 && value <= most;
-}
-
-/** Evidence that was saved: EdgeRows as JSON, in a list, in `edges` or `rows` of an object, or one on each line. */
-export function evidenceOf(text: string): readonly EdgeHistory[] {
-  let rows: unknown;
-  try {
-    rows = JSON.parse(text);
-  } catch {
-    rows = text.split('\n').flatMap((line, n) => {
-      if (line.trim() === '') return [];
-      try {
-        return JSON.parse(line) as unknown;
-      } catch (e) {
-        throw fault('evidence', `line ${n + 1}: ${(e as Error).message}`);
-      }
-    });
-  }
-  if (isRecord(rows)) rows = rows.edges ?? rows.rows ?? [rows];
-  if (!Array.isArray(rows) || !rows.every((row) => isRecord(row) && isRecord(row.edge)))
-    throw fault('evidence', 'is no list of edges with their days');
-  return checked((rows as EdgeRowsMessage[]).map(edgeHistoryOf));
 }

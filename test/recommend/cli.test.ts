@@ -12,7 +12,10 @@ import { parseManifest } from '../../src/identity/files/yaml.js';
 import { FlowHub } from '../../src/flow/hub/hub.js';
 import { makeLogger } from '../../src/log.js';
 import type { RecommendRequest } from '../../src/proto/edges.js';
-import { evidenceOf, readRequest, type RecommendQuestion } from '../../src/recommend/request.js';
+import { readRequest, type RecommendQuestion } from '../../src/recommend/request.js';
+import { EdgeBook } from '../../src/edges/book.js';
+import { historyJson, rowsOf } from '../../src/cli/history/format.js';
+import { evidenceOf } from '../../src/recommend/saved.js';
 import type { Recommendation } from '../../src/recommend/base/types.js';
 import { RpcServer } from '../../src/rpc/server.js';
 import { AgentClient } from '../../src/rpc/transport/client.js';
@@ -53,6 +56,21 @@ t.test('with manifests and saved evidence', (t) => {
   t.match(r.err, /1 workload, 2026-01-01 to 2026-01-30; every policy is staged/);
   const lines = ctl('recommend', 'shop/web', '--manifests', 'cluster.yaml', '--edges', 'lines.jsonl', '--to', 'cilium');
   t.equal(lines.out, r.out, 'one on each line');
+  write('history.json', JSON.stringify(historyJson(new EdgeBook(), rowsOf(EVIDENCE))));
+  const saved = ctl(
+    'recommend',
+    'shop/web',
+    '--manifests',
+    'cluster.yaml',
+    '--edges',
+    'history.json',
+    '--to',
+    'cilium',
+  );
+  t.equal(saved.out, r.out, 'as egressctl history prints it');
+  t.notMatch(r.err, /see --min-days/);
+  const short = ctl('recommend', 'shop/web', ...FILES, '--since', '2026-01-30T01:00:00Z');
+  t.match(short.err, /note there is evidence of 1 day, and what was seen on fewer than 2 is left out: see --min-days/);
   t.end();
 });
 
@@ -88,6 +106,9 @@ t.test('wrong usage, and what is not known', (t) => {
     '[{"edge": {"source": {"kind": "x"}}}]',
     'x',
     '[{"edge": {}, "day": ["x"]}]',
+    '{}',
+    '{"edges": [{"source": {}, "destination": {}, "days": []}]}',
+    '{"edges": [{"source": 1, "destination": {}, "days": [1]}]}',
   ])
     t.throws(() => evidenceOf(bad), { code: 'USAGE', message: /evidence/ }, bad);
   write('bad.json', '[1]');

@@ -39,19 +39,8 @@ export function rowsOf(histories: readonly EdgeHistory[]): Row[] {
 const STYLES: Partial<Record<Edge['verdict'], Style>> = { allow: 'green', deny: 'red', partial: 'yellow' };
 
 export function historyTable(rows: readonly Row[], wide: boolean, paint: Paint): string {
-  const head = [
-    'SOURCE',
-    'DESTINATION',
-    'PORT',
-    'VERDICT',
-    'RULE',
-    'FIRST SEEN',
-    'LAST SEEN',
-    'DAYS',
-    'CONNECTIONS',
-    'BYTES',
-  ];
-  const more = ['DROPS', 'STAGED', 'SERVICE', 'ADDRESS'];
+  const head = ['SOURCE', 'DESTINATION', 'PORT', 'VERDICT', 'RULE', 'LAST SEEN', 'DAYS', 'CONNECTIONS'];
+  const more = ['FIRST SEEN', 'BYTES', 'DROPS', 'STAGED', 'SERVICE', 'ADDRESS'];
   const t = new Table({
     head: wide ? [...head, ...more] : head,
     style: { head: [], border: [], compact: true },
@@ -66,12 +55,11 @@ export function historyTable(rows: readonly Row[], wide: boolean, paint: Paint):
       portText(edge),
       style ? paint(style, edge.verdict) : safe(edge.verdict),
       safe(edgeRuleText(edge.rule) || edge.reason),
-      timeText(r.firstMs),
       timeText(r.lastMs),
       String(days.length),
       String(r.connections),
-      bytes(r.bytes),
-      ...(wide ? [String(r.drops), safe(staged), safe(edge.service), safe(edge.address)] : []),
+      ...(wide ? [timeText(r.firstMs), bytes(r.bytes), String(r.drops)] : []),
+      ...(wide ? [safe(staged), safe(edge.service), safe(edge.address)] : []),
     ]);
   }
   return t.toString();
@@ -91,7 +79,7 @@ export function timeText(ms: number): string {
 
 const dateOf = (day: number) => new Date(day * DAY_MS).toISOString().slice(0, 10);
 
-/** Times in RFC 3339, days as dates. */
+/** Times in RFC 3339, days as dates. `egressctl recommend --edges` reads it: src/recommend/saved.ts. */
 export function historyJson(book: EdgeBook, rows: readonly Row[]): unknown {
   return {
     ...(book.beganMs === undefined ? {} : { began_at: new Date(book.beganMs).toISOString() }),
@@ -110,8 +98,10 @@ export function historyJson(book: EdgeBook, rows: readonly Row[]): unknown {
         connections: r.connections,
         bytes: r.bytes,
         drops: r.drops,
-        days: days.map(({ day, firstMs: _, lastMs: __, hours, ...counts }) => ({
+        days: days.map(({ day, firstMs, lastMs, hours, ...counts }) => ({
           day: dateOf(day),
+          firstSeen: new Date(firstMs).toISOString(),
+          lastSeen: new Date(lastMs).toISOString(),
           hours: Array.from({ length: 24 }, (_, h) => h).filter((h) => (hours >>> h) & 1),
           ...counts,
         })),

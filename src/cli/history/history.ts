@@ -1,7 +1,9 @@
 /** egressctl history: who talked to whom, over weeks. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { millisOf } from '../../edges/wire.js';
+import { counted } from '../../counted.js';
 import type { EdgeBook } from '../../edges/book.js';
+import { EXIT } from '../../exit.js';
 import type { EdgesRequest, HistoryFlowsRequest } from '../../proto/edges.js';
 import type { GetRecordsResponse } from '../../proto/messages.js';
 import { parseTime } from '../flows/options.js';
@@ -17,25 +19,26 @@ interface HistoryFlags extends Globals {
   since?: EdgesRequest['since'];
   until?: EdgesRequest['until'];
   verdict?: string[];
-  limit: number;
+  limit?: number;
   output: 'text' | 'wide' | 'json';
 }
 
 const VERDICTS = ['allow', 'deny', 'partial', 'none'];
 /** Days that are read if no time is given. */
 const USUAL = '35d';
+/** Edges of a table, and flows, if no number is given. */
 const DEFAULT_LIMIT = 1000;
 
 export function historyCommand(program: Command): void {
   const command = program
     .command('history')
-    .description('Show who talked to whom: since when, on how many days, how often, and which rule decided.')
+    .description('Show who talked to whom: on how many days, how often, when last, and which rule decided.')
     .option('--workload <ns/name>', 'only edges that begin or end at this workload', parseWorkload)
     .option('-n, --namespace <ns>', 'only edges that begin or end in this namespace; may be repeated', repeated)
     .addOption(timeOption('--since <time>', `of the days since a time: 35d, 12h, or RFC 3339 (default: ${USUAL})`))
     .addOption(timeOption('--until <time>', 'of the days before a time, in the same form'))
     .addOption(new Option('--verdict <verdict...>', 'only edges with one of these verdicts').choices(VERDICTS))
-    .addOption(limitOption('most edges that are printed'))
+    .addOption(limitOption(`most edges that are printed (default: ${DEFAULT_LIMIT}; with -o json all)`))
     .addOption(new Option('-o, --output <format>', 'output format').choices(['text', 'wide', 'json']).default('text'))
     .addHelpText(
       'after',
@@ -45,7 +48,7 @@ In a cluster the relay is asked, which keeps 35 days; without one the agents, ea
 Examples:
   egressctl history --workload shop/web                    whom it talked to, and who talked to it
   egressctl history -n shop --verdict deny --since 7d      what was denied this week
-  egressctl history -o json                                everything, by day
+  egressctl history -o json > edges.json                   everything, by day; recommend --edges reads it
   egressctl history status                                 how far back it goes, and what was lost
   egressctl history flows --since 2h                       whole flows, where the relay keeps them`,
     );
@@ -66,6 +69,8 @@ Examples:
   });
   statusCommand(command);
   flowsCommand(command);
+  for (const below of command.commands)
+    below.configureHelp({ ...program.configureHelp(), visibleGlobalOptions: () => [...program.options] });
 }
 
 function timeOption(flags: string, description: string): Option {
@@ -73,7 +78,7 @@ function timeOption(flags: string, description: string): Option {
 }
 
 function limitOption(description: string): Option {
-  return new Option('--limit <number>', description).argParser(parseLimit).default(DEFAULT_LIMIT);
+  return new Option('--limit <number>', description).argParser(parseLimit);
 }
 
 function parseLimit(text: string): number {
@@ -98,9 +103,11 @@ function report(book: EdgeBook): void {
     );
 }
 
-async function print({ output, limit, color }: HistoryFlags, book: EdgeBook, rows: readonly Row[]): Promise<void> {
+async function print(flags: HistoryFlags, book: EdgeBook, rows: readonly Row[]): Promise<void> {
+  const { output, color, limit = output === 'json' ? rows.length : DEFAULT_LIMIT } = flags;
   if (output === 'json') {
     await line(toJson(historyJson(book, rows.slice(0, limit)), 2));
+    tellMore(rows, limit);
     return;
   }
   if (rows.length === 0) {
@@ -109,7 +116,25 @@ async function print({ output, limit, color }: HistoryFlags, book: EdgeBook, row
     return;
   }
   await line(historyTable(rows.slice(0, limit), output === 'wide', painter(color)));
-  if (rows.length > limit) process.stderr.write(`egressctl: ${rows.length - limit} more edges; see --limit\n`);
+  tellMore(rows, limit);
+}
+
+function tellMore(rows: readonly Row[], limit: number): void {
+  const more = rows.length - limit;
+  if (more > 0) process.stderr.write(`egressctl: ${counted(more, 'more edge')}; see --limit\n`);
+}
+
+/**
+ * The options of a command below history. Commander reads them as those of history, if they have the same names; others
+ * of history, such as --workload, would have no effect, and are refused.
+ */
+function flagsBelow(history: Command, command: Command): HistoryFlags {
+  const own = new Set(command.options.map(({ long }) => long));
+  const stray = history.options.find(
+    (o) => !own.has(o.long) && history.getOptionValueSource(o.attributeName()) === 'cli',
+  );
+  if (stray) command.error(`error: history ${command.name()} has no option ${stray.long}`, { exitCode: EXIT.usage });
+  return command.optsWithGlobals<HistoryFlags>();
 }
 
 function statusCommand(history: Command): void {
@@ -118,7 +143,7 @@ function statusCommand(history: Command): void {
     .description("Show how far back the relay's history goes, its size, and what it could not keep.")
     .addOption(new Option('-o, --output <format>', 'output format').choices(['text', 'json']).default('text'));
   command.action(async () => {
-    const flags = command.optsWithGlobals<HistoryFlags>();
+    const flags = flagsBelow(history, command);
     const { askTheRelay } = await import('../cluster/edges.js');
     const answer = await askTheRelay(flags, (client) => client.history());
     await line(flags.output === 'json' ? toJson(answer, 2) : statusText(answer));
@@ -132,12 +157,12 @@ function flowsCommand(history: Command): void {
     .option('-n, --namespace <ns>', 'only flows that begin or end in this namespace; may be repeated', repeated)
     .addOption(timeOption('--since <time>', 'since a time: 2h, or RFC 3339'))
     .addOption(timeOption('--until <time>', 'until a time, in the same form'))
-    .addOption(limitOption('most flows, the latest ones, up to 10000'))
+    .addOption(limitOption(`most flows, the latest ones, up to 10000 (default: ${DEFAULT_LIMIT})`))
     .addOption(new Option('-o, --output <format>', 'output format').choices(['text', 'json']).default('text'));
   command.action(async () => {
-    const flags = command.optsWithGlobals<HistoryFlags>();
+    const flags = flagsBelow(history, command);
     const { askTheRelay } = await import('../cluster/edges.js');
-    const { namespace, since, until, limit, output } = flags;
+    const { namespace, since, until, limit = DEFAULT_LIMIT, output } = flags;
     const request: HistoryFlowsRequest = {
       ...(since ? { since } : {}),
       ...(until ? { until } : {}),
@@ -145,12 +170,16 @@ function flowsCommand(history: Command): void {
       limit,
     };
     const paint = painter(flags.color);
+    let count = 0;
     await askTheRelay(flags, async (client) => {
       for await (const response of client.historyFlows(request)) {
         const text = output === 'json' ? flowJson(response) : flowLine(response, paint);
-        if (text !== undefined) await line(text);
+        if (text === undefined) continue;
+        count++;
+        await line(text);
       }
     });
+    if (count === 0) process.stderr.write('egressctl: no flow of the history is like that\n');
   });
 }
 

@@ -7,8 +7,9 @@ import type { RecommendOptions, Recommendation } from '../../recommend/base/type
 import { compare } from '../../recommend/base/cluster.js';
 import { windowOf } from '../../recommend/base/needs.js';
 import { recommend } from '../../recommend/index.js';
-import { evidenceOf, type MoreOptions, overflowWarnings, USUAL, withoutFuture } from '../../recommend/request.js';
+import { type MoreOptions, overflowWarnings, USUAL, withoutFuture } from '../../recommend/request.js';
 import { localResolvers } from '../../recommend/rules/dns.js';
+import { evidenceOf } from '../../recommend/saved.js';
 import { AgentClient } from '../../rpc/transport/client.js';
 import { loadWorld, readText } from '../../tools/world.js';
 import { Cluster } from '../cluster/cluster.js';

@@ -26,7 +26,7 @@ export function recommendCommand(program: Command): void {
     .option('--dns <address>', 'DNS server on each node, such as that of NodeLocal DNSCache; repeatable', address)
     .option('--with-denied', 'recommend what was denied, too')
     .option('--manifests <path>', 'the cluster as manifests, in place of an agent; repeatable', repeated)
-    .option('--edges <file>', 'evidence that was saved as JSON, in place of what agents have')
+    .option('--edges <file>', 'evidence that was saved by egressctl history -o json, in place of what agents have')
     .option('--output-dir <dir>', 'write a file for each workload into this directory')
     .addOption(new Option('-o, --output <format>', 'output format').choices(['yaml', 'json', 'text']).default('yaml'))
     .addHelpText(
@@ -45,6 +45,7 @@ printed, and every edge is judged by them and by the policies in force.
 Examples:
   egressctl recommend shop/web
   egressctl recommend -n shop --to cilium --since 720h -o text
+  egressctl history -o json > edges.json
   egressctl recommend --manifests cluster/ --edges edges.json --output-dir recommended/`,
     );
   command.action(async (workloads: string[]) => {
