@@ -3,6 +3,7 @@
  * printed has been read again and replayed. A pure function: the same evidence gives the same text, in whatever order it
  * comes.
  */
+import { counted } from '../counted.js';
 import { type EdgeHistory, type EdgeParty, partyName } from '../edges/edge.js';
 import type { Pod, Snapshot } from '../identity/snapshot.js';
 import { Cluster, compare, push, workloadKey } from './base/cluster.js';
@@ -56,13 +57,21 @@ export function recommend(
   }
   const one = new Recommender(histories, snapshot, options, window);
   const workloads = one.parties().map((party) => one.recommend(party));
+  const days = window.last - window.first + 1;
+  const { minDays } = options;
+  const short =
+    days < minDays
+      ? [
+          `there is evidence of ${counted(days, 'day')}, and what was seen on fewer than ${minDays} is left out: see --min-days`,
+        ]
+      : [];
   return {
     language,
     since: dayText(window.first),
     until: dayText(window.last),
-    days: window.last - window.first + 1,
+    days,
     workloads,
-    warnings: one.dns.warnings,
+    warnings: [...short, ...one.dns.warnings],
   };
 }
 
