@@ -5,7 +5,10 @@ const CONTEXT = 3;
 /** Longest changed part that is compared line by line. */
 const MOST = 2000;
 
-/** The difference; empty if there is none. @param file name for the head; lines end with a newline */
+/**
+ * The difference; empty if there is none. Lines end with a newline.
+ * @param file its path, for the head; a path from the root is written as git does, without its first slash
+ */
 export function unifiedDiff(before: string, after: string, file: string): string {
   if (before === after) return '';
   const [a, b] = [linesOf(before), linesOf(after)];
@@ -24,7 +27,8 @@ export function unifiedDiff(before: string, after: string, file: string): string
   ];
   const range = (length: number) => `${length === 0 ? from : from + 1},${length}`;
   const place = `@@ -${range(a.length - until - from)} +${range(b.length - until - from)} @@`;
-  return `--- a/${file}\n+++ b/${file}\n${place}\n${lines.map(ended).join('')}`;
+  const name = file.replace(/^\/+/, '');
+  return `--- a/${name}\n+++ b/${name}\n${place}\n${lines.map(ended).join('')}`;
 }
 
 /** Lines with their ends; the last may have none. */

@@ -16,7 +16,11 @@ export function activityCommand(program: Command): void {
     .option('--unused', 'only policies and rules that have decided nothing')
     .option('--staged', 'only staged policies, and whom they would have denied')
     .option('-n, --namespace <name>', 'only policies of this namespace, and of the cluster; repeatable', repeated)
-    .option('--since <duration>', `how far to look back: 30m, 24h, up to ${MOST_DAYS}d`, parseSince, MOST_DAYS * DAY_MS)
+    .addOption(
+      new Option('--since <duration>', `how far to look back: 30m, 24h, up to ${MOST_DAYS}d`)
+        .argParser(parseSince)
+        .default(MOST_DAYS * DAY_MS, `${MOST_DAYS}d`),
+    )
     .addOption(new Option('-o, --output <format>', 'output format').choices(['text', 'json']).default('text'))
     .addHelpText(
       'after',

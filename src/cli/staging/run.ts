@@ -1,6 +1,6 @@
 /** Makes the steps of a policy's life: in the cluster, or in files. */
 import { readFileSync, realpathSync, renameSync, statSync, writeFileSync } from 'node:fs';
-import { relative } from 'node:path';
+import { relative, resolve } from 'node:path';
 import { AgentError } from '../../errors.js';
 import { EXIT } from '../../exit.js';
 import { walk } from '../../identity/files/walk.js';
@@ -45,9 +45,15 @@ function manifestsIn(path: string): ManifestFile[] {
   for (const found of walk(path)) {
     if (found.type === 'problem') throw new AgentError('MANIFEST', found.message, { where: { file: found.path } });
     if (found.type !== 'file' || !statSync(found.path, { throwIfNoEntry: false })?.isFile()) continue;
-    files.push({ path: relative('.', found.path) || found.path, text: readText(found.path) });
+    files.push({ path: shownPath(found.path), text: readText(found.path) });
   }
   return files;
+}
+
+/** As git names a file: from here, or from the root if it is not below here. */
+function shownPath(path: string): string {
+  const fromHere = relative('.', path);
+  return fromHere === '' || fromHere.startsWith('..') ? resolve(path) : fromHere;
 }
 
 /** Replaces a file at once, and not what a link to it is. @throws AgentError MANIFEST */
@@ -64,7 +70,7 @@ function replaceFile(path: string, before: string, after: string): void {
 }
 
 async function inCluster(name: StepName, policy: PolicyName, flags: StepFlags): Promise<void> {
-  const api = PolicyApi.open(flags);
+  const api = openApi(flags);
   try {
     const found = await api.find(policy);
     const now = new Date();
@@ -78,6 +84,16 @@ async function inCluster(name: StepName, policy: PolicyName, flags: StepFlags): 
     await make(api, policy, plan, flags, message, now);
   } finally {
     api.close();
+  }
+}
+
+function openApi(flags: StepFlags): PolicyApi {
+  try {
+    return PolicyApi.open(flags);
+  } catch (e) {
+    if (!(e instanceof AgentError) || e.code !== 'USAGE') throw e;
+    const hint = `${e.hint === undefined ? '' : `${e.hint}; `}for policies in files: --manifests`;
+    throw new AgentError(e.code, e.message, { ...(e.where ? { where: e.where } : {}), hint });
   }
 }
 
