@@ -12,19 +12,7 @@ type Fields = Readonly<Record<string, unknown>>;
  * @throws AgentError USAGE
  */
 export function evidenceOf(text: string): readonly EdgeHistory[] {
-  let rows: unknown;
-  try {
-    rows = JSON.parse(text);
-  } catch {
-    rows = text.split('\n').flatMap((line, n) => {
-      if (line.trim() === '') return [];
-      try {
-        return JSON.parse(line) as unknown;
-      } catch (e) {
-        throw fault('evidence', `line ${n + 1}: ${(e as Error).message}`);
-      }
-    });
-  }
+  let rows = parsed(text);
   if (isRecord(rows)) rows = rows.edges ?? rows.rows ?? [rows];
   if (!Array.isArray(rows)) throw notEvidence();
   return checked(
@@ -34,6 +22,27 @@ export function evidenceOf(text: string): readonly EdgeHistory[] {
       return historyOf(row);
     }),
   );
+}
+
+/** @throws AgentError USAGE: of a text whose first line is no JSON by itself, what is wrong with the whole */
+function parsed(text: string): unknown {
+  let whole: Error;
+  try {
+    return JSON.parse(text);
+  } catch (e) {
+    whole = e as Error;
+  }
+  const lines = text.split('\n').map((line, n) => ({ line: line.trim(), n }));
+  const read: unknown[] = [];
+  for (const { line, n } of lines.filter(({ line }) => line !== '')) {
+    try {
+      read.push(JSON.parse(line));
+    } catch (e) {
+      const why = read.length === 0 ? whole.message : `line ${n + 1}: ${(e as Error).message}`;
+      throw fault('evidence', `is no JSON: ${why}`);
+    }
+  }
+  return read;
 }
 
 function notEvidence() {
