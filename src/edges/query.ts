@@ -66,6 +66,8 @@ export interface EdgeFeed {
   /** Flows that found no edge of their own since then. */
   readonly overflow: number;
   histories(query: EdgeQuery): EdgeHistory[];
+  /** Every edge with its days, one after the other, for who has other work between two of them. */
+  all(): Iterable<EdgeHistory>;
   /** The rows that changed after a version. @param version 0: all rows */
   changesSince(version: number, query: EdgeQuery): EdgeChanges;
 }

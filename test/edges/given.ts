@@ -53,6 +53,7 @@ export function feedOf(histories: readonly EdgeHistory[]): EdgeFeed {
     ledger: 7,
     beganMs: A_DAY * 86_400_000,
     overflow: 0,
+    all: () => histories,
     histories: (query) =>
       histories
         .filter(({ edge }) => edgeMatches(edge, query))

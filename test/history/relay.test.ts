@@ -44,6 +44,10 @@ class Ledger implements EdgeFeed {
     return [...this.#rows.values()].map(({ edge, row }) => ({ edge, days: [row] }));
   }
 
+  all(): EdgeHistory[] {
+    return this.histories();
+  }
+
   changesSince(version: number, query: Parameters<EdgeFeed['changesSince']>[1]) {
     if (version === 0) this.asked.push(query.sinceMs);
     const rows = [...this.#rows.values()].filter(

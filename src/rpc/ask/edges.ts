@@ -2,11 +2,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ServerWritableStream, status, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import type { DayRow, Edge } from '../../edges/edge.js';
-import { activityOf } from '../../edges/activity.js';
-import { type EdgeChanges, type EdgeFeed, type EdgeQuery, edgeQueryOf } from '../../edges/query.js';
-import { columnsOf, edgeMessage, millisOf, timestampOf } from '../../edges/wire.js';
+import { ActivitySums } from '../../edges/activity.js';
+import { dayMatches, type EdgeChanges, type EdgeFeed, type EdgeQuery, edgeQueryOf } from '../../edges/query.js';
+import { columnsOf, edgeMessage, timestampOf } from '../../edges/wire.js';
 import { AgentError } from '../../errors.js';
 import type { ActivityRequest, ActivityResponse, EdgesRequest, EdgesResponse } from '../../proto/edges.js';
+import { nextTurn } from '../transport/turns.js';
 import { serviceError, unary } from '../transport/unary.js';
 
 /** Rows in one message: some hundred kilobytes with their edges, far from the limit of a message. */
@@ -15,6 +16,9 @@ const ROWS_A_MESSAGE = 2000;
 const MAX_FOLLOWERS = 32;
 /** Edges that a stream remembers to have described; beyond, it describes them again. */
 const MOST_DESCRIBED = 100_000;
+/** Rules, and flows that would have been denied, in an answer to Activity: as much as an answer may take. */
+const MOST_ACTIVITY = 2000;
+const SLICE_MS = 5;
 const INTERVAL_MS = { usual: 1000, least: 100, most: 3_600_000 };
 
 /** Whatever answers Edges: a ledger, or a history of many. */
@@ -36,13 +40,22 @@ export interface EdgeSource extends Pick<EdgeFeed, 'ledger' | 'beganMs' | 'overf
 export function edgeHandlers(feed: EdgeFeed, nodeName: string): UntypedServiceImplementation {
   return {
     Edges: edgesHandler(() => feed, nodeName),
-    Activity: unary((request: ActivityRequest): ActivityResponse => {
-      const sinceMs = millisOf(request.since);
-      const namespaces = request.namespaces?.length ? { namespaces: request.namespaces } : {};
-      const histories = feed.histories(sinceMs === undefined ? {} : { sinceMs });
-      return { ...activityOf(histories, namespaces), began_at: timestampOf(feed.beganMs) };
-    }),
+    Activity: unary((request: ActivityRequest) => activity(feed, request)),
   };
+}
+
+/** A full ledger takes hundreds of milliseconds: events are read between its parts. */
+async function activity(feed: EdgeFeed, request: ActivityRequest): Promise<ActivityResponse> {
+  const query = edgeQueryOf(request);
+  const sums = new ActivitySums(query);
+  let end = performance.now() + SLICE_MS;
+  for (const { edge, days } of feed.all()) {
+    sums.add({ edge, days: days.filter((d) => dayMatches(d, query)) });
+    if (performance.now() < end) continue;
+    await nextTurn();
+    end = performance.now() + SLICE_MS;
+  }
+  return { ...sums.response(MOST_ACTIVITY), began_at: timestampOf(feed.beganMs) };
 }
 
 /** The handler of Edges. @param open makes the source of one call */
