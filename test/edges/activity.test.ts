@@ -3,7 +3,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { DAY_MS } from '../../src/edges/edge.js';
 import { Ledger } from '../../src/edges/ledger.js';
-import { PLAIN_IDS } from '../../src/ids.js';
 import { edgeHandlers } from '../../src/rpc/ask/edges.js';
 import type { ActivityRequest, ActivityResponse } from '../../src/proto/edges.js';
 import { encode } from '../../src/proto/load.js';
@@ -13,7 +12,7 @@ const NOON = A_DAY * DAY_MS + DAY_MS / 2;
 const EDGES = 20_000;
 
 function full(): Ledger {
-  const ledger = Ledger.fresh(NOON, PLAIN_IDS);
+  const ledger = Ledger.fresh(NOON);
   const policy = { dialect: 'networkpolicy', kind: 'NetworkPolicy', namespace: 'evil', name: 'p' };
   for (let n = 0; n < EDGES; n++) {
     const auditRule = {
