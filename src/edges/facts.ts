@@ -8,8 +8,8 @@ import { type EdgeFacts, workloadOf } from './describe.js';
 import { type EdgeParty, partyName } from './edge.js';
 import { policyGeneration } from './generation.js';
 
-/** Backends that are looked at: of more, the workload of the first ones is that of all. */
-const LOOKED_AT = 16;
+/** Backends that are looked at: of more, nobody knows whether all are of one workload. */
+const LOOKED_AT = 2000;
 
 type Behind = { party: EdgeParty; port: number };
 
@@ -27,6 +27,8 @@ export class SnapshotFacts implements EdgeFacts {
   readonly #generations = new Map<string, number>();
   /** By Service and port × 256 + protocol; a Service whose backends change is another object. */
   readonly #behind = new WeakMap<Service, Map<number, Behind>>();
+  /** What was not found with the present snapshot. */
+  #absent = new WeakMap<Service, Set<number>>();
 
   constructor({ nodeName, whoAt }: FactsOptions) {
     this.nodeName = nodeName;
@@ -35,6 +37,7 @@ export class SnapshotFacts implements EdgeFacts {
 
   update(snapshot: Snapshot): void {
     this.#snapshot = snapshot;
+    this.#absent = new WeakMap();
   }
 
   generation({ dialect, kind, namespace, name }: PolicyRef): number {
@@ -56,16 +59,25 @@ export class SnapshotFacts implements EdgeFacts {
     const id = port * 256 + protocol;
     const known = ports.get(id);
     if (known) return known;
+    let absent = this.#absent.get(service);
+    if (absent?.has(id)) return undefined;
     const found = this.#find(service, port, protocol);
-    // Pods get their addresses a moment before or after their Services know them: only what was found is kept.
+    // Pods get their addresses a moment before or after their Services know them: only what was found is kept for long.
     if (found) ports.set(id, found);
+    else {
+      if (!absent) this.#absent.set(service, (absent = new Set()));
+      absent.add(id);
+    }
     return found;
   }
 
   #find(service: Service, port: number, protocol: number): Behind | undefined {
     const at = service.ports.find((p) => p.port === port && p.protocol === protocol);
     let found: Behind | undefined;
-    for (const { ip, port: target } of (at?.backends ?? []).slice(0, LOOKED_AT)) {
+    const backends = at?.backends ?? [];
+    // Whoever may write Endpoints could put another one behind those that are looked at.
+    if (backends.length > LOOKED_AT) return undefined;
+    for (const { ip, port: target } of backends) {
       const who = this.#whoAt(ip);
       if (who.kind !== 'pod') return undefined;
       const party = workloadOf(who);

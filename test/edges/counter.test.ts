@@ -170,6 +170,32 @@ t.test('a Service is named with the workload behind it, and counted once', async
   ]);
 });
 
+t.test('a Service whose last backend is elsewhere has no workload behind it', async (t) => {
+  // Whoever may write Endpoints lists a pod many times, under one address after the other, and then his own server.
+  const pods = Array.from({ length: 40 }, (_, n) => ({
+    ...pod('evil', `web-${n}`, `10.0.1.${n}`),
+    workload: { kind: 'Deployment', name: 'web' },
+  }));
+  const backends = [...pods.map(({ ips }) => ips[0] as string), '203.0.113.66'].map((ip) => ({ ip, port: 8080 }));
+  const service = { namespace: 'evil', name: 'svc', labels: {}, vips: ['10.96.0.9'] };
+  const bed = new Bed();
+  const world = (list: typeof backends): Snapshot => ({
+    ...known(),
+    pods: new Map([...known().pods, ...pods.map((p) => [`evil/${p.name}`, p] as const)]),
+    services: new Map([['evil/svc', { ...service, ports: [{ protocol: 6, port: 80, backends: list }] }]]),
+  });
+  bed.learn(world(backends));
+  bed.counter.tick(10_000);
+  bed.tell({ remote: '10.96.0.9', port: 80 });
+  bed.learn(world(backends.slice(0, 40)));
+  bed.counter.tick(20_000);
+  bed.tell({ remote: '10.96.0.9', port: 80 });
+  t.strictSame(bed.edges, [
+    'shop/web → evil/web:8080 by evil/svc:80 allow 1 0 0',
+    'shop/web → svc evil/svc:80 by evil/svc:80 allow 1 0 0',
+  ]);
+});
+
 t.test('edges between pods are counted where they begin', async (t) => {
   const inbound = { flags: F.EA_FLOW_INBOUND, localPort: 8080, port: 50_000 };
   const bed = new Bed().tell(
