@@ -89,6 +89,7 @@ export function makeMetrics(status: () => AgentStatus): () => Promise<{ type: st
       endpoints.set({ state }, s.endpoints.filter((e) => e.state === state).length);
     }
     policies.set({ state: 'in-force' }, s.policies.inForce);
+    policies.set({ state: 'staged' }, s.policies.staged);
     policies.set({ state: 'refused' }, s.policies.refused);
     for (const severity of ['error', 'warning']) {
       problems.set({ severity }, s.policies.problems.filter((p) => p.severity === severity).length);

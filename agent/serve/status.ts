@@ -9,6 +9,7 @@ import type { Intake } from '../../src/flow/intake.js';
 import { REASONS } from '../../src/flow/event/decode.js';
 import { ENUMS } from '../../src/image/layout.gen.js';
 import { tiersFor } from '../../src/ir/evaluate.js';
+import { formatPolicy } from '../../src/ir/names.js';
 import { NODE_SENDER, senderOf } from '../../src/ir/sender.js';
 import type { PolicyProblem } from '../../src/kube/events.js';
 import type { ClusterSource } from '../../src/kube/source.js';
@@ -92,6 +93,7 @@ export function agentStatus(parts: StatusParts): AgentStatus {
     },
     policies: {
       inForce: policies.filter((p) => p.state === 'in-force').length,
+      staged: stagedCount(state),
       refused: policies.filter((p) => p.state === 'refused').length,
       problems: [...reconciler.problems, ...names.trusted.problems],
     },
@@ -182,6 +184,12 @@ function endpointStatus(
       answersUntrusted: held?.untrusted ?? 0,
     };
   });
+}
+
+/** Policy objects that are staged; one may be several policies, of several tiers. */
+export function stagedCount(state: InForceState | undefined): number {
+  const staged = (state?.ir.tiers ?? []).flatMap((tier) => tier.policies.filter((policy) => policy.staged));
+  return new Set(staged.map(({ ref }) => formatPolicy(ref))).size;
 }
 
 /** The policy objects, and whether an error keeps one out of force. Objects that policies refer to are left out. */

@@ -66,6 +66,7 @@ export interface StatusResponse {
   hooks_expected?: number;
   hook_problems?: string[];
   policies_in_force?: number;
+  policies_staged?: number;
   policies_refused?: number;
   problems?: ProblemMessage[];
   epoch?: number;

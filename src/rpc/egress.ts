@@ -157,6 +157,7 @@ function statusMessage(s: AgentStatus): StatusResponse {
     hooks_expected: s.hooks.expected,
     hook_problems: s.hooks.problems,
     policies_in_force: s.policies.inForce,
+    policies_staged: s.policies.staged,
     policies_refused: s.policies.refused,
     problems: s.policies.problems.map(problemMessage),
     epoch: s.epoch,

@@ -134,7 +134,8 @@ export interface AgentStatus {
   denyResponse: 'drop' | 'reject';
   endpoints: EndpointStatus[];
   hooks: { attached: number; expected: number; problems: string[] };
-  policies: { inForce: number; refused: number; problems: Problem[] };
+  /** Policy objects. Those that are staged are in force too: they are counted, and deny nothing. */
+  policies: { inForce: number; staged: number; refused: number; problems: Problem[] };
   /** Epoch of the policies in force. */
   epoch: number;
   maps: { name: string; entries: number; max: number }[];

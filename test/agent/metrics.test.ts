@@ -19,6 +19,7 @@ function status(more: Partial<AgentStatus> = {}): AgentStatus {
     hooks: { attached: 0, expected: 0, problems: [] },
     policies: {
       inForce: 7,
+      staged: 2,
       refused: 2,
       problems: [
         { severity: 'error', where: {}, message: 'x' },
@@ -99,6 +100,7 @@ t.test('values are those of status', async (t) => {
   is('endpoints{state="observed"}', 1);
   is('endpoints{state="missing"}', 0);
   is('policies{state="in-force"}', 7);
+  is('policies{state="staged"}', 2);
   is('policies{state="refused"}', 2);
   is('problems{severity="error"}', 2);
   is('problems{severity="warning"}', 1);

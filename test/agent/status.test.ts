@@ -1,6 +1,6 @@
 /** What counts as a policy in status and metrics, and whose problem a problem is. */
 import t from 'tap';
-import { policyProblems, policyStatus } from '../../agent/serve/status.js';
+import { policyProblems, policyStatus, stagedCount } from '../../agent/serve/status.js';
 import type { InForceState } from '../../agent/endpoints/in-force.js';
 import { toIr } from '../../src/dialects/index.js';
 import { snapshotOf } from '../policy/world.js';
@@ -8,8 +8,8 @@ import { snapshotOf } from '../policy/world.js';
 /** Only what the functions read. */
 function stateOf(...objects: object[]) {
   const snapshot = snapshotOf(objects.map((o) => `---\n${JSON.stringify(o)}\n`).join(''));
-  const problems = [...snapshot.problems, ...toIr(snapshot).problems];
-  return { snapshot, problems } as unknown as InForceState;
+  const { ir, problems } = toIr(snapshot);
+  return { snapshot, ir, problems: [...snapshot.problems, ...problems] } as unknown as InForceState;
 }
 
 const object = (apiVersion: string, kind: string, name: string, spec: object, namespace?: string) => ({
@@ -37,6 +37,17 @@ t.test('what policies refer to is no policy', async (t) => {
     ['GlobalNetworkSet broken: spec.nets[0]'],
     'their own problems are told all the same, as Events on them',
   );
+});
+
+t.test('staged policies are counted as objects', async (t) => {
+  const egress = [{ action: 'Deny' }];
+  const state = stateOf(
+    object('projectcalico.org/v3', 'StagedNetworkPolicy', 'a', { types: ['Egress'], egress }, 'shop'),
+    object('projectcalico.org/v3', 'NetworkPolicy', 'b', { types: ['Egress'], egress }, 'shop'),
+    object('networking.k8s.io/v1', 'NetworkPolicy', 'c', { podSelector: {}, egress: [{}] }, 'shop'),
+  );
+  t.equal(stagedCount(state), 1);
+  t.equal(stagedCount(undefined), 0);
 });
 
 t.test('kinds of one name in several API groups are told apart', async (t) => {

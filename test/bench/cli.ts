@@ -98,7 +98,7 @@ const STATUS: AgentStatus = {
   denyResponse: 'drop',
   endpoints: [],
   hooks: { attached: 0, expected: 0, problems: [] },
-  policies: { inForce: 0, refused: 0, problems: [] },
+  policies: { inForce: 0, staged: 0, refused: 0, problems: [] },
   epoch: 0,
   maps: [],
   flows: { perSecond: 0, seen: 0, inTable: 0, share: 0, notStored: 0, evicted: 0, busy: 0 },

@@ -76,6 +76,7 @@ const STATUS: AgentStatus = {
   hooks: { attached: 1, expected: 2, problems: ['veth1 egress: gone'] },
   policies: {
     inForce: 3,
+    staged: 1,
     refused: 1,
     problems: [{ severity: 'error', where: { object: 'NetworkPolicy a/b', field: 'spec' }, message: 'is wrong' }],
   },
@@ -333,7 +334,7 @@ t.test('status', async (t) => {
   t.equal(code, 0);
   for (const part of [
     /Agent: +egress-agent 1\.2\.3 on node-a\\u009b31m, pid 7, up 5\.0s/,
-    /Policies: +3 in force, 1 refused; epoch 4/,
+    /Policies: +3 in force \(1 staged\), 1 refused; epoch 4/,
     /Hooks: +1 of 2 attached \(tcx\)/,
     /Lost events: +3 in the kernel's ring, 3 by slow readers/,
     /Flow table: +0\.0% of 65536 entries, 2048 for each .*; 1099511627776 made room for others, 1 change lost/,

@@ -68,7 +68,7 @@ function status(nodeName: string, pods: readonly string[]): AgentStatus {
       answersUntrusted: 0,
     })),
     hooks: { attached: 1, expected: 1, problems: [] },
-    policies: { inForce: 3, refused: 0, problems: [] },
+    policies: { inForce: 3, staged: 0, refused: 0, problems: [] },
     epoch: 4,
     maps: [],
     flows: { perSecond: 1.5, seen: 10, inTable: 2, share: 8192, notStored: 0, evicted: 0, busy: 0 },

@@ -52,6 +52,7 @@ const STATUS: AgentStatus = {
   hooks: { attached: 1, expected: 2, problems: ['veth1 egress: gone'] },
   policies: {
     inForce: 3,
+    staged: 1,
     refused: 1,
     problems: [{ severity: 'error', where: { object: 'NetworkPolicy a/b', field: 'spec' }, message: 'is wrong' }],
   },
@@ -249,6 +250,7 @@ t.test('status, policies, explain', async (t) => {
     version: '1.2.3',
     flows_seen: String(2 ** 40),
     policies_in_force: 3,
+    policies_staged: 1,
     lost_in_ring: ['1', '2'],
     drops: { policy: '9' },
     last_error: 'no room',

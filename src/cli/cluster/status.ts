@@ -50,14 +50,14 @@ function row({ name }: ClusterNode, s: StatusResponse, paint: Paint): string[] {
   const pods = (s.endpoints ?? []).filter((e) => !e.pod.startsWith('node/'));
   const enforced = pods.filter((e) => e.state === 'enforced').length;
   const [attached, expected] = [s.hooks_attached ?? 0, s.hooks_expected ?? 0];
-  const refused = s.policies_refused ?? 0;
+  const [staged, refused] = [s.policies_staged ?? 0, s.policies_refused ?? 0];
   const lost = (s.lost_in_ring ?? []).reduce((n: number, v) => n + Number(v), 0);
   const good = (ok: boolean, text: string) => (ok ? text : paint('red', text));
   return [
     safe(name),
     s.failing_since ? paint('red', 'stale') : paint('green', 'connected'),
     safe(s.version),
-    `${s.policies_in_force ?? 0}${refused === 0 ? '' : `, ${paint('red', `${refused} refused`)}`}`,
+    `${s.policies_in_force ?? 0}${staged === 0 ? '' : ` (${staged} staged)`}${refused === 0 ? '' : `, ${paint('red', `${refused} refused`)}`}`,
     `${enforced}/${pods.length}`,
     good(attached === expected, `${attached}/${expected}`),
     (s.flows_per_second ?? 0).toFixed(1),

@@ -196,7 +196,7 @@ export function statusText(s: StatusResponse, paint: Paint, now: number = Date.n
   const pods = endpoints.filter((e) => !e.pod.startsWith('node/'));
   const enforced = pods.filter((e) => e.state === 'enforced').length;
   const [attached, expected] = [s.hooks_attached ?? 0, s.hooks_expected ?? 0];
-  const refused = s.policies_refused ?? 0;
+  const [staged, refused] = [s.policies_staged ?? 0, s.policies_refused ?? 0];
   const lost = (s.lost_in_ring ?? []).reduce((n: number, v) => n + Number(v), 0);
   const problems = s.problems ?? [];
   const good = (ok: boolean, text: string) => paint(ok ? 'green' : 'red', text);
@@ -209,7 +209,7 @@ export function statusText(s: StatusResponse, paint: Paint, now: number = Date.n
     ['Policies from', `${s.mode} in ${safe(s.source)}`],
     [
       'Policies',
-      `${s.policies_in_force ?? 0} in force, ${good(refused === 0, `${refused} refused`)}; epoch ${s.epoch ?? 0}, ${s.applied_at ? `applied ${ago(millisOf(s.applied_at))}` : 'not applied yet'}`,
+      `${s.policies_in_force ?? 0} in force${staged === 0 ? '' : ` (${staged} staged)`}, ${good(refused === 0, `${refused} refused`)}; epoch ${s.epoch ?? 0}, ${s.applied_at ? `applied ${ago(millisOf(s.applied_at))}` : 'not applied yet'}`,
     ],
     ['Pods', `${pods.length} on this node, ${enforced} selected by policies`],
     [
