@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import { AgentClient } from '../../src/rpc/transport/client.js';
 import { commands } from '../docs/markdown.js';
-import { compiled, run, until } from '../netns/shell.js';
+import { compiled, type Output, run, until } from '../netns/shell.js';
 import { type Cluster, SYSTEM } from './cluster.js';
 import { byName, policy } from './objects.js';
 import { SHOP, settled, type World } from './world.js';
@@ -16,6 +16,7 @@ const PORT = 14245;
 export async function readers(t: Test, cluster: Cluster, { client, ip }: World): Promise<void> {
   await cluster.apply(policy(SHOP, 'main', { matchLabels: { name: 'client' } }, [{ to: [byName('web-1')] }]));
   await settled('the policy', 'timeout', () => client.tcp(ip('db'), 8080, 700));
+  t.match(await client.tcp(ip('web-1'), 8080, 700), /^ok/, 'a connection for the history');
   const main = join(compiled, 'src/cli/main.js');
   const ctl = (...args: string[]) =>
     run(process.execPath, [main, '--kubeconfig', cluster.place.kubeconfig, ...args], { check: false });
@@ -41,6 +42,7 @@ export async function readers(t: Test, cluster: Cluster, { client, ip }: World):
   t.equal(allowed.status, 0, 'explain: allowed is exit code 0');
 
   await documented(t, cluster);
+  await remembered(t, ctl);
 
   // The relay, with the certificate that its callers need.
   const secret = await cluster.json<{ data: Record<string, string> }>(
@@ -80,6 +82,29 @@ export async function readers(t: Test, cluster: Cluster, { client, ip }: World):
     forward.kill();
   }
   await cluster.kubectl('-n', SHOP, 'delete', 'networkpolicy', 'main');
+}
+
+/** Who talked to whom, and what is made of it: each question goes to the relay. */
+async function remembered(t: Test, ctl: (...args: string[]) => Promise<Output>): Promise<void> {
+  const client = `${SHOP}/client`;
+  const asked = async (...args: string[]) => {
+    const { status, stdout, stderr } = await ctl(...args);
+    t.equal(status, 0, args.join(' '), { stdout, stderr });
+    t.notMatch(stderr, /relay|did not answer/, 'the relay answers');
+    return stdout;
+  };
+  // What an agent sees takes up to a minute to reach the relay.
+  const seen = /client +\S*\/web-1 +8080\/tcp +allow +np\/egress-e2e-shop\/main#0/;
+  await until('the history', async () => seen.test((await ctl('history', '--workload', client)).stdout), 90_000);
+  t.match(await asked('history', '--workload', client), /db +8080\/tcp +deny +np\/egress-e2e-shop\/main#default/);
+  t.match(await asked('history', 'status'), /^place +memory\n/);
+  const policy = await asked('recommend', client, '--min-days', '1');
+  t.match(policy, /egress-agent\.io\/enforcement: audit/, 'it is staged');
+  t.match(policy, /name: web-1/);
+  t.notMatch(policy, /name: db/, 'what was denied is not recommended');
+  const activity = await asked('activity', `np/${SHOP}/main`);
+  t.match(activity, /main#0 +allow +[1-9]/);
+  t.match(activity, /main#default +deny +[1-9]/);
 }
 
 /** The commands of README.md and docs/ that need a cluster, with this world's pods in place of the documents'. */

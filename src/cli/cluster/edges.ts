@@ -7,7 +7,7 @@ import { AgentError } from '../../errors.js';
 import type { EdgesRequest } from '../../proto/edges.js';
 import type { AgentNode } from '../../relay/nodes/agents.js';
 import { AgentClient, UnreachableError } from '../../rpc/transport/client.js';
-import { type Globals, isCluster } from '../common/globals.js';
+import { type Globals, isCluster, isRelayMeant } from '../common/globals.js';
 import { safe } from '../common/output.js';
 import { Cluster } from './cluster.js';
 
@@ -78,7 +78,7 @@ export async function askTheRelay<A>(flags: Globals, question: (client: AgentCli
   const none = new AgentError('AGENT', 'there is no relay to ask', {
     hint: 'only the relay of a cluster keeps this: see --kubeconfig and --context, and docs/history.md',
   });
-  if (!(await isCluster(flags))) throw none;
+  if (!(await isRelayMeant(flags))) throw none;
   const cluster = await Cluster.open(flags);
   try {
     const relay = await cluster.relay();

@@ -28,9 +28,12 @@ export async function isClusterMeant(
   if (flags.kubeconfig !== undefined || flags.context !== undefined || flags.node !== undefined) return true;
   if (socket !== undefined) return false;
   if (basename(process.argv[1] ?? '').startsWith('kubectl-egress')) return true;
-  const hasConfig =
-    Boolean(process.env.KUBECONFIG) || existsSync(join(process.env.HOME || homedir(), '.kube', 'config'));
-  return hasConfig && !(await isListening(fallback));
+  return hasKubeconfig() && !(await isListening(fallback));
+}
+
+/** Whether there is a kubeconfig without one being named. */
+export function hasKubeconfig(): boolean {
+  return Boolean(process.env.KUBECONFIG) || existsSync(join(process.env.HOME || homedir(), '.kube', 'config'));
 }
 
 /**
