@@ -2,7 +2,7 @@
  * What a staged policy would deny, as it was counted; and whether it has been counted for long enough. The count is of
  * the policy's present content: an edit begins it anew.
  */
-import { DAY_MS, type Edge, type EdgeHistory, partyName } from '../edges/edge.js';
+import { DAY_MS, type Edge, type EdgeHistory, isRest, partyName } from '../edges/edge.js';
 import { ruleKey } from '../ir/names.js';
 import { longestPause } from './cron.js';
 import { isOf } from './names.js';
@@ -88,7 +88,7 @@ export interface ImpactInput {
   readonly only?: string | undefined;
   /** Nodes that did not answer. */
   readonly unavailable: readonly string[];
-  /** Flows that found no edge of their own. */
+  /** Flows that found no edge of their own, of all nodes and pods: they matter where an edge to `other` stands for some. */
   readonly overflow: number;
   readonly cronJobs: readonly CronJob[];
   /** Flows that were seen, and that would be denied if this policy alone were enforced now: see preview. */
@@ -120,8 +120,10 @@ export function impactOf(input: ImpactInput): Impact {
     const destination = partyName(edge.destination);
     workload.flows.push({ destination, service, port, protocol, connections: n, lastMs, rule });
   };
+  let hasRest = false;
   for (const { edge, days: rows } of input.histories) {
     const { auditRule, verdict, auditVerdict } = edge;
+    hasRest ||= !edge.inbound && isRest(edge) && rows.some((row) => row.lastMs >= sinceMs);
     if (!auditRule || !isOf(auditRule.ref.policy, names)) continue;
     const denies = verdict === 'allow' && auditVerdict === 'deny';
     const sum = (list: typeof rows) => list.reduce((n, row) => n + row.connections, 0);
@@ -142,7 +144,7 @@ export function impactOf(input: ImpactInput): Impact {
   }
   for (const one of input.alone) if (one.lastMs >= sinceMs && !counted.has(flowKey(one.edge))) add(one);
   const denied = [...workloads.values()].map(deniedWorkload).sort((a, b) => b.connections - a.connections);
-  const missing = isStaged ? missingOf(input, { recent, sinceMs, windowMs }) : [];
+  const missing = isStaged ? missingOf(input, { recent, sinceMs, windowMs, hasRest }) : [];
   const stage = isStaged ? (missing.length === 0 ? 'ready' : 'staged') : 'enforced';
   return { stage, generation, sinceMs, windowMs, denied, connections, judged, earlier, missing };
 }
@@ -165,9 +167,11 @@ interface Counted {
   readonly recent: number;
   readonly sinceMs: number;
   readonly windowMs: number;
+  /** Whether some of what was seen in the window found no room. */
+  readonly hasRest: boolean;
 }
 
-function missingOf(input: ImpactInput, { recent, sinceMs, windowMs }: Counted): string[] {
+function missingOf(input: ImpactInput, { recent, sinceMs, windowMs, hasRest }: Counted): string[] {
   const { days, unavailable, overflow, beganMs, cronJobs } = input;
   const out: string[] = [];
   if (input.isRefused) out.push('it has errors: egressctl status lists them');
@@ -186,7 +190,8 @@ function missingOf(input: ImpactInput, { recent, sinceMs, windowMs }: Counted): 
   if (input.only !== undefined) out.push(`only node ${input.only} was asked`);
   if (unavailable.length > 0)
     out.push(`${unavailable.length === 1 ? 'node' : 'nodes'} ${unavailable.join(', ')} did not answer`);
-  if (overflow > 0) out.push(`${overflow} flows found no room of their own, and cannot be told apart`);
+  // A pod elsewhere that called everybody once must not stop others for ever.
+  if (overflow > 0 && hasRest) out.push(`${overflow} flows found no room of their own, and cannot be told apart`);
   return out;
 }
 

@@ -1,6 +1,6 @@
 /** What a staged policy would deny, and when it is ready. */
 import t from 'tap';
-import { DAY_MS, type Edge, type EdgeHistory } from '../../src/edges/edge.js';
+import { DAY_MS, type Edge, type EdgeHistory, NOBODY } from '../../src/edges/edge.js';
 import { activityOf } from '../../src/edges/activity.js';
 import { fullRuleMessage } from '../../src/edges/wire.js';
 import type { RuleRef } from '../../src/ir/types.js';
@@ -69,7 +69,10 @@ t.test('ready: nothing would be denied, for long enough, and all have answered',
   t.match(impact({ unavailable: ['node-b'] }), { missing: ['node node-b did not answer'] });
   t.match(impact({ isRefused: true }), { stage: 'staged', missing: [/errors/] });
   t.match(impact({ only: 'node-a' }), { missing: ['only node node-a was asked'] });
-  t.match(impact({ overflow: 3 }), { missing: [/3 flows/] });
+  const rest = (day: number) => seen(day, { destination: NOBODY, auditVerdict: 'allow' });
+  t.match(impact({ overflow: 3, histories: [rest(15)] }), { missing: [/3 flows/] });
+  t.match(impact({ overflow: 3 }), { stage: 'ready' }, 'of others: nothing of this namespace found no room');
+  t.match(impact({ overflow: 3, histories: [rest(2)], stagedMs: (A_DAY + 5) * DAY_MS }), { stage: 'ready' }, 'before');
 });
 
 t.test('a connection from before the window that is open in it', async (t) => {
