@@ -81,13 +81,22 @@ function linesOf({ rule, protocol }: Item): string[] {
   return [ruleTo(rule), ...shown];
 }
 
+/** Kinds that a name has as they are, in small letters. Whoever writes a pod says of what kind its owner is. */
+const KINDS: ReadonlySet<string> = new Set([
+  ...['Deployment', 'StatefulSet', 'DaemonSet', 'ReplicaSet', 'ReplicationController', 'Job', 'CronJob', 'Pod'],
+]);
+
 /**
- * The name of a workload's policies: the same whatever else is recommended. What a name must not have, or is too long,
- * is told apart by a hash.
+ * The name of a workload's policies: the same whatever else is recommended, and no other workload's. What a name must not
+ * have, or is too long, is told apart by a hash, and so are kinds that may differ in nothing but their capitals.
  */
 export function policyName({ workloadKind, name }: EdgeParty): string {
   const own = `${workloadKind.toLowerCase()}-${name}-egress`;
-  if (/^[a-z]+-[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*-egress$/.test(own) && own.length <= 150)
+  if (
+    KINDS.has(workloadKind) &&
+    /^[a-z]+-[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*-egress$/.test(own) &&
+    own.length <= 150
+  )
     return own;
   const hash = createHash('sha256')
     .update(JSON.stringify([workloadKind, name]))

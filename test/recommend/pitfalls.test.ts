@@ -1,9 +1,10 @@
 /** What makes recommended policies useless or dangerous elsewhere: each is a test here. */
 import t from 'tap';
-import type { EdgeHistory } from '../../src/edges/edge.js';
+import type { Edge, EdgeHistory } from '../../src/edges/edge.js';
 import { policiesIn } from '../../src/convert/text.js';
 import { LANGUAGES } from '../../src/recommend/base/names.js';
 import { withoutFuture } from '../../src/recommend/request.js';
+import { policyName } from '../../src/recommend/write.js';
 import { localResolvers } from '../../src/recommend/rules/dns.js';
 import { outside } from '../edges/given.js';
 import { forOne, type Given, type GivenWorkload, on, party, seen } from './given.js';
@@ -108,6 +109,40 @@ t.test('a Service in front of several workloads: all of them', (t) => {
     ['pods of shop with app=api 8080/tcp', 'pods of shop with app=api-canary 9090/tcp'],
   );
   t.same(one.replay.closed, []);
+  t.end();
+});
+
+t.test('two workloads never have one policy', (t) => {
+  const names = ['Deployment', 'deployment', 'DeploymenT', 'Rollout', 'rollout'].map((workloadKind) =>
+    policyName({ ...party('shop/web'), workloadKind }),
+  );
+  t.equal(names[0], 'deployment-web-egress');
+  t.equal(new Set(names).size, names.length, names.join());
+  t.end();
+});
+
+t.test('a Service that leads elsewhere than it was seen to lead', (t) => {
+  // Who may write Endpoints in the namespace of the Service, and in no other.
+  const secret = { name: 'db/secret', labels: { app: 'secret' }, ips: ['10.0.7.1'] };
+  const edge = (destination: Edge['destination']) =>
+    seen({ destination, service: 'shop/api', servicePort: 80, port: 8080, address: '10.96.0.20' });
+  const world = (...backends: [string, number][]) => {
+    const services = [{ name: 'shop/api', vip: '10.96.0.20', port: 80, backends }];
+    return given({ workloads: [secret], services });
+  };
+  for (const elsewhere of [
+    ['10.0.7.1', 5432],
+    ['198.51.100.9', 443],
+  ] as [string, number][])
+    for (const backends of [[elsewhere], [['10.0.2.1', 8080], elsewhere]] as [string, number][][]) {
+      const one = forOne([edge(party('shop/api'))], world(...backends));
+      t.notMatch(one.yaml, /secret|198\.51|5432/, JSON.stringify(backends));
+      t.match(one.yaml, /app: api\n/);
+      t.match(one.warnings, [/shop\/api leads elsewhere/]);
+    }
+  const service = { kind: 'service' as const, namespace: 'shop', workloadKind: '', name: 'api' };
+  const unknown = forOne([edge(service)], world(['10.0.2.1', 8080], ['10.0.7.1', 5432]));
+  t.match(unknown.warnings, [/shop\/api has pods of other namespaces/]);
   t.end();
 });
 

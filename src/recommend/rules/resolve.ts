@@ -108,9 +108,14 @@ export class Resolver {
     const at = service.ports.find((p) => p.port === need.servicePort && p.protocol === need.protocol);
     if (!at || at.backends.length === 0) return undefined;
     const isApi = need.service === 'default/kubernetes';
-    const placed = at.backends.flatMap(({ ip, port }) => this.#at(ip, need.protocol, port, isApi));
-    if (placed.length === 0) return undefined;
+    const all = at.backends.flatMap(({ ip, port }) => this.#at(ip, need.protocol, port, isApi));
+    // Whoever may write its Endpoints leads where he likes, and not where it was seen to lead.
+    const isOwn = ({ target }: Placed) => target.kind === 'pods' && target.namespace === service.namespace;
+    const placed = need.destination.kind === 'workload' ? all.filter(isOwn) : all;
     const warnings = new Set<string>();
+    if (placed.length < all.length) warnings.add(`${need.service} leads elsewhere than it did: no rule for that`);
+    if (placed.some(({ target }) => target.kind === 'pods' && target.namespace !== service.namespace))
+      warnings.add(`${need.service} has pods of other namespaces behind it: rules for them`);
     for (const { target } of placed)
       if (target.kind !== 'pods')
         warnings.add(`${need.service} has backends that are no pods: rules for their addresses, which may change`);
@@ -122,6 +127,7 @@ export class Resolver {
     if (vips.length === 0)
       for (const { ip, port } of at.backends) probes.push({ to: ip, protocol: need.protocol, port });
     if (own && 'placed' in own) return { placed: [...placed, ...own.placed], probes, warnings: [...warnings] };
+    if (placed.length === 0) return undefined;
     return { placed, probes, warnings: [...warnings] };
   }
 
