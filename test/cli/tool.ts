@@ -5,9 +5,10 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { compiled } from '../netns/shell.js';
 
-const CTL = join(compiled, 'src/cli/main.js');
+export const CTL = join(compiled, 'src/cli/main.js');
 
 export interface Bench {
+  readonly dir: string;
   /** Runs egressctl in the directory. */
   ctl(...args: string[]): { code: number | null; out: string; err: string };
   write(file: string, text: string): void;
@@ -17,6 +18,7 @@ export function bench(t: { teardown(handler: () => void): void }): Bench {
   const dir = mkdtempSync(join(tmpdir(), 'egress-agent-tool-'));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   return {
+    dir,
     ctl(...args) {
       const r = spawnSync(process.execPath, [CTL, ...args], { encoding: 'utf8', cwd: dir, maxBuffer: 16 << 20 });
       return { code: r.status, out: r.stdout, err: r.stderr };

@@ -1,4 +1,5 @@
 /** The steps in files, as users run them. */
+import { execFileSync } from 'node:child_process';
 import {
   lstatSync,
   mkdirSync,
@@ -12,7 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { bench } from '../cli/tool.js';
+import { bench, CTL } from '../cli/tool.js';
 
 const WEB = `# ours
 apiVersion: networking.k8s.io/v1
@@ -52,6 +53,17 @@ t.test('a change is printed, and made where that is asked for', async (t) => {
   t.equal(ctl('enforce', 'np/shop/web', '--manifests', link, '--write').code, 0);
   t.ok(lstatSync(link).isSymbolicLink(), 'a link stays one');
   t.equal(readFileSync(file, 'utf8'), WEB);
+});
+
+t.test('a manifest writes nothing but text to a terminal; a patch is exact', async (t) => {
+  const { ctl, write, dir } = bench(t);
+  write('web.yaml', WEB.replace('# the shop', '# \u001b[2J'));
+  const args = ['stage', 'np/shop/web', '--manifests', 'web.yaml'];
+  t.match(ctl(...args).out, /\u001b\[2J/);
+  const command = [process.execPath, CTL, ...args].map((arg) => `'${arg}'`).join(' ');
+  const shown = execFileSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8', cwd: dir });
+  t.match(shown, /# \\u001b\[2J/);
+  t.notMatch(shown, /\u001b/);
 });
 
 t.test('what is wrong is said', async (t) => {

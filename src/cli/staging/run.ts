@@ -32,11 +32,16 @@ async function inManifests(name: StepName, policy: PolicyName, flags: StepFlags,
   const file = safe(change.path);
   if (flags.output === 'json')
     await line(toJson({ policy: policy.text, step: name, file: change.path, diff: change.diff }, 2));
-  else if (change.diff !== '') process.stdout.write(change.diff);
+  // A patch must be exact, but whoever wrote a manifest must not write to a terminal.
+  else if (change.diff !== '') process.stdout.write(process.stdout.isTTY ? lines(change.diff) : change.diff);
   const isWritten = flags.write === true && change.diff !== '';
   if (isWritten) replaceFile(change.path, change.before, change.after);
   const done = change.diff === '' ? 'nothing to change' : isWritten ? 'changed' : 'not changed: see --write';
   process.stderr.write(`egressctl: ${REASONS[name].toLowerCase()}: ${policy.text} in ${file}: ${done}\n`);
+}
+
+function lines(text: string): string {
+  return text.split('\n').map(safe).join('\n');
 }
 
 function manifestsIn(path: string): ManifestFile[] {
