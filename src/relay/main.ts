@@ -77,7 +77,11 @@ const program = new Command('egress-relay')
       .default('memory'),
   )
   .option('--history-days <days>', 'days that are kept, 1 to 400', parseDays, KEPT_DAYS)
-  .option('--history-flows <time>', 'also keep whole flows for this long, such as 24h; off: none', parseFlows, 0)
+  .addOption(
+    new Option('--history-flows <time>', 'also keep whole flows for this long, such as 24h; off: none')
+      .argParser(parseFlows)
+      .default(0, 'off'),
+  )
   .option('--history-size <size>', 'size from which on the oldest are deleted, such as 4Gi', parseSize)
   .option(
     '--history-password-file <file>',
