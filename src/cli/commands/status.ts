@@ -156,7 +156,7 @@ function ledgerRows({ ledger }: StatusResponse, ago: (ms: number) => string, pai
   if (!ledger?.began_at) return [];
   const overflow = Number(ledger.overflow ?? 0);
   const rest = overflow > 0 ? `; ${paint('yellow', `${counted(overflow, 'flow')} without an edge of their own`)}` : '';
-  return [['Ledger', `${counted(ledger.edges ?? 0, 'edge')} since ${ago(millisOf(ledger.began_at))}${rest}`]];
+  return [['Ledger', `${counted(ledger.edges ?? 0, 'edge')}, begun ${ago(millisOf(ledger.began_at))}${rest}`]];
 }
 
 /** A row for each export of flows. */
@@ -165,7 +165,7 @@ function exportRows(s: StatusResponse, paint: Paint, now: number): [string, stri
     const lost = Object.entries(e.lost ?? {}).filter(([, n]) => Number(n) > 0);
     const losses = lost.map(([where, n]) => `${n} ${safe(where)}`).join(', ');
     const state = e.failing_since
-      ? paint('red', `failing since ${duration((now - millisOf(e.failing_since)) * 1e6)}: ${safe(e.last_error ?? '')}`)
+      ? paint('red', `failing for ${duration((now - millisOf(e.failing_since)) * 1e6)}: ${safe(e.last_error ?? '')}`)
       : `${counted(Number(e.exported ?? 0), 'record')} taken, ${e.queued ?? 0} wait`;
     const more = e.failing_since ? `, ${e.exported ?? 0} taken, ${e.queued ?? 0} wait` : '';
     const missing = losses === '' ? '' : `; ${paint('yellow', `lost: ${losses}`)}`;
