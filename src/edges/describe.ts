@@ -13,8 +13,8 @@ export interface EdgeFacts {
   /** Of a policy; 0: unknown. */
   generation(policy: PolicyRef): number;
   /**
-   * The one workload behind a port of a Service, and the port there; undefined: there is none, there are several, or
-   * their pods are not known.
+   * The one workload behind a port of a Service, or the one node or address that is no pod's, and the port there;
+   * undefined: there is none, or there are several.
    */
   behind(service: ServiceRef, port: number, protocol: number): { party: EdgeParty; port: number } | undefined;
 }
@@ -22,7 +22,7 @@ export interface EdgeFacts {
 type End = Omit<Party, 'ip' | 'port'>;
 
 /** The workload of a pod; a pod without a controller is its own. */
-export function workloadOf(who: End): EdgeParty {
+function workloadOf(who: End): EdgeParty {
   const { namespace, workload } = who;
   return workload
     ? { kind: 'workload', namespace, workloadKind: workload.kind, name: workload.name }
@@ -33,8 +33,9 @@ export function workloadOf(who: End): EdgeParty {
  * The edge of a flow; undefined: another agent counts it, or this one counts it by another event.
  *
  * Edges between pods are counted where they begin, so of what was opened to a pod only what comes from outside or from
- * this node is counted. A connection through a Service is counted with its first event, at the workload behind the
- * Service where that is one; what the post-DNAT check says counts where it denies.
+ * this node is counted. A connection through a Service is counted with its first event, at the one that is behind the
+ * Service where there is one. What the post-DNAT check says counts where it denies, and where that one is not known:
+ * whoever may write Services would have connections of which no edge says where they arrived.
  */
 export function describe(flow: Flow | NamedFlow, facts: EdgeFacts): NewEdge | undefined {
   const e = flow.event;
@@ -64,7 +65,9 @@ export function describe(flow: Flow | NamedFlow, facts: EdgeFacts): NewEdge | un
   const { service } = flow;
   const name = service ? `${service.namespace}/${service.name}` : '';
   if (e.postDnat) {
-    if (e.verdict === 'allow' && e.auditVerdict !== 'deny') return undefined;
+    // What is translated leads where the first event could not say, unless that is known.
+    const isTold = e.service === '' || (service && facts.behind(service, e.servicePort, e.protocol));
+    if (e.verdict === 'allow' && e.auditVerdict !== 'deny' && isTold) return undefined;
     const destination = partyOf(remote, e.remote, names);
     return { ...common, source: own, destination, service: name, servicePort: e.servicePort, port: e.remotePort };
   }
@@ -87,7 +90,8 @@ function serviceParty({ namespace, name }: ServiceRef): EdgeParty {
   return { kind: 'service', namespace, workloadKind: '', name };
 }
 
-function partyOf(who: End, ip: string, names: readonly string[]): EdgeParty {
+/** Who is at an address. @param names under which it was learned */
+export function partyOf(who: End, ip: string, names: readonly string[]): EdgeParty {
   if (who.kind === 'pod') return workloadOf(who);
   if (who.kind === 'node') return { kind: 'node', namespace: '', workloadKind: '', name: who.node ?? '' };
   const [name] = names;

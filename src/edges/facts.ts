@@ -4,7 +4,7 @@ import type { RawPolicy, Service, Snapshot } from '../identity/snapshot.js';
 import type { PolicyRef } from '../ir/types.js';
 import type { ServiceRef } from '../flow/event/types.js';
 import type { Who } from '../flow/names/addresses.js';
-import { type EdgeFacts, workloadOf } from './describe.js';
+import { type EdgeFacts, partyOf } from './describe.js';
 import { type EdgeParty, partyName } from './edge.js';
 import { policyGeneration } from './generation.js';
 
@@ -27,8 +27,8 @@ export class SnapshotFacts implements EdgeFacts {
   readonly #generations = new Map<string, number>();
   /** By Service and port × 256 + protocol; a Service whose backends change is another object. */
   readonly #behind = new WeakMap<Service, Map<number, Behind>>();
-  /** What was not found with the present snapshot. */
-  #absent = new WeakMap<Service, Set<number>>();
+  /** The same of what is no workload: with the present snapshot. */
+  #others = new WeakMap<Service, Map<number, Behind | undefined>>();
 
   constructor({ nodeName, whoAt }: FactsOptions) {
     this.nodeName = nodeName;
@@ -37,7 +37,7 @@ export class SnapshotFacts implements EdgeFacts {
 
   update(snapshot: Snapshot): void {
     this.#snapshot = snapshot;
-    this.#absent = new WeakMap();
+    this.#others = new WeakMap();
   }
 
   generation({ dialect, kind, namespace, name }: PolicyRef): number {
@@ -59,14 +59,14 @@ export class SnapshotFacts implements EdgeFacts {
     const id = port * 256 + protocol;
     const known = ports.get(id);
     if (known) return known;
-    let absent = this.#absent.get(service);
-    if (absent?.has(id)) return undefined;
+    let others = this.#others.get(service);
+    if (others?.has(id)) return others.get(id);
     const found = this.#find(service, port, protocol);
-    // Pods get their addresses a moment before or after their Services know them: only what was found is kept for long.
-    if (found) ports.set(id, found);
+    // Pods get their addresses a moment before or after their Services know them: only workloads are kept for long.
+    if (found?.party.kind === 'workload') ports.set(id, found);
     else {
-      if (!absent) this.#absent.set(service, (absent = new Set()));
-      absent.add(id);
+      if (!others) this.#others.set(service, (others = new Map()));
+      others.set(id, found);
     }
     return found;
   }
@@ -78,9 +78,7 @@ export class SnapshotFacts implements EdgeFacts {
     // Whoever may write Endpoints could put another one behind those that are looked at.
     if (backends.length > LOOKED_AT) return undefined;
     for (const { ip, port: target } of backends) {
-      const who = this.#whoAt(ip);
-      if (who.kind !== 'pod') return undefined;
-      const party = workloadOf(who);
+      const party = partyOf(this.#whoAt(ip), ip, []);
       if (found && (found.port !== target || partyName(found.party) !== partyName(party))) return undefined;
       found ??= { party, port: target };
     }

@@ -196,6 +196,33 @@ t.test('a Service whose last backend is elsewhere has no workload behind it', as
   ]);
 });
 
+t.test('a Service that leads outside is named with where it leads', async (t) => {
+  const ports = (...ips: string[]) => [{ protocol: 6, port: 80, backends: ips.map((ip) => ({ ip, port: 8080 })) }];
+  const service = { namespace: 'evil', labels: {} };
+  const services = [
+    { ...service, name: 'out', vips: ['10.96.0.8'], ports: ports('203.0.113.66') },
+    { ...service, name: 'some', vips: ['10.96.0.9'], ports: ports('10.0.0.3', '203.0.113.66') },
+  ];
+  const bed = new Bed();
+  bed.learn({ ...known(), services: new Map(services.map((s) => [`evil/${s.name}`, s])) });
+  bed.counter.tick(10_000);
+  const arrived = { flags: F.EA_FLOW_POST_DNAT, servicePort: 80, remote: '203.0.113.66', port: 8080 };
+  bed.tell(
+    { remote: '10.96.0.8', port: 80 },
+    { ...arrived, service: '10.96.0.8' },
+    { remote: '10.96.0.9', port: 80 },
+    { ...arrived, service: '10.96.0.9' },
+    { ...arrived, service: '10.96.0.10' },
+    { flags: F.EA_FLOW_POST_DNAT, remote: '203.0.113.66', port: 443 },
+  );
+  t.strictSame(bed.edges, [
+    'shop/web → 203.0.113.66:8080 allow 1 0 0',
+    'shop/web → 203.0.113.66:8080 by evil/out:80 allow 1 0 0',
+    'shop/web → 203.0.113.66:8080 by evil/some:80 allow 1 0 0',
+    'shop/web → svc evil/some:80 by evil/some:80 allow 1 0 0',
+  ]);
+});
+
 t.test('edges between pods are counted where they begin', async (t) => {
   const inbound = { flags: F.EA_FLOW_INBOUND, localPort: 8080, port: 50_000 };
   const bed = new Bed().tell(

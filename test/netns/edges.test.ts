@@ -36,6 +36,11 @@ t.test('edges', async (t) => {
     backends: [api.ip4],
   });
   const audited = egressPolicy('draft', 'free', [toServer('one', 'tcp/443')]) as { metadata: object };
+  // Whoever may write Services leads where he likes.
+  const leads = (name: string, ip: string, ...backends: string[]) =>
+    world.service({ name, vips: [ip], ports: [{ name: 'https', port: 80, targetPort: 443 }], backends });
+  await leads('out', '10.96.0.78', servers.two.ip4);
+  await leads('some', '10.96.0.79', servers.one.ip4, servers.two.ip4);
   world.write('policy.yaml', [
     egressPolicy('web', 'web', [toApp('api', 'tcp/8080'), toServer('one', 'tcp/443')]),
     { ...audited, metadata: { ...audited.metadata, annotations: { 'egress-agent.io/enforcement': 'audit' } } },
@@ -73,6 +78,17 @@ t.test('edges', async (t) => {
     await find('default/web → default/api:8080 by default/api:80 allow [np/default/web#0]');
     const draft = `default/free → ${servers.two.ip4}:443 allow audit [np/default/draft#default]`;
     t.equal((await find(draft)).edge.reason, 'no-policy');
+  });
+
+  await t.test('a Service that leads outside', async (t) => {
+    t.match(await free.host.request('10.96.0.78', 80), { result: 'ok', server: 'two' });
+    await find(`default/free → ${servers.two.ip4}:443 by default/out:80 allow audit [np/default/draft#default]`);
+    await until('it is translated to what is allowed', async () => {
+      const { result } = await web.host.request('10.96.0.79', 80, { timeout: DROP_WAIT });
+      return result === 'ok';
+    });
+    await find(`default/web → ${servers.one.ip4}:443 by default/some:80 allow [np/default/web#1]`);
+    t.pass();
   });
 
   await t.test('bytes come with the end', async (t) => {
