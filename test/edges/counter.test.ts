@@ -282,21 +282,23 @@ t.test('random events: each on the edge that it would have alone', async (t) => 
     },
     { requiredKeys: [] },
   );
+  // Of several addresses, the one that was met last is told.
+  const keyOf = (edge: object) => JSON.stringify({ ...edge, address: '' });
   fc.assert(
     fc.property(fc.array(told, { maxLength: 60 }), (list) => {
       const together = new Bed().tell(...list);
       const sums = new Map<string, number[]>();
       for (const one of list) {
         for (const { edge, days } of new Bed().tell(one).ledger.histories({})) {
-          const sum = sums.get(JSON.stringify(edge)) ?? [0, 0, 0];
+          const sum = sums.get(keyOf(edge)) ?? [0, 0, 0];
           for (const d of days) [d.connections, d.bytes, d.drops].forEach((n, i) => (sum[i] = (sum[i] ?? 0) + n));
-          sums.set(JSON.stringify(edge), sum);
+          sums.set(keyOf(edge), sum);
         }
       }
       const found = together.ledger
         .histories({})
         .map(({ edge, days }) => [
-          JSON.stringify(edge),
+          keyOf(edge),
           days.reduce(
             (sum, d) => [d.connections + (sum[0] ?? 0), d.bytes + (sum[1] ?? 0), d.drops + (sum[2] ?? 0)],
             [0, 0, 0],
