@@ -61,6 +61,8 @@ export class LiveBed extends Side {
   readonly #attacher: Attacher;
   #told: ToldSaid[] = [];
   #reasons: string[] = [];
+  /** When reasons() was called last, CLOCK_MONOTONIC. */
+  #since = 0;
 
   private constructor(
     world: World,
@@ -130,6 +132,7 @@ export class LiveBed extends Side {
   /** Reasons of what was denied or dropped, since it was asked last. */
   reasons(): string[] {
     this.#tick();
+    this.#since = Number(process.hrtime.bigint());
     return this.#reasons.splice(0);
   }
 
@@ -195,7 +198,9 @@ export class LiveBed extends Side {
     this.#events.drain((e) => {
       // A reset that finds its flow gone, since the peer's was faster, is nobody's loss.
       const isLate = (e.tcpFlags & RST) !== 0;
-      if (e.verdict === 'deny' && !isLate) this.#reasons.push(e.reason);
+      // Of a connection from before, what comes late was asked for then.
+      const isOlder = e.createdNs > 0 && e.createdNs < this.#since;
+      if (e.verdict === 'deny' && !isLate && !isOlder) this.#reasons.push(e.reason);
     });
   }
 }
