@@ -1,9 +1,9 @@
 /**
- * npm run check: the direction of imports. Directories of src/ and agent/ are rooms; a file may import (types too) from
+ * npm run check: the direction of imports. Directories of src/, agent/ and ui/ are rooms; a file may import (types too) from
  * its own room and from rooms above it in the list below. Reports each other import, each cycle, and rooms and files
  * that are too large.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -74,6 +74,12 @@ const ROOMS = [
   'src/relay/merge',
   'src/relay/certs',
   'src/relay',
+  'src/ui/wire',
+  'src/ui/access',
+  'src/ui/http',
+  'src/ui/feeds',
+  'src/ui/api',
+  'src/ui',
   'src/cli/common',
   'src/cli/flows',
   'src/cli/cluster',
@@ -82,6 +88,7 @@ const ROOMS = [
   'src/cli/history',
   'src/cli/recommend',
   'src/cli/staging',
+  'src/cli/ui',
   'src/cli',
   // The agent. The loader creates the readers of the tables: so agent/events and agent/names are below agent/kernel.
   'agent/kernel/libbpf',
@@ -103,6 +110,19 @@ const ROOMS = [
   'agent/ask',
   'agent/serve',
   'agent',
+  // The web page: it runs in browsers, and shares with its server the types of what they say to each other.
+  'ui/style',
+  'ui/parts',
+  'ui/state',
+  'ui/frame',
+  'ui/why',
+  'ui/flows',
+  'ui/graph',
+  'ui/editor',
+  'ui/board',
+  'ui/recommend',
+  'ui/status',
+  'ui',
 ];
 
 const MAX_FILES = 12;
@@ -115,12 +135,15 @@ const faults: string[] = [];
 
 /** File → the files that it imports, by their paths from the root. */
 const imports = new Map<string, string[]>();
-for (const top of ['src', 'agent']) {
+for (const top of ['src', 'agent', 'ui']) {
   for (const entry of readdirSync(join(root, top), { recursive: true, encoding: 'utf8' })) {
     const file = join(top, entry);
-    if (!file.endsWith('.ts')) continue;
+    if (!/\.(tsx?|css)$/.test(file)) continue;
     const text = readFileSync(join(root, file), 'utf8');
-    const targets = [...text.matchAll(IMPORT)].map(([, to]) => normalize(join(dirname(file), `${to}.ts`)));
+    const targets = [...text.matchAll(IMPORT)].map(([, to]) => {
+      const target = normalize(join(dirname(file), to as string));
+      return existsSync(join(root, `${target}.tsx`)) ? `${target}.tsx` : `${target}.ts`;
+    });
     imports.set(file, targets);
     const lines = text.split('\n').length - 1;
     if (lines > MAX_LINES && !file.endsWith('.gen.ts')) faults.push(`${file} has ${lines} lines: ${MAX_LINES} at most`);

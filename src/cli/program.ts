@@ -18,6 +18,7 @@ import { impactCommand } from './staging/impact.js';
 import { enforceCommand, stageCommand, undoCommand } from './staging/steps.js';
 import { DEFAULT_SOCKET } from './common/target.js';
 import { testCommand } from './commands/test.js';
+import { uiCommand } from './ui/ui.js';
 import { validateCommand } from './commands/validate.js';
 import { versionCommand } from './commands/version.js';
 import { VERSION } from '../version.js';
@@ -59,6 +60,7 @@ export function makeProgram(): Command {
   convertCommand(program);
   importCommand(program);
   recommendCommand(program);
+  uiCommand(program);
   doctorCommand(program);
   completionCommand(program);
   versionCommand(program);

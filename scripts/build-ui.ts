@@ -1,0 +1,53 @@
+/**
+ * Bundles the web page, ui/, into a directory: index.html, scripts and styles with a hash of their content in their
+ * names, each compressed. What only the editor needs is a bundle of its own, which the page loads when it is opened.
+ *   node dist/scripts/build-ui.js DIRECTORY
+ */
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { brotliCompressSync, constants, gzipSync } from 'node:zlib';
+import { build } from 'esbuild';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const out = process.argv[2] ?? join(root, 'dist/ui');
+
+rmSync(out, { recursive: true, force: true });
+mkdirSync(out, { recursive: true });
+const { metafile } = await build({
+  absWorkingDir: root,
+  entryPoints: { app: 'ui/main.tsx', layout: 'ui/graph/layout-worker.ts', style: 'ui/style/main.css' },
+  outdir: out,
+  bundle: true,
+  splitting: true,
+  format: 'esm',
+  target: 'es2022',
+  minify: true,
+  entryNames: '[name]-[hash]',
+  chunkNames: 'chunk-[hash]',
+  jsx: 'automatic',
+  jsxImportSource: 'preact',
+  metafile: true,
+  legalComments: 'none',
+  logLevel: 'warning',
+});
+
+/** The file that was made of an entry. */
+function madeOf(entry: string): string {
+  const found = Object.entries(metafile.outputs).find(([, o]) => o.entryPoint === entry);
+  if (!found) throw new Error(`nothing was made of ${entry}`);
+  return basename(found[0]);
+}
+
+const shell = readFileSync(join(root, 'ui/index.html'), 'utf8')
+  .replace('{app}', madeOf('ui/main.tsx'))
+  .replace('{style}', madeOf('ui/style/main.css'))
+  .replace('{layout}', madeOf('ui/graph/layout-worker.ts'));
+writeFileSync(join(out, 'index.html'), shell);
+writeFileSync(join(out, 'icon.svg'), readFileSync(join(root, 'ui/icon.svg')));
+for (const name of readdirSync(out)) {
+  const bytes = readFileSync(join(out, name));
+  writeFileSync(join(out, `${name}.gz`), gzipSync(bytes, { level: 9 }));
+  const params = { [constants.BROTLI_PARAM_QUALITY]: 11 };
+  writeFileSync(join(out, `${name}.br`), brotliCompressSync(bytes, { params }));
+}

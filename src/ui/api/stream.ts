@@ -1,0 +1,214 @@
+/** POST /api/stream: what a page looks at, as it changes. */
+import { mayUse, type Scope, type Viewer } from '../access/viewer.js';
+import { seenEdge, seenFlow } from '../access/mask.js';
+import { filtersOf } from '../feeds/chips.js';
+import { rowOf } from '../feeds/edges.js';
+import { EdgeFeed } from '../feeds/edge-feed.js';
+import { type RecordSource, sampleFlows } from '../feeds/flows.js';
+import { flowRow } from '../feeds/flow-row.js';
+import { briefOf, NodesFeed } from '../feeds/nodes.js';
+import type { NodeSource } from '../feeds/nodes.js';
+import type { EdgeSource } from '../feeds/edges.js';
+import { Shared } from '../feeds/shared.js';
+import type { EdgeInfo, EdgeRow, StreamMessage, View, Window } from '../wire/messages.js';
+
+/** Rows in one message: what a page draws in one frame. */
+const ROWS_A_MESSAGE = 2000;
+
+/** Where a stream's messages go. */
+export interface Outlet {
+  /** @returns whether more may be sent at once */
+  send(message: StreamMessage): boolean;
+  /** Resolves when more may be sent. */
+  drained(): Promise<void>;
+  readonly signal: AbortSignal;
+}
+
+/** What all pages share. */
+export class Feeds {
+  readonly #source: EdgeSource & RecordSource & NodeSource;
+  readonly #edges: Shared<EdgeFeed>;
+  readonly #nodes: Shared<NodesFeed>;
+
+  constructor(source: EdgeSource & RecordSource & NodeSource) {
+    this.#source = source;
+    this.#edges = new Shared((key) => {
+      const [window, ...namespaces] = JSON.parse(key) as [Window, ...string[]];
+      return new EdgeFeed(source, window, namespaces);
+    });
+    this.#nodes = new Shared(() => new NodesFeed(source));
+  }
+
+  close(): void {
+    this.#edges.close();
+    this.#nodes.close();
+  }
+
+  /**
+   * Serves one page until it goes.
+   * @throws AgentError USAGE before the first message, if a chip cannot be used
+   */
+  async serve(view: View, viewer: Viewer, begin: () => Outlet): Promise<void> {
+    const filters = await filtersOf(view.chips, view.namespaces);
+    let scope = await viewer.scope();
+    const outlet = begin();
+    const { signal } = outlet;
+    const timer = setInterval(() => {
+      viewer.scope().then(
+        (now) => (scope = now),
+        () => (scope = new Set()),
+      );
+    }, SCOPE_MS);
+    try {
+      await Promise.all([
+        view.edges ? this.#serveEdges(view, () => scope, outlet) : undefined,
+        view.flows ? this.#serveFlows(filters, view.flows.last, () => scope, outlet) : undefined,
+        this.#serveNodes(outlet),
+      ]);
+    } catch (e) {
+      if (!signal.aborted) throw e;
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
+  async #serveEdges(view: View, scope: () => Scope, outlet: Outlet): Promise<void> {
+    const namespaces = asked(view.namespaces, scope());
+    const { value: feed, leave } = this.#edges.take(JSON.stringify([view.window, ...namespaces]));
+    const changes = new Signal(outlet.signal);
+    let gone: number[] = [];
+    const stop = feed.onChange((ids) => {
+      gone.push(...ids);
+      changes.ring();
+    });
+    try {
+      let [epoch, change, told, trouble] = [-1, 0, new Set<number>(), ''];
+      let said = '';
+      while (!outlet.signal.aborted) {
+        if (feed.trouble !== trouble) {
+          trouble = feed.trouble;
+          outlet.send({ type: 'trouble', about: 'edges', message: trouble });
+        }
+        if (feed.epoch !== epoch) {
+          // The ids of a new table are others.
+          if (epoch >= 0) outlet.send({ ...headOf(feed), gone: [...told], edges: [], rows: [] });
+          [epoch, change, told, gone, said] = [feed.epoch, 0, new Set(), [], ''];
+        }
+        const { table } = feed;
+        const nowMs = Date.now();
+        const due = [...table.since(change)];
+        change = table.changes;
+        const left = gone.filter((id) => told.delete(id));
+        gone = [];
+        for (let at = 0; at < due.length || at === 0; at += ROWS_A_MESSAGE) {
+          const edges: EdgeInfo[] = [];
+          const rows: EdgeRow[] = [];
+          for (const edge of due.slice(at, at + ROWS_A_MESSAGE)) {
+            const seen = seenEdge(edge.info, scope());
+            if (!seen) continue;
+            const row = rowOf(edge, table.window, nowMs);
+            if (row[2] === 0) continue;
+            rows.push(row);
+            if (!told.has(seen.id)) edges.push(seen);
+            told.add(seen.id);
+          }
+          const isLast = at + ROWS_A_MESSAGE >= due.length;
+          const head = headOf(feed);
+          const message = {
+            ...head,
+            caughtUp: head.caughtUp && isLast,
+            edges,
+            rows,
+            ...(at === 0 && left.length > 0 ? { gone: left } : {}),
+          };
+          const now = JSON.stringify([head.caughtUp, head.overflow, head.more, head.unavailable]);
+          if (edges.length + rows.length + left.length === 0 && now === said) continue;
+          if (isLast) said = now;
+          if (!outlet.send(message)) await outlet.drained();
+        }
+        await changes.wait();
+      }
+    } finally {
+      stop();
+      leave();
+    }
+  }
+
+  async #serveFlows(
+    filters: Awaited<ReturnType<typeof filtersOf>>,
+    last: number,
+    scope: () => Scope,
+    outlet: Outlet,
+  ): Promise<void> {
+    let id = 0;
+    for await (const sample of sampleFlows(this.#source, filters, last, outlet.signal)) {
+      const { records, seen, lost, past } = sample;
+      const flows = records.flatMap((record) => seenFlow(flowRow(record, ++id), scope()) ?? []);
+      const shown = scope() === undefined ? seen : flows.length;
+      if (!outlet.send({ type: 'flows', flows, seen: shown, lost, past })) await outlet.drained();
+    }
+  }
+
+  async #serveNodes(outlet: Outlet): Promise<void> {
+    const { value: feed, leave } = this.#nodes.take('');
+    const changes = new Signal(outlet.signal);
+    const stop = feed.onChange(() => changes.ring());
+    let said = '';
+    try {
+      while (!outlet.signal.aborted) {
+        const message: StreamMessage = feed.trouble
+          ? { type: 'trouble', about: 'nodes', message: feed.trouble }
+          : { type: 'nodes', nodes: feed.nodes.map(briefOf) };
+        const now = JSON.stringify(message);
+        if (now !== said && (feed.trouble !== '' || feed.nodes.length > 0)) outlet.send(message);
+        said = now;
+        await changes.wait();
+      }
+    } finally {
+      stop();
+      leave();
+    }
+  }
+}
+
+/** A stream asks again what its viewer may see, milliseconds. */
+const SCOPE_MS = 10_000;
+
+/** The namespaces to ask for: what is not seen need not be read. */
+function asked(namespaces: readonly string[], scope: Scope): string[] {
+  const chosen = namespaces.length > 0 ? namespaces.filter((ns) => mayUse(scope, ns)) : [...(scope ?? [])];
+  return [...new Set(chosen)].sort();
+}
+
+function headOf({ table, epoch: _ }: EdgeFeed) {
+  return {
+    type: 'edges' as const,
+    caughtUp: table.caughtUp,
+    ...(table.beganMs === undefined ? {} : { beganMs: table.beganMs }),
+    overflow: table.overflow,
+    more: table.more,
+    unavailable: table.unavailable,
+    nowMs: Date.now(),
+  };
+}
+
+/** Wakes a loop once, however often it was rung meanwhile. */
+class Signal {
+  #rung = false;
+  #wake: () => void = () => {};
+
+  constructor(signal: AbortSignal) {
+    signal.addEventListener('abort', () => this.ring(), { once: true });
+  }
+
+  ring(): void {
+    this.#rung = true;
+    this.#wake();
+  }
+
+  async wait(): Promise<void> {
+    if (!this.#rung) await new Promise<void>((resolve) => (this.#wake = resolve));
+    this.#wake = () => {};
+    this.#rung = false;
+  }
+}

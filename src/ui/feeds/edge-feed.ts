@@ -1,0 +1,88 @@
+/** Keeps an EdgeTable up to date, through losses of the connection. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type EdgeSource, EdgeTable, requestOf } from './edges.js';
+import type { Window } from '../wire/messages.js';
+
+/** Pauses before a lost stream is opened again, milliseconds. */
+const PAUSE = { first: 500, most: 5000 };
+/** From time to time what has left the window is forgotten. */
+const EXPIRE_MS = 10_000;
+
+/** One stream of edges, for all pages with the same window and namespaces. */
+export class EdgeFeed {
+  readonly #source: EdgeSource;
+  readonly #window: Window;
+  readonly #namespaces: readonly string[];
+  readonly #ending = new AbortController();
+  readonly #listeners = new Set<(gone: readonly number[]) => void>();
+  readonly #timer: NodeJS.Timeout;
+  table: EdgeTable;
+  /** Another number: the table has begun anew. */
+  epoch = 0;
+  /** Why the stream is interrupted; empty: it is not. */
+  trouble = '';
+
+  constructor(source: EdgeSource, window: Window, namespaces: readonly string[]) {
+    this.#source = source;
+    this.#window = window;
+    this.#namespaces = namespaces;
+    this.table = new EdgeTable(window);
+    this.#timer = setInterval(() => this.#expire(), EXPIRE_MS);
+    this.#timer.unref();
+    void this.#run();
+  }
+
+  /** @param listener called after each change, with the ids of edges that have left the window */
+  onChange(listener: (gone: readonly number[]) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  end(): void {
+    this.#ending.abort();
+    clearInterval(this.#timer);
+  }
+
+  #tell(gone: readonly number[] = []): void {
+    for (const listener of this.#listeners) listener(gone);
+  }
+
+  #expire(): void {
+    const gone = this.table.expire(Date.now());
+    if (gone.length > 0) this.#tell(gone);
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#ending;
+    let pause = PAUSE.first;
+    while (!signal.aborted) {
+      // Until the new stream has caught up, the old table stays: pages keep what they show.
+      const fresh = new EdgeTable(this.#window);
+      const isFirst = this.epoch === 0;
+      if (isFirst) this.#replace(fresh);
+      try {
+        const request = requestOf(this.#window, this.#namespaces, Date.now());
+        for await (const message of this.#source.edges(request, signal)) {
+          fresh.add(message);
+          if (fresh.caughtUp && this.table !== fresh) this.#replace(fresh);
+          if (this.table !== fresh) continue;
+          this.trouble = '';
+          pause = PAUSE.first;
+          this.#tell();
+        }
+        this.trouble = 'the stream of edges has ended';
+      } catch (e) {
+        this.trouble = (e as Error).message;
+      }
+      if (signal.aborted) return;
+      this.#tell();
+      await sleep(pause * (0.5 + Math.random()), undefined, { signal }).catch(() => {});
+      pause = Math.min(pause * 2, PAUSE.most);
+    }
+  }
+
+  #replace(table: EdgeTable): void {
+    this.table = table;
+    this.epoch++;
+  }
+}

@@ -1,0 +1,184 @@
+/** The HTTP server of the web UI. Who asks, and what may be seen, is decided here; src/ui/api answers. */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Viewer } from './access/viewer.js';
+import type { Handler } from './api/handler.js';
+import type { Feeds, Outlet } from './api/stream.js';
+import type { Logger } from '../log.js';
+import type { Session, StreamMessage } from './wire/messages.js';
+import { HttpError, readJson, sendFault, sendJson } from './http/answers.js';
+import type { Assets } from './http/assets.js';
+import { refusal, secureHeaders } from './http/guard.js';
+import { bodyOf, textOf, viewOf } from './http/read.js';
+import { cookieOf, type Sessions } from './http/sessions.js';
+
+/** Bytes of a body at most: a policy of 1 MiB, escaped. */
+const MOST_BODY = 3 << 20;
+/** A stream says something at least so often, so that proxies leave it open and the page knows that it lives. */
+const BEAT_MS = 15_000;
+/** Streams of one user at most, and of all. */
+const MOST_STREAMS = { own: 24, all: 200 };
+
+export interface UiOptions {
+  readonly assets: Assets;
+  readonly sessions: Sessions<Viewer>;
+  readonly feeds: Feeds;
+  /** By path behind /api/. */
+  readonly handlers: Readonly<Record<string, Handler>>;
+  readonly session: (viewer: Viewer) => Promise<Session>;
+  readonly log: Logger;
+}
+
+/** The server. */
+export class UiServer {
+  readonly #server: Server;
+  readonly #options: UiOptions;
+  readonly #streams = new Map<string, number>();
+  #hosts: ReadonlySet<string> = new Set();
+  #cookie = 'egress-ui';
+
+  constructor(options: UiOptions) {
+    this.#options = options;
+    this.#server = createServer({ requestTimeout: 30_000, headersTimeout: 10_000, maxHeaderSize: 16_384 });
+    this.#server.on('request', (request, response) => void this.#serve(request, response));
+  }
+
+  /**
+   * Listens on a loopback address.
+   * @param port 0: any
+   * @returns the address of the page: `http://127.0.0.1:4711`
+   */
+  async listenLocal(port: number): Promise<string> {
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen({ host: '127.0.0.1', port }, resolve);
+    });
+    const { port: own } = this.#server.address() as AddressInfo;
+    // Browsers send cookies of one host to all of its ports.
+    this.#cookie = `egress-ui-${own}`;
+    this.#hosts = new Set([`127.0.0.1:${own}`, `localhost:${own}`]);
+    return `http://127.0.0.1:${own}`;
+  }
+
+  async close(): Promise<void> {
+    this.#options.feeds.close();
+    this.#server.closeAllConnections();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    secureHeaders(response);
+    try {
+      const refused = refusal(request, this.#hosts);
+      if (refused !== undefined) throw new HttpError(403, refused);
+      const { pathname } = new URL(request.url ?? '/', 'http://page');
+      if (pathname.startsWith('/api/')) await this.#api(pathname.slice('/api/'.length), request, response);
+      else this.#page(pathname, request, response);
+    } catch (e) {
+      if (!sendFault(response, e))
+        this.#options.log.error('a request failed', { error: (e as Error).stack ?? String(e) });
+    }
+  }
+
+  /** The page has no secrets: it is the same for everybody. */
+  #page(path: string, request: IncomingMessage, response: ServerResponse): void {
+    if (request.method !== 'GET' && request.method !== 'HEAD') throw new HttpError(405, 'only GET');
+    const { assets } = this.#options;
+    if (assets.has(path)) assets.send(path, request, response);
+    // The screens have addresses of their own, and one page.
+    else if (/^\/[a-z]*$/.test(path)) assets.send('/index.html', request, response);
+    else throw new HttpError(404, 'there is no such page');
+  }
+
+  async #api(name: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (name === 'csp') {
+      request.resume();
+      this.#options.log.warn('a browser has refused something of the page');
+      response.writeHead(204).end();
+      return;
+    }
+    if (name === 'login') {
+      await this.#login(request, response);
+      return;
+    }
+    const viewer = this.#viewer(request);
+    if (name === 'session' && request.method === 'GET') {
+      sendJson(response, 200, await this.#options.session(viewer));
+      return;
+    }
+    if (request.method !== 'POST') throw new HttpError(405, 'only POST');
+    if (name === 'stream') {
+      await this.#stream(await readJson(request, MOST_BODY), viewer, response);
+      return;
+    }
+    const handler = Object.hasOwn(this.#options.handlers, name) ? this.#options.handlers[name] : undefined;
+    if (!handler) throw new HttpError(404, 'there is no such call');
+    const leaving = new AbortController();
+    response.on('close', () => leaving.abort());
+    const body = bodyOf(await readJson(request, MOST_BODY));
+    sendJson(response, 200, await handler(body, viewer, leaving.signal));
+  }
+
+  #viewer(request: IncomingMessage): Viewer {
+    const secret = cookieOf(request.headers.cookie, this.#cookie);
+    const viewer = secret === undefined ? undefined : this.#options.sessions.user(secret);
+    if (!viewer)
+      throw new HttpError(401, 'this page has no session', { hint: 'open it with the link of egressctl ui' });
+    return viewer;
+  }
+
+  async #login(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (request.method !== 'POST') throw new HttpError(405, 'only POST');
+    const token = textOf(bodyOf(await readJson(request, 10_000)), 'token', 5000);
+    const secret = this.#options.sessions.redeem(token);
+    if (secret === undefined)
+      throw new HttpError(401, 'this link was used, or is too old', { hint: 'egressctl ui makes a new one' });
+    response.setHeader('Set-Cookie', `${this.#cookie}=${secret}; HttpOnly; SameSite=Strict; Path=/`);
+    sendJson(response, 200, {});
+  }
+
+  async #stream(body: unknown, viewer: Viewer, response: ServerResponse): Promise<void> {
+    const view = viewOf(body);
+    const own = this.#streams.get(viewer.id) ?? 0;
+    const all = [...this.#streams.values()].reduce((sum, n) => sum + n, 0);
+    if (own >= MOST_STREAMS.own || all >= MOST_STREAMS.all)
+      throw new HttpError(429, 'too many pages are open', { hint: 'close some of them' });
+    this.#streams.set(viewer.id, own + 1);
+    const leaving = new AbortController();
+    response.on('close', () => leaving.abort());
+    let beat: NodeJS.Timeout | undefined;
+    const begin = (): Outlet => {
+      response.writeHead(200, { 'Content-Type': 'text/event-stream', 'X-Accel-Buffering': 'no' });
+      response.flushHeaders();
+      beat = setInterval(() => response.write(':\n\n'), BEAT_MS);
+      return outletOf(response, leaving.signal);
+    };
+    try {
+      await this.#options.feeds.serve(view, viewer, begin);
+    } finally {
+      clearInterval(beat);
+      const left = (this.#streams.get(viewer.id) ?? 1) - 1;
+      if (left > 0) this.#streams.set(viewer.id, left);
+      else this.#streams.delete(viewer.id);
+      response.end();
+    }
+  }
+}
+
+function outletOf(response: ServerResponse, signal: AbortSignal): Outlet {
+  return {
+    signal,
+    send: (message: StreamMessage) => signal.aborted || response.write(`data: ${JSON.stringify(message)}\n\n`),
+    drained: () =>
+      new Promise((resolve) => {
+        const done = () => {
+          response.off('drain', done);
+          signal.removeEventListener('abort', done);
+          resolve();
+        };
+        response.on('drain', done);
+        signal.addEventListener('abort', done);
+        if (signal.aborted || !response.writableNeedDrain) done();
+      }),
+  };
+}
