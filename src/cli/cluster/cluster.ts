@@ -6,6 +6,7 @@ import { AgentNode, type AgentPlace, Agents } from '../../relay/nodes/agents.js'
 import { type AgentPod, podsPath, readAgentPod } from '../../relay/nodes/discovery.js';
 import { AGENT_PORT, AGENT_SELECTOR, RELAY_SELECTOR, RELAY_SERVER_NAME } from '../../relay/nodes/names.js';
 import { readSecret, SECRETS } from '../../relay/certs/secrets.js';
+import { AgentClient } from '../../rpc/transport/client.js';
 import type { TlsFiles } from '../../rpc/transport/tls.js';
 import { Forward } from './forward.js';
 import { safe } from '../common/output.js';
@@ -132,6 +133,27 @@ export class Cluster {
     return this.#relay;
   }
 
+  /**
+   * A client of the relay that stays with it when its pod is replaced, once keepRefreshing() was called. The caller
+   * closes it.
+   * @returns undefined: none runs, or a single node was asked for
+   */
+  async relayClient(): Promise<AgentClient | undefined> {
+    if ((await this.relay()) === undefined) return undefined;
+    const { address } = this.#forwards.get(RELAY) as Forward;
+    return new AgentClient({ address, name: 'the relay', tls: this.#tls, serverName: RELAY_SERVER_NAME });
+  }
+
+  /** For people: `cluster kind-kind`, by the context of the kubeconfig. */
+  get name(): string {
+    return `cluster ${this.#config.getCurrentContext()}`;
+  }
+
+  /** The API with the rights of the user's kubeconfig. */
+  get kube(): KubeClient {
+    return this.#client;
+  }
+
   /** Reports the nodes whose agents do not run on standard error. */
   reportAbsent(): void {
     for (const { node, why } of this.#absent) process.stderr.write(`egressctl: ${safe(node)}: ${safe(why)}\n`);
@@ -146,6 +168,9 @@ export class Cluster {
   }
 
   async #refresh(): Promise<void> {
+    const toRelay = this.#forwards.get(RELAY);
+    const relay = toRelay && (await this.#pods(RELAY_SELECTOR)).find((p) => p.phase === 'Running');
+    if (relay) toRelay.leadTo(relay);
     const places: AgentPlace[] = [];
     const absent: { node: string; why: string }[] = [];
     for (const pod of await this.#pods(AGENT_SELECTOR)) {

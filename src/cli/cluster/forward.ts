@@ -6,14 +6,21 @@ import { type KubeConfig, PortForward } from '@kubernetes/client-node';
 /** Maximum length of an error message from the other side, in characters. */
 const MAX_ERROR_LENGTH = 500;
 
+/** The pod at the other end. */
+export interface ForwardPod {
+  namespace: string;
+  name: string;
+}
+
 /** A forwarded port. close() ends it with all its connections. */
 export class Forward {
   readonly #server: Server;
+  #pod: ForwardPod;
   readonly #sockets = new Set<Socket>();
   #lastError: string | undefined;
 
   /** Opens a local port. Each connection to it becomes a stream of its own to the pod. */
-  static async open(config: KubeConfig, pod: { namespace: string; name: string }, port: number): Promise<Forward> {
+  static async open(config: KubeConfig, pod: ForwardPod, port: number): Promise<Forward> {
     const forward = new Forward(new PortForward(config), pod, port);
     await new Promise<void>((resolve, reject) => {
       forward.#server.once('error', reject);
@@ -22,8 +29,16 @@ export class Forward {
     return forward;
   }
 
-  private constructor(forwarder: PortForward, pod: { namespace: string; name: string }, port: number) {
-    this.#server = createServer((socket) => void this.#connect(forwarder, pod, port, socket));
+  private constructor(forwarder: PortForward, pod: ForwardPod, port: number) {
+    this.#pod = pod;
+    this.#server = createServer((socket) => void this.#connect(forwarder, this.#pod, port, socket));
+  }
+
+  /** Leads new connections to another pod, which has taken the place of the one before. Open ones are ended. */
+  leadTo(pod: ForwardPod): void {
+    if (pod.namespace === this.#pod.namespace && pod.name === this.#pod.name) return;
+    this.#pod = pod;
+    for (const socket of this.#sockets) socket.destroy();
   }
 
   /** `127.0.0.1:PORT` */
@@ -43,7 +58,7 @@ export class Forward {
 
   async #connect(
     forwarder: PortForward,
-    { namespace, name }: { namespace: string; name: string },
+    { namespace, name }: ForwardPod,
     port: number,
     socket: Socket,
   ): Promise<void> {
