@@ -43,6 +43,8 @@ export interface PodSpec {
   style?: 'ptp' | 'bridge';
   node?: 'a' | 'b';
   ports?: readonly { name: string; containerPort: number; protocol?: string }[];
+  /** Its controller; none: a pod by itself. */
+  owner?: { kind: string; name: string };
   /** A namespace that is there already: a container's. The pod then has no annotation to find it by. */
   host?: Host;
 }
@@ -346,6 +348,7 @@ function podManifest(pod: Pod, spec: PodSpec, nodeName: string, uid: string): Js
       namespace: pod.namespace,
       uid,
       labels: spec.labels ?? { app: pod.name },
+      ...(spec.owner ? { ownerReferences: [{ ...spec.owner, controller: true }] } : {}),
       annotations: spec.node === 'b' || spec.host ? {} : { 'egress-agent.io/netns': pod.host.netns },
     },
     spec: { nodeName, containers: [{ name: 'main', image: 'none', ports: spec.ports ?? [] }] },
