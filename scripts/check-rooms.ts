@@ -49,6 +49,7 @@ const ROOMS = [
   'src/history/engines',
   'src/history',
   'src/staging',
+  'src/staging/live',
   'src/export/base',
   'src/export/sinks',
   'src/export',

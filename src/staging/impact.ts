@@ -90,6 +90,8 @@ export interface ImpactInput {
   readonly unavailable: readonly string[];
   /** Flows that found no edge of their own, of all nodes and pods: they matter where an edge to `other` stands for some. */
   readonly overflow: number;
+  /** Whether there were more edges than whoever was asked tells. */
+  readonly isCut?: boolean;
   readonly cronJobs: readonly CronJob[];
   /** Flows that were seen, and that would be denied if this policy alone were enforced now: see preview. */
   readonly alone: readonly AloneDenied[];
@@ -190,6 +192,7 @@ function missingOf(input: ImpactInput, { recent, sinceMs, windowMs, hasRest }: C
   if (input.only !== undefined) out.push(`only node ${input.only} was asked`);
   if (unavailable.length > 0)
     out.push(`${unavailable.length === 1 ? 'node' : 'nodes'} ${unavailable.join(', ')} did not answer`);
+  if (input.isCut) out.push('there are more records than can be counted');
   // A pod elsewhere that called everybody once must not stop others for ever.
   if (overflow > 0 && hasRest) out.push(`${overflow} flows found no room of their own, and cannot be told apart`);
   return out;

@@ -1,7 +1,10 @@
 /** Names of policies as users write them: as rules have them, or as kubectl and Events do. */
 import { AgentError } from '../errors.js';
+import { isRecord } from '../identity/fields.js';
+import { apiGroup } from '../identity/kinds.js';
 import { formatPolicy, shortKind } from '../ir/names.js';
 import type { PolicyRef } from '../ir/types.js';
+import type { PlainObject } from './forms.js';
 
 /** A policy that a user named. */
 export interface PolicyName {
@@ -83,6 +86,42 @@ export function parsePolicyName(text: string): PolicyName {
   const groups = group === '' ? found.groups : [group];
   const shown = formatPolicy({ dialect: found.dialect, kind: found.kind, name, ...place });
   return { kind: found.kind, groups, ...place, name, text: shown };
+}
+
+/**
+ * The name of the policy that an object is.
+ * @throws AgentError USAGE; it names the field that is missing or wrong, or says that the kind is no policy's
+ */
+export function policyNameOf({ apiVersion, kind, metadata }: PlainObject): PolicyName {
+  const field = (at: string, value: unknown): string => {
+    if (typeof value === 'string' && value !== '') return value;
+    throw ofField(at, value === undefined || value === null ? 'is missing' : 'is not a text');
+  };
+  const [version, title] = [field('apiVersion', apiVersion), field('kind', kind)];
+  const group = apiGroup(version);
+  const found = KINDS.find((k) => k.kind === title && k.groups.includes(group));
+  if (!found) throw ofField('kind', `${shown(title)} of ${shown(version)} is no policy that is known`);
+  if (!isRecord(metadata)) throw ofField('metadata', 'is missing');
+  const part = (at: string, value: unknown): string => {
+    const text = field(at, value);
+    if (!NAME.test(text)) throw ofField(at, `${shown(text)} cannot be a name`);
+    return text;
+  };
+  const name = part('metadata.name', metadata.name);
+  if (!found.namespaced && metadata.namespace !== undefined)
+    throw ofField('metadata.namespace', `a ${title} is of the whole cluster, and in no namespace`);
+  const place = found.namespaced ? { namespace: part('metadata.namespace', metadata.namespace) } : {};
+  const text = formatPolicy({ dialect: found.dialect, kind: title, name, ...place });
+  return { kind: title, groups: [group], ...place, name, text };
+}
+
+/** What others wrote, in a message. */
+function shown(text: string): string {
+  return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text);
+}
+
+function ofField(field: string, message: string): AgentError {
+  return new AgentError('USAGE', `${field}: ${message}`, { where: { field } });
 }
 
 function matches({ groups }: Kind, group: string): boolean {

@@ -82,7 +82,8 @@ export function planOf(step: StepName, present: Present, moment: Moment): Plan {
   return step === 'enforce' ? planEnforce(present, moment) : planUndo(present, moment);
 }
 
-function stamp({ now, generation }: Moment): string {
+/** The value of STAGED_AT and ENFORCED_AT. */
+export function stamp({ now, generation }: Pick<Moment, 'now' | 'generation'>): string {
   return `${now.toISOString()} ${generation}`;
 }
 
@@ -129,7 +130,8 @@ function planEnforce(present: Present, moment: Moment): Plan {
   if (moment.namespaceIsStaged) throw ofNamespace(staged);
   const says = 'is in force';
   const annotations = { [ENFORCED_AT]: stamp(moment), [STAGED_AT]: null };
-  if (!hasTwin(staged)) {
+  // Calico's own kinds have a twin, and may be staged by the annotation as well.
+  if (!isStagedByKind(staged)) {
     const all = { ...annotations, [ENFORCEMENT]: null };
     const writes: Write[] = [{ verb: 'annotate', object: staged, annotations: all }];
     return { step: 'enforce', writes, says, warnings: [], about: staged };
@@ -156,12 +158,20 @@ function planEnforce(present: Present, moment: Moment): Plan {
     ];
     return { step: 'enforce', writes, says, warnings: [], about: enforced };
   }
-  const previous = JSON.stringify({ spec: enforced.spec });
-  const isKept = previous.length <= MAX_PREVIOUS;
-  const warnings = isKept ? [] : ['the content that it replaces is too long to be kept: undo cannot restore it'];
-  const replaced = withVersion(annotated(real, { [PREVIOUS]: isKept ? previous : null }), enforced);
+  const previous = keptContent(enforced);
+  const warnings = previous === undefined ? [NOT_KEPT] : [];
+  const replaced = withVersion(annotated(real, { [PREVIOUS]: previous ?? null }), enforced);
   const writes: Write[] = [{ verb: 'replace', object: replaced }, done];
   return { step: 'enforce', writes, says: `${says}, in place of what was`, warnings, about: replaced };
+}
+
+/** The warning that a replaced content is too long to be kept. */
+export const NOT_KEPT = 'the content that it replaces is too long to be kept: undo cannot restore it';
+
+/** The value of PREVIOUS for an object that is replaced; undefined: it is too long. */
+export function keptContent({ spec }: PlainObject): string | undefined {
+  const text = JSON.stringify({ spec });
+  return text.length <= MAX_PREVIOUS ? text : undefined;
 }
 
 function planUndo(present: Present, moment: Moment): Plan {
@@ -197,7 +207,8 @@ function previousOf(object: PlainObject): { spec: unknown } | undefined {
   }
 }
 
-function hasTwin({ apiVersion, kind }: PlainObject): boolean {
+/** Whether the other form of an object is an object of its own. */
+export function hasTwin({ apiVersion, kind }: PlainObject): boolean {
   return typeof apiVersion === 'string' && typeof kind === 'string' && twinOf(apiVersion, kind) !== undefined;
 }
 
@@ -219,7 +230,8 @@ function withVersion(object: PlainObject, { metadata }: PlainObject): PlainObjec
   return { ...object, metadata: { ...(object.metadata as object), resourceVersion, uid } };
 }
 
-function ofNamespace({ metadata }: PlainObject): AgentError {
+/** That a policy cannot be enforced, since its namespace stages all. */
+export function ofNamespace({ metadata }: PlainObject): AgentError {
   const namespace = isRecord(metadata) ? String(metadata.namespace) : '';
   return new AgentError('USAGE', `namespace ${namespace} stages all of its policies`, {
     hint: `kubectl annotate namespace ${namespace} ${ENFORCEMENT}- enforces them, this one too`,

@@ -1,9 +1,9 @@
 /** Steps through an API: what is written, in which order, and what happens when somebody else writes too. */
 import t, { type Test } from 'tap';
-import { PolicyApi } from '../../src/cli/staging/api.js';
+import { PolicyApi } from '../../src/staging/live/api.js';
 import { annotationsIn, type PlainObject } from '../../src/staging/forms.js';
 import { parsePolicyName } from '../../src/staging/names.js';
-import { planOf, type StepName } from '../../src/staging/plan.js';
+import { planOf, REASONS, type StepName } from '../../src/staging/plan.js';
 import { ObjectsServer } from './objects-server.js';
 
 const NP = '/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies/web';
@@ -13,13 +13,13 @@ const now = new Date('2026-02-03T04:05:06.000Z');
 
 async function bed(t: Test) {
   const server = await ObjectsServer.start();
-  const api = new PolicyApi(server.client);
+  const api = new PolicyApi(server.client, 'egressctl');
   t.teardown(() => server.stop());
   const step = async (name: StepName, policy: string, { dryRun = false } = {}) => {
     const { present, generation, namespaceIsStaged } = await api.find(parsePolicyName(policy));
     const plan = planOf(name, present, { generation, namespaceIsStaged, now });
     const object = await api.apply(plan, dryRun);
-    if (!dryRun && plan.writes.length > 0) await api.note(plan, object, `${policy} ${plan.says}.`, now);
+    if (!dryRun && plan.writes.length > 0) await api.note(object, REASONS[name], `${policy} ${plan.says}.`, now);
     return plan;
   };
   return { server, api, step };

@@ -6,7 +6,14 @@ import { KubeClient } from '../../src/kube/client/client.js';
 
 type Json = Record<string, unknown>;
 interface Stored extends Json {
-  metadata: { name: string; namespace?: string; resourceVersion: string; uid: string; annotations?: Json };
+  metadata: {
+    name: string;
+    namespace?: string;
+    resourceVersion: string;
+    uid: string;
+    annotations?: Json;
+    managedFields?: unknown;
+  };
 }
 
 const GROUPS: Readonly<Record<string, readonly (readonly [kind: string, plural: string, namespaced: boolean])[]>> = {
@@ -26,6 +33,10 @@ export class ObjectsServer {
   readonly events: Json[] = [];
   /** `VERB path` of all writes that were made. */
   readonly writes: string[] = [];
+  /** The same of those that were only checked. */
+  readonly checks: string[] = [];
+  /** Who wrote last. */
+  manager = '';
   /** Called before a write; a status refuses it. */
   refuse: (method: string, path: string) => number | undefined = () => undefined;
   #version = 10;
@@ -103,7 +114,8 @@ export class ObjectsServer {
       return [201, body];
     }
     const dry = searchParams.get('dryRun') === 'All';
-    if (!dry) this.writes.push(`${method} ${path}`);
+    (dry ? this.checks : this.writes).push(`${method} ${path}`);
+    this.manager = searchParams.get('fieldManager') ?? '';
     const keep = (at: string, object: Json): Json => (dry ? object : this.put(at, object));
     if (method === 'POST') {
       const at = `${path}/${(body.metadata as { name: string }).name}`;
@@ -119,7 +131,11 @@ export class ObjectsServer {
       if (!dry) this.objects.delete(path);
       return [200, known];
     }
-    return [200, keep(path, method === 'PUT' ? body : (merged(known, body) as Json))];
+    if (method !== 'PUT') return [200, keep(path, merged(known, body) as Json)];
+    // Whoever writes no managed fields keeps those that there are.
+    const { managedFields } = known.metadata;
+    const metadata = { ...(managedFields === undefined ? {} : { managedFields }), ...(body.metadata as object) };
+    return [200, keep(path, { ...body, metadata })];
   }
 }
 

@@ -4,16 +4,16 @@ import { relative, resolve } from 'node:path';
 import { AgentError } from '../../errors.js';
 import { EXIT } from '../../exit.js';
 import { walk } from '../../identity/files/walk.js';
-import { isRecord } from '../../identity/fields.js';
-import type { Impact } from '../../staging/impact.js';
+import type { PolicyApi } from '../../staging/live/api.js';
+import type { Counted } from '../../staging/live/count.js';
+import { runStep as makeStep, type WithEvidence } from '../../staging/live/step.js';
 import { changeManifests, type ManifestFile } from '../../staging/manifests.js';
 import { type PolicyName, parsePolicyName } from '../../staging/names.js';
-import { type Plan, planOf, REASONS, type StepName, type Write } from '../../staging/plan.js';
+import { REASONS, type StepName } from '../../staging/plan.js';
 import { isDirectory, readText } from '../../tools/world.js';
 import { line, painter, safe, toJson } from '../common/output.js';
-import { type Found, PolicyApi } from './api.js';
-import { countOnce, type KnownPolicy } from './count.js';
-import { Evidence } from './evidence.js';
+import { cronJobsWith, openPolicyApi } from './cluster.js';
+import { withEvidence } from './evidence.js';
 import { impactLines } from './show.js';
 import type { StepFlags } from './flags.js';
 
@@ -75,116 +75,50 @@ function replaceFile(path: string, before: string, after: string): void {
 }
 
 async function inCluster(name: StepName, policy: PolicyName, flags: StepFlags): Promise<void> {
-  const api = openApi(flags);
+  const api = await openApi(flags);
+  const onImpact = (impact: Counted | AgentError) => reportImpact(policy, impact, flags);
+  const evidence: WithEvidence = (use) => withEvidence(flags, use, true);
+  const context = { api, evidence, cronJobs: cronJobsWith(flags, true), onImpact };
+  const { days, force = false, dryRun = false, output, color } = flags;
   try {
-    const found = await api.find(policy);
-    const now = new Date();
-    const plan = planned(name, policy, found, now);
-    let message = '';
-    if (name === 'enforce' && plan.writes.length > 0) {
-      const counted = await impactNow(policy, found, flags);
-      if (!(await isAllowed(policy, counted, flags))) return;
-      message = counted ? countedText(counted.impact) : ' Its impact is not known.';
+    const result = await makeStep(name, policy, context, { days, force, dryRun });
+    const { says, changes, warnings, refused, eventError } = result;
+    if (refused) {
+      process.stderr.write(`egressctl: ${policy.text} ${says}\n`);
+      process.stderr.write('  --force enforces it nevertheless; --days says how long it must be quiet\n');
+      process.exitCode = EXIT.denied;
+      return;
     }
-    await make(api, policy, plan, flags, message, now);
+    if (eventError !== undefined)
+      process.stderr.write(`egressctl: the Event could not be written: ${safe(eventError)}\n`);
+    for (const warning of warnings) process.stderr.write(`egressctl: ${policy.text}: ${warning}\n`);
+    if (output === 'json') await line(toJson({ policy: policy.text, step: name, says, changes, dryRun, warnings }, 2));
+    else {
+      const dry = dryRun ? ' (dry run: nothing was changed)' : '';
+      await line(`${painter(color)('bold', safe(policy.text))} ${says}${dry}`);
+    }
   } finally {
     api.close();
   }
 }
 
-function openApi(flags: StepFlags): PolicyApi {
+/** Says who will be denied, or what is missing, before anything is written. */
+function reportImpact(policy: PolicyName, impact: Counted | AgentError, { color }: StepFlags): void {
+  if (impact instanceof AgentError) {
+    process.stderr.write(`egressctl: its impact is not known: ${safe(impact.message)}\n`);
+    return;
+  }
+  if (impact.impact.stage !== 'staged') return;
+  const lines = impactLines(policy, impact.known, impact.impact, painter(color, process.stderr));
+  for (const text of lines) process.stderr.write(`${text}\n`);
+}
+
+async function openApi(flags: StepFlags): Promise<PolicyApi> {
   try {
-    return PolicyApi.open(flags);
+    return await openPolicyApi(flags);
   } catch (e) {
     if (!(e instanceof AgentError) || e.code !== 'USAGE') throw e;
     const hint = `${e.hint === undefined ? '' : `${e.hint}; `}for policies in files: --manifests`;
     throw new AgentError(e.code, e.message, { ...(e.where ? { where: e.where } : {}), hint });
   }
-}
-
-function planned(
-  name: StepName,
-  policy: PolicyName,
-  { present, generation, namespaceIsStaged }: Found,
-  now: Date,
-): Plan {
-  try {
-    return planOf(name, present, { generation, namespaceIsStaged, now });
-  } catch (e) {
-    if (!(e instanceof AgentError)) throw e;
-    throw new AgentError(e.code, `${policy.text}: ${e.message}`, e.hint === undefined ? {} : { hint: e.hint });
-  }
-}
-
-type Counted = { impact: Impact; known: KnownPolicy };
-
-/** The impact, as far as it can be counted; undefined with --force if it cannot. */
-async function impactNow(policy: PolicyName, { generation }: Found, flags: StepFlags): Promise<Counted | undefined> {
-  try {
-    const counted = await Evidence.with(flags, (evidence) => countOnce(policy, flags, evidence, flags.days), true);
-    // They learn of a change some milliseconds after it was made.
-    if (counted.known.generation === generation && counted.known.isStaged) return counted;
-    throw new AgentError('AGENT', `the agents do not know ${policy.text} as it is now yet`, {
-      hint: 'try again in a moment',
-    });
-  } catch (e) {
-    if (!flags.force || !(e instanceof AgentError)) throw e;
-    process.stderr.write(`egressctl: its impact is not known: ${safe(e.message)}\n`);
-    return undefined;
-  }
-}
-
-/** Whether a policy may be enforced. If not, says why, and sets the exit code. */
-async function isAllowed(policy: PolicyName, counted: Counted | undefined, flags: StepFlags): Promise<boolean> {
-  if (counted?.impact.stage !== 'staged') return true;
-  const lines = impactLines(policy, counted.known, counted.impact, painter(flags.color, process.stderr));
-  for (const text of lines) process.stderr.write(`${text}\n`);
-  if (flags.force) return true;
-  process.stderr.write(`egressctl: ${policy.text} is not enforced: it is not ready\n`);
-  process.stderr.write('  --force enforces it nevertheless; --days says how long it must be quiet\n');
-  process.exitCode = EXIT.denied;
-  return false;
-}
-
-function countedText({ connections, denied }: Impact): string {
-  if (connections === 0) return ' It would have denied nothing.';
-  const names = denied.slice(0, 5).map((d) => d.workload);
-  const more = denied.length > names.length ? ' and others' : '';
-  return ` It would have denied ${connections} connections of ${names.join(', ')}${more}.`;
-}
-
-async function make(
-  api: PolicyApi,
-  policy: PolicyName,
-  plan: Plan,
-  flags: StepFlags,
-  counted: string,
-  now: Date,
-): Promise<void> {
-  const { writes, says, step: name, warnings } = plan;
-  const dryRun = flags.dryRun === true;
-  const object = await api.apply(plan, dryRun);
-  if (writes.length > 0 && !dryRun) {
-    try {
-      await api.note(plan, object, `${policy.text} ${says}.${counted}`, now);
-    } catch (e) {
-      process.stderr.write(`egressctl: the Event could not be written: ${safe((e as Error).message)}\n`);
-    }
-  }
-  for (const warning of writes.length > 0 ? warnings : [])
-    process.stderr.write(`egressctl: ${policy.text}: ${warning}\n`);
-  const changes = writes.map(writeText);
-  if (flags.output === 'json') {
-    await line(toJson({ policy: policy.text, step: name, says, changes, dryRun, warnings }, 2));
-    return;
-  }
-  await line(
-    `${painter(flags.color)('bold', safe(policy.text))} ${says}${dryRun ? ' (dry run: nothing was changed)' : ''}`,
-  );
-}
-
-/** `annotate NetworkPolicy shop/web`. */
-function writeText({ verb, object }: Write): string {
-  const { namespace, name } = isRecord(object.metadata) ? object.metadata : {};
-  return `${verb} ${String(object.kind)} ${namespace === undefined ? '' : `${String(namespace)}/`}${String(name)}`;
 }

@@ -1,10 +1,10 @@
-/** The impact of a policy for people, and as JSON. */
+/** The impact of a policy for people. */
 import { counted } from '../../counted.js';
 import { protocolName } from '../../net/protocol.js';
 import { type Impact, spanText } from '../../staging/impact.js';
+import type { KnownPolicy } from '../../staging/live/count.js';
 import type { PolicyName } from '../../staging/names.js';
 import { type Paint, safe } from '../common/output.js';
-import type { KnownPolicy } from './count.js';
 
 /** Most workloads, and flows of each, that are listed. */
 const LISTED = 20;
@@ -59,26 +59,4 @@ export function impactLines(
   if (denied.length > LISTED) lines.push(`  and ${counted(denied.length - LISTED, 'more workload')}`);
   for (const one of missing) lines.push(`  ${paint('yellow', 'not ready:')} ${safe(one)}`);
   return lines;
-}
-
-export function impactObject(name: PolicyName, known: KnownPolicy, impact: Impact): object {
-  const { denied, sinceMs, windowMs, generation, ...rest } = impact;
-  const time = (ms: number) => new Date(ms).toISOString();
-  return {
-    policy: name.text,
-    ...rest,
-    generation: String(generation),
-    pods: known.pods,
-    since: time(sinceMs),
-    windowSeconds: Math.floor(windowMs / 1000),
-    denied: denied.map(({ lastMs, flows, ...workload }) => ({
-      ...workload,
-      last: time(lastMs),
-      flows: flows.map(({ lastMs: last, protocol, ...flow }) => ({
-        ...flow,
-        protocol: protocolName(protocol).toLowerCase(),
-        last: time(last),
-      })),
-    })),
-  };
 }

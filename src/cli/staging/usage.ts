@@ -10,13 +10,13 @@ import { type Hits, type PolicyUsage, type Usage, usageOf } from '../../staging/
 import { line, type Paint, painter, safe, toJson } from '../common/output.js';
 import { PLAIN } from '../flows/format.js';
 import type { ActivityFlags } from './flags.js';
-import { Evidence } from './evidence.js';
+import { withEvidence } from './evidence.js';
 import { ago } from './show.js';
 
 /** @throws AgentError USAGE, AGENT */
 export async function showActivity(policy: string | undefined, flags: ActivityFlags): Promise<void> {
   const names = policy === undefined ? undefined : bothNames(parsePolicyName(policy));
-  await Evidence.with(flags, async (evidence) => {
+  await withEvidence(flags, async (evidence) => {
     const objects = await evidence.objects(flags.namespace ?? []);
     const book = await evidence.edges({ since: timestampOf(Date.now() - flags.since) });
     for (const node of book.unavailable) process.stderr.write(`egressctl: ${safe(node)} did not answer\n`);

@@ -1,24 +1,21 @@
-/** Reads and writes policies through the Kubernetes API, with the rights of the user's kubeconfig. */
-import { createHash } from 'node:crypto';
+/** Reads and writes policies through the Kubernetes API, with the rights of the client that is given. */
 import { isAudit } from '../../dialects/enforcement.js';
-import { policyGeneration } from '../../edges/generation.js';
 import { AgentError } from '../../errors.js';
 import { apiGroup } from '../../identity/kinds.js';
 import { isRecord } from '../../identity/fields.js';
-import type { RawPolicy } from '../../identity/snapshot.js';
-import { KubeClient, KubeError, type KubeObject, loadKubeConfig, type Method } from '../../kube/client/client.js';
+import { type KubeClient, KubeError, type KubeObject, type Method } from '../../kube/client/client.js';
 import { Discovery, type Resource } from '../../kube/discovery.js';
 import { FURTHER, NETWORK_POLICIES } from '../../kube/kinds.js';
-import { annotationsIn, isStaged, type PlainObject, twinOf } from '../../staging/forms.js';
-import type { CronJob } from '../../staging/impact.js';
-import type { PolicyName } from '../../staging/names.js';
-import { type Plan, presentOf, type Present, REASONS, type Write } from '../../staging/plan.js';
-import type { ClusterFlags } from '../common/target.js';
+import { annotationsIn, isStaged, type PlainObject, twinOf } from '../forms.js';
+import type { CronJob } from '../impact.js';
+import type { PolicyName } from '../names.js';
+import { type Plan, presentOf, type Present, type Write } from '../plan.js';
+import { type Manager, stepEvent } from './event.js';
+import { generationOf } from './generation.js';
 
 const MERGE_PATCH = 'application/merge-patch+json';
 /** More CronJobs than this are not looked at one by one. */
 const MAX_CRON_JOBS = 2000;
-const LONGEST_MESSAGE = 1000;
 
 /** A policy as it is in the cluster. */
 export interface Found {
@@ -28,21 +25,29 @@ export interface Found {
   readonly namespaceIsStaged: boolean;
 }
 
-/** The policies of a cluster. close() ends its connections. */
+/** What the cluster has of a policy's name: the object of its kind, that of its other form, both or none. */
+export interface Seen {
+  readonly objects: readonly PlainObject[];
+  readonly present: Present;
+  readonly namespaceIsStaged: boolean;
+}
+
+/** The object is not as the caller knew it: it was changed, created or deleted meanwhile. Nothing was written. */
+export class ConflictError extends AgentError {}
+
+/** The policies of a cluster. close() ends the client's connections. Errors of the API are AgentErrors AGENT. */
 export class PolicyApi {
   readonly #client: KubeClient;
+  readonly #manager: Manager;
   readonly #discovery: Discovery;
   /** By `group/kind`. */
   #resources = new Map<string, Resource>();
 
-  constructor(client: KubeClient) {
+  /** @param manager who writes: the field manager of objects, and the component of Events */
+  constructor(client: KubeClient, manager: Manager) {
     this.#client = client;
+    this.#manager = manager;
     this.#discovery = new Discovery(client);
-  }
-
-  /** @throws AgentError USAGE if there is no usable kubeconfig */
-  static open({ kubeconfig, context }: Pick<ClusterFlags, 'kubeconfig' | 'context'>): PolicyApi {
-    return new PolicyApi(new KubeClient(loadKubeConfig({ kubeconfig, context }), { userAgent: 'egressctl' }));
   }
 
   close(): void {
@@ -51,29 +56,41 @@ export class PolicyApi {
 
   /** @throws AgentError USAGE if there is no such policy, AGENT if the API refuses */
   async find(name: PolicyName): Promise<Found> {
-    const twins = name.groups.flatMap((group) => twinOf(`${group}/v1`, name.kind) ?? []);
-    const wanted = [
-      ...name.groups.map((group) => ({ group, kind: name.kind })),
-      ...twins.map(({ apiVersion, kind }) => ({ group: apiGroup(apiVersion), kind })),
-    ];
-    const known = [NETWORK_POLICIES, ...FURTHER].filter((k) =>
-      wanted.some((w) => w.group === k.group && w.kind === k.kind),
-    );
-    const resources = await this.#asked('the kinds of policies', () => this.#discovery.find(known));
-    for (const resource of resources) this.#resources.set(`${resource.group}/${resource.kind}`, resource);
-    if (!resources.some((r) => r.kind === name.kind && name.groups.includes(r.group)))
-      throw new AgentError('USAGE', `the cluster has no kind ${name.kind} of ${name.groups.join(' or ')}`);
+    const { present, namespaceIsStaged } = await this.look(name);
+    const object = present.staged ?? present.enforced;
+    if (!object) throw new AgentError('USAGE', `there is no ${name.text} in the cluster`);
+    return { present, generation: generationOf(object), namespaceIsStaged };
+  }
+
+  /**
+   * What there is of a policy, which may be nothing.
+   * @throws AgentError USAGE if the cluster has no such kind, AGENT if the API refuses
+   */
+  async look(name: PolicyName): Promise<Seen> {
     const objects: PlainObject[] = [];
-    for (const resource of resources) {
+    for (const resource of await this.#resourcesOf(name)) {
       const object = await this.#get(resource, name);
       if (object) objects.push(object);
     }
-    const present = presentOf(objects);
-    const object = present.staged ?? present.enforced;
-    if (!object) throw new AgentError('USAGE', `there is no ${name.text} in the cluster`);
     const { namespace } = name;
     const namespaceIsStaged = namespace !== undefined && (await this.#isStagedNamespace(namespace));
-    return { present, generation: policyGeneration(rawOf(object)), namespaceIsStaged };
+    return { objects, present: presentOf(objects), namespaceIsStaged };
+  }
+
+  /** The object of the policy's own kind, and of no other form; undefined: there is none. @throws AgentError */
+  async read(name: PolicyName): Promise<PlainObject | undefined> {
+    for (const resource of await this.#resourcesOf(name)) {
+      if (resource.kind !== name.kind || !name.groups.includes(resource.group)) continue;
+      const object = await this.#get(resource, name);
+      if (object) return object;
+    }
+    return undefined;
+  }
+
+  /** The version of a kind that is written here; undefined: look() has not found the kind. */
+  versionOf(group: string, kind: string): string | undefined {
+    const resource = this.#resources.get(`${group}/${kind}`);
+    return resource && `${resource.group}/${resource.version}`;
   }
 
   /**
@@ -81,14 +98,14 @@ export class PolicyApi {
    * @returns the object that the plan is about, as the API has it now
    * @throws AgentError AGENT; says what was done before, and how to go on
    */
-  async apply({ writes, about }: Plan, dryRun: boolean): Promise<PlainObject> {
+  async apply({ writes, about }: Pick<Plan, 'writes' | 'about'>, dryRun: boolean): Promise<PlainObject> {
     let result = about;
     for (const [n, write] of writes.entries()) {
       try {
         const answer = await this.#write(write, dryRun);
         if (write.object === about) result = answer;
       } catch (e) {
-        if (n === 0) throw e;
+        if (n === 0 || dryRun) throw e;
         const { kind, metadata } = write.object;
         const { namespace, name } = isRecord(metadata) ? metadata : {};
         const place = namespace === undefined ? '' : ` -n ${namespace}`;
@@ -104,9 +121,9 @@ export class PolicyApi {
     return result;
   }
 
-  /** Notes a step as an Event of the policy. @throws KubeError */
-  async note(plan: Plan, object: PlainObject, message: string, now: Date): Promise<void> {
-    const event = stepEvent(object, REASONS[plan.step], message, now);
+  /** Notes what was done as an Event of an object. @throws KubeError */
+  async note(object: PlainObject, reason: string, message: string, now: Date): Promise<void> {
+    const event = stepEvent(object, { reason, message, now, manager: this.#manager });
     await this.#client.request('POST', `/api/v1/namespaces/${event.metadata.namespace}/events`, { body: event });
   }
 
@@ -134,6 +151,23 @@ export class PolicyApi {
     });
   }
 
+  /** The kinds of both forms of a policy that the cluster has. @throws AgentError USAGE if its own is not there */
+  async #resourcesOf(name: PolicyName): Promise<Resource[]> {
+    const twins = name.groups.flatMap((group) => twinOf(`${group}/v1`, name.kind) ?? []);
+    const wanted = [
+      ...name.groups.map((group) => ({ group, kind: name.kind })),
+      ...twins.map(({ apiVersion, kind }) => ({ group: apiGroup(apiVersion), kind })),
+    ];
+    const known = [NETWORK_POLICIES, ...FURTHER].filter((k) =>
+      wanted.some((w) => w.group === k.group && w.kind === k.kind),
+    );
+    const resources = await this.#asked('the kinds of policies', () => this.#discovery.find(known));
+    for (const resource of resources) this.#resources.set(`${resource.group}/${resource.kind}`, resource);
+    if (!resources.some((r) => r.kind === name.kind && name.groups.includes(r.group)))
+      throw new AgentError('USAGE', `the cluster has no kind ${name.kind} of ${name.groups.join(' or ')}`);
+    return resources;
+  }
+
   async #isStagedNamespace(namespace: string): Promise<boolean> {
     try {
       const object = await this.#client.request<PlainObject>('GET', `/api/v1/namespaces/${namespace}`);
@@ -141,7 +175,7 @@ export class PolicyApi {
     } catch (e) {
       // Whoever may not read namespaces may still change policies in theirs.
       if (e instanceof KubeError && (e.status === 403 || e.status === 404)) return false;
-      throw asAgentError(e, `namespace ${namespace}`);
+      throw this.#fault(e, `namespace ${namespace}`);
     }
   }
 
@@ -151,7 +185,7 @@ export class PolicyApi {
       return { ...object, apiVersion: `${resource.group}/${resource.version}`, kind: resource.kind };
     } catch (e) {
       if (e instanceof KubeError && e.status === 404) return undefined;
-      throw asAgentError(e, `get on ${resource.plural}.${resource.group}`);
+      throw this.#fault(e, `get on ${resource.plural}.${resource.group}`);
     }
   }
 
@@ -159,7 +193,7 @@ export class PolicyApi {
     const { object, verb } = write;
     const { resource, name, namespace } = this.#placeOf(object);
     const place = pathOf(resource, { name, ...(namespace === undefined ? {} : { namespace }) });
-    const query = { fieldManager: 'egressctl', ...(dryRun ? { dryRun: 'All' } : {}) };
+    const query = { fieldManager: this.#manager, ...(dryRun ? { dryRun: 'All' } : {}) };
     const send = (method: Method, path: string, body: unknown, contentType = 'application/json') =>
       this.#client.request<PlainObject>(method, path, { query, body, contentType });
     const { resourceVersion, uid } = isRecord(object.metadata) ? object.metadata : {};
@@ -193,7 +227,7 @@ export class PolicyApi {
         }
       }
     } catch (e) {
-      throw asAgentError(
+      throw this.#fault(
         e,
         `${verb === 'annotate' ? 'patch' : verb === 'replace' ? 'update' : verb} on ${resource.plural}.${resource.group}`,
       );
@@ -207,35 +241,33 @@ export class PolicyApi {
     return { resource, name: String(name), namespace: namespace === undefined ? undefined : String(namespace) };
   }
 
+  /** @param what what the right is for that may be missing */
+  #fault(e: unknown, what: string): Error {
+    if (!(e instanceof KubeError)) return e as Error;
+    const ofCli = e.status === 0 && this.#manager === 'egressctl' ? 'see --kubeconfig and --context' : undefined;
+    const hint = e.status === 403 ? `${what} is what this needs` : (HINTS[e.status] ?? ofCli);
+    const Kind = e.status === 409 ? ConflictError : AgentError;
+    return new Kind('AGENT', `the API server: ${e.message}`, { ...(hint ? { hint } : {}), cause: e });
+  }
+
   async #asked<T>(what: string, ask: () => Promise<T>): Promise<T> {
     try {
       return await ask();
     } catch (e) {
-      throw asAgentError(e, what);
+      throw this.#fault(e, what);
     }
   }
 }
 
+const HINTS: Readonly<Record<number, string>> = {
+  409: 'it was changed meanwhile: look at it, and try again',
+  422: 'the API server does not take it as it is',
+};
+
 /** The same content, and staged or not as before. */
 function isSame(now: PlainObject, before: PlainObject): boolean {
   const uid = ({ metadata }: PlainObject) => (isRecord(metadata) ? metadata.uid : undefined);
-  return (
-    uid(now) === uid(before) &&
-    isStaged(now) === isStaged(before) &&
-    policyGeneration(rawOf(now)) === policyGeneration(rawOf(before))
-  );
-}
-
-function rawOf(object: PlainObject): RawPolicy {
-  const { name, namespace } = isRecord(object.metadata) ? object.metadata : {};
-  const own = {
-    apiVersion: String(object.apiVersion),
-    kind: String(object.kind),
-    name: String(name),
-    object,
-    where: {},
-  };
-  return namespace === undefined ? own : { ...own, namespace: String(namespace) };
+  return uid(now) === uid(before) && isStaged(now) === isStaged(before) && generationOf(now) === generationOf(before);
 }
 
 function pathOf(
@@ -245,48 +277,4 @@ function pathOf(
   const base = path.slice(0, path.length - plural.length);
   const place = namespaced ? `namespaces/${encodeURIComponent(namespace ?? 'default')}/` : '';
   return `${base}${place}${plural}/${encodeURIComponent(name)}`;
-}
-
-function asAgentError(e: unknown, what: string): Error {
-  if (!(e instanceof KubeError)) return e as Error;
-  const hints: Readonly<Record<number, string>> = {
-    0: 'see --kubeconfig and --context',
-    403: `${what} is what this needs`,
-    409: 'it was changed meanwhile: look at it, and try again',
-    422: 'the API server does not take it as it is',
-  };
-  const hint = hints[e.status];
-  return new AgentError('AGENT', `the API server: ${e.message}`, { ...(hint ? { hint } : {}), cause: e });
-}
-
-function stepEvent(object: PlainObject, reason: string, message: string, now: Date) {
-  const { apiVersion, kind, metadata } = object;
-  const { namespace, name, uid, resourceVersion } = isRecord(metadata) ? metadata : {};
-  const time = now.toISOString();
-  const hash = createHash('sha256')
-    .update(JSON.stringify([uid, reason, time, message]))
-    .digest('hex')
-    .slice(0, 16);
-  const seconds = time.replace(/\.\d+Z$/, 'Z');
-  return {
-    apiVersion: 'v1',
-    kind: 'Event',
-    // Events of cluster-wide objects are in `default`.
-    metadata: {
-      name: `${String(name)
-        .slice(0, 200)
-        .replace(/[-.]+$/, '')}.${hash}`,
-      namespace: namespace === undefined ? 'default' : String(namespace),
-    },
-    involvedObject: { apiVersion, kind, namespace, name, uid, resourceVersion },
-    type: 'Normal',
-    reason,
-    message: message.length > LONGEST_MESSAGE ? `${message.slice(0, LONGEST_MESSAGE)}…` : message,
-    source: { component: 'egressctl' },
-    reportingComponent: 'egress-agent.io/egressctl',
-    reportingInstance: 'egressctl',
-    firstTimestamp: seconds,
-    lastTimestamp: seconds,
-    count: 1,
-  };
 }

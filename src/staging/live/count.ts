@@ -7,11 +7,10 @@ import { AgentError } from '../../errors.js';
 import { isRecord } from '../../identity/fields.js';
 import { formatPolicy } from '../../ir/names.js';
 import type { EdgesRequest, PolicyObjectMessage } from '../../proto/edges.js';
-import { enforcedForm, type PlainObject, stagedAction } from '../../staging/forms.js';
-import { type AloneDenied, type CronJob, type Impact, impactOf } from '../../staging/impact.js';
-import { bothNames, type PolicyName } from '../../staging/names.js';
-import { STAGED_AT, stampOf } from '../../staging/plan.js';
-import type { ClusterFlags } from '../common/target.js';
+import { enforcedForm, type PlainObject, stagedAction } from '../forms.js';
+import { type AloneDenied, type CronJob, type Impact, impactOf } from '../impact.js';
+import { bothNames, type PolicyName } from '../names.js';
+import { STAGED_AT, stampOf } from '../plan.js';
 import type { Evidence } from './evidence.js';
 
 /** A policy as agents know it. */
@@ -66,7 +65,13 @@ export function count(
   name: PolicyName,
   known: KnownPolicy,
   book: EdgeBook,
-  more: { cronJobs: readonly CronJob[]; alone: readonly AloneDenied[]; days: number; only: string | undefined },
+  more: {
+    cronJobs: readonly CronJob[];
+    alone: readonly AloneDenied[];
+    days: number;
+    only: string | undefined;
+    nowMs?: number;
+  },
 ): Impact {
   const { generation, isStaged, isRefused, stagedMs } = known;
   return impactOf({
@@ -79,8 +84,9 @@ export function count(
     beganMs: book.beganMs,
     unavailable: book.unavailable,
     overflow: book.overflow,
-    ...more,
+    isCut: book.isCut,
     nowMs: Date.now(),
+    ...more,
   });
 }
 
@@ -113,41 +119,48 @@ function titleOf({ kind, metadata }: PlainObject): string {
   return `${String(kind)} ${namespace === undefined ? '' : `${String(namespace)}/`}${String(name)}`;
 }
 
-/** The CronJobs that a policy may concern; a warning on standard error if they may not be read. */
-export async function cronJobsOf(name: PolicyName, flags: ClusterFlags, evidence: Evidence): Promise<CronJob[]> {
-  if (!evidence.isCluster) return [];
-  const { PolicyApi } = await import('./api.js');
-  const api = PolicyApi.open(flags);
-  try {
-    return await api.cronJobs(name.namespace);
-  } catch (e) {
-    const { message } = e as Error;
-    process.stderr.write(
-      `egressctl: CronJobs cannot be read, and are not looked at: ${message.replace(/[^ -~]/g, '?')}\n`,
-    );
-    return [];
-  } finally {
-    api.close();
-  }
+/** Reads the CronJobs of a namespace; undefined: of all. */
+export type CronJobSource = (namespace: string | undefined) => Promise<readonly CronJob[]>;
+
+/** What is needed to count. */
+export interface CountOptions {
+  /** Days without a would-be denial, and of the window. */
+  readonly days: number;
+  /** Without it, or if it fails, CronJobs are not looked at. */
+  readonly cronJobs?: CronJobSource;
+  readonly now?: Date;
 }
 
-/** Counts once. @throws AgentError USAGE if the agents do not know the policy */
+export interface Counted {
+  readonly impact: Impact;
+  readonly known: KnownPolicy;
+  /** What was not looked at. */
+  readonly warnings: readonly string[];
+}
+
+/** Counts once. @throws AgentError USAGE if the agents do not know the policy, AGENT */
 export async function countOnce(
   name: PolicyName,
-  flags: ClusterFlags,
   evidence: Evidence,
-  days: number,
-): Promise<{ impact: Impact; known: KnownPolicy }> {
+  { days, cronJobs: read, now }: CountOptions,
+): Promise<Counted> {
   const objects = await evidence.objects(name.namespace === undefined ? [] : [name.namespace]);
   const known = knownPolicy(objects, name);
   if (!known) throw unknown(name);
-  const since = { since: timestampOf(Date.now() - 36 * DAY_MS) };
-  const book = await evidence.edges({ ...requestFor(name), ...since });
-  const cronJobs = await cronJobsOf(name, flags, evidence);
+  const nowMs = now?.getTime() ?? Date.now();
+  const book = await evidence.edges({ ...requestFor(name), since: timestampOf(nowMs - 36 * DAY_MS) });
+  const warnings: string[] = [];
+  let cronJobs: readonly CronJob[] = [];
+  try {
+    cronJobs = (await read?.(name.namespace)) ?? [];
+  } catch (e) {
+    warnings.push(`CronJobs cannot be read, and are not looked at: ${(e as Error).message}`);
+  }
   const alone = await deniedAlone(known, evidence);
-  return { impact: count(name, known, book, { cronJobs, alone, days, only: evidence.only }), known };
+  return { impact: count(name, known, book, { cronJobs, alone, days, only: evidence.only, nowMs }), known, warnings };
 }
 
+/** That the agents do not know a policy. */
 export function unknown({ text }: PolicyName): AgentError {
   return new AgentError('USAGE', `the agents know no policy ${text}`, {
     hint: 'egressctl activity lists those in force and staged',
