@@ -160,7 +160,7 @@ export class UiServer {
       const left = (this.#streams.get(viewer.id) ?? 1) - 1;
       if (left > 0) this.#streams.set(viewer.id, left);
       else this.#streams.delete(viewer.id);
-      response.end();
+      if (response.headersSent) response.end();
     }
   }
 }

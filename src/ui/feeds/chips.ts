@@ -1,6 +1,7 @@
 /** Turns chips into the filters of a GetFlowsRequest, by the options of `egressctl flows` themselves. */
 import { Command } from 'commander';
 import { AgentError } from '../../errors.js';
+import { compileFilter } from '../../flow/filter/filter.js';
 import { FilterOptions, type Filters } from '../../flow/filter/options.js';
 import { CHIP_KEYS, type Chip, chipText } from '../wire/chips.js';
 
@@ -18,7 +19,10 @@ export async function filtersOf(chips: readonly Chip[], namespaces: readonly str
   }
   try {
     command.parse(args, { from: 'user' });
-    return await options.request(command);
+    const filters = await options.request(command);
+    // The agent would refuse it as well, when it is too late to say so.
+    compileFilter(filters.whitelist, filters.blacklist);
+    return filters;
   } catch (e) {
     if (e instanceof AgentError) throw e;
     throw new AgentError('USAGE', (e as Error).message.replace(/^error: /, ''), { where: { field: 'chips' } });

@@ -24,6 +24,8 @@ export function sendJson(response: ServerResponse, status: number, value: unknow
 /** Answers with an error. @returns whether it was one of those that are expected */
 export function sendFault(response: ServerResponse, e: unknown): boolean {
   const { status, fault, expected } = faultOf(e);
+  // What is left of its body would be taken for the next request.
+  if (!response.req.complete) response.shouldKeepAlive = false;
   if (response.headersSent) response.destroy();
   else sendJson(response, status, fault);
   return expected;

@@ -1,0 +1,28 @@
+/** A source of the page that says what a test gives it. */
+import type { EdgesRequest, EdgesResponse } from '../../src/proto/edges.js';
+import type { GetFlowsRequest, GetRecordsResponse } from '../../src/proto/messages.js';
+import type { ClusterStatusResponse } from '../../src/proto/status.js';
+
+/** The part of AgentClient that streams use. */
+export interface TestSource {
+  edges(request: EdgesRequest, signal?: AbortSignal): AsyncIterable<EdgesResponse>;
+  getRecords(request: GetFlowsRequest, signal?: AbortSignal): AsyncIterable<GetRecordsResponse>;
+  clusterStatus(): Promise<ClusterStatusResponse>;
+}
+
+/** One that has nothing to say, until it is left. */
+export function silentSource(): TestSource {
+  return {
+    edges: (_, signal) => silence(signal),
+    getRecords: (_, signal) => silence(signal),
+    clusterStatus: async () => ({ nodes: [] }),
+  };
+}
+
+/** Yields nothing until the signal. */
+export async function* silence(signal?: AbortSignal): AsyncGenerator<never> {
+  await new Promise<void>((resolve) => {
+    if (signal?.aborted) resolve();
+    signal?.addEventListener('abort', () => resolve());
+  });
+}
