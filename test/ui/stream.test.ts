@@ -1,0 +1,312 @@
+/** The stream of a page: what it has put together is what the agents' ledgers say, whatever comes in which order. */
+import fc from 'fast-check';
+import t from 'tap';
+import { EVERYTHING, type Scope, type Viewer } from '../../src/ui/access/viewer.js';
+import { Feeds, type Outlet } from '../../src/ui/api/stream.js';
+import { EdgeTable, rowOf } from '../../src/ui/feeds/edges.js';
+import type { EdgeInfo, EdgeRow, StreamMessage, View, Window } from '../../src/ui/wire/messages.js';
+import { EdgeBook } from '../../src/edges/book.js';
+import { DAY_MS } from '../../src/edges/edge.js';
+import type { EdgeMessage, EdgesResponse } from '../../src/proto/edges.js';
+import { silentSource, type TestSource } from './source.js';
+
+const NOW = Date.now();
+const TODAY = Math.floor(NOW / DAY_MS);
+
+const namespaces = ['shop', 'data', 'secret'];
+
+/** One of some edges. */
+function edge(n: number): EdgeMessage {
+  const from = namespaces[n % 3] as string;
+  const to = namespaces[Math.floor(n / 3) % 3] as string;
+  return {
+    id: 1000 + n,
+    source: { kind: 'workload', namespace: from, workload_kind: 'Deployment', name: `w${n % 5}` },
+    destination: { kind: 'workload', namespace: to, workload_kind: 'Deployment', name: 'db' },
+    port: 443 + n,
+    protocol: 6,
+    verdict: n % 4 === 0 ? 'deny' : 'allow',
+    audit_verdict: 'none',
+    reason: 'rule',
+    rule: {
+      text: '',
+      kind: 'NetworkPolicy',
+      namespace: from,
+      name: 'p',
+      index: 0,
+      staged: false,
+      dialect: 'networkpolicy',
+      tier: 'default',
+      action: 'allow',
+    },
+    generation: 7,
+  };
+}
+
+interface Step {
+  ledger: number;
+  rows: { n: number; ago: number; connections: number; lastMs: number }[];
+}
+
+/** A message of a ledger; it describes each edge that it has not described before. */
+function messageOf({ ledger, rows }: Step, described: Set<string>): EdgesResponse {
+  const fresh = rows.filter(({ n }) => !described.has(`${ledger}/${n}`));
+  for (const { n } of fresh) described.add(`${ledger}/${n}`);
+  return {
+    ledger,
+    node_name: `n${ledger}`,
+    edges: [...new Set(fresh.map(({ n }) => n))].map(edge),
+    id: rows.map(({ n }) => 1000 + n),
+    day: rows.map(({ ago }) => TODAY - ago),
+    first_ms: rows.map(({ lastMs }) => lastMs - 5),
+    last_ms: rows.map(({ lastMs }) => lastMs),
+    connections: rows.map(({ connections }) => connections),
+    bytes: rows.map(({ connections }) => connections * 10),
+    drops: rows.map(() => 0),
+    hours: rows.map(({ n }) => 1 << (n % 24)),
+    caught_up: true,
+  };
+}
+
+const steps = fc.array(
+  fc.record({
+    ledger: fc.integer({ min: 1, max: 3 }),
+    rows: fc.array(
+      fc
+        .record({
+          n: fc.integer({ min: 0, max: 17 }),
+          ago: fc.integer({ min: 0, max: 34 }),
+          connections: fc.integer({ min: 1, max: 1000 }),
+        })
+        .map((row) => ({ ...row, lastMs: NOW - row.ago * DAY_MS - 60_000 })),
+      { maxLength: 6 },
+    ),
+  }),
+  { maxLength: 12 },
+);
+
+/** What the ledgers say, by the edge's port, which tells these edges apart: the sum of all days of the window. */
+function truth(messages: readonly EdgesResponse[], firstDay: number): Map<number, [connections: number, days: number]> {
+  const book = new EdgeBook();
+  for (const message of messages) book.add(message);
+  const out = new Map<number, [number, number]>();
+  for (const { edge: e, days } of book.histories()) {
+    const inside = days.filter(({ day }) => day >= firstDay);
+    if (inside.length === 0) continue;
+    const bits = inside.reduce((sum, { day }) => sum + 2 ** (TODAY - day), 0);
+    out.set(e.port, [inside.reduce((sum, d) => sum + d.connections, 0), bits]);
+  }
+  return out;
+}
+
+t.test('the sums of an EdgeTable are those of the ledgers', (t) => {
+  const property = fc.property(steps, fc.constantFrom<Window>('24h', '7d', '35d'), (list, window) => {
+    const described = new Set<string>();
+    const messages = list.map((step) => messageOf(step, described));
+    const table = new EdgeTable(window);
+    for (const message of messages) table.add(message);
+    const days = { '24h': 1, '7d': 7, '35d': 35, live: 1 }[window];
+    const wanted = truth(messages, Math.floor((NOW - days * DAY_MS) / DAY_MS));
+    const found = new Map<number, [number, number]>();
+    for (const known of table.since(0)) {
+      const row = rowOf(known, window, NOW);
+      if (row[2] > 0) found.set(known.info.port, [row[3], row[6]]);
+    }
+    t.strictSame(sorted(found), sorted(wanted));
+  });
+  fc.assert(property, { numRuns: 200 });
+  t.end();
+});
+
+function sorted<T>(map: Map<number, T>): [number, T][] {
+  return [...map].sort(([a], [b]) => a - b);
+}
+
+/** A page, as the browser's store puts it together. */
+class Page {
+  readonly edges = new Map<number, { info: EdgeInfo; row: EdgeRow | undefined }>();
+  readonly messages: StreamMessage[] = [];
+
+  take(m: StreamMessage): void {
+    this.messages.push(m);
+    if (m.type !== 'edges') return;
+    for (const id of m.gone ?? []) this.edges.delete(id);
+    for (const info of m.edges) {
+      if (this.edges.has(info.id)) throw new Error(`edge ${info.id} was described twice`);
+      this.edges.set(info.id, { info, row: undefined });
+    }
+    for (const row of m.rows) {
+      const known = this.edges.get(row[0]);
+      if (!known) throw new Error(`a row of an edge ${row[0]} that was not described`);
+      known.row = row;
+    }
+  }
+
+  /** Connections by port, which tells the edges of these tests apart. */
+  ports(): [number, number][] {
+    return [...this.edges.values()]
+      .map(({ info, row }): [number, number] => [info.port, row?.[3] ?? 0])
+      .sort(([a], [b]) => a - b);
+  }
+}
+
+const VIEW: View = { window: '35d', namespaces: [], chips: [], edges: true };
+
+function open(feeds: Feeds, viewer: Viewer, view: View = VIEW): { page: Page; end: () => Promise<void> } {
+  const page = new Page();
+  const leaving = new AbortController();
+  const outlet: Outlet = {
+    signal: leaving.signal,
+    send: (message) => {
+      page.take(message);
+      return page.messages.length % 2 === 0;
+    },
+    drained: () => new Promise((resolve) => setImmediate(resolve)),
+  };
+  const done = feeds.serve(view, viewer, () => outlet);
+  return {
+    page,
+    end: async () => {
+      leaving.abort();
+      await done;
+    },
+  };
+}
+
+async function until(what: string, is: () => boolean): Promise<void> {
+  for (let n = 0; n < 400; n++) {
+    if (is()) return;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  throw new Error(`it never came: ${what}`);
+}
+
+/** A source of edges that a test feeds. */
+function fedSource(): TestSource & { opened: number; requests: object[]; say(m: EdgesResponse): void; cut(): void } {
+  let waiting: (m: EdgesResponse | undefined) => void = () => {};
+  const queue: (EdgesResponse | undefined)[] = [];
+  const put = (m: EdgesResponse | undefined) => {
+    queue.push(m);
+    waiting(undefined);
+  };
+  const source = {
+    ...silentSource(),
+    opened: 0,
+    requests: [] as object[],
+    say: put,
+    cut: () => put(undefined),
+    edges: async function* (request: object, signal?: AbortSignal) {
+      source.opened++;
+      source.requests.push(request);
+      signal?.addEventListener('abort', () => waiting(undefined));
+      while (!signal?.aborted) {
+        if (queue.length === 0) await new Promise((resolve) => (waiting = resolve as never));
+        if (queue.length === 0) continue;
+        const m = queue.shift();
+        if (m === undefined) throw new Error('the agent is gone');
+        yield m;
+      }
+    },
+  };
+  return source as never;
+}
+
+t.test('a page follows changes, and a source that was away', async (t) => {
+  const source = fedSource();
+  const feeds = new Feeds(source);
+  const { page, end } = open(feeds, EVERYTHING);
+  let described = new Set<string>();
+  const row = (n: number, connections: number, ledger = 1) =>
+    source.say(messageOf({ ledger, rows: [{ n, ago: 0, connections, lastMs: Date.now() }] }, described));
+  row(1, 5);
+  row(2, 7);
+  await until('two edges', () => page.edges.size === 2);
+  row(2, 9);
+  row(2, 1, 2);
+  await until('a sum of two ledgers', () => page.ports().at(-1)?.[1] === 10);
+  t.strictSame(page.ports(), [
+    [444, 5],
+    [445, 10],
+  ]);
+  source.cut();
+  await until('trouble', () => page.messages.some((m) => m.type === 'trouble' && /gone/.test(m.message)));
+  t.equal(page.edges.size, 2, 'what was shown stays');
+  await until('another stream', () => source.opened === 2);
+  described = new Set();
+  row(3, 4);
+  await until('the new edges', () => page.edges.size === 1);
+  t.strictSame(page.ports(), [[446, 4]]);
+  t.ok(
+    page.messages.some((m) => m.type === 'trouble' && m.message === ''),
+    'it is over',
+  );
+  await end();
+  feeds.close();
+});
+
+t.test('pages with one view share one stream, and a reload does too', async (t) => {
+  const source = fedSource();
+  const feeds = new Feeds(source);
+  const first = open(feeds, EVERYTHING);
+  source.say(messageOf({ ledger: 1, rows: [{ n: 1, ago: 0, connections: 5, lastMs: Date.now() }] }, new Set()));
+  await until('an edge', () => first.page.edges.size === 1);
+  const second = open(feeds, EVERYTHING);
+  await until('the same edge', () => second.page.edges.size === 1);
+  await first.end();
+  await second.end();
+  const third = open(feeds, EVERYTHING);
+  await until('once more', () => third.page.edges.size === 1);
+  t.equal(source.opened, 1);
+  await third.end();
+  feeds.close();
+});
+
+t.test('a viewer of one namespace sees its edges, and of the other side no rule', async (t) => {
+  const source = fedSource();
+  const feeds = new Feeds(source);
+  let scope: Scope = new Set(['shop']);
+  const viewer: Viewer = { id: 'u', name: 'u', scope: async () => scope };
+  const { page, end } = open(feeds, viewer);
+  const all = Array.from({ length: 18 }, (_, n) => ({ n, ago: 0, connections: 1, lastMs: Date.now() }));
+  source.say(messageOf({ ledger: 1, rows: all }, new Set()));
+  await until('edges', () => page.edges.size > 0);
+  for (const { info } of page.edges.values()) {
+    t.ok([info.source.namespace, info.destination.namespace].includes('shop'));
+    if (info.rule) t.equal(info.rule.namespace, 'shop');
+  }
+  t.equal(page.edges.size, 10);
+  t.match(source.requests, [{ namespaces: ['shop'] }], 'the rest was not even read');
+  await end();
+  scope = new Set();
+  const none = open(feeds, viewer);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  t.equal(none.page.edges.size, 0);
+  await none.end();
+  feeds.close();
+});
+
+t.test('rows come in parts of 2,000, and the last one says so', async (t) => {
+  const source = fedSource();
+  const feeds = new Feeds(source);
+  const ids = Array.from({ length: 5000 }, (_, n) => n);
+  source.say({
+    ledger: 1,
+    edges: ids.map((n) => ({ ...edge(0), id: 1000 + n, port: n })),
+    id: ids.map((n) => 1000 + n),
+    day: ids.map(() => TODAY),
+    first_ms: ids.map(() => NOW),
+    last_ms: ids.map(() => NOW),
+    connections: ids.map(() => 1),
+    caught_up: true,
+  });
+  const { page, end } = open(feeds, EVERYTHING);
+  await until('all of them', () => page.edges.size === 5000);
+  const parts = page.messages.filter((m) => m.type === 'edges');
+  t.ok(parts.every((m) => m.rows.length <= 2000));
+  t.strictSame(
+    parts.filter((m) => m.rows.length > 0).map((m) => m.caughtUp),
+    [false, false, true],
+  );
+  await end();
+  feeds.close();
+});
