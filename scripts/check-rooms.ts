@@ -43,6 +43,7 @@ const ROOMS = [
   'src/flow',
   'src/edges',
   'src/rpc/transport',
+  'src/rpc/sample',
   'src/rpc/ask',
   'src/rpc',
   'src/history/base',

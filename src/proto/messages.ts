@@ -159,6 +159,21 @@ export interface GetFlowsRequest {
   field_mask?: { paths?: string[] };
 }
 
+export interface SampleFlowsRequest {
+  whitelist?: FlowFilter[];
+  blacklist?: FlowFilter[];
+  per_second?: number;
+  last?: number;
+}
+
+export interface SampleFlowsResponse {
+  records?: FlowRecord[];
+  seen?: Uint64;
+  lost?: Uint64;
+  unavailable_nodes?: string[];
+  past?: boolean;
+}
+
 export interface LostEvent {
   source: 'UNKNOWN_LOST_EVENT_SOURCE' | 'PERF_EVENT_RING_BUFFER' | 'OBSERVER_EVENTS_QUEUE' | 'HUBBLE_RING_BUFFER';
   num_events_lost: Uint64;

@@ -10,11 +10,13 @@ import type {
   GetFlowsResponse,
   GetRecordsResponse,
   NamesRequest,
+  SampleFlowsRequest,
 } from '../proto/messages.js';
 import type { ClusterStatusResponse } from '../proto/status.js';
 import { unary } from '../rpc/transport/unary.js';
 import { encodedOnce } from '../rpc/once.js';
 import { EGRESS, OBSERVER, PEER } from '../proto/load.js';
+import { SampleStreams } from '../rpc/sample/streams.js';
 import { FlowStreams } from '../rpc/streams.js';
 import { AGENT_SERVER_NAME } from '../rpc/transport/tls.js';
 import { together } from '../rpc/transport/turns.js';
@@ -31,12 +33,18 @@ import {
   serverStatus,
 } from './nodes/cluster.js';
 import { type MergedFlowsOptions, mergedFlows } from './merge/flows.js';
+import { type MergedSamplesOptions, mergedSamples } from './merge/samples.js';
 
 /**
  * Maximum number of readers. Each is a stream at every agent, and a second one while past flows are sent. An agent
  * accepts 100 streams on a connection, and 128 readers in all.
  */
 const MAX_READERS = 64;
+/**
+ * Callers of samples, samples of different kinds, and streams of these at all agents together. Samples have connections
+ * of their own.
+ */
+const MAX_SAMPLES = { callers: 256, samples: 48, streams: 16_000, least: 8 };
 
 export interface RelayOptions {
   agents: Agents;
@@ -45,6 +53,7 @@ export interface RelayOptions {
   tls: boolean;
   log: Logger;
   flows?: MergedFlowsOptions;
+  samples?: MergedSamplesOptions;
   /** Without it, questions about edges go to all agents each time. */
   history?: History | undefined;
 }
@@ -52,6 +61,7 @@ export interface RelayOptions {
 /** The server of the relay. */
 export class RelayServer extends BaseServer {
   readonly #streams: FlowStreams<GetRecordsResponse>;
+  readonly #samples: SampleStreams;
 
   constructor(opts: RelayOptions) {
     super(opts.log);
@@ -60,14 +70,20 @@ export class RelayServer extends BaseServer {
       read: (req: GetFlowsRequest, signal: AbortSignal) => mergedFlows(agents, req, signal, opts.flows),
     };
     this.#streams = new FlowStreams(source, MAX_READERS);
+    const { callers, samples, streams, least } = MAX_SAMPLES;
+    this.#samples = new SampleStreams(mergedSamples(agents, opts.samples), {
+      callers,
+      samples: () => Math.min(samples, Math.max(least, Math.floor(streams / Math.max(agents.list().length, 1)))),
+    });
     const observerOnce = encodedOnce(OBSERVER, 'ServerStatus', 'GetNodes', 'GetNamespaces');
     this.add(observerOnce, observer(opts, this.#streams));
     this.add(PEER, peer(opts));
-    this.add(encodedOnce(EGRESS, 'ClusterStatus', 'Policies'), egress(opts, this.#streams));
+    this.add(encodedOnce(EGRESS, 'ClusterStatus', 'Policies', 'SampleFlows'), egress(opts, this.#streams, this.#samples));
   }
 
   protected override endStreams(): void {
     this.#streams.close();
+    this.#samples.close();
   }
 }
 
@@ -124,10 +140,12 @@ function peer({ agents, tls }: RelayOptions): UntypedServiceImplementation {
 function egress(
   { agents, history }: RelayOptions,
   streams: FlowStreams<GetRecordsResponse>,
+  samples: SampleStreams,
 ): UntypedServiceImplementation {
   const cluster = together(async () => ({ nodes: await clusterStatus(agents) }));
   return {
     GetFlows: (call: ServerWritableStream<GetFlowsRequest, GetRecordsResponse>) => streams.serve(call, (item) => item),
+    SampleFlows: (call: ServerWritableStream<SampleFlowsRequest, Buffer>) => samples.serve(call),
     Status: unary(() => {
       throw new AgentError('AGENT', 'the relay has no state of its own', { hint: 'ask ClusterStatus' });
     }),

@@ -11,6 +11,7 @@ import type {
   GetRecordsResponse,
   NamesRequest,
   NamesResponse,
+  SampleFlowsRequest,
   Timestamp,
 } from '../proto/messages.js';
 import type {
@@ -26,6 +27,7 @@ import type {
 import { edgeHandlers } from './ask/edges.js';
 import { policyHandlers } from './ask/policies.js';
 import { problemMessage } from './ask/problem.js';
+import type { SampleStreams } from './sample/streams.js';
 import type { FlowWriter } from './flow-writer.js';
 import { saidOf } from './said.js';
 import { namesResponse, namesStatusMessage } from './names.js';
@@ -39,6 +41,7 @@ import type { AgentStatus, AgentView, ClusterView, ExportView, GateView, LedgerS
 export function egressHandlers(
   { hub, view, writer }: { hub: FlowHub; view: AgentView; writer: FlowWriter },
   streams: FlowStreams,
+  samples: SampleStreams,
 ): UntypedServiceImplementation {
   const response = madeOnce(
     (flow): GetRecordsResponse => ({ record: toRecord(flow), node_name: hub.nodeName, time: timestamp(flow.timeNs) }),
@@ -57,6 +60,7 @@ export function egressHandlers(
             }
           : (writer.record(item.flow) ?? response(item.flow)),
       ),
+    SampleFlows: (call: ServerWritableStream<SampleFlowsRequest, Buffer>) => samples.serve(call),
     Status: unary((): StatusResponse => statusMessage(view.status())),
     ClusterStatus: unary((): ClusterStatusResponse => {
       const status = statusMessage(view.status());

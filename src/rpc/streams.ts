@@ -2,6 +2,7 @@
 import { Metadata, type ServerWritableStream, status } from '@grpc/grpc-js';
 import type { HubItem } from '../flow/hub/hub.js';
 import type { GetFlowsRequest } from '../proto/messages.js';
+import { drained } from './transport/drained.js';
 import { serviceError } from './transport/unary.js';
 
 /** Maximum number of readers. Each has a buffer in the transport, and more readers than this are a bug somewhere. */
@@ -96,17 +97,4 @@ async function takeAll<I>(
   } finally {
     items.end();
   }
-}
-
-function drained(call: NodeJS.EventEmitter, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      call.off('drain', done);
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    call.on('drain', done);
-    signal.addEventListener('abort', done);
-    if (signal.aborted) done();
-  });
 }

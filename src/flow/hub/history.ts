@@ -84,6 +84,11 @@ export class History {
     return this.#written;
   }
 
+  /** Number of flows that are kept. */
+  get capacity(): number {
+    return this.#capacity;
+  }
+
   get oldest(): number {
     return Math.max(this.#written - this.#capacity, 0);
   }
@@ -145,10 +150,11 @@ export class History {
     return this.#flows[n % this.#capacity] !== undefined;
   }
 
-  /** The kind of a record without a flow; negative: unknown. */
+  /** The kind of a record, whether its flow was made or not; negative: unknown. */
   kind(n: number): number {
     const slot = n % this.#capacity;
-    return this.#flows[slot] ? -1 : (this.#records?.kind?.(this.#slabOf(slot), this.#place(slot)) ?? -1);
+    if (this.#is[slot] === PUT) return -1;
+    return this.#records?.kind?.(this.#slabOf(slot), this.#place(slot)) ?? -1;
   }
 
   /** The parties of a record without a flow; negative: unknown. */

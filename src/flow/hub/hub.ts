@@ -11,7 +11,8 @@ import { type Lost, Losses, Marks } from './losses.js';
 import { NamedFlow } from '../names/named.js';
 import { Namespaces } from './namespaces.js';
 import { Rate } from './rate.js';
-import { FlowReader, type Wants, wanted } from './reader.js';
+import { FlowReader, type Readable, type Wants, wanted } from './reader.js';
+import { latest, Sampler, type SamplerOptions, type SampleWants } from './sampler.js';
 import type { Flow } from '../event/types.js';
 
 export type { Records } from './history.js';
@@ -211,7 +212,26 @@ export class FlowHub {
       kinds,
       signal,
     };
-    return new FlowReader(request, {
+    return new FlowReader(request, this.#readable());
+  }
+
+  /** Begins a sample of the flows from now on, which is a reader until its end. */
+  sample(options: SamplerOptions): Sampler {
+    return new Sampler(this.#readable(), options);
+  }
+
+  /**
+   * Gives the last flows that match to `keep`, the latest first, until it wants no more (false).
+   * @returns the number of the flow that came next when this was called
+   */
+  async latest(wants: SampleWants, most: number, keep: (flow: Flow) => boolean, signal: AbortSignal): Promise<number> {
+    const end = this.#history.written;
+    await latest(this.#history, wants, most, keep, signal);
+    return end;
+  }
+
+  #readable(): Readable {
+    return {
       history: this.#history,
       losses: this.#losses,
       now: this.#now,
@@ -230,7 +250,7 @@ export class FlowHub {
           },
         };
       },
-    });
+    };
   }
 
   /** The position from which the last `number` flows start. */

@@ -39,6 +39,8 @@ export class Budget {
 export const HELD_BYTES = new Budget(128 * MIB, 64 * MIB);
 /** For the last flows of the cluster, which are kept until the last node has ended. */
 export const TAIL_BYTES = new Budget(128 * MIB, 128 * MIB);
+/** For the chosen flows of each of the four ranks of a sample, until their second is over. */
+export const SAMPLE_BYTES = new Budget(16 * MIB, 4 * MIB);
 
 /** Estimates the memory of a decoded message, in bytes: its strings, objects and arrays. */
 export function sizeOf(value: unknown): number {

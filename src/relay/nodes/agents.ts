@@ -1,13 +1,13 @@
 /**
- * The connections to the agents: for each node one for streams and one for queries, opened on demand with the current
- * certificate. An agent limits the calls on a connection, and streams do not end, so queries would be blocked by
- * streams on the same connection.
+ * The connections to the agents: for each node one for streams, one for samples and one for queries, opened on demand
+ * with the current certificate. An agent limits the calls on a connection, and streams do not end, so queries would be
+ * blocked by streams on the same connection, and streams by samples.
  */
 import { AgentClient, UnreachableError } from '../../rpc/transport/client.js';
 import type { EdgesRequest } from '../../proto/edges.js';
-import type { GetFlowsRequest, GetRecordsResponse } from '../../proto/messages.js';
+import type { GetFlowsRequest, GetRecordsResponse, SampleFlowsRequest } from '../../proto/messages.js';
 import { digestOf, type TlsFiles } from '../../rpc/transport/tls.js';
-import type { FlowNode, FlowNodes } from './nodes.js';
+import type { FlowNode, FlowNodes, SampleNode } from './nodes.js';
 
 /** How to reach an agent. */
 export interface AgentPlace {
@@ -27,17 +27,20 @@ export interface AgentPlace {
   serverName?: string;
 }
 
+/** A client connects with its first call. */
+type Clients = Record<'streams' | 'samples' | 'questions', AgentClient>;
+
 /** @returns the client certificate; undefined: unencrypted */
 export type TlsSource = () => TlsFiles | undefined;
 
 /** One agent with its connections. */
-export class AgentNode implements FlowNode {
+export class AgentNode implements FlowNode, SampleNode {
   readonly id: string;
   readonly address: string;
   name: string;
   readonly #place: AgentPlace;
   readonly #tls: TlsSource;
-  #clients: { streams: AgentClient; questions: AgentClient } | undefined;
+  #clients: Clients | undefined;
   #digest = '';
 
   constructor(place: AgentPlace, tls: TlsSource) {
@@ -49,7 +52,7 @@ export class AgentNode implements FlowNode {
   }
 
   /** The open connections. @throws AgentError AGENT if there is no certificate */
-  #connected(): { streams: AgentClient; questions: AgentClient } {
+  #connected(): Clients {
     const tls = this.#tls();
     const digest = tls ? digestOf(tls) : '';
     if (this.#clients && digest === this.#digest) return this.#clients;
@@ -58,7 +61,8 @@ export class AgentNode implements FlowNode {
     this.#digest = digest;
     const { label, serverName } = this.#place;
     const remote = { address: this.address, name: this.name, label, tls, ...(serverName ? { serverName } : {}) };
-    this.#clients = { streams: new AgentClient(remote), questions: new AgentClient(remote) };
+    const client = () => new AgentClient(remote);
+    this.#clients = { streams: client(), samples: client(), questions: client() };
     return this.#clients;
   }
 
@@ -78,6 +82,15 @@ export class AgentNode implements FlowNode {
   async *edgeBytes(req: EdgesRequest, signal: AbortSignal): AsyncGenerator<Buffer> {
     try {
       yield* this.#connected().streams.edgeBytes(req, signal);
+    } catch (e) {
+      throw this.#better(e);
+    }
+  }
+
+  /** SampleFlowsResponses, as they are on the wire. @param opened called when the agent has accepted @throws AgentError */
+  async *sampleBytes(req: SampleFlowsRequest, signal: AbortSignal, opened?: () => void): AsyncGenerator<Buffer> {
+    try {
+      yield* this.#connected().samples.sampleBytes(req, signal, opened);
     } catch (e) {
       throw this.#better(e);
     }
@@ -103,6 +116,7 @@ export class AgentNode implements FlowNode {
 
   close(): void {
     this.#clients?.streams.close();
+    this.#clients?.samples.close();
     this.#clients?.questions.close();
   }
 }

@@ -4,7 +4,7 @@
  */
 import { AgentError } from '../../errors.js';
 import { UnreachableError } from '../../rpc/transport/client.js';
-import type { GetFlowsRequest, GetRecordsResponse } from '../../proto/messages.js';
+import type { GetFlowsRequest, GetRecordsResponse, SampleFlowsRequest } from '../../proto/messages.js';
 
 /** One agent. A new agent pod on the same node is another FlowNode. */
 export interface FlowNode {
@@ -20,6 +20,15 @@ export interface FlowNodes {
   list(): readonly FlowNode[];
   /** Calls `tell` after changes. @returns a function that stops it */
   onChange(listener: () => void): () => void;
+}
+
+/** One agent whose flows are sampled. */
+export interface SampleNode extends Pick<FlowNode, 'id' | 'name'> {
+  sampleBytes(req: SampleFlowsRequest, signal: AbortSignal, opened?: () => void): AsyncIterable<Buffer>;
+}
+
+export interface SampleNodes extends Pick<FlowNodes, 'onChange'> {
+  list(): readonly SampleNode[];
 }
 
 export type NodeState = 'NODE_CONNECTED' | 'NODE_UNAVAILABLE' | 'NODE_GONE' | 'NODE_ERROR';

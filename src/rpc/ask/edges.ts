@@ -8,6 +8,7 @@ import { columnsOf, edgeMessage, timestampOf } from '../../edges/wire.js';
 import { AgentError } from '../../errors.js';
 import type { ActivityRequest, ActivityResponse, EdgesRequest, EdgesResponse } from '../../proto/edges.js';
 import { nextTurn } from '../transport/turns.js';
+import { drained } from '../transport/drained.js';
 import { serviceError, unary } from '../transport/unary.js';
 
 /** Rows in one message: some hundred kilobytes with their edges, far from the limit of a message. */
@@ -143,17 +144,4 @@ function intervalOf({ interval_ms: given = 0 }: EdgesRequest): number {
     throw new AgentError('USAGE', message, { where: { field: 'interval_ms' } });
   }
   return given;
-}
-
-function drained(call: NodeJS.EventEmitter, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      call.off('drain', done);
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    call.on('drain', done);
-    signal.addEventListener('abort', done);
-    if (signal.aborted) done();
-  });
 }

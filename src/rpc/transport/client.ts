@@ -20,6 +20,8 @@ import type {
   GetRecordsResponse,
   NamesRequest,
   NamesResponse,
+  SampleFlowsRequest,
+  SampleFlowsResponse,
   ServerStatusResponse,
 } from '../../proto/messages.js';
 import type {
@@ -110,6 +112,17 @@ export class AgentClient {
   /** The flows in the form that Hubble's clients get. */
   getFlows(req: GetFlowsRequest, signal?: AbortSignal): AsyncIterable<GetFlowsResponse> {
     return this.#stream<GetFlowsResponse>(OBSERVER.GetFlows as Method, req, signal);
+  }
+
+  /** A sample of the flows, once a second. The signal, or leaving the loop, cancels the call. @throws AgentError AGENT, USAGE */
+  sampleFlows(req: SampleFlowsRequest, signal?: AbortSignal): AsyncIterable<SampleFlowsResponse> {
+    return this.#stream<SampleFlowsResponse>(EGRESS.SampleFlows as Method, req, signal);
+  }
+
+  /** The same, as the bytes of each SampleFlowsResponse: for whoever reads those of many agents. */
+  sampleBytes(req: SampleFlowsRequest, signal?: AbortSignal, opened?: () => void): AsyncIterable<Buffer> {
+    const method = { ...(EGRESS.SampleFlows as Method), responseDeserialize: (bytes: Buffer) => bytes };
+    return this.#stream<Buffer>(method, req, signal, opened);
   }
 
   status(deadlineMs?: number): Promise<StatusResponse> {
