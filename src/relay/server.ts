@@ -78,7 +78,10 @@ export class RelayServer extends BaseServer {
     const observerOnce = encodedOnce(OBSERVER, 'ServerStatus', 'GetNodes', 'GetNamespaces');
     this.add(observerOnce, observer(opts, this.#streams));
     this.add(PEER, peer(opts));
-    this.add(encodedOnce(EGRESS, 'ClusterStatus', 'Policies', 'SampleFlows'), egress(opts, this.#streams, this.#samples));
+    this.add(
+      encodedOnce(EGRESS, 'ClusterStatus', 'Policies', 'SampleFlows'),
+      egress(opts, this.#streams, this.#samples),
+    );
   }
 
   protected override endStreams(): void {

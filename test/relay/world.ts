@@ -118,11 +118,11 @@ export class TestAgent {
   port = 0;
   #n = 0;
 
-  constructor(name: string, opts: { pods?: string[]; capacity?: number } & Partial<AgentView> = {}) {
-    const { pods: _, capacity: __, ...own } = opts;
+  constructor(name: string, opts: { pods?: string[]; capacity?: number; hub?: FlowHub } & Partial<AgentView> = {}) {
+    const { pods: _, capacity: __, hub: ___, ...own } = opts;
     this.name = name;
     this.pods = opts.pods ?? [`shop/${name}-pod`];
-    this.hub = new FlowHub({ nodeName: name, ...(opts.capacity ? { capacity: opts.capacity } : {}) });
+    this.hub = opts.hub ?? new FlowHub({ nodeName: name, ...(opts.capacity ? { capacity: opts.capacity } : {}) });
     const view: AgentView = {
       ...NOTHING_SEEN,
       status: () => status(name, this.pods),

@@ -249,7 +249,7 @@ export async function latest(
 ): Promise<void> {
   let end = performance.now() + TURN_MS;
   for (let number = history.written - 1, found = 0; number >= history.oldest && found < most; number--) {
-    if (!kinds || kinds[history.kind(number)] !== 0) {
+    if (kinds?.[history.kind(number)] !== 0) {
       const flow = history.flow(number);
       if (!passes || passes(flow)) {
         found++;

@@ -114,9 +114,12 @@ export class AgentClient {
     return this.#stream<GetFlowsResponse>(OBSERVER.GetFlows as Method, req, signal);
   }
 
-  /** A sample of the flows, once a second. The signal, or leaving the loop, cancels the call. @throws AgentError AGENT, USAGE */
-  sampleFlows(req: SampleFlowsRequest, signal?: AbortSignal): AsyncIterable<SampleFlowsResponse> {
-    return this.#stream<SampleFlowsResponse>(EGRESS.SampleFlows as Method, req, signal);
+  /**
+   * A sample of the flows, once a second. The signal, or leaving the loop, cancels the call.
+   * @param opened called when the server has accepted the request @throws AgentError AGENT, USAGE
+   */
+  sampleFlows(req: SampleFlowsRequest, signal?: AbortSignal, opened?: () => void): AsyncIterable<SampleFlowsResponse> {
+    return this.#stream<SampleFlowsResponse>(EGRESS.SampleFlows as Method, req, signal, opened);
   }
 
   /** The same, as the bytes of each SampleFlowsResponse: for whoever reads those of many agents. */
