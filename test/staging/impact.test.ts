@@ -69,6 +69,7 @@ t.test('ready: nothing would be denied, for long enough, and all have answered',
   t.match(impact({ unavailable: ['node-b'] }), { missing: ['node node-b did not answer'] });
   t.match(impact({ isRefused: true }), { stage: 'staged', missing: [/errors/] });
   t.match(impact({ only: 'node-a' }), { missing: ['only node node-a was asked'] });
+  t.match(impact({ isCut: true }), { stage: 'staged', missing: [/more records than can be counted/] });
   const rest = (day: number) => seen(day, { destination: NOBODY, auditVerdict: 'allow' });
   t.match(impact({ overflow: 3, histories: [rest(15)] }), { missing: [/3 flows/] });
   t.match(impact({ overflow: 3 }), { stage: 'ready' }, 'of others: nothing of this namespace found no room');
