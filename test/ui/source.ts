@@ -1,12 +1,18 @@
 /** A source of the page that says what a test gives it. */
 import type { EdgesRequest, EdgesResponse } from '../../src/proto/edges.js';
-import type { GetFlowsRequest, GetRecordsResponse } from '../../src/proto/messages.js';
+import type {
+  GetFlowsRequest,
+  GetRecordsResponse,
+  SampleFlowsRequest,
+  SampleFlowsResponse,
+} from '../../src/proto/messages.js';
 import type { ClusterStatusResponse } from '../../src/proto/status.js';
 
 /** The part of AgentClient that streams use. */
 export interface TestSource {
   edges(request: EdgesRequest, signal?: AbortSignal): AsyncIterable<EdgesResponse>;
   getRecords(request: GetFlowsRequest, signal?: AbortSignal): AsyncIterable<GetRecordsResponse>;
+  sampleFlows(request: SampleFlowsRequest, signal?: AbortSignal): AsyncIterable<SampleFlowsResponse>;
   clusterStatus(): Promise<ClusterStatusResponse>;
 }
 
@@ -14,7 +20,8 @@ export interface TestSource {
 export function silentSource(): TestSource {
   return {
     edges: (_, signal) => silence(signal),
-    getRecords: (_, signal) => silence(signal),
+    getRecords: async function* () {},
+    sampleFlows: (_, signal) => silence(signal),
     clusterStatus: async () => ({ nodes: [] }),
   };
 }

@@ -8,7 +8,8 @@ import type { EdgeInfo, EdgeRow, StreamMessage, View, Window } from '../../src/u
 import { EdgeBook } from '../../src/edges/book.js';
 import { DAY_MS } from '../../src/edges/edge.js';
 import type { EdgeMessage, EdgesResponse } from '../../src/proto/edges.js';
-import { silentSource, type TestSource } from './source.js';
+import { silence, silentSource, type TestSource } from './source.js';
+import type { FlowRecord } from '../../src/proto/messages.js';
 
 const NOW = Date.now();
 const TODAY = Math.floor(NOW / DAY_MS);
@@ -308,5 +309,50 @@ t.test('rows come in parts of 2,000, and the last one says so', async (t) => {
     [false, false, true],
   );
   await end();
+  feeds.close();
+});
+
+t.test('flows of the past and of the samples meet without a gap and without repetition', async (t) => {
+  const record = (ms: number): FlowRecord => ({
+    flow: { time: { seconds: Math.floor(ms / 1000), nanos: (ms % 1000) * 1e6 } },
+    event: 'verdict',
+    reason: 'rule',
+    hook: 'from-pod',
+    verdict: 'allow',
+  });
+  const at = Date.now() - 10_000;
+  let calls = 0;
+  const source: TestSource = {
+    ...silentSource(),
+    getRecords: async function* ({ number = 0 }) {
+      for (let n = 10 - Number(number); n < 10; n++) yield { record: record(at + n) };
+    },
+    sampleFlows: async function* (_, signal) {
+      calls++;
+      yield { records: [record(at + 8), record(at + 9), record(at + 10)], seen: 300, lost: 4 };
+      yield { records: [record(at + 11)], seen: 1, lost: 0 };
+      yield* silence(signal);
+    },
+  };
+  const feeds = new Feeds(source);
+  const view: View = { ...VIEW, edges: false, flows: { last: 5 } };
+  const pages = [open(feeds, EVERYTHING, view), open(feeds, EVERYTHING, view)];
+  const flowsOf = ({ page }: (typeof pages)[number]) => page.messages.flatMap((m) => (m.type === 'flows' ? [m] : []));
+  await until('all flows', () => flowsOf(pages[0] as never).flatMap(({ flows }) => flows).length === 7);
+  const messages = flowsOf(pages[0] as never);
+  t.strictSame(
+    messages.flatMap(({ flows }) => flows.map(({ timeMs }) => timeMs - at)),
+    [5, 6, 7, 8, 9, 10, 11],
+  );
+  t.strictSame(
+    messages.map(({ past, seen, lost }) => [past, seen, lost]),
+    [
+      [true, 5, 0],
+      [false, 300, 4],
+      [false, 1, 0],
+    ],
+  );
+  t.equal(calls, 1, 'the samples are read once');
+  for (const { end } of pages) await end();
   feeds.close();
 });

@@ -1,19 +1,21 @@
 /** POST /api/stream: what a page looks at, as it changes. */
 import { mayUse, type Scope, type Viewer } from '../access/viewer.js';
 import { seenEdge, seenFlow } from '../access/mask.js';
+import type { Filters } from '../../flow/filter/options.js';
 import { filtersOf } from '../feeds/chips.js';
 import { rowOf } from '../feeds/edges.js';
 import { EdgeFeed } from '../feeds/edge-feed.js';
-import { type RecordSource, sampleFlows } from '../feeds/flows.js';
-import { flowRow } from '../feeds/flow-row.js';
+import { FlowFeed, type RecordSource, type Sample } from '../feeds/flows.js';
 import { briefOf, NodesFeed } from '../feeds/nodes.js';
 import type { NodeSource } from '../feeds/nodes.js';
 import type { EdgeSource } from '../feeds/edges.js';
 import { Shared } from '../feeds/shared.js';
-import type { EdgeInfo, EdgeRow, StreamMessage, View, Window } from '../wire/messages.js';
+import type { EdgeInfo, EdgeRow, FlowRow, StreamMessage, View, Window } from '../wire/messages.js';
 
 /** Rows in one message: what a page draws in one frame. */
 const ROWS_A_MESSAGE = 2000;
+/** Samples that wait for a page that is slow. */
+const MOST_SAMPLES = 10;
 
 /** Where a stream's messages go. */
 export interface Outlet {
@@ -26,22 +28,23 @@ export interface Outlet {
 
 /** What all pages share. */
 export class Feeds {
-  readonly #source: EdgeSource & RecordSource & NodeSource;
   readonly #edges: Shared<EdgeFeed>;
   readonly #nodes: Shared<NodesFeed>;
+  readonly #flows: Shared<FlowFeed>;
 
   constructor(source: EdgeSource & RecordSource & NodeSource) {
-    this.#source = source;
     this.#edges = new Shared((key) => {
       const [window, ...namespaces] = JSON.parse(key) as [Window, ...string[]];
       return new EdgeFeed(source, window, namespaces);
     });
     this.#nodes = new Shared(() => new NodesFeed(source));
+    this.#flows = new Shared((key) => new FlowFeed(source, JSON.parse(key) as Filters));
   }
 
   close(): void {
     this.#edges.close();
     this.#nodes.close();
+    this.#flows.close();
   }
 
   /**
@@ -134,18 +137,57 @@ export class Feeds {
     }
   }
 
-  async #serveFlows(
-    filters: Awaited<ReturnType<typeof filtersOf>>,
-    last: number,
-    scope: () => Scope,
-    outlet: Outlet,
-  ): Promise<void> {
-    let id = 0;
-    for await (const sample of sampleFlows(this.#source, filters, last, outlet.signal)) {
-      const { records, seen, lost, past } = sample;
-      const flows = records.flatMap((record) => seenFlow(flowRow(record, ++id), scope()) ?? []);
-      const shown = scope() === undefined ? seen : flows.length;
-      if (!outlet.send({ type: 'flows', flows, seen: shown, lost, past })) await outlet.drained();
+  async #serveFlows(filters: Filters, last: number, scope: () => Scope, outlet: Outlet): Promise<void> {
+    const { value: feed, leave } = this.#flows.take(JSON.stringify(filters));
+    const changes = new Signal(outlet.signal);
+    let samples: Sample[] = [];
+    let [seen, lost, trouble] = [0, 0, ''];
+    const stop = feed.onSample((sample) => {
+      if (sample) samples.push(sample);
+      // A page that does not keep up gets the newest, and the numbers of all.
+      for (const old of samples.splice(0, Math.max(0, samples.length - MOST_SAMPLES))) {
+        seen += old.seen;
+        lost += old.lost;
+      }
+      changes.ring();
+    });
+    const send = async (flows: readonly FlowRow[], past: boolean) => {
+      const shown = flows.flatMap((flow) => seenFlow(flow, scope()) ?? []);
+      // How many there were of others is theirs.
+      const message = { type: 'flows' as const, flows: shown, seen: scope() ? shown.length : seen, lost, past };
+      [seen, lost] = [0, 0];
+      if (!outlet.send(message)) await outlet.drained();
+    };
+    try {
+      const past = await feed.past(last, outlet.signal).catch((e: unknown) => {
+        if (!outlet.signal.aborted) outlet.send({ type: 'trouble', about: 'flows', message: (e as Error).message });
+        return [];
+      });
+      seen += past.length;
+      await send(past, true);
+      const since = past.at(-1)?.timeMs ?? 0;
+      while (!outlet.signal.aborted) {
+        if (feed.trouble !== trouble) {
+          trouble = feed.trouble;
+          outlet.send({ type: 'trouble', about: 'flows', message: trouble });
+        }
+        const due = samples;
+        samples = [];
+        for (const sample of due) {
+          seen += sample.seen;
+          lost += sample.lost;
+          // The past and the first samples overlap.
+          const flows =
+            sample.flows[0] && sample.flows[0].timeMs > since
+              ? sample.flows
+              : sample.flows.filter(({ timeMs }) => timeMs > since);
+          if (flows.length + sample.seen + sample.lost > 0) await send(flows, false);
+        }
+        await changes.wait();
+      }
+    } finally {
+      stop();
+      leave();
     }
   }
 

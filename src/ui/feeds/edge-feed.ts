@@ -1,6 +1,6 @@
 /** Keeps an EdgeTable up to date, through losses of the connection. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type EdgeSource, EdgeTable, requestOf } from './edges.js';
+import { type EdgeSource, EdgeTable, MOST_REMEMBERED, requestOf } from './edges.js';
 import type { Window } from '../wire/messages.js';
 
 /** Pauses before a lost stream is opened again, milliseconds. */
@@ -14,6 +14,8 @@ export class EdgeFeed {
   readonly #window: Window;
   readonly #namespaces: readonly string[];
   readonly #ending = new AbortController();
+  /** Ends the stream, and another one is opened. */
+  #anew = new AbortController();
   readonly #listeners = new Set<(gone: readonly number[]) => void>();
   readonly #timer: NodeJS.Timeout;
   table: EdgeTable;
@@ -50,6 +52,7 @@ export class EdgeFeed {
   #expire(): void {
     const gone = this.table.expire(Date.now());
     if (gone.length > 0) this.#tell(gone);
+    if (this.table.remembered > MOST_REMEMBERED) this.#anew.abort();
   }
 
   async #run(): Promise<void> {
@@ -60,9 +63,11 @@ export class EdgeFeed {
       const fresh = new EdgeTable(this.#window);
       const isFirst = this.epoch === 0;
       if (isFirst) this.#replace(fresh);
+      this.#anew = new AbortController();
+      const either = AbortSignal.any([signal, this.#anew.signal]);
       try {
         const request = requestOf(this.#window, this.#namespaces, Date.now());
-        for await (const message of this.#source.edges(request, signal)) {
+        for await (const message of this.#source.edges(request, either)) {
           fresh.add(message);
           if (fresh.caughtUp && this.table !== fresh) this.#replace(fresh);
           if (this.table !== fresh) continue;
@@ -70,6 +75,7 @@ export class EdgeFeed {
           pause = PAUSE.first;
           this.#tell();
         }
+        if (this.#anew.signal.aborted) continue;
         this.trouble = 'the stream of edges has ended';
       } catch (e) {
         this.trouble = (e as Error).message;

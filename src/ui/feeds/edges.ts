@@ -22,7 +22,9 @@ const WINDOW_MS: Readonly<Record<Window, number>> = {
 /** Rows that are asked for at most: an edge has one for each ledger and day. */
 const MOST_ROWS = 400_000;
 /** Edges that are kept; those that were seen last. */
-export const MOST_EDGES = 20_000;
+const MOST_EDGES = 20_000;
+/** Edges that are remembered, of all ledgers: with more, the stream is to begin anew. */
+export const MOST_REMEMBERED = 200_000;
 
 /** What a ledger saw of an edge on one day. */
 interface Day {
@@ -80,13 +82,14 @@ export class EdgeTable {
     return this.#change;
   }
 
-  /** The ids of all edges. */
-  ids(): Iterable<number> {
-    return this.#byId.keys();
-  }
-
-  has(id: number): boolean {
-    return this.#byId.has(id);
+  /**
+   * Edges that are known, those that have left the window too: ledgers describe an edge once, and may say more of it at
+   * any time.
+   */
+  get remembered(): number {
+    let sum = 0;
+    for (const own of this.#ledgers.values()) sum += own.size;
+    return sum;
   }
 
   /** The edges that have changed since a number of `changes`. */
@@ -147,7 +150,7 @@ export class EdgeTable {
     if (gone.length > 0) {
       const ids = new Set(gone.map(({ info }) => info.id));
       for (const own of this.#ledgers.values())
-        for (const [id, edge] of own) if (ids.has(edge.info.id)) edge.parts.clear();
+        for (const edge of own.values()) if (ids.has(edge.info.id)) edge.parts.clear();
     }
     return gone.map(({ info }) => info.id);
   }
