@@ -81,7 +81,7 @@ t.test('a new policy', async (t) => {
     message: /there is np\/shop\/web in the cluster already/,
   });
 
-  const other = await apply(NEW.replace('name: web', 'name: api'), 'enforced');
+  const other = await apply(NEW.replace('name: web', 'name: api'), 'enforced', { resourceVersion: '' });
   t.match(other.warnings, [/in force at once/]);
   const api = at(NP.replace('web', 'api'));
   t.equal(annotationsIn(api)[AUDIT], undefined);

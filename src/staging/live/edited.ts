@@ -38,7 +38,7 @@ export type Form = 'staged' | 'enforced';
 export interface EditOptions {
   /** The API server checks everything, and changes nothing. */
   readonly dryRun?: boolean;
-  /** Of the object as it was read. Default: the one in the text. None: there must be no such policy yet. */
+  /** Of the object as it was read. Default, or empty: the one in the text. None: there must be no such policy yet. */
   readonly resourceVersion?: string;
   readonly now?: Date;
 }
@@ -72,7 +72,7 @@ export async function applyEdited(
   const { objects, namespaceIsStaged } = await api.look(name);
   checkVersion(api, written);
   const own = objects.find((o) => sameObject(o, written));
-  checkUnchanged(name.text, own, resourceVersion ?? versionOf(written));
+  checkUnchanged(name.text, own, resourceVersion || versionOf(written));
   const form = formOf(as, withoutServerPart(written));
   const before = objects.find((o) => sameObject(o, form));
   if (before && before !== own) throw isThere(name.text, before);
