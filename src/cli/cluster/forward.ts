@@ -56,12 +56,7 @@ export class Forward {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  async #connect(
-    forwarder: PortForward,
-    { namespace, name }: ForwardPod,
-    port: number,
-    socket: Socket,
-  ): Promise<void> {
+  async #connect(forwarder: PortForward, { namespace, name }: ForwardPod, port: number, socket: Socket): Promise<void> {
     this.#sockets.add(socket);
     socket.on('close', () => this.#sockets.delete(socket));
     socket.on('error', () => {});

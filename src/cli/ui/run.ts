@@ -12,7 +12,7 @@ import { VERSION } from '../../version.js';
 import { safe } from '../common/output.js';
 import { openBrowser } from './browser.js';
 import { openSource, type UiSource } from './source.js';
-import type { UiFlags } from './ui.js';
+import type { UiFlags } from './flags.js';
 
 /** Runs until the user ends it. @throws AgentError */
 export async function runUi(flags: UiFlags): Promise<void> {

@@ -1,11 +1,6 @@
 /** egressctl ui */
 import { type Command, InvalidArgumentError } from 'commander';
-import type { Globals } from '../common/globals.js';
-
-export interface UiFlags extends Globals {
-  port: number;
-  open: boolean;
-}
+import type { UiFlags } from './flags.js';
 
 export function uiCommand(program: Command): void {
   const command = program
