@@ -3,7 +3,7 @@
  * it then replaces, so that a killed agent leaves one or the other.
  */
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
-import { open, rename } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { setImmediate as turn } from 'node:timers/promises';
 import { edgeHistoryOf, edgeRowsMessage } from '../../src/edges/wire.js';
 import type { EdgeHistory } from '../../src/edges/edge.js';
@@ -72,14 +72,18 @@ function restore(ledger: Ledger, message: EdgeRowsMessage): boolean {
   }
 }
 
-/** Writes the ledger without stopping the agent: what changes meanwhile is in the file, or is not. */
-export async function saveLedger(path: string, ledger: Ledger): Promise<void> {
+/**
+ * Writes the ledger without stopping the agent: what changes meanwhile is in the file, or is not.
+ * @param signal the file has been written for the last time: what this writes is older, and does not take its place
+ */
+export async function saveLedger(path: string, ledger: Ledger, signal: AbortSignal): Promise<void> {
   const beside = `${path}.new`;
   const file = await open(beside, 'w', 0o600);
   try {
     await file.writeFile(headLine(ledger));
     let lines: string[] = [];
     for (const history of ledger.all()) {
+      if (signal.aborted) break;
       if (lines.push(edgeLine(history)) < EDGES_A_TURN) continue;
       await file.writeFile(lines.join(''));
       lines = [];
@@ -90,7 +94,9 @@ export async function saveLedger(path: string, ledger: Ledger): Promise<void> {
   } finally {
     await file.close();
   }
-  await rename(beside, path);
+  // At once: nothing can come between the question and its answer.
+  if (signal.aborted) rmSync(beside, { force: true });
+  else renameSync(beside, path);
 }
 
 /** The same before the agent ends. */

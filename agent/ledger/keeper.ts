@@ -31,6 +31,7 @@ export class LedgerKeeper {
   readonly #open: OpenFlows;
   readonly #nowNs: () => number;
   readonly #log: Logger;
+  readonly #ended = new AbortController();
   #isSaving = false;
   #saveAt = 0;
   #openAt = 0;
@@ -71,6 +72,7 @@ export class LedgerKeeper {
 
   /** Saves what there is, before the agent ends. */
   close(): void {
+    this.#ended.abort();
     try {
       saveLedgerNow(this.#path, this.ledger);
     } catch (e) {
@@ -83,7 +85,7 @@ export class LedgerKeeper {
     this.#isSaving = true;
     const began = performance.now();
     try {
-      await saveLedger(this.#path, this.ledger);
+      await saveLedger(this.#path, this.ledger, this.#ended.signal);
     } catch (e) {
       this.#log.warn('the ledger cannot be saved', { path: this.#path, error: (e as Error).message });
     }

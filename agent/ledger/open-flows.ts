@@ -50,7 +50,8 @@ export class OpenFlows {
       if (!isNews(this.#entry)) continue;
       const key = this.#entry.subarray(E.fields.key.offset, E.fields.key.offset + L.STRUCTS.ea_flow_key.size);
       writeFlowEnd(this.#event, key, this.#entry.subarray(E.fields.flow.offset), now);
-      this.#counter.open(this.#event, this.#fresh);
+      // The pass waits here for the next tick, when there is a budget again.
+      if (!this.#counter.open(this.#event, this.#fresh)) return;
       noted++;
     }
     if (!this.isBusy) this.#fresh = new Set();

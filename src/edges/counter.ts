@@ -32,6 +32,7 @@ const LEAST_BUDGET = 64;
 /** Edges for the rest that are remembered. */
 const MOST_RESTS = 4096;
 const NONE = -1;
+const LATER = -2;
 
 /** Random, so that nobody outside knows which events share a place. */
 const [SEED_A, SEED_B] = [randomInt(2 ** 32) | 0, randomInt(2 ** 32) | 0];
@@ -114,18 +115,23 @@ export class EdgeCounter {
    * Notes flows that are open: those of whom nothing is known yet are counted, the others are only seen now.
    * @param buf holds struct ea_event of one of them at offset 0, as writeFlowEnd() makes it
    * @param fresh slots that this pass has made: their flows are counted
+   * @returns false: its names cost more than is left before the next tick. It has been noted before, or can be later:
+   *   no flow is lost, so none goes to the edge for the rest.
    */
-  open(buf: Buffer, fresh: Set<number>): void {
+  open(buf: Buffer, fresh: Set<number>): boolean {
     const v = viewOf(buf);
     const before = this.#ledger.size;
-    const slot = this.#slot(v, buf.byteOffset, buf, 0);
-    if (slot === NONE) return;
+    const slot = this.#slot(v, buf.byteOffset, buf, 0, LATER);
+    if (slot === LATER) return false;
+    if (slot === NONE) return true;
     if (this.#ledger.size > before) fresh.add(slot);
     const ms = (u64(v, buf.byteOffset + E.time_ns.offset) + Number(this.#enricher.lead)) / 1e6;
     this.#ledger.count(slot, ms, fresh.has(slot) ? 1 : 0, 0, 0);
+    return true;
   }
 
-  #slot(v: DataView, o: number, buf: Buffer, at: number): number {
+  /** @param beyond the answer for an endpoint without budget; undefined: its edge for the rest */
+  #slot(v: DataView, o: number, buf: Buffer, at: number, beyond?: number): number {
     const hash = hashOf(v, o);
     const place = hash % PLACES;
     if (this.#hashes[place] === hash && this.#versions[place] === this.#version) {
@@ -135,7 +141,7 @@ export class EdgeCounter {
     const endpoint = v.getUint32(o + KEY + K.endpoint.offset, true);
     const spent = this.#spent.get(endpoint) ?? 0;
     if (this.#left <= 0 ? spent >= LEAST_BUDGET : spent >= Math.max(LEAST_BUDGET, this.#left)) {
-      return this.#rest(v, o, buf, at, endpoint);
+      return beyond ?? this.#rest(v, o, buf, at, endpoint);
     }
     this.#left--;
     this.#spent.set(endpoint, spent + 1);

@@ -147,6 +147,10 @@ async function seen(t: Test, cluster: Cluster): Promise<void> {
   const known = await cluster.egressctl('names', '--name', 'api.e2e.example');
   t.match(known, API, 'egressctl names knows the address');
   t.match(known, `${NS}/cilium-api`, 'and the pod that learned it');
-  const blocked = await cluster.egressctl('flows', '--last', '200', '--from-pod', `${NS}/cilium-odd`);
+  // Reports of queries come some time after the answer that the pod has got already.
+  const blocked = await until('the query that was refused', async () => {
+    const told = await cluster.egressctl('flows', '--last', '200', '--from-pod', `${NS}/cilium-odd`);
+    return told.includes('odd.example') && told;
+  });
   t.match(blocked, 'odd.example', 'a query that was refused is told of');
 }

@@ -261,6 +261,24 @@ t.test('a pod that calls everybody at once leaves room for its neighbour', async
   t.ok(edges.length < 5000, `${edges.length} edges`);
 });
 
+t.test('open connections wait for names, and none of them is counted as without an edge', async (t) => {
+  const bed = new Bed();
+  const fresh = new Set<number>();
+  const remotes = Array.from({ length: 9000 }, (_, n) => `198.18.${n >> 8}.${n & 255}`);
+  let [next, ticks] = [0, 1];
+  while (next < remotes.length && ticks < 100) {
+    bed.counter.tick(++ticks);
+    while (next < remotes.length && bed.counter.open(event({ remote: remotes[next] as string }), fresh)) next++;
+  }
+  t.equal(next, remotes.length);
+  t.ok(ticks > 2, 'one tick had no budget for all of them');
+  t.equal(bed.ledger.overflow, 0);
+  t.notOk(
+    bed.edges.some((text) => text.includes('other')),
+    'none is in the edge for the rest',
+  );
+});
+
 t.test('random events: each on the edge that it would have alone', async (t) => {
   const of = <T>(...values: T[]) => fc.constantFrom(...values);
   const told = fc.record(

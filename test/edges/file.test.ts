@@ -1,5 +1,5 @@
 /** The ledger's file: what was saved is read again, and what is broken costs only itself. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { loadLedger, saveLedger, saveLedgerNow } from '../../agent/ledger/file.js';
@@ -31,11 +31,26 @@ t.test('saved in turns, or at once, and read again', async (t) => {
     ['b', saveLedgerNow],
   ] as const) {
     const path = join(dir, name);
-    await save(path, ledger);
+    await save(path, ledger, new AbortController().signal);
     const again = loadLedger(path, NOW, log);
     t.strictSame(again.histories({}), ledger.histories({}));
     t.match(again, { ledger: ledger.ledger, beganMs: ledger.beganMs, overflow: 17 });
   }
+});
+
+t.test('what was saved last stays, whatever is still being written', async (t) => {
+  const dir = t.testdir();
+  const path = join(dir, 'ledger');
+  const ending = new AbortController();
+  const ledger = filled();
+  const saving = saveLedger(path, ledger, ending.signal);
+  await new Promise((resolve) => setImmediate(resolve));
+  ledger.overflow = 18;
+  ending.abort();
+  saveLedgerNow(path, ledger);
+  await saving;
+  t.equal(loadLedger(path, NOW, log).overflow, 18);
+  t.strictSame(readdirSync(dir), ['ledger'], 'and nothing is left beside it');
 });
 
 t.test('a broken line costs one edge, a broken file the ledger', async (t) => {

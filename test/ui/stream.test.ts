@@ -1,5 +1,5 @@
 /** The stream of a page: what it has put together is what the agents' ledgers say, whatever comes in which order. */
-import fc from 'fast-check';
+import fc from '../seeded.js';
 import t from 'tap';
 import { EVERYTHING, type Scope, type Viewer } from '../../src/ui/access/viewer.js';
 import { Feeds, type Outlet } from '../../src/ui/api/stream.js';
