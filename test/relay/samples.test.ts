@@ -201,7 +201,11 @@ t.test('each node gives its share, and more where fewer are left', async (t) => 
   const [first, second] = nodes as [Node, Node];
   const fleet = new Fleet(nodes);
   const periods: SamplePeriod[] = [];
-  const end = mergedSamples(fleet, QUICK).start(sampleQueryOf({ per_second: 200, last: 7 }), (p) => periods.push(p));
+  const end = mergedSamples(fleet, QUICK).start(
+    sampleQueryOf({ per_second: 200, last: 7 }),
+    (p) => periods.push(p),
+    (e) => t.fail(String(e)),
+  );
   await sleep(10);
   t.match(first.asked, [{ per_second: 4 }], 'twice what would be its part');
   t.equal(first.asked[0]?.last, undefined, 'the past is asked for by each caller');
@@ -229,6 +233,7 @@ t.test('a node that sends what is no message is left, the others are heard', asy
   const end = mergedSamples(new Fleet([bad, good]), { ...QUICK, openMs: 0, retryMs: 5000 }).start(
     sampleQueryOf({}),
     (p) => periods.push(p),
+    (e) => t.fail(String(e)),
   );
   bad.send(Buffer.from([0x0a, 0xff]));
   good.send(recordOf('fine', 0), encode(SAMPLE, { seen: 1 }));
@@ -241,7 +246,11 @@ t.test('a node that sends what is no message is left, the others are heard', asy
 t.test('what is held is bounded in bytes, for each rank by itself', async (t) => {
   const node = new Node('node');
   const periods: SamplePeriod[] = [];
-  const end = mergedSamples(new Fleet([node]), QUICK).start(sampleQueryOf({ per_second: 100 }), (p) => periods.push(p));
+  const end = mergedSamples(new Fleet([node]), QUICK).start(
+    sampleQueryOf({ per_second: 100 }),
+    (p) => periods.push(p),
+    (e) => t.fail(String(e)),
+  );
   // Whoever makes allowed flows large does not hide the denied ones.
   for (let n = 0; n < 200; n++) node.send(recordOf(`large-${n}`, n, 'allow', 30_000), encode(SAMPLE, { seen: 1 }));
   node.send(recordOf('denied', 500, 'deny'), encode(SAMPLE, { seen: 1 }));

@@ -4,8 +4,10 @@ import { join } from 'node:path';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import type { ServerWritableStream } from '@grpc/grpc-js';
 import t from 'tap';
+import { FlowHub } from '../../src/flow/hub/hub.js';
 import { decode } from '../../src/proto/load.js';
 import type { FlowFilter, FlowRecord, SampleFlowsRequest, SampleFlowsResponse } from '../../src/proto/messages.js';
+import { ownSamples } from '../../src/rpc/sample/own.js';
 import { type SamplePeriod, SampleStreams } from '../../src/rpc/sample/streams.js';
 import { SAMPLE } from '../../src/rpc/sample/wire.js';
 import { AgentClient } from '../../src/rpc/transport/client.js';
@@ -167,8 +169,11 @@ t.test('with filters, the same records as GetFlows while there are few', async (
     if (n % 100 === 0) hub.publish(flow({ uuid: `dns-${n}`, dns: { ...dns, ttl: 0, recordTypes: [], latencyNs: 0 } }));
     if (n % 100 === 0) await sleep(20);
   }
+  const [all] = pairs as [(typeof pairs)[0]];
+  await until('all were read', () => all.reader.sum('seen') === 606 && all.records.length === 606);
+  await sleep(1200);
   for (const [n, { reader, records, stop }] of pairs.entries()) {
-    await until(`all of ${n}`, () => reader.records.length >= records.length && reader.sum('seen') >= records.length);
+    await until(`all of ${n}`, () => reader.records.length === records.length);
     const byUuid = (a: FlowRecord, b: FlowRecord) => ((a.flow.uuid as string) < (b.flow.uuid as string) ? -1 : 1);
     t.ok(records.length > 0, `${records.length} of ${n}`);
     t.same([...reader.records].sort(byUuid), [...records].sort(byUuid), JSON.stringify(requests[n]));
@@ -325,6 +330,33 @@ t.test('equal requests share a sample, and a slow caller takes no memory', async
   streams.close();
   await Promise.all(served);
   t.equal(ended, 2);
+});
+
+t.test('what goes wrong with a flow ends the sample, and nothing else', async (t) => {
+  const hub = new FlowHub({ nodeName: 'node-a' });
+  let isBroken = true;
+  const source = ownSamples(hub, () => {
+    if (isBroken) throw new Error('no such flow');
+    return undefined;
+  });
+  const streams = new SampleStreams(source, { callers: 9, samples: () => 9 });
+  const calls = [new Call({}), new Call({}), new Call({ whitelist: [{ verdict: ['DROPPED'] }] })] as const;
+  const served = calls.map((call) => streams.serve(call.real));
+  await turn();
+  hub.publish(flow());
+  await Promise.all(served.slice(0, 2));
+  for (const call of calls.slice(0, 2)) t.match(call.refusal, { code: 13, details: 'no such flow' });
+  isBroken = false;
+  const next = new Call({});
+  served.push(streams.serve(next.real));
+  await turn();
+  hub.publish(flow({}, { verdict: 'deny' }));
+  await until('others go on', () => next.written.length > 0 && calls[2].written.length > 0);
+  t.match(decode(SAMPLE, next.written[0] as Buffer), { seen: '1', records: [{ verdict: 'deny' }] });
+  t.ok(hub.isRead);
+  streams.close();
+  await Promise.all(served);
+  t.notOk(hub.isRead);
 });
 
 /** The server's side of a call. */

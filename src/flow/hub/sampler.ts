@@ -20,6 +20,19 @@ const CLOCK_EVERY = 64;
 /** Empty periods after which the reader is told that there was nothing. */
 const QUIET_PERIODS = 10;
 
+/** Samplers that have something to do: one in each turn of the event loop. */
+const waiting: (() => void)[] = [];
+
+function inTurn(work: () => void): void {
+  if (waiting.push(work) === 1) setImmediate(nextTurn);
+}
+
+function nextTurn(): void {
+  waiting[0]?.();
+  waiting.shift();
+  if (waiting.length > 0) setImmediate(nextTurn);
+}
+
 const RANK_OF_KIND = Uint8Array.from(KINDS, rankOf);
 
 export interface SampleWants {
@@ -57,6 +70,8 @@ export interface SamplerOptions {
   keep: (flow: Flow) => Buffer | undefined;
   /** Gets each period. */
   put: (period: Period) => void;
+  /** Told what went wrong with a flow; the sampler has ended then. */
+  fail: (e: unknown) => void;
   /** Number of flows a second that may be made for the filter alone. May change. */
   examine: () => number;
   /** From 0 to before 1. */
@@ -99,7 +114,7 @@ export class Sampler {
     this.#tokens = opts.examine() / 2;
     this.#place = of.begins(() => this.#wake());
     this.#place.sleep();
-    this.#timer = setInterval(() => this.#work(), LOOK_MS);
+    this.#timer = setInterval(() => this.#later(), LOOK_MS);
   }
 
   end(): void {
@@ -116,14 +131,19 @@ export class Sampler {
   #later(): void {
     if (this.#again) return;
     this.#again = true;
-    setImmediate(() => {
+    inTurn(() => {
       this.#again = false;
-      this.#work();
+      if (this.#isOver) return;
+      try {
+        this.#work();
+      } catch (e) {
+        this.end();
+        this.#opts.fail(e);
+      }
     });
   }
 
   #work(): void {
-    if (this.#isOver) return;
     const now = performance.now();
     const end = now + TURN_MS;
     const isDone = this.#close(end) && this.#look(now, end) && this.#keepOld(end);

@@ -22,7 +22,7 @@ export function ownSamples(hub: FlowHub, written: (flow: Flow) => Buffer | undef
   let filtered = 0;
   const keep = (flow: Flow) => recordOf(flow, written);
   return {
-    start: ({ wants, perSecond }, put) => {
+    start: ({ wants, perSecond }, put, fail) => {
       const isFiltered = wants.passes !== undefined;
       if (isFiltered) filtered++;
       const sampler = hub.sample({
@@ -30,6 +30,7 @@ export function ownSamples(hub: FlowHub, written: (flow: Flow) => Buffer | undef
         most: perSecond,
         mostBytes: mostBytes(perSecond),
         keep,
+        fail,
         put: ({ sampled, ...counts }) => put({ records: sampled, ...counts, unavailable: [] }),
         examine: () => Math.min(EXAMINED.each, EXAMINED.all / filtered),
       });

@@ -23,8 +23,8 @@ export interface SamplePast extends Pick<SamplePeriod, 'records' | 'unavailable'
 
 /** Makes samples: of the agent's own flows, or of those of other agents. */
 export interface SampleSource {
-  /** Begins a sample. @param put gets each period @returns ends it */
-  start(query: SampleQuery, put: (period: SamplePeriod) => void): () => void;
+  /** Begins a sample. @param put gets each period @param fail gets what has ended it @returns ends it */
+  start(query: SampleQuery, put: (period: SamplePeriod) => void, fail: (e: unknown) => void): () => void;
   /** The most recent flows, `query.last` at most. @throws AgentError */
   past(query: SampleQuery, signal: AbortSignal): Promise<SamplePast>;
 }
@@ -42,7 +42,7 @@ const MOST_WAITING = 3;
 const OVERLAP = 5;
 
 interface Shared {
-  callers: Set<(period: SamplePeriod) => void>;
+  callers: Set<Waiting>;
   end(): void;
 }
 
@@ -75,7 +75,7 @@ export class SampleStreams {
       if (!this.#shared.has(query.key) && this.#shared.size >= samples)
         return refuse(call, `more than ${samples} different samples`);
       const waiting = new Waiting();
-      leave = this.#join(query, (period) => waiting.add(period));
+      leave = this.#join(query, waiting);
       signal.addEventListener('abort', () => waiting.wake());
       call.sendMetadata(new Metadata());
       const send = async (message: Buffer) => {
@@ -100,22 +100,29 @@ export class SampleStreams {
     for (const caller of this.#callers) caller.abort();
   }
 
-  /** @returns ends it */
-  #join(query: SampleQuery, caller: (period: SamplePeriod) => void): () => void {
-    let shared = this.#shared.get(query.key);
+  /** @returns leaves it */
+  #join(query: SampleQuery, caller: Waiting): () => void {
+    const { key } = query;
+    let shared = this.#shared.get(key);
     if (!shared) {
-      const callers = new Set([caller]);
-      const end = this.#source.start(query, (period) => {
-        for (const put of callers) put(period);
-      });
-      this.#shared.set(query.key, (shared = { callers, end }));
+      const callers = new Set<Waiting>();
+      const put = (period: SamplePeriod) => {
+        for (const each of callers) each.add(period);
+      };
+      const fail = (e: unknown) => {
+        this.#shared.delete(key);
+        for (const each of callers) each.fail(e);
+      };
+      shared = { callers, end: this.#source.start(query, put, fail) };
+      this.#shared.set(key, shared);
     }
     const { callers, end } = shared;
     callers.add(caller);
     return () => {
       callers.delete(caller);
       if (callers.size > 0) return;
-      this.#shared.delete(query.key);
+      // After a failure, there may be another one.
+      if (this.#shared.get(key)?.callers === callers) this.#shared.delete(key);
       end();
     };
   }
@@ -130,6 +137,7 @@ export class SampleStreams {
 /** The periods that wait for one caller. Of those that are too many, only the numbers remain. */
 class Waiting {
   readonly #periods: SamplePeriod[] = [];
+  #fault: { error: unknown } | undefined;
   #wake = () => {};
 
   add(period: SamplePeriod): void {
@@ -142,19 +150,26 @@ class Waiting {
     this.#wake();
   }
 
+  fail(error: unknown): void {
+    this.#fault = { error };
+    this.#wake();
+  }
+
   /** Lets next() return. */
   wake(): void {
     this.#wake();
   }
 
-  /** The next period; undefined if it was woken before there is one. */
+  /** The next period; undefined if it was woken before there is one. @throws what has ended the sample */
   async next(signal: AbortSignal): Promise<SamplePeriod | undefined> {
-    if (this.#periods.length === 0 && !signal.aborted) {
+    if (this.#periods.length === 0 && !this.#fault && !signal.aborted) {
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
     }
-    return this.#periods.shift();
+    const period = this.#periods.shift();
+    if (!period && this.#fault) throw this.#fault.error;
+    return period;
   }
 }
 
