@@ -30,6 +30,16 @@ t.test('the hostile agent', { timeout: 60_000 }, async (t) => {
 
   await t.test('edges', async (t) => hasAll(t, await all(client.edges({}))));
   await t.test('flows', async (t) => hasAll(t, await all(client.getRecords({ number: '10000' }))));
+  await t.test('a sample of them', async (t) => {
+    const stop = new AbortController();
+    const samples: unknown[] = [];
+    for await (const message of client.sampleFlows({ last: 5000 }, stop.signal)) {
+      samples.push(message);
+      stop.abort();
+    }
+    // Records of more than 32 KiB are not in a sample.
+    hasAll(t, samples, ['lone surrogates', 'long', 'long without breaks', 'combining']);
+  });
   await t.test('flows as Hubble’s', async (t) => hasAll(t, await all(client.getFlows({ number: '10000' }))));
   await t.test('policies', async (t) => hasAll(t, await client.policyObjects({})));
   await t.test('states of policies', async (t) => hasAll(t, await client.policies()));
