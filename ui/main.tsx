@@ -4,10 +4,11 @@ import { BoardScreen } from './board/screen.js';
 import { FlowsScreen } from './flows/screen.js';
 import { Frame } from './frame/frame.js';
 import { listen } from './frame/keys.js';
+import { Locked, Opening } from './frame/locked.js';
+import { paint } from './frame/theme.js';
 import { GraphScreen } from './graph/screen.js';
-import { shown } from './parts/words.js';
 import { RecommendScreen } from './recommend/screen.js';
-import { ApiError, locked, login, session } from './state/api.js';
+import { ApiError, isOver, locked, login, session } from './state/api.js';
 import { follow } from './state/stream.js';
 import { screen } from './state/url.js';
 import { StatusScreen } from './status/screen.js';
@@ -21,14 +22,8 @@ const VIEWS = {
 } as const;
 
 function App() {
-  if (locked.value)
-    return (
-      <main class="locked">
-        <h1>{shown(locked.value.error)}</h1>
-        <p>{shown(locked.value.hint ?? '')}</p>
-      </main>
-    );
-  if (!session.value) return <p class="locked">…</p>;
+  if (locked.value) return <Locked fault={locked.value} isOver={isOver.value} />;
+  if (!session.value) return <Opening />;
   const View = VIEWS[screen.value];
   return (
     <Frame>
@@ -37,6 +32,7 @@ function App() {
   );
 }
 
+paint();
 render(<App />, document.getElementById('app') as HTMLElement);
 listen();
 follow();

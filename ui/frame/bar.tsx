@@ -1,109 +1,140 @@
-/** The bar: namespaces, time window, chips, nodes, losses. */
-import { CHIP_KEYS, chipText, parseChip } from '../../src/ui/wire/chips.js';
-import { WINDOWS } from '../../src/ui/wire/messages.js';
-import { count, shown } from '../parts/words.js';
-import { edgesHead, nodes, troubles } from '../state/store.js';
-import { streamError, streamState } from '../state/stream.js';
-import { addChip, chips, dropChip, namespaces, set, window_ } from '../state/url.js';
-import { appliesToEdges } from '../state/match.js';
+/** The bar: namespaces, time, filters, and how much of it all there is to see. */
+import { CHIP_KEYS, type Chip, chipText } from '../../src/ui/wire/chips.js';
+import { WINDOWS, type Window } from '../../src/ui/wire/messages.js';
+import { Popup } from '../parts/overlay.js';
+import { shown } from '../parts/words.js';
 import { session } from '../state/api.js';
+import { appliesToEdges } from '../state/match.js';
+import { chips, dropChip, namespaces, set, setChips, window_ } from '../state/url.js';
+import { Health } from './health.js';
+import { NamespacePicker } from './namespaces.js';
+import { Query } from './query.js';
 
 export function Bar() {
   return (
     <header class="bar">
-      <label>
-        <span class="sr-only">time window</span>
-        <select value={window_.value} onChange={(e) => set({ w: e.currentTarget.value })}>
-          {WINDOWS.map((w) => (
-            <option key={w} value={w}>
-              {w}
-            </option>
-          ))}
-        </select>
-      </label>
-      {namespaces.value.map((ns) => (
-        <button
-          type="button"
-          class="chip"
-          key={ns}
-          onClick={() => set({ ns: namespaces.value.filter((n) => n !== ns) })}
-          title="click to drop"
-        >
-          namespace {ns} <span aria-hidden="true">×</span>
-        </button>
-      ))}
-      {chips.value.map((chip) => (
-        <button
-          type="button"
-          class={`chip${appliesToEdges(chip) ? '' : ' flows-only'}`}
-          key={chipText(chip)}
-          onClick={() => dropChip(chip)}
-          title={`${CHIP_KEYS[chip.key]}${appliesToEdges(chip) ? '' : ' (of flows only)'}; click to drop`}
-        >
-          {shown(chipText(chip), 60)} <span aria-hidden="true">×</span>
-        </button>
-      ))}
-      <form
-        class="query"
-        onSubmit={(event) => {
-          event.preventDefault();
-          const input = event.currentTarget.elements.namedItem('query') as HTMLInputElement;
-          const chip = parseChip(input.value);
-          input.setCustomValidity(
-            chip ? '' : 'a filter is a name and a value, such as to-port:443 or !namespace:kube-system',
-          );
-          if (!chip) {
-            input.reportValidity();
-            return;
-          }
-          addChip(chip);
-          input.value = '';
-        }}
-      >
-        <input
-          name="query"
-          id="query"
-          list="chip-keys"
-          placeholder="filter, e.g. to-port:443"
-          aria-label="add a filter"
-          autocomplete="off"
-          onInput={(e) => e.currentTarget.setCustomValidity('')}
-        />
-        <datalist id="chip-keys">
-          {Object.entries(CHIP_KEYS).map(([key, about]) => (
-            <option key={key} value={`${key}:`}>
-              {about}
-            </option>
-          ))}
-        </datalist>
-      </form>
-      <span class="grow" />
-      <State />
-      <span class="source">{shown(session.value?.source ?? '', 60)}</span>
+      <div class="bar-row">
+        <NamespacePicker />
+        <TimeWindow />
+        <Query />
+        <span class="grow" />
+        <Health />
+        <Source />
+      </div>
+      <Chips />
     </header>
   );
 }
 
-/** In words: nodes that answer, what is lost, what is interrupted. */
-function State() {
-  const all = nodes.value ?? [];
-  const connected = all.filter((n) => n.connected).length;
-  const lost = all.reduce((sum, n) => sum + n.lost, 0);
-  const { overflow, more } = edgesHead.value;
-  const trouble = Object.values(troubles.value)[0];
+const SPANS: Readonly<Record<Window, { short: string; about: string }>> = {
+  live: { short: 'Live', about: 'seen in the last 15 minutes' },
+  '24h': { short: '24 h', about: 'the last 24 hours' },
+  '7d': { short: '7 d', about: 'the last 7 days' },
+  '35d': { short: '35 d', about: 'the last 35 days' },
+};
+
+function TimeWindow() {
   return (
-    <span class="state" role="status">
-      {streamState.value !== 'live' && <span class="warn">{streamState.value}</span>}
-      {streamError.value !== '' && <span class="warn">{shown(streamError.value)}</span>}
-      {trouble !== undefined && <span class="warn">{shown(trouble)}</span>}
-      {nodes.value !== undefined && (
-        <span class={connected < all.length ? 'warn' : ''}>
-          {connected}/{all.length} nodes
-        </span>
+    <fieldset class="segments">
+      <legend class="sr-only">time</legend>
+      {WINDOWS.map((span) => (
+        <label key={span} title={SPANS[span].about}>
+          <input
+            type="radio"
+            name="window"
+            value={span}
+            checked={window_.value === span}
+            onChange={() => set({ w: span === 'live' ? undefined : span })}
+          />
+          <span>{SPANS[span].short}</span>
+        </label>
+      ))}
+    </fieldset>
+  );
+}
+
+function Chips() {
+  const [chosen, filters] = [namespaces.value, chips.value];
+  if (chosen.length + filters.length === 0) return null;
+  return (
+    <div class="chips">
+      <ul aria-label="filters">
+        {chosen.map((name) => (
+          <li class="chip" key={`ns ${name}`}>
+            <span class="chip-text">
+              <span class="dim">in</span> {name}
+            </span>
+            <Drop what={`namespace ${name}`} drop={() => set({ ns: chosen.filter((one) => one !== name) })} />
+          </li>
+        ))}
+        {filters.map((chip) => (
+          <FilterChip key={chipText(chip)} chip={chip} />
+        ))}
+      </ul>
+      <button type="button" class="quiet" onClick={() => set({ ns: [], f: [] })}>
+        Drop all
+      </button>
+    </div>
+  );
+}
+
+/** A filter: a click on it turns it into its opposite. */
+function FilterChip({ chip }: { chip: Chip }) {
+  const { not = false, key, value } = chip;
+  const ofFlows = !appliesToEdges(chip);
+  const turned: Chip = { key, value, ...(not ? {} : { not: true }) };
+  const about = `${CHIP_KEYS[key]}${ofFlows ? '; flows have it, and the graph does not' : ''}`;
+  return (
+    <li class={`chip${ofFlows ? ' flows-only' : ''}${not ? ' not' : ''}`}>
+      <button
+        type="button"
+        class="chip-text"
+        aria-pressed={not}
+        aria-label={`not ${key}: ${shown(value, 60)}`}
+        title={`${about}; click for ${not ? 'only these' : 'all but these'}`}
+        onClick={() => setChips(chips.value.map((one) => (chipText(one) === chipText(chip) ? turned : one)))}
+      >
+        {not && <strong>not </strong>}
+        <span class="dim">{key}</span> {shown(value, 60)}
+      </button>
+      <Drop what={shown(chipText(chip), 80)} drop={() => dropChip(chip)} />
+    </li>
+  );
+}
+
+function Drop({ what, drop }: { what: string; drop: () => void }) {
+  return (
+    <button type="button" class="chip-drop" aria-label={`drop ${what}`} title="drop" onClick={drop}>
+      <svg viewBox="0 0 10 10" width="8" height="8" aria-hidden="true">
+        <path d="M1 1l8 8M9 1L1 9" stroke="currentColor" stroke-width="1.6" stroke-linecap="round" />
+      </svg>
+    </button>
+  );
+}
+
+/** What is looked at, and who looks. */
+function Source() {
+  const own = session.value;
+  if (!own) return null;
+  const limited = own.namespaces;
+  return (
+    <Popup right class="quiet source" label={`source: ${shown(own.source, 100)}`} button={shown(own.source, 40)}>
+      {() => (
+        <dl class="panel-body facts">
+          <dt>Source</dt>
+          <dd>{shown(own.source)}</dd>
+          <dt>User</dt>
+          <dd>{own.user === '' ? 'whoever may use the socket or the kubeconfig' : shown(own.user)}</dd>
+          <dt>May see</dt>
+          <dd>{limited ? shown(limited.join(', '), 500) || 'no namespace' : 'all namespaces'}</dd>
+          <dt>May change</dt>
+          <dd>
+            {own.writes ? 'policies, with the rights of this user' : `nothing: ${shown(own.readOnly ?? 'read only')}`}
+          </dd>
+          <dt>Version</dt>
+          <dd>{shown(own.version, 60)}</dd>
+        </dl>
       )}
-      {lost > 0 && <span class="warn">{count(lost)} events lost</span>}
-      {overflow > 0 && <span class="warn">{count(overflow)} flows without an edge of their own</span>}
-      {more && <span class="warn">the oldest edges are left out</span>}
-    </span>
+    </Popup>
   );
 }

@@ -31,7 +31,9 @@ export function listen(): void {
   let first = '';
   let at = 0;
   document.addEventListener('keydown', (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.defaultPrevented) return;
+    // What lies over the page has keys of its own.
+    if (document.querySelector('dialog:modal') || isPressed(event)) return;
     const typing = isTyping(event.target);
     if (typing && event.key !== 'Escape') return;
     const now = Date.now();
@@ -51,8 +53,17 @@ export function listen(): void {
   });
 }
 
-/** Whether keys belong to what has the focus. Enter and Space belong to buttons and links, too: see `isPressed`. */
+/** Enter and Space belong to buttons and links that have the focus. */
+function isPressed({ key, target }: KeyboardEvent): boolean {
+  if (!(target instanceof Element)) return false;
+  return (
+    (key === 'Enter' && target.closest('a, button') !== null) || (key === ' ' && target.closest('button') !== null)
+  );
+}
+
+/** Whether keys belong to what has the focus. Checkboxes take no letters. */
 function isTyping(target: EventTarget | null): boolean {
   if (!(target instanceof HTMLElement)) return false;
+  if (target instanceof HTMLInputElement && /^(checkbox|radio|button)$/.test(target.type)) return false;
   return target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) || target.shadowRoot !== null;
 }

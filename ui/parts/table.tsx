@@ -81,7 +81,6 @@ export function Table(props: TableProps) {
         <tbody>
           {first > 0 && <tr style={{ height: `${first * rowHeight}px` }} />}
           {rows.map((n) => (
-            // biome-ignore lint/a11y/useKeyWithClickEvents: a cell has a link or a button for keys
             <tr
               key={keyOf?.(n) ?? n}
               aria-rowindex={n + 2}

@@ -1,5 +1,5 @@
 /** Asks the server. */
-import { signal } from '@preact/signals';
+import { batch, signal } from '@preact/signals';
 import type { Fault, Session } from '../../src/ui/wire/messages.js';
 
 /** The server's word for what went wrong. */
@@ -18,6 +18,8 @@ export class ApiError extends Error {
 export const session = signal<Session | undefined>(undefined);
 /** Why the page cannot be used; undefined: it can. */
 export const locked = signal<Fault | undefined>(undefined);
+/** It is locked since its session is over, or never was. */
+export const isOver = signal(false);
 
 /** Posts a question. @throws ApiError */
 export async function ask<A>(name: string, body: unknown, signal?: AbortSignal): Promise<A> {
@@ -45,7 +47,12 @@ export async function post(name: string, body: unknown, abort?: AbortSignal): Pr
 async function errorOf(response: Response): Promise<ApiError> {
   const fault = (await response.json().catch(() => ({ error: `the server says ${response.status}` }))) as Fault;
   const error = new ApiError(response.status, fault);
-  if (response.status === 401) locked.value = fault;
+  if (response.status === 401) {
+    batch(() => {
+      isOver.value = true;
+      locked.value = fault;
+    });
+  }
   return error;
 }
 
@@ -57,6 +64,7 @@ export async function login(): Promise<void> {
     await post('login', { token }).catch((e: unknown) => {
       // A session from before may be good still.
       if (!(e instanceof ApiError) || e.status !== 401) throw e;
+      isOver.value = false;
       locked.value = undefined;
     });
   }

@@ -14,6 +14,16 @@ const SILENCE_MS = 40_000;
 export const streamState = signal<'connecting' | 'live' | 'paused' | 'lost'>('connecting');
 /** The last error of the stream; empty: none. */
 export const streamError = signal('');
+/** When a lost stream is asked for again, by this clock; 0: it is not. */
+export const retryAtMs = signal(0);
+/** How long the tab was hidden, when it is shown again, milliseconds; 0: it was not, or that was said. */
+export const wasHiddenMs = signal(0);
+
+let wake: () => void = () => {};
+/** Asks again for a lost stream, without waiting. */
+export function retryNow(): void {
+  wake();
+}
 
 /** What this page wants to see now. */
 function view(): View {
@@ -49,7 +59,10 @@ export function follow(): void {
     last = wanted;
     restart();
   });
+  let hiddenAtMs = 0;
   document.addEventListener('visibilitychange', () => {
+    if (document.hidden) hiddenAtMs = Date.now();
+    else if (hiddenAtMs > 0) wasHiddenMs.value = Date.now() - hiddenAtMs;
     if (last !== '') restart();
   });
 }
@@ -76,9 +89,23 @@ async function run(wanted: View, signal: AbortSignal): Promise<void> {
     }
     if (signal.aborted) return;
     streamState.value = 'lost';
-    await new Promise((resolve) => setTimeout(resolve, pause));
+    await rest(pause, signal);
     pause = Math.min(pause * 2, PAUSE.most);
   }
+}
+
+/** Waits, but not longer than until somebody asks for it, or the stream is not wanted any more. */
+async function rest(pause: number, signal: AbortSignal): Promise<void> {
+  retryAtMs.value = Date.now() + pause;
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, pause);
+    wake = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+    signal.addEventListener('abort', wake, { once: true });
+  });
+  if (!signal.aborted) retryAtMs.value = 0;
 }
 
 async function read(response: Response, signal: AbortSignal): Promise<void> {

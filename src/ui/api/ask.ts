@@ -3,6 +3,7 @@ import { timestampOf } from '../../edges/wire.js';
 import type { AgentClient } from '../../rpc/transport/client.js';
 import { windowStart } from '../feeds/edges.js';
 import type { Handler } from './handler.js';
+import { namespacesHandler } from './namespaces.js';
 import { namespacesOf, numberOf, textOf, windowOf } from '../http/read.js';
 
 /** Milliseconds for an answer, and for one that takes thinking. */
@@ -15,6 +16,7 @@ export function askHandlers(client: AgentClient): Readonly<Record<string, Handle
   return {
     /** Nodes with their whole status. */
     status: async () => await client.clusterStatus(),
+    namespaces: namespacesHandler(client),
     policies: async (body) => await client.policyObjects({ namespaces: namespacesOf(body) }, ANSWER_MS),
     activity: async (body) =>
       await client.activity(
