@@ -1,8 +1,10 @@
 /** egress.v1.Egress: whole records, the agent's state, explanations. */
 import type { ServerWritableStream, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { timestampOf } from '../edges/wire.js';
+import { AgentError } from '../errors.js';
 import type { FlowHub } from '../flow/hub/hub.js';
 import { timestamp, toRecord } from '../flow/hubble.js';
+import { parseSender } from '../ir/sender.js';
 import { canonicalName } from '../names/pattern.js';
 import type {
   ExplainRequest,
@@ -70,7 +72,14 @@ export function egressHandlers(
       const query = q.dns_query ? { query: canonicalName(q.dns_query) } : {};
       const { port = 0, protocol = 0 } = q;
       const said = q.said === undefined ? {} : { said: saidOf(q.said) };
-      const explanation = view.explain({ from: q.from, to: q.to, port, protocol, ...query, ...said });
+      const explanation = view.explain({
+        from: senderHere(q.from, hub.nodeName),
+        to: q.to,
+        port,
+        protocol,
+        ...query,
+        ...said,
+      });
       const { verdict } = explanation;
       return { json: JSON.stringify(explanation), verdict: typeof verdict === 'string' ? verdict : verdict.verdict };
     }),
@@ -81,6 +90,13 @@ export function egressHandlers(
       }),
     ),
   };
+}
+
+/** The sender of a question, which may name this node: `@node/NAME`. @throws AgentError USAGE for another node */
+function senderHere(text: string, nodeName: string): string {
+  const { from, node = nodeName } = parseSender(text);
+  if (node !== nodeName) throw new AgentError('USAGE', `this is the node ${nodeName}, not ${node}`);
+  return from;
 }
 
 function millis(ms: number): Timestamp {

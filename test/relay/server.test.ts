@@ -102,6 +102,12 @@ t.test('Observer and egress.v1 for the cluster', async (t) => {
   t.match(JSON.parse((await client.explain({ from: 'shop/node-b-pod', to: '10.0.0.1', port: 443 })).json), {
     summary: 'says node-b',
   });
+  const ofNode = client.explain({ from: '@node/node-b', to: '10.0.0.1', port: 443 });
+  await t.rejects(ofNode, { code: 'USAGE', message: /there is no pod @node on node-b/ }, 'that node is asked');
+  await t.rejects(client.explain({ from: '@node/nobody', to: '10.0.0.1' }), {
+    code: 'USAGE',
+    message: /no node nobody/,
+  });
   const learned = await client.names({});
   t.match(learned.names, [
     { node_name: 'node-a', name: 'node-a.example.com', pod: 'shop/node-a-pod' },

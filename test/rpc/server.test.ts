@@ -277,6 +277,8 @@ t.test('status, policies, explain', async (t) => {
     code: 'USAGE',
     message: /no pod shop\/nobody/,
   });
+  await t.rejects(client.explain({ from: '@node/node-a', to: '10.0.0.1' }), { message: /no pod @node$/ }, 'this node');
+  await t.rejects(client.explain({ from: '@node/b', to: '10.0.0.1' }), { code: 'USAGE', message: /node-a, not b/ });
   t.match(await client.serverStatus(), { num_connected_nodes: { value: 1 }, version: 'egress-agent v1.2.3' });
   t.match((await client.nodes()).nodes, [{ name: 'node-a', state: 'NODE_CONNECTED' }]);
 });

@@ -1,5 +1,6 @@
 /** Queries that go to every agent, and how the answers are combined. */
 import { AgentError } from '../../errors.js';
+import { parseSender } from '../../ir/sender.js';
 import { UnreachableError } from '../../rpc/transport/client.js';
 import type {
   ExplainRequest,
@@ -135,7 +136,7 @@ export async function clusterNames(agents: Agents, request: NamesRequest): Promi
 }
 
 /**
- * Asks the node on which the sender runs.
+ * Asks the node on which the sender runs, or that is the sender: `@node/NAME`.
  * @param nodes the result of clusterStatus
  * @throws AgentError USAGE if no node has the sender, AGENT
  */
@@ -144,6 +145,12 @@ export async function clusterExplain(
   nodes: readonly ClusterNode[],
   request: ExplainRequest,
 ): Promise<ExplainResponse> {
+  const sender = parseSender(request.from);
+  if (sender.node !== undefined) {
+    const own = agents.list().find((a) => a.name === sender.node);
+    if (!own) throw new AgentError('USAGE', `there is no node ${sender.node}`);
+    return own.ask((c) => c.explain({ ...request, from: sender.from }));
+  }
   const has = nodes.find((n) => n.status?.endpoints?.some((e) => e.pod === request.from));
   const node = agents.list().find((a) => a.name === has?.name);
   if (!node) {
