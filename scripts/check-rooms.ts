@@ -80,6 +80,7 @@ const ROOMS = [
   'src/ui/access',
   'src/ui/http',
   'src/ui/feeds',
+  'src/ui/why',
   'src/ui/api',
   'src/ui',
   'src/cli/common',

@@ -70,9 +70,15 @@ export class Selectors {
 function commonLabels(pods: readonly Pod[]): [string, string][] {
   const [first, ...rest] = pods;
   if (!first) return [];
-  return Object.entries(first.labels)
+  return lastingLabels(first.labels).filter(([key, value]) =>
+    rest.every((pod) => Object.hasOwn(pod.labels, key) && pod.labels[key] === value),
+  );
+}
+
+/** The labels that all pods of a workload have, and keep: the best known first. */
+export function lastingLabels(labels: Readonly<Record<string, string>>): [string, string][] {
+  return Object.entries(labels)
     .filter(([key, value]) => KEY.test(key) && VALUE.test(value) && value !== '' && !isPassing(key))
-    .filter(([key, value]) => rest.every((pod) => Object.hasOwn(pod.labels, key) && pod.labels[key] === value))
     .sort(([a], [b]) => rank(a) - rank(b) || compare(a, b));
 }
 

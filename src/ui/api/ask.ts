@@ -5,6 +5,7 @@ import { windowStart } from '../feeds/edges.js';
 import type { Handler } from './handler.js';
 import { namespacesHandler } from './namespaces.js';
 import { namespacesOf, numberOf, textOf, windowOf } from '../http/read.js';
+import { whyHandler } from './why.js';
 
 /** Milliseconds for an answer, and for one that takes thinking. */
 const ANSWER_MS = 30_000;
@@ -23,15 +24,7 @@ export function askHandlers(client: AgentClient): Readonly<Record<string, Handle
         { since: timestampOf(windowStart(windowOf(body), Date.now())), namespaces: namespacesOf(body) },
         ANSWER_MS,
       ),
-    explain: async (body) => {
-      const { json } = await client.explain({
-        from: textOf(body, 'from', 500),
-        to: textOf(body, 'to', 500),
-        port: numberOf(body, 'port', 0, 65_535, 0),
-        protocol: numberOf(body, 'protocol', 0, 255, 6),
-      });
-      return JSON.parse(json) as unknown;
-    },
+    why: whyHandler(client),
     preview: async (body) =>
       await client.preview(
         { manifests: textOf(body, 'manifests', MOST_YAML, ''), limit: numberOf(body, 'limit', 1, 2000, 200) },
