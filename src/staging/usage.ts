@@ -50,7 +50,8 @@ const NEVER: Hits = { connections: 0, drops: 0, days: 0, lastMs: undefined };
 export function usageOf(objects: readonly PolicyObjectMessage[], activity: ActivityResponse): Usage {
   const byPolicy = new Map<string, RuleActivityMessage[]>();
   for (const one of activity.rules ?? []) {
-    if (!one.rule) continue;
+    // What a rule in force decides, it decides once more beside what is staged: that is no second connection.
+    if (!one.rule || (one.audit && !one.rule.staged)) continue;
     const name = formatPolicy(ruleRefOf(one.rule).policy);
     const list = byPolicy.get(name);
     if (list) list.push(one);

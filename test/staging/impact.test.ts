@@ -205,6 +205,12 @@ t.test('usage: every rule, those that decided nothing too', async (t) => {
     without(seen(2, decided('web', -1), 2)),
     without(seen(3, decided('web', 0, 9), 100)),
     without(seen(3, decided('old', 0), 1)),
+    // Beside what is staged, the same rule decides.
+    seen(1, {
+      ...decided('web', 0),
+      auditVerdict: 'allow',
+      auditRule: { ref: { ...rule('web', 0), staged: false }, generation: GENERATION },
+    }),
     seen(4, { auditRule: { ref: rule('next'), generation: GENERATION } }, 8),
   ];
   const { policies, gone } = usageOf(
@@ -214,10 +220,10 @@ t.test('usage: every rule, those that decided nothing too', async (t) => {
   t.match(policies, [
     {
       policy: 'np/shop/web',
-      hits: { connections: 7, days: 1 },
+      hits: { connections: 8, days: 1 },
       earlier: { connections: 100 },
       rules: [
-        { rule: 'np/shop/web#0', connections: 5, lastMs: Number },
+        { rule: 'np/shop/web#0', connections: 6, lastMs: Number },
         { rule: 'np/shop/web#1', connections: 0, lastMs: undefined },
         { rule: 'np/shop/web#default', connections: 2 },
       ],
