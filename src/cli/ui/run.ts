@@ -3,7 +3,11 @@ import { once } from 'node:events';
 import { AgentError } from '../../errors.js';
 import { makeLogger } from '../../log.js';
 import { EVERYTHING, type Viewer } from '../../ui/access/viewer.js';
+import { PolicyApi } from '../../staging/live/api.js';
+import { Evidence } from '../../staging/live/evidence.js';
 import { askHandlers } from '../../ui/api/ask.js';
+import { handHandlers, type Hands, handsOf } from '../../ui/api/hands.js';
+import { policyHandlers } from '../../ui/api/policies.js';
 import { Feeds } from '../../ui/api/stream.js';
 import { Assets } from '../../ui/http/assets.js';
 import { Sessions } from '../../ui/http/sessions.js';
@@ -19,11 +23,12 @@ export async function runUi(flags: UiFlags): Promise<void> {
   const assets = new Assets();
   const source = await openSource(flags);
   const sessions = new Sessions<Viewer>();
+  const hands = await handsOn(source);
   const server = new UiServer({
     assets,
     sessions,
     feeds: new Feeds(source.client),
-    handlers: askHandlers(source.client),
+    handlers: { ...askHandlers(source.client), ...policyHandlers(source.client), ...handHandlers(() => hands) },
     session: () => Promise.resolve(sessionOf(source)),
     log: makeLogger('warn'),
   });
@@ -42,6 +47,12 @@ export async function runUi(flags: UiFlags): Promise<void> {
     await server.close();
     await source.close();
   }
+}
+
+/** What writes policies, or why nothing does. */
+async function handsOn({ client, kube, readOnly }: UiSource): Promise<Hands | string> {
+  if (!kube) return readOnly ?? 'there is no cluster';
+  return handsOf(new PolicyApi(kube, 'egressctl'), await Evidence.of(client, 'relay'));
 }
 
 function sessionOf({ name, readOnly }: UiSource) {

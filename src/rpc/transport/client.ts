@@ -178,8 +178,9 @@ export class AgentClient {
     return this.#call<PolicyObjectsResponse>(EGRESS.PolicyObjects as Method, req, deadlineMs);
   }
 
-  preview(req: PreviewRequest, deadlineMs?: number): Promise<PreviewResponse> {
-    return this.#call<PreviewResponse>(EGRESS.Preview as Method, req, deadlineMs);
+  /** @param signal takes the question back: the promise is rejected */
+  preview(req: PreviewRequest, deadlineMs?: number, signal?: AbortSignal): Promise<PreviewResponse> {
+    return this.#call<PreviewResponse>(EGRESS.Preview as Method, req, deadlineMs, signal);
   }
 
   recommend(req: RecommendRequest, deadlineMs?: number): Promise<RecommendResponse> {
@@ -202,16 +203,23 @@ export class AgentClient {
     this.#client.close();
   }
 
-  #call<A>(method: Method, request: object, deadlineMs = DEADLINE_MS): Promise<A> {
+  #call<A>(method: Method, request: object, deadlineMs = DEADLINE_MS, signal?: AbortSignal): Promise<A> {
     return new Promise((resolve, reject) => {
-      this.#client.makeUnaryRequest(
+      const call = this.#client.makeUnaryRequest(
         method.path,
         method.requestSerialize,
         method.responseDeserialize,
         request,
         { deadline: Date.now() + deadlineMs },
-        (error, response) => (error ? reject(this.#fault(error)) : resolve(response as A)),
+        (error, response) => {
+          signal?.removeEventListener('abort', cancel);
+          if (error) reject(this.#fault(error));
+          else resolve(response as A);
+        },
       );
+      const cancel = () => call.cancel();
+      signal?.addEventListener('abort', cancel);
+      if (signal?.aborted) cancel();
     });
   }
 

@@ -8,6 +8,7 @@ import { EdgeFeed } from '../feeds/edge-feed.js';
 import { FlowFeed, type RecordSource, type Sample } from '../feeds/flows.js';
 import { briefOf, NodesFeed } from '../feeds/nodes.js';
 import type { NodeSource } from '../feeds/nodes.js';
+import { policiesKey } from '../feeds/policies.js';
 import type { EdgeSource } from '../feeds/edges.js';
 import { Shared } from '../feeds/shared.js';
 import type { EdgeInfo, EdgeRow, FlowRow, StreamMessage, View, Window } from '../wire/messages.js';
@@ -196,8 +197,14 @@ export class Feeds {
     const changes = new Signal(outlet.signal);
     const stop = feed.onChange(() => changes.ring());
     let said = '';
+    let policies: string | undefined;
     try {
       while (!outlet.signal.aborted) {
+        if (feed.nodes.length > 0) {
+          const key = policiesKey(feed.nodes);
+          if (policies !== undefined && key !== policies) outlet.send({ type: 'changed' });
+          policies = key;
+        }
         const message: StreamMessage = feed.trouble
           ? { type: 'trouble', about: 'nodes', message: feed.trouble }
           : { type: 'nodes', nodes: feed.nodes.map(briefOf) };

@@ -1,0 +1,45 @@
+/** The policies board and the editor: what there is, what it decided, what a change would do. */
+import type { Viewer } from '../access/viewer.js';
+import { PolicyBook, type PolicySource } from '../feeds/policies.js';
+import { HttpError } from '../http/answers.js';
+import { numberOf, textOf, windowOf } from '../http/read.js';
+import { activityAnswer, boardOf, policyAnswer, seenPolicies } from './board.js';
+import type { Handler } from './handler.js';
+import { located } from './positions.js';
+import { Previews, type PreviewSource } from './preview.js';
+
+/** Characters of a text at most; its bytes are counted later. */
+const MOST_TEXT = 1 << 21;
+
+/** The handlers. @param client of an agent or a relay */
+export function policyHandlers(client: PolicySource & PreviewSource): Readonly<Record<string, Handler>> {
+  const book = new PolicyBook(client);
+  const previews = new Previews(client);
+  const seen = async (viewer: Viewer) => {
+    const scope = await viewer.scope();
+    return { scope, objects: seenPolicies(await book.objects(), scope) };
+  };
+  return {
+    policies: async (_, viewer) => boardOf((await seen(viewer)).objects),
+    activity: async (body, viewer) => {
+      const window = windowOf(body);
+      const [{ objects }, own, all] = await Promise.all([seen(viewer), book.activity(window), book.activity('all')]);
+      return activityAnswer(objects, own, all, Date.now());
+    },
+    policy: async (body, viewer) => {
+      const id = textOf(body, 'policy', 600);
+      const [{ objects, scope }, all] = await Promise.all([seen(viewer), book.activity('all')]);
+      const found = policyAnswer(objects, id, all, scope);
+      if (!found) throw new HttpError(404, 'there is no such policy', { object: id, hint: 'it may have been deleted' });
+      return { ...found, problems: located(found.yaml ?? '', found.problems) };
+    },
+    preview: async (body, viewer, signal) =>
+      await previews.ask(
+        viewer.id,
+        textOf(body, 'manifests', MOST_TEXT, ''),
+        await viewer.scope(),
+        numberOf(body, 'limit', 1, 2000, 200),
+        signal,
+      ),
+  };
+}
