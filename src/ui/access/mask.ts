@@ -1,5 +1,6 @@
 /** Leaves out what a viewer may not see: an edge or flow shows if either side may be seen, without the other's labels. */
-import type { EdgeInfo, FlowEnd, FlowRow, RuleName } from '../wire/messages.js';
+import type { Chip } from '../wire/chips.js';
+import type { EdgeInfo, FlowEnd, FlowRow, NodeBrief, RuleName } from '../wire/messages.js';
 import { mayUse, type Scope } from './viewer.js';
 
 /** The edge as it may be seen. @returns undefined: not at all */
@@ -21,12 +22,51 @@ export function seenFlow(flow: FlowRow, scope: Scope): FlowRow | undefined {
   return {
     ...rest,
     source: seesSource ? source : { ...source, labels: [] },
-    destination: seesDestination ? destination : { ...destination, labels: [] },
-    // What was asked or said is the source's.
+    // The names of an address are those that the source asked for, and so is what was asked or said.
+    destination: {
+      ...destination,
+      ...(seesDestination ? {} : { labels: [] }),
+      ...(seesSource ? {} : { names: [] }),
+    },
     detail: seesSource ? flow.detail : '',
     ...seenRule('rule', rule, scope),
     ...seenRule('auditRule', auditRule, scope),
   };
+}
+
+/** What a filter asks that only who sees an end may know: of which ends. */
+const ASKS: Readonly<Record<string, readonly ('source' | 'destination')[]>> = {
+  label: ['source', 'destination'],
+  'from-label': ['source'],
+  'to-label': ['destination'],
+  'dns-query': ['source'],
+  'http-method': ['source'],
+  'http-path': ['source'],
+  'server-name': ['source'],
+  fqdn: ['source'],
+  'to-fqdn': ['source'],
+};
+
+/**
+ * Whether a filter would tell by its result what is not shown: then the flow is left out, whatever the result.
+ * Somebody who may not see labels could else ask for one after the other.
+ */
+export function isAskedAway({ source, destination }: FlowRow, chips: readonly Chip[], scope: Scope): boolean {
+  if (scope === undefined) return false;
+  const ends = { source, destination };
+  return chips.some(({ key }) => (ASKS[key] ?? []).some((end) => !isSeen(ends[end], scope)));
+}
+
+/** Of a node, whoever may not see the whole cluster is told that it is there, and whether flows may be missing. */
+export function seenNode(node: NodeBrief, scope: Scope): NodeBrief {
+  if (scope === undefined) return node;
+  const { name, connected, lost } = node;
+  return { name, connected, lost, message: '', policiesRefused: 0, flowsPerSecond: 0 };
+}
+
+/** Why something does not come, without addresses and names of what it comes from. */
+export function seenTrouble(message: string, scope: Scope): string {
+  return scope === undefined || message === '' ? message : 'the source does not answer';
 }
 
 function isSeen({ namespace }: FlowEnd, scope: Scope): boolean {

@@ -1,6 +1,7 @@
 /** POST /api/stream: what a page looks at, as it changes. */
-import { mayUse, type Scope, type Viewer } from '../access/viewer.js';
-import { seenEdge, seenFlow } from '../access/mask.js';
+import { isAskedAway, seenEdge, seenFlow, seenNode, seenTrouble } from '../access/mask.js';
+import { askedOf, type Scope, type Viewer } from '../access/viewer.js';
+import { ScopeWatch } from '../access/watch.js';
 import type { Filters } from '../../flow/filter/options.js';
 import { filtersOf } from '../feeds/chips.js';
 import { rowOf } from '../feeds/edges.js';
@@ -53,45 +54,60 @@ export class Feeds {
    * @throws AgentError USAGE before the first message, if a chip cannot be used
    */
   async serve(view: View, viewer: Viewer, begin: () => Outlet): Promise<void> {
-    const filters = await filtersOf(view.chips, view.namespaces);
-    let scope = await viewer.scope();
-    const outlet = begin();
-    const { signal } = outlet;
-    const timer = setInterval(() => {
-      viewer.scope().then(
-        (now) => (scope = now),
-        () => (scope = new Set()),
-      );
-    }, SCOPE_MS);
+    // What cannot be used is said before the first message.
+    await filtersOf(view.chips, view.namespaces);
+    const ending = new AbortController();
+    const watch = await ScopeWatch.start(viewer, ending.signal);
+    const page = begin();
+    const end = () => ending.abort();
+    // A stream ends with its page, and with its viewer's session.
+    for (const signal of [page.signal, watch.over]) signal.addEventListener('abort', end, { once: true });
+    if (page.signal.aborted) end();
+    const outlet = until(page, ending.signal);
+    let last = view.flows?.last ?? 0;
     try {
       await Promise.all([
-        view.edges ? this.#serveEdges(view, () => scope, outlet) : undefined,
-        view.flows ? this.#serveFlows(filters, view.flows.last, () => scope, outlet) : undefined,
-        this.#serveNodes(outlet),
+        view.edges ? whileScoped(watch, outlet, (scope, to) => this.#serveEdges(view, scope, to)) : undefined,
+        view.flows
+          ? whileScoped(watch, outlet, async (scope, to) => {
+              const past = last;
+              // With other rights, what was sent is not sent again.
+              last = 0;
+              await this.#serveFlows(view, past, scope, to);
+            })
+          : undefined,
+        this.#serveNodes(watch, outlet),
       ]);
     } catch (e) {
-      if (!signal.aborted) throw e;
+      if (!ending.signal.aborted) throw e;
     } finally {
-      clearInterval(timer);
+      end();
+      page.signal.removeEventListener('abort', end);
     }
   }
 
-  async #serveEdges(view: View, scope: () => Scope, outlet: Outlet): Promise<void> {
-    const namespaces = asked(view.namespaces, scope());
+  async #serveEdges(view: View, scope: Scope, outlet: Outlet): Promise<void> {
+    const namespaces = askedOf(view.namespaces, scope);
+    if (!namespaces) {
+      outlet.send({ ...EMPTY, nowMs: Date.now() });
+      await over(outlet.signal);
+      return;
+    }
     const { value: feed, leave } = this.#edges.take(JSON.stringify([view.window, ...namespaces]));
     const changes = new Signal(outlet.signal);
     let gone: number[] = [];
+    let told = new Set<number>();
     const stop = feed.onChange((ids) => {
       gone.push(...ids);
       changes.ring();
     });
     try {
-      let [epoch, change, told, trouble] = [-1, 0, new Set<number>(), ''];
+      let [epoch, change, trouble] = [-1, 0, ''];
       let said = '';
       while (!outlet.signal.aborted) {
         if (feed.trouble !== trouble) {
           trouble = feed.trouble;
-          outlet.send({ type: 'trouble', about: 'edges', message: trouble });
+          outlet.send({ type: 'trouble', about: 'edges', message: seenTrouble(trouble, scope) });
         }
         if (feed.epoch !== epoch) {
           // The ids of a new table are others.
@@ -108,7 +124,7 @@ export class Feeds {
           const edges: EdgeInfo[] = [];
           const rows: EdgeRow[] = [];
           for (const edge of due.slice(at, at + ROWS_A_MESSAGE)) {
-            const seen = seenEdge(edge.info, scope());
+            const seen = seenEdge(edge.info, scope);
             if (!seen) continue;
             const row = rowOf(edge, table.window, nowMs);
             if (row[2] === 0) continue;
@@ -135,10 +151,14 @@ export class Feeds {
     } finally {
       stop();
       leave();
+      if (told.size > 0) outlet.send({ ...EMPTY, gone: [...told], nowMs: Date.now() });
     }
   }
 
-  async #serveFlows(filters: Filters, last: number, scope: () => Scope, outlet: Outlet): Promise<void> {
+  async #serveFlows({ chips, namespaces }: View, last: number, scope: Scope, outlet: Outlet): Promise<void> {
+    const own = askedOf(namespaces, scope);
+    if (!own) return over(outlet.signal);
+    const filters = await filtersOf(chips, own.length > MOST_ASKED ? [] : own);
     const { value: feed, leave } = this.#flows.take(JSON.stringify(filters));
     const changes = new Signal(outlet.signal);
     let samples: Sample[] = [];
@@ -153,15 +173,16 @@ export class Feeds {
       changes.ring();
     });
     const send = async (flows: readonly FlowRow[], past: boolean) => {
-      const shown = flows.flatMap((flow) => seenFlow(flow, scope()) ?? []);
+      const shown = flows.flatMap((flow) => (isAskedAway(flow, chips, scope) ? [] : (seenFlow(flow, scope) ?? [])));
       // How many there were of others is theirs.
-      const message = { type: 'flows' as const, flows: shown, seen: scope() ? shown.length : seen, lost, past };
+      const message = { type: 'flows' as const, flows: shown, seen: scope ? shown.length : seen, lost, past };
       [seen, lost] = [0, 0];
       if (!outlet.send(message)) await outlet.drained();
     };
     try {
       const past = await feed.past(last, outlet.signal).catch((e: unknown) => {
-        if (!outlet.signal.aborted) outlet.send({ type: 'trouble', about: 'flows', message: (e as Error).message });
+        const message = seenTrouble((e as Error).message, scope);
+        if (!outlet.signal.aborted) outlet.send({ type: 'trouble', about: 'flows', message });
         return [];
       });
       seen += past.length;
@@ -170,7 +191,7 @@ export class Feeds {
       while (!outlet.signal.aborted) {
         if (feed.trouble !== trouble) {
           trouble = feed.trouble;
-          outlet.send({ type: 'trouble', about: 'flows', message: trouble });
+          outlet.send({ type: 'trouble', about: 'flows', message: seenTrouble(trouble, scope) });
         }
         const due = samples;
         samples = [];
@@ -192,7 +213,7 @@ export class Feeds {
     }
   }
 
-  async #serveNodes(outlet: Outlet): Promise<void> {
+  async #serveNodes(watch: ScopeWatch, outlet: Outlet): Promise<void> {
     const { value: feed, leave } = this.#nodes.take('');
     const changes = new Signal(outlet.signal);
     const stop = feed.onChange(() => changes.ring());
@@ -206,8 +227,8 @@ export class Feeds {
           policies = key;
         }
         const message: StreamMessage = feed.trouble
-          ? { type: 'trouble', about: 'nodes', message: feed.trouble }
-          : { type: 'nodes', nodes: feed.nodes.map(briefOf) };
+          ? { type: 'trouble', about: 'nodes', message: seenTrouble(feed.trouble, watch.scope) }
+          : { type: 'nodes', nodes: feed.nodes.map((node) => seenNode(briefOf(node), watch.scope)) };
         const now = JSON.stringify(message);
         if (now !== said && (feed.trouble !== '' || feed.nodes.length > 0)) outlet.send(message);
         said = now;
@@ -220,13 +241,52 @@ export class Feeds {
   }
 }
 
-/** A stream asks again what its viewer may see, milliseconds. */
-const SCOPE_MS = 10_000;
+/** Namespaces that a source is asked for by name. Of more, all flows are read. */
+const MOST_ASKED = 100;
 
-/** The namespaces to ask for: what is not seen need not be read. */
-function asked(namespaces: readonly string[], scope: Scope): string[] {
-  const chosen = namespaces.length > 0 ? namespaces.filter((ns) => mayUse(scope, ns)) : [...(scope ?? [])];
-  return [...new Set(chosen)].sort();
+/** There is nothing, and nothing is to come. */
+const EMPTY = {
+  type: 'edges' as const,
+  edges: [],
+  rows: [],
+  caughtUp: true,
+  overflow: 0,
+  more: false,
+  unavailable: [],
+};
+
+async function over(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted)
+    await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+}
+
+/** The outlet with another end. */
+function until(outlet: Outlet, signal: AbortSignal): Outlet {
+  return {
+    send: (message) => outlet.send(message),
+    drained: () => Promise.race([outlet.drained(), over(signal)]),
+    signal,
+  };
+}
+
+/** Serves, and begins anew whenever the viewer's rights have changed. */
+async function whileScoped(
+  watch: ScopeWatch,
+  outlet: Outlet,
+  serve: (scope: Scope, outlet: Outlet) => Promise<void>,
+): Promise<void> {
+  while (!outlet.signal.aborted) {
+    const round = new AbortController();
+    const end = () => round.abort();
+    const stop = watch.onChange(end);
+    outlet.signal.addEventListener('abort', end, { once: true });
+    try {
+      await serve(watch.scope, until(outlet, round.signal));
+    } finally {
+      stop();
+      outlet.signal.removeEventListener('abort', end);
+    }
+  }
 }
 
 function headOf({ table, epoch: _ }: EdgeFeed) {
