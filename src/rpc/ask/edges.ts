@@ -114,6 +114,8 @@ async function sendEdges(
     for (let at = 0; at < rows.length && !signal.aborted; at += ROWS_A_MESSAGE) {
       const message = { ...head(), ...rowsMessage(rows.slice(at, at + ROWS_A_MESSAGE), described) };
       if (!call.write(message)) await drained(call, signal);
+      // Encoding a part takes some milliseconds: events are read between them.
+      else await nextTurn();
     }
     const missing = feed.unavailable?.length ? { unavailable_nodes: [...feed.unavailable] } : {};
     if (isFirst) call.write({ ...head(), ...missing, caught_up: true, ...(more ? { more } : {}) });
