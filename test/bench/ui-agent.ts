@@ -18,7 +18,7 @@ import { parseArgs } from 'node:util';
 import { RECORD_STRIDE } from '../../agent/events/ring.js';
 import { EdgeCounter } from '../../src/edges/counter.js';
 import { DAY_MS, type DayRow, dayOf, KEPT_DAYS } from '../../src/edges/edge.js';
-import { Ledger } from '../../src/edges/ledger.js';
+import { Ledger, LEDGER_EDGES } from '../../src/edges/ledger.js';
 import { Intake } from '../../src/flow/intake.js';
 import type { NameSource } from '../../src/flow/names/enrich.js';
 import { toIr } from '../../src/dialects/index.js';
@@ -69,7 +69,9 @@ class UiAgent {
       senders().map((pod, n) => [n + 1, { pod, uid: this.#snapshot.pods.get(pod)?.uid ?? '' }] as const),
     );
     this.#endpointOf = new Map([...this.#endpoints].map(([id, { pod }]) => [pod, id]));
-    this.#ledger = Ledger.fresh(Date.now() - (KEPT_DAYS - 1) * DAY_MS);
+    // With room for all, since a ledger that is nearly full has only an equal share for each workload.
+    const most = Math.max(LEDGER_EDGES, Math.ceil(edges * 1.5));
+    this.#ledger = Ledger.fresh(Date.now() - (KEPT_DAYS - 1) * DAY_MS, most);
     const names: NameSource = {
       note: () => {},
       text: () => undefined,
