@@ -1,14 +1,17 @@
 /** The HTTP server of the web UI. Who asks, and what may be seen, is decided here; src/ui/api answers. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import type { Viewer } from './access/viewer.js';
+import { SignedOut, type Viewer } from './access/viewer.js';
 import type { Handler } from './api/handler.js';
 import type { Feeds, Outlet } from './api/stream.js';
 import type { Logger } from '../log.js';
 import type { Session, StreamMessage } from './wire/messages.js';
 import { HttpError, readJson, sendFault, sendJson } from './http/answers.js';
 import type { Assets } from './http/assets.js';
-import { refusal, secureHeaders } from './http/guard.js';
+import { followCertificate, readCertificate } from './http/certificate.js';
+import type { Door } from './http/door.js';
+import { type Names, refusal, secureHeaders } from './http/guard.js';
 import { bodyOf, textOf, viewOf } from './http/read.js';
 import { cookieOf, type Sessions } from './http/sessions.js';
 
@@ -27,20 +30,35 @@ export interface UiOptions {
   readonly handlers: Readonly<Record<string, Handler>>;
   readonly session: (viewer: Viewer) => Promise<Session>;
   readonly log: Logger;
+  /** Lets people in by tokens of their own; absent: one-time tokens of `sessions` do. */
+  readonly door?: Door;
 }
+
+export interface ListenOptions {
+  readonly host: string;
+  /** 0: any. */
+  readonly port: number;
+  /** Names under which the page may be asked for besides those of this machine: `ui.example.com`, with or without a port. */
+  readonly names: readonly string[];
+  /** Directory with tls.crt and tls.key; undefined: without TLS. */
+  readonly tlsDir: string | undefined;
+}
+
+const LIMITS = { requestTimeout: 30_000, headersTimeout: 10_000, maxHeaderSize: 16_384 };
+/** Connections of everybody. */
+const MOST_CONNECTIONS = 2000;
 
 /** The server. */
 export class UiServer {
-  readonly #server: Server;
   readonly #options: UiOptions;
   readonly #streams = new Map<string, number>();
-  #hosts: ReadonlySet<string> = new Set();
-  #cookie = 'egress-ui';
+  #server: Server | TlsServer | undefined;
+  #names: Names = { hosts: new Set(), tls: false };
+  #cookie = '';
+  #unfollow: () => void = () => {};
 
   constructor(options: UiOptions) {
     this.#options = options;
-    this.#server = createServer({ requestTimeout: 30_000, headersTimeout: 10_000, maxHeaderSize: 16_384 });
-    this.#server.on('request', (request, response) => void this.#serve(request, response));
   }
 
   /**
@@ -49,29 +67,66 @@ export class UiServer {
    * @returns the address of the page: `http://127.0.0.1:4711`
    */
   async listenLocal(port: number): Promise<string> {
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen({ host: '127.0.0.1', port }, resolve);
-    });
-    const { port: own } = this.#server.address() as AddressInfo;
+    const own = await this.#listen(createServer(LIMITS), '127.0.0.1', port);
     // Browsers send cookies of one host to all of its ports.
     this.#cookie = `egress-ui-${own}`;
-    this.#hosts = new Set([`127.0.0.1:${own}`, `localhost:${own}`]);
+    this.#names = { hosts: new Set([`127.0.0.1:${own}`, `localhost:${own}`]), tls: false };
     return `http://127.0.0.1:${own}`;
+  }
+
+  /**
+   * Listens on any address. Without TLS, the caller makes sure that it is one of this machine.
+   * @returns the port
+   * @throws AgentError AGENT if the certificate cannot be used
+   */
+  async listen({ host, port, names, tlsDir }: ListenOptions): Promise<number> {
+    const tls = tlsDir !== undefined;
+    const own = await this.#listen(tls ? this.#secured(tlsDir) : createServer(LIMITS), host, port);
+    // With this prefix, browsers take it from no other host, and from none without TLS.
+    this.#cookie = tls ? '__Host-egress-ui' : `egress-ui-${own}`;
+    this.#names = { hosts: new Set(['127.0.0.1', 'localhost', '[::1]', ...names].map((n) => n.toLowerCase())), tls };
+    return own;
+  }
+
+  #secured(dir: string): TlsServer {
+    const { log } = this.#options;
+    const files = readCertificate(dir);
+    const server = createTlsServer({ ...LIMITS, ...files, minVersion: 'TLSv1.2' });
+    this.#unfollow = followCertificate(dir, files, {
+      changed: (fresh) => {
+        server.setSecureContext({ ...fresh, minVersion: 'TLSv1.2' });
+        log.info('certificate replaced', { dir });
+      },
+      trouble: (reason) => log.warn('keeping the certificate in use', { reason }),
+    });
+    return server;
+  }
+
+  async #listen(server: Server | TlsServer, host: string, port: number): Promise<number> {
+    this.#server = server;
+    server.maxConnections = MOST_CONNECTIONS;
+    server.on('request', (request, response) => void this.#serve(request, response));
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen({ host, port }, resolve);
+    });
+    return (server.address() as AddressInfo).port;
   }
 
   async close(): Promise<void> {
     this.#options.feeds.close();
-    this.#server.closeAllConnections();
-    await new Promise((resolve) => this.#server.close(resolve));
+    this.#unfollow();
+    const server = this.#server;
+    server?.closeAllConnections();
+    if (server) await new Promise((resolve) => server.close(resolve));
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     secureHeaders(response);
     try {
-      const refused = refusal(request, this.#hosts);
+      const refused = refusal(request, this.#names);
       if (refused !== undefined) throw new HttpError(403, refused);
-      const { pathname } = new URL(request.url ?? '/', 'http://page');
+      const pathname = pathOf(request.url ?? '/');
       if (pathname.startsWith('/api/')) await this.#api(pathname.slice('/api/'.length), request, response);
       else this.#page(pathname, request, response);
     } catch (e) {
@@ -101,7 +156,11 @@ export class UiServer {
       await this.#login(request, response);
       return;
     }
-    const viewer = this.#viewer(request);
+    if (name === 'logout') {
+      this.#logout(request, response);
+      return;
+    }
+    const viewer = await this.#viewer(request);
     if (name === 'session' && request.method === 'GET') {
       sendJson(response, 200, await this.#options.session(viewer));
       return;
@@ -119,22 +178,56 @@ export class UiServer {
     sendJson(response, 200, await handler(body, viewer, leaving.signal));
   }
 
-  #viewer(request: IncomingMessage): Viewer {
+  async #viewer(request: IncomingMessage): Promise<Viewer> {
+    const { door, sessions } = this.#options;
+    const brought = await door?.bearer(request.headers.authorization);
+    if (brought) return brought;
     const secret = cookieOf(request.headers.cookie, this.#cookie);
-    const viewer = secret === undefined ? undefined : this.#options.sessions.user(secret);
-    if (!viewer)
-      throw new HttpError(401, 'this page has no session', { hint: 'open it with the link of egressctl ui' });
+    const viewer = secret === undefined ? undefined : sessions.user(secret);
+    if (!viewer || secret === undefined)
+      throw new HttpError(
+        401,
+        'this page has no session',
+        door ? { signIn: true } : { hint: 'open it with the link of egressctl ui' },
+      );
+    try {
+      await viewer.review?.();
+    } catch (e) {
+      if (e instanceof SignedOut) sessions.end(secret);
+      throw e;
+    }
     return viewer;
   }
 
   async #login(request: IncomingMessage, response: ServerResponse): Promise<void> {
     if (request.method !== 'POST') throw new HttpError(405, 'only POST');
-    const token = textOf(bodyOf(await readJson(request, 10_000)), 'token', 5000);
-    const secret = this.#options.sessions.redeem(token);
+    const token = textOf(bodyOf(await readJson(request, 20_000)), 'token', 10_000);
+    const { door, sessions } = this.#options;
+    const secret = door
+      ? sessions.begin(await door.enter(token, request.socket.remoteAddress ?? ''))
+      : sessions.redeem(token);
     if (secret === undefined)
       throw new HttpError(401, 'this link was used, or is too old', { hint: 'egressctl ui makes a new one' });
-    response.setHeader('Set-Cookie', `${this.#cookie}=${secret}; HttpOnly; SameSite=Strict; Path=/`);
+    const before = cookieOf(request.headers.cookie, this.#cookie);
+    if (before !== undefined) sessions.end(before);
+    response.setHeader('Set-Cookie', this.#cookieOf(secret));
     sendJson(response, 200, {});
+  }
+
+  #logout(request: IncomingMessage, response: ServerResponse): void {
+    if (request.method !== 'POST') throw new HttpError(405, 'only POST');
+    request.resume();
+    const { door, sessions } = this.#options;
+    const secret = cookieOf(request.headers.cookie, this.#cookie);
+    const viewer = secret === undefined ? undefined : sessions.user(secret);
+    if (secret !== undefined) sessions.end(secret);
+    if (viewer) door?.forget(viewer);
+    response.setHeader('Set-Cookie', `${this.#cookieOf('')}; Max-Age=0`);
+    sendJson(response, 200, {});
+  }
+
+  #cookieOf(value: string): string {
+    return `${this.#cookie}=${value}; HttpOnly; ${this.#names.tls ? 'Secure; ' : ''}SameSite=Strict; Path=/`;
   }
 
   async #stream(body: unknown, viewer: Viewer, response: ServerResponse): Promise<void> {
@@ -162,6 +255,15 @@ export class UiServer {
       else this.#streams.delete(viewer.id);
       if (response.headersSent) response.end();
     }
+  }
+}
+
+/** @throws HttpError 400 */
+function pathOf(url: string): string {
+  try {
+    return new URL(url, 'http://page').pathname;
+  } catch {
+    throw new HttpError(400, 'this is no address of a page');
   }
 }
 

@@ -42,7 +42,7 @@ export class People {
    */
   async viewerOf(token: string): Promise<Viewer | undefined> {
     if (!TOKEN.test(token)) return undefined;
-    const digest = createHash('sha256').update(token).digest('hex');
+    const digest = digestOf(token);
     const person = this.#people.get(digest) ?? new Person(token, this.#rights, this.#options, this.#now);
     try {
       await person.review();
@@ -57,10 +57,20 @@ export class People {
     return person;
   }
 
-  /** Forgets a user's token. */
+  /** Whether a token is somebody's who is here, so that a review of it is not due for everybody who sends one. */
+  known(token: string): boolean {
+    return this.#people.has(digestOf(token));
+  }
+
+  /** Forgets a user's token: every session that it began is over. */
   forget(viewer: Viewer): void {
+    if (viewer instanceof Person) viewer.end();
     for (const [digest, person] of this.#people) if (person === viewer) this.#people.delete(digest);
   }
+}
+
+function digestOf(token: string): string {
+  return createHash('sha256').update(token).digest('hex');
 }
 
 class Person implements Viewer {
@@ -107,6 +117,10 @@ class Person implements Viewer {
       await (this.#running ??= this.#again().finally(() => (this.#running = undefined)));
     if (this.#isOver || !this.#user) throw new SignedOut();
     return this.#user;
+  }
+
+  end(): void {
+    this.#isOver = true;
   }
 
   async #again(): Promise<void> {

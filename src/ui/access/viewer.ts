@@ -15,6 +15,8 @@ export interface Viewer {
    * @throws AgentError AGENT if nobody can say: then nothing is shown; SignedOut
    */
   scope(): Promise<Scope>;
+  /** Whether the user's credentials are still good. Absent: always. @throws SignedOut, AgentError AGENT */
+  review?(): Promise<unknown>;
   /**
    * Whether this user may write policies of a namespace: whoever may, finds out by trying what a policy would do.
    * Absent: whoever may see everything. @throws AgentError AGENT, SignedOut

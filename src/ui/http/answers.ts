@@ -1,6 +1,7 @@
 /** Reads bodies of requests, and writes answers. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { AgentError } from '../../errors.js';
+import { SignedOut } from '../access/viewer.js';
 import type { Fault } from '../wire/messages.js';
 
 /** An answer that is no success. */
@@ -33,6 +34,7 @@ export function sendFault(response: ServerResponse, e: unknown): boolean {
 
 function faultOf(e: unknown): { status: number; fault: Fault; expected: boolean } {
   if (e instanceof HttpError) return { status: e.status, fault: e.fault, expected: true };
+  if (e instanceof SignedOut) return { status: 401, fault: { error: e.message, signIn: true }, expected: true };
   if (e instanceof AgentError) {
     const { field, object } = e.where;
     const fault = {

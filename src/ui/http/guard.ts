@@ -31,16 +31,24 @@ export function secureHeaders(response: ServerResponse): void {
   response.setHeader('Cache-Control', 'no-store');
 }
 
+/** The names of a server, and how it is reached. */
+export interface Names {
+  /** Values of Host in lower case: `localhost:4711`; without a port: with any. */
+  readonly hosts: ReadonlySet<string>;
+  /** Whether it speaks TLS itself. If not, something before it may. */
+  readonly tls: boolean;
+}
+
 /**
  * Why a request is refused; undefined: it is not. A name that leads to this address by the DNS of somebody else is no
  * name of ours (rebinding), and pages of others may not post here.
- * @param hosts the values of Host that are ours, in lower case
  */
-export function refusal(request: IncomingMessage, hosts: ReadonlySet<string>): string | undefined {
+export function refusal(request: IncomingMessage, { hosts, tls }: Names): string | undefined {
   const host = request.headers.host?.toLowerCase() ?? '';
-  if (!hosts.has(host)) return 'this is not the name of this server';
+  if (!hosts.has(host) && !hosts.has(host.replace(/:\d{1,5}$/, ''))) return 'this is not the name of this server';
   const { origin } = request.headers;
-  const isOwn = origin === undefined || origin === `http://${host}` || origin === `https://${host}`;
+  // A page that came without TLS may be anybody's on the way.
+  const isOwn = origin === undefined || origin === `https://${host}` || (!tls && origin === `http://${host}`);
   const site = request.headers['sec-fetch-site'];
   const isRead = request.method === 'GET' || request.method === 'HEAD';
   if (!isRead) {

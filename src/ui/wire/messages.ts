@@ -16,6 +16,8 @@ export interface Session {
   /** Policies can be written: stage, enforce, undo. Otherwise `readOnly` says why not. */
   readonly writes: boolean;
   readonly readOnly?: string;
+  /** POST /api/logout ends the session. */
+  readonly signedIn?: boolean;
 }
 
 /** A time window of edges. `live`: seen in the last 15 minutes, with the numbers of today. */
@@ -196,4 +198,6 @@ export interface Fault {
   /** Field or object. */
   readonly field?: string;
   readonly object?: string;
+  /** There is no session, and a token begins one: POST /api/login. */
+  readonly signIn?: boolean;
 }
