@@ -13,6 +13,7 @@ import { Model, type ModelRule, ruleTo } from './rules/model.js';
 import {
   dayText,
   type Need,
+  needName,
   needsOf,
   needTo,
   portText,
@@ -124,7 +125,16 @@ class Recommender {
     const head = { workload: partyName(party), kind: party.workloadKind, days: needs.days.size, of };
     const refusal = this.#refusal(party, needs);
     if (refusal !== undefined) {
-      const empty = { rules: [], leftOut: [], leftOutMore: 0, warnings: [], objects: [], yaml: '', replay: NOTHING };
+      const empty = {
+        rules: [],
+        leftOut: [],
+        leftOutMore: 0,
+        warnings: [],
+        policies: 0,
+        objects: [],
+        yaml: '',
+        replay: NOTHING,
+      };
       return { ...head, ...empty, state: 'learning', reason: refusal, refused: refusal };
     }
     return { ...head, ...this.#policies(party, needs) };
@@ -177,7 +187,7 @@ class Recommender {
     const yaml = staged.map(({ text }) => text).join('');
     const replay = this.#replay(party, rules, needs, resolved, left, yaml);
     for (const fault of replay.faults) warnings.add(`is not read as it is meant: ${fault}`);
-    const { faults: _, ...said } = replay;
+    const { faults: _, policies, ...said } = replay;
     const sorted = left.map((one) => this.#leftOut(one)).sort(byConnections);
     return {
       ...state,
@@ -185,6 +195,7 @@ class Recommender {
       leftOut: sorted.slice(0, LISTED),
       leftOutMore: Math.max(0, sorted.length - LISTED),
       warnings: [...warnings].sort(compare),
+      policies,
       objects: staged.map(({ object }) => ({ ...object })),
       yaml,
       replay: { ...said, misses: held.misses, learnedDays: held.learnedDays, heldOutDays: held.heldOutDays },
@@ -215,7 +226,7 @@ class Recommender {
     const known = learn({ party: needs.party, needs: before, days: daysBefore }, this.#options);
     const keys = new Set(known.kept.map((need) => need.key));
     const missed = kept.filter((need) => !need.denied && !keys.has(need.key) && [...need.days].some((d) => d > cut));
-    const misses = missed.map((need) => `${needTo(need)}: ${portText(need.protocol, need.port)}`);
+    const misses = missed.map(needName);
     return { misses: misses.slice(0, LISTED), missed: missed.length, learnedDays, heldOutDays };
   }
 
@@ -257,6 +268,7 @@ class Recommender {
     return {
       ...{ edges, unknown, more, closed: closed.slice(0, LISTED), opened: opened.slice(0, LISTED) },
       ...{ beyond: world.opened().slice(0, LISTED), findings: world.findings(), faults: world.faults },
+      policies: world.policies,
     };
   }
 

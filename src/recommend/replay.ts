@@ -140,6 +140,8 @@ export class SmallWorld {
   readonly #after: Ir;
   readonly #recommended: readonly RawPolicy[];
   readonly #isJudged: boolean;
+  /** Policies in force that select the workload. */
+  readonly policies: number;
   /** Why the printed policies would not be read as they were meant; empty: they are. */
   readonly faults: readonly string[];
 
@@ -155,6 +157,7 @@ export class SmallWorld {
     this.#snapshot = { ...snapshot, policies: recommended };
     this.#recommended = recommended;
     this.#isJudged = existing.length > 0;
+    this.policies = existing.filter((raw) => !isSupporting(raw)).length;
     this.#before = toIr({ ...snapshot, policies: existing }).ir;
     const after = toIr({ ...snapshot, policies: [...kept, ...recommended] });
     this.#after = after.ir;

@@ -117,6 +117,8 @@ const READERS = {
   beganMs: number(0, 8.64e15),
   minDays: number(1, 366),
   holdOut: number(0, 0.9),
+  without: list(text),
+  also: list(text),
   except: list((one) => (typeof one === 'string' ? one : undefined)),
   resolvers: list((one) => (typeof one === 'string' ? tryCanonicalAddr(one) : undefined)),
   clusterCidrs: list((one) => (typeof one === 'string' ? tryParseCidr(one)?.text : undefined)),
@@ -140,6 +142,10 @@ function boolean(value: unknown): boolean | undefined {
 
 function number(least: number, most: number): (value: unknown) => number | undefined {
   return (value) => (typeof value === 'number' && value >= least && value <= most ? value : undefined);
+}
+
+function text(value: unknown): string | undefined {
+  return typeof value === 'string' && value.length <= 3 * MOST_TEXT ? value : undefined;
 }
 
 function port(value: unknown): number | undefined {

@@ -1,7 +1,7 @@
 /** What of the needs of a workload is worth a rule, and what is left out, with the reason. */
 import { dayOf, partyName } from '../../edges/edge.js';
 import { TCP } from '../../net/protocol.js';
-import type { Need, WorkloadNeeds } from './needs.js';
+import { type Need, needName, type WorkloadNeeds } from './needs.js';
 import { push } from './cluster.js';
 import type { LeftOutWhy, PortRange, RecommendOptions } from './types.js';
 
@@ -28,7 +28,7 @@ const ACCEPTED_BYTES = 200;
 /** What runs now and then: it is asked for the days on which it ran, not for two. */
 const NOW_AND_THEN: ReadonlySet<string> = new Set(['CronJob', 'Job']);
 
-type Options = Pick<RecommendOptions, 'minDays' | 'ranges' | 'withDenied'>;
+type Options = Pick<RecommendOptions, 'minDays' | 'ranges' | 'withDenied' | 'without' | 'also'>;
 
 /** @param needs of one workload */
 export function learn({ needs, party, days }: WorkloadNeeds, options: Options): Learned {
@@ -39,14 +39,21 @@ export function learn({ needs, party, days }: WorkloadNeeds, options: Options): 
   const rare: Need[] = [];
   const daysOf = daysInRanges(needs, options.ranges);
   const denied: Need[] = [];
+  const chosen: Need[] = [];
+  const [without, also] = [new Set(options.without), new Set(options.also)];
+  const hasChoices = without.size + also.size > 0;
   for (const need of needs) {
-    if (need.destination.kind === 'other') left.push({ need, why: 'other', hint: 'the ledger had no room for it' });
+    const name = hasChoices ? needName(need) : '';
+    if (without.has(name)) left.push({ need, why: 'unwanted' });
+    else if (need.destination.kind === 'other')
+      left.push({ need, why: 'other', hint: 'the ledger had no room for it' });
+    else if (also.has(name)) chosen.push(need);
     else if (need.denied) denied.push(need);
     else if (isUnanswered(need)) left.push({ need, why: 'unanswered' });
     else if (daysOf(need) < least) rare.push(need);
     else kept.push(need);
   }
-  const allowed = new Set(kept.map(({ key }) => key));
+  const allowed = new Set([...kept, ...chosen.filter((need) => !need.denied)].map(({ key }) => key));
   for (const need of denied) {
     // What is recommended anyhow was denied at another time.
     if (allowed.has(need.key)) continue;
@@ -59,7 +66,10 @@ export function learn({ needs, party, days }: WorkloadNeeds, options: Options): 
     if (scanned.has(need)) left.push({ need, why: 'scan' });
     else left.push({ need, why: 'one-off', hint: `seen on ${need.days.size} of ${least} days` });
   }
-  return withoutManyPorts(kept, left, options.ranges);
+  const learned = withoutManyPorts(kept, left, options.ranges);
+  // Of what was denied at one time and allowed at another, one is enough.
+  const own = chosen.filter((need) => !need.denied || !allowed.has(need.key));
+  return { kept: [...learned.kept, ...own], left: learned.left };
 }
 
 function isUnanswered({ protocol, connections, bytes, drops }: Need): boolean {

@@ -122,6 +122,11 @@ export function needTo({ destination, service, servicePort }: Need): string {
   return service === '' || destination.kind === 'service' ? name : `${name} through ${service}:${servicePort}`;
 }
 
+/** How people name a need of a workload: `shop/api through shop/api:80: 8080/tcp` */
+export function needName(need: Need): string {
+  return `${needTo(need)}: ${portText(need.protocol, need.port)}`;
+}
+
 /** `443/tcp`, `30000-32767/tcp`, `icmp 8/0`, `protocol 47` */
 export function portText(protocol: number, lo: number, hi = lo): string {
   const name = protocolName(protocol).toLowerCase();

@@ -39,6 +39,9 @@ export interface RecommendOptions {
   readonly clusterCidrs: readonly string[];
   /** Recommend what was denied, too. */
   readonly withDenied: boolean;
+  /** What is left out although it was seen, and what is recommended although it would be left out: see needName(). */
+  readonly without?: readonly string[];
+  readonly also?: readonly string[];
   /** Addresses of DNS servers of nodes, beyond those that the evidence and the snapshot show. */
   readonly resolvers: readonly string[];
 }
@@ -53,6 +56,7 @@ export type LeftOutWhy =
   | 'many-peers' // many addresses or names on one port: ask for a network
   | 'gone' // its pods are not there any more
   | 'other' // found no room of its own in the ledger
+  | 'unwanted' // by whoever asked
   | 'unsayable'; // the language has no way to say it
 
 export interface LeftOut {
@@ -148,6 +152,8 @@ export interface WorkloadRecommendation {
   /** Number of those that are not listed. */
   readonly leftOutMore: number;
   readonly warnings: readonly string[];
+  /** Policies in force that select its pods: none, and everything is allowed. */
+  readonly policies: number;
   /** The staged objects, and the same as YAML with their evidence. */
   readonly objects: readonly Readonly<Record<string, unknown>>[];
   readonly yaml: string;
