@@ -183,8 +183,9 @@ export class AgentClient {
     return this.#call<PreviewResponse>(EGRESS.Preview as Method, req, deadlineMs, signal);
   }
 
-  recommend(req: RecommendRequest, deadlineMs?: number): Promise<RecommendResponse> {
-    return this.#call<RecommendResponse>(EGRESS.Recommend as Method, req, deadlineMs);
+  /** The signal cancels the call. */
+  recommend(req: RecommendRequest, deadlineMs?: number, signal?: AbortSignal): Promise<RecommendResponse> {
+    return this.#call<RecommendResponse>(EGRESS.Recommend as Method, req, deadlineMs, signal);
   }
 
   serverStatus(deadlineMs?: number): Promise<ServerStatusResponse> {

@@ -1,0 +1,133 @@
+/** What could be recommended: a list of workloads without policies, and all of one. */
+import { AgentError } from '../../errors.js';
+import type { RecommendRequest, RecommendResponse } from '../../proto/edges.js';
+import { LANGUAGES } from '../../recommend/base/names.js';
+import type { Recommendation, WorkloadRecommendation } from '../../recommend/base/types.js';
+import { mayUse, type Viewer } from '../access/viewer.js';
+import { HttpError } from '../http/answers.js';
+import { type Body, namespacesOf, numberOf, textOf, textsOf } from '../http/read.js';
+import {
+  MIN_DAYS,
+  MOST_CHOICES,
+  type RecommendationAnswer,
+  type RecommendList,
+  type RecommendListRow,
+} from '../wire/recommend.js';
+import type { Handler } from './handler.js';
+
+/** The part of a client that is used. */
+export interface RecommendSource {
+  recommend(request: RecommendRequest, deadlineMs: number, signal: AbortSignal): Promise<RecommendResponse>;
+}
+
+/** An agent takes a minute at most. */
+const THINKING_MS = 70_000;
+const LONGEST_NAME = 400;
+const LONGEST_CHOICE = 1500;
+
+/** The handlers `recommend` and `recommendation`. Of each a user has one question at a time: another ends it. */
+export function recommendHandlers(source: RecommendSource): Readonly<Record<string, Handler>> {
+  const [lists, details] = [new OneEach(), new OneEach()];
+  return {
+    recommend: async (body, viewer, leaving): Promise<RecommendList> => {
+      const namespaces = await allowed(namespacesOf(body), viewer);
+      const request: RecommendRequest = {
+        ...(namespaces ? { namespaces } : {}),
+        dialect: 'networkpolicy',
+        options: JSON.stringify({ minDays: minDaysOf(body) }),
+      };
+      // Who may see no namespace is asked for nothing: an empty list would mean all of them.
+      if (namespaces?.length === 0) return { since: '', until: '', days: 0, warnings: [], workloads: [] };
+      const answer = await lists.run(viewer, leaving, (signal) => source.recommend(request, THINKING_MS, signal));
+      const { since, until, days, warnings, workloads } = resultOf(answer);
+      const scope = await viewer.scope();
+      const seen = workloads.filter(({ workload }) => mayUse(scope, namespaceOf(workload)));
+      return { since, until, days, warnings, workloads: seen.map(rowOf) };
+    },
+    recommendation: async (body, viewer, leaving): Promise<RecommendationAnswer> => {
+      const workload = textOf(body, 'workload', LONGEST_NAME);
+      if (!/^[^/]+\/[^/]+$/.test(workload)) throw new HttpError(400, 'workload must be namespace/name', FIELD);
+      if (!mayUse(await viewer.scope(), namespaceOf(workload)))
+        throw new HttpError(403, `you may not see the namespace of ${workload}`, {
+          ...FIELD,
+          hint: 'it takes the right to get flows.egress-agent.io in it',
+        });
+      const language = textOf(body, 'language', 40);
+      if (!(LANGUAGES as readonly string[]).includes(language))
+        throw new HttpError(400, `language must be one of ${LANGUAGES.join(', ')}`, { field: 'language' });
+      const options = {
+        minDays: minDaysOf(body),
+        without: textsOf(body, 'without', MOST_CHOICES, LONGEST_CHOICE),
+        also: textsOf(body, 'also', MOST_CHOICES, LONGEST_CHOICE),
+      };
+      const kind = textOf(body, 'kind', 100, '');
+      const request = { workloads: [workload], dialect: language, options: JSON.stringify(options) };
+      const answer = await details.run(viewer, leaving, (signal) => source.recommend(request, THINKING_MS, signal));
+      const { workloads, since, until, warnings } = resultOf(answer);
+      const found = workloads.find((one) => one.workload === workload && (kind === '' || one.kind === kind));
+      if (!found) throw new HttpError(404, `nothing is known of ${workload}`, FIELD);
+      return { ...found, since, until, notes: warnings };
+    },
+  };
+}
+
+const FIELD = { field: 'workload' };
+
+function minDaysOf(body: Body): number {
+  return numberOf(body, 'minDays', MIN_DAYS.least, MIN_DAYS.most, MIN_DAYS.usual);
+}
+
+function namespaceOf(workload: string): string {
+  return workload.slice(0, workload.indexOf('/'));
+}
+
+/** The namespaces to ask for; undefined: all. */
+async function allowed(asked: string[], viewer: Viewer): Promise<string[] | undefined> {
+  const scope = await viewer.scope();
+  if (asked.length > 0) return asked.filter((namespace) => mayUse(scope, namespace));
+  return scope === undefined ? undefined : [...scope];
+}
+
+function resultOf({ json = '' }: RecommendResponse): Recommendation {
+  try {
+    return JSON.parse(json) as Recommendation;
+  } catch {
+    throw new AgentError('AGENT', 'the agent does not answer in JSON', { hint: 'use an egressctl of its version' });
+  }
+}
+
+function rowOf(one: WorkloadRecommendation): RecommendListRow {
+  const { workload, kind, state, reason, refused, days, of, rules, leftOut, leftOutMore, replay } = one;
+  return {
+    ...{ workload, kind, state, reason, days, of },
+    ...(refused === undefined ? {} : { refused }),
+    // An agent of an older version does not say it.
+    policies: one.policies ?? 0,
+    rules: rules.length,
+    leftOut: leftOut.length + leftOutMore,
+    closed: replay.closed.length,
+    opened: replay.opened.length + replay.beyond.length,
+    misses: replay.misses.length,
+  };
+}
+
+/** Questions of which each user has one at a time. */
+class OneEach {
+  readonly #running = new Map<string, AbortController>();
+
+  /** @throws HttpError 409 if another question of the same user came */
+  async run<A>(viewer: Viewer, leaving: AbortSignal, ask: (signal: AbortSignal) => Promise<A>): Promise<A> {
+    this.#running.get(viewer.id)?.abort();
+    const own = new AbortController();
+    this.#running.set(viewer.id, own);
+    try {
+      return await ask(AbortSignal.any([own.signal, leaving]));
+    } catch (e) {
+      if (own.signal.aborted && !leaving.aborted)
+        throw new HttpError(409, 'another question of yours came after this one', { hint: 'ask again' });
+      throw e;
+    } finally {
+      if (this.#running.get(viewer.id) === own) this.#running.delete(viewer.id);
+    }
+  }
+}
