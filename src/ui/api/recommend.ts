@@ -3,7 +3,7 @@ import { AgentError } from '../../errors.js';
 import type { RecommendRequest, RecommendResponse } from '../../proto/edges.js';
 import { LANGUAGES } from '../../recommend/base/names.js';
 import type { Recommendation, WorkloadRecommendation } from '../../recommend/base/types.js';
-import { mayUse, type Viewer } from '../access/viewer.js';
+import { askedOf, mayUse, type Viewer } from '../access/viewer.js';
 import { HttpError } from '../http/answers.js';
 import { type Body, namespacesOf, numberOf, textOf, textsOf } from '../http/read.js';
 import {
@@ -30,14 +30,14 @@ export function recommendHandlers(source: RecommendSource): Readonly<Record<stri
   const [lists, details] = [new OneEach(), new OneEach()];
   return {
     recommend: async (body, viewer, leaving): Promise<RecommendList> => {
-      const namespaces = await allowed(namespacesOf(body), viewer);
+      const namespaces = askedOf(namespacesOf(body), await viewer.scope());
+      if (!namespaces) return { since: '', until: '', days: 0, warnings: [], workloads: [] };
       const request: RecommendRequest = {
-        ...(namespaces ? { namespaces } : {}),
+        // An empty list means all of them.
+        ...(namespaces.length > 0 ? { namespaces } : {}),
         dialect: 'networkpolicy',
         options: JSON.stringify({ minDays: minDaysOf(body) }),
       };
-      // Who may see no namespace is asked for nothing: an empty list would mean all of them.
-      if (namespaces?.length === 0) return { since: '', until: '', days: 0, warnings: [], workloads: [] };
       const answer = await lists.run(viewer, leaving, (signal) => source.recommend(request, THINKING_MS, signal));
       const { since, until, days, warnings, workloads } = resultOf(answer);
       const scope = await viewer.scope();
@@ -79,13 +79,6 @@ function minDaysOf(body: Body): number {
 
 function namespaceOf(workload: string): string {
   return workload.slice(0, workload.indexOf('/'));
-}
-
-/** The namespaces to ask for; undefined: all. */
-async function allowed(asked: string[], viewer: Viewer): Promise<string[] | undefined> {
-  const scope = await viewer.scope();
-  if (asked.length > 0) return asked.filter((namespace) => mayUse(scope, namespace));
-  return scope === undefined ? undefined : [...scope];
 }
 
 function resultOf({ json = '' }: RecommendResponse): Recommendation {
