@@ -2,7 +2,7 @@
 import { useMemo, useRef, useState } from 'preact/hooks';
 import { parseChip } from '../../src/ui/wire/chips.js';
 import { shown } from '../parts/words.js';
-import { suggest } from '../state/suggest.js';
+import { offersFor } from './offers.js';
 import { addChip, chips, dropChip } from '../state/url.js';
 import { useKeys } from './keys.js';
 
@@ -16,7 +16,7 @@ export function Query() {
   const box = useRef<HTMLInputElement>(null);
   const keys = useMemo(() => [{ keys: '/', about: 'write a filter', run: () => box.current?.focus() }], []);
   useKeys(keys);
-  const offers = isOpen ? suggest(text) : [];
+  const offers = isOpen ? offersFor(text) : [];
   const isListed = offers.length > 0;
 
   const change = (next: string) => {

@@ -42,6 +42,11 @@ export function param(name: string): string | null {
   return place.value.params.get(name);
 }
 
+/** All values of a parameter of a screen's own. */
+export function params(name: string): readonly string[] {
+  return place.value.params.getAll(name);
+}
+
 /** The address with some parameters changed. undefined, or an empty list: left out. */
 export function href(
   to: Screen,

@@ -230,7 +230,7 @@ export class Feeds {
           ? { type: 'trouble', about: 'nodes', message: seenTrouble(feed.trouble, watch.scope) }
           : { type: 'nodes', nodes: feed.nodes.map((node) => seenNode(briefOf(node), watch.scope)) };
         const now = JSON.stringify(message);
-        if (now !== said && (feed.trouble !== '' || feed.nodes.length > 0)) outlet.send(message);
+        if (now !== said && (feed.trouble !== '' || feed.isAnswered)) outlet.send(message);
         said = now;
         await changes.wait();
       }

@@ -16,6 +16,8 @@ export class NodesFeed {
   #timer: NodeJS.Timeout | undefined;
   #ended = false;
   nodes: readonly ClusterNode[] = [];
+  /** There is an answer, even if it has no nodes. */
+  isAnswered = false;
   /** Why there is no newer answer; empty: there is. */
   trouble = '';
 
@@ -38,6 +40,7 @@ export class NodesFeed {
     try {
       this.nodes = (await this.#source.clusterStatus()).nodes ?? [];
       this.trouble = '';
+      this.isAnswered = true;
     } catch (e) {
       this.trouble = (e as Error).message;
     }
