@@ -77,6 +77,7 @@ const ROOMS = [
   'src/relay/certs',
   'src/relay',
   'src/ui/wire',
+  'src/ui/graph',
   'src/ui/access',
   'src/ui/http',
   'src/ui/feeds',
