@@ -35,9 +35,12 @@ export interface View {
   readonly nodes: readonly NodeView[];
   /** The most important last. */
   readonly lines: readonly LineView[];
-  readonly titles: readonly { readonly x: number; readonly text: string }[];
+  readonly titles: readonly { readonly x: number; readonly y: number; readonly text: string }[];
   readonly frame?: { readonly box: Box; readonly title: string; readonly counts: NodeView['counts'] };
 }
+
+/** From so many lines on they are drawn faintly until something is pointed at. */
+const DENSE = 90;
 
 interface Drawn {
   readonly g: SVGGElement;
@@ -144,7 +147,8 @@ export class Canvas {
     if (center !== '')
       for (const { key, from, to } of this.#view.lines)
         if (key === center || from === center || to === center) for (const one of [key, from, to]) lit.add(one);
-    put(this.#svg, 'class', `drawing${center === '' ? '' : ' lit'}`);
+    const isDense = this.#view.lines.length > DENSE;
+    put(this.#svg, 'class', `drawing${isDense ? ' dense' : ''}${center === '' ? '' : ' lit'}`);
     for (const [key, { g, parts }] of this.#drawn) {
       const base = parts['path'] ? `line ${this.#lineOf.get(key)?.seen}` : `node ${this.#nodeOf.get(key)?.kind}`;
       put(g, 'class', `${base}${lit.has(key) ? ' on' : ''}${key === selected ? ' selected' : ''}`);
@@ -178,7 +182,6 @@ export class Canvas {
     put(parts.title, 'y', isLow ? 18.5 : 18);
     put(parts.note, 'x', box.w - 11);
     put(parts.note, 'y', 18);
-    put(parts.note, 'text', note);
     const text = counts.map((c) => `${c.seen} ${c.text}`).join();
     if (parts.counts.dataset['text'] !== text) {
       parts.counts.dataset['text'] = text;
@@ -187,12 +190,12 @@ export class Canvas {
     put(parts.counts, 'x', isLow ? box.w - 11 : 11);
     put(parts.counts, 'y', isLow ? 18.5 : 35);
     put(parts.counts, 'text-anchor', isLow ? 'end' : 'start');
-    const beside = isLow
-      ? counts.reduce((sum, c) => sum + 8 * c.text.length + 6, 6)
-      : note === ''
-        ? 0
-        : 7 * note.length + 8;
-    put(parts.title, 'text', cut(title, box.w - 20 - beside));
+    const beside = isLow ? counts.reduce((sum, c) => sum + 6.6 * c.text.length + 9, 8) : 7 * note.length + 8;
+    const room = box.w - 22;
+    // The name is more important than what it is a name of.
+    const hasNote = !isLow && note !== '' && cut(title, room - beside) === title;
+    put(parts.note, 'text', hasNote ? note : '');
+    put(parts.title, 'text', cut(title, isLow || hasNote ? room - beside : room));
     put(parts.hint, 'text', title);
   }
 
@@ -217,7 +220,7 @@ export class Canvas {
     put(this.#tip, 'class', `tip${line ? ` shown ${line.seen}` : ''}`);
     if (!line) return;
     if (!this.#tip.firstElementChild)
-      this.#tip.append(make('rect', { rx: '5', height: '24' }), make('text', { y: '16' }));
+      this.#tip.append(make('rect', { rx: '5', height: '24' }), make('text', { y: '16', class: 'said' }));
     const [back, text] = [...this.#tip.children] as [SVGElement, SVGTextElement];
     put(text, 'text', this.#events.label(line));
     const width = text.getComputedTextLength() + 18;
@@ -231,8 +234,8 @@ export class Canvas {
     if (text === this.#titleText) return;
     this.#titleText = text;
     this.#titles.replaceChildren(
-      ...titles.map(({ x, text }) => {
-        const title = make('text', { x: String(x), y: '26' });
+      ...titles.map(({ x, y, text }) => {
+        const title = make('text', { x: String(x), y: String(y) });
         title.textContent = text;
         return title;
       }),

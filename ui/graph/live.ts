@@ -105,7 +105,12 @@ export class Live {
     this.#isProvisional = !isWhole;
     const changed = this.#places.update(this.graph);
     if (!this.#arrangement) {
-      if (this.level.kind === 'namespace' && this.graph.nodes.size > 0) {
+      // An empty drawing has no places that could be kept.
+      if (this.graph.nodes.size === 0) {
+        if (this.view) surface.draw((this.view = { nodes: [], lines: [], titles: [], more: 0 }));
+        return;
+      }
+      if (this.level.kind === 'namespace') {
         void this.#ask(surface);
         return;
       }

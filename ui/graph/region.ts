@@ -62,7 +62,14 @@ export async function regionOf(graph: Graph, places: Places): Promise<Region> {
       end();
     }, PATIENCE_MS);
     const { signal } = ending;
-    used.addEventListener('error', () => end(), { signal });
+    used.addEventListener(
+      'error',
+      ({ message }) => {
+        console.warn('the layout failed:', message);
+        end();
+      },
+      { signal },
+    );
     used.addEventListener(
       'message',
       ({ data }: MessageEvent<LayoutAnswer>) => {

@@ -128,7 +128,10 @@ export function viewOf(graph: Graph, places: Places, drawing: Drawing, always: s
     nodes,
     lines: drawn,
     more,
-    titles: drawing.titles.map(({ column, x }) => ({ x, text: columnTitle(level, column) })),
+    // The box around the workloads has the name of the namespace.
+    titles: drawing.titles
+      .filter(({ column }) => column !== 1 || !drawing.frame)
+      .map(({ column, x, y }) => ({ x, y, text: columnTitle(level, column) })),
     ...(isNamespace && drawing.frame
       ? { frame: { box: drawing.frame, title: shown(level.namespace), counts: [] } }
       : {}),

@@ -16,6 +16,8 @@ import { Panel } from './panel.js';
 import { compact, onlyMember, portsText } from './scene.js';
 import { EdgeTable } from './table.js';
 
+/** Width of the panel. */
+const PANEL = 320;
 /** Pixels for a key. */
 const PAN = 80;
 /** What gets the focus when it is drawn: after a level was entered or left by a key. */
@@ -109,7 +111,8 @@ function Drawing({ live, canvas: shared }: { live: Live; canvas: { current: Canv
     };
     let isFirst = true;
     live.show({
-      size: () => ({ width: element.clientWidth, height: element.clientHeight }),
+      // Beside the panel, so that it hides nothing when it comes.
+      size: () => ({ width: shell(element) - PANEL, height: element.clientHeight }),
       center: () => selected.peek(),
       draw: (view) => {
         canvas.draw(view);
@@ -164,7 +167,7 @@ function Drawing({ live, canvas: shared }: { live: Live; canvas: { current: Canv
       <ul class="legend" aria-label="legend">
         {VERDICTS.map((seen) => (
           <li key={seen} class={seen}>
-            <svg width="30" height="8" aria-hidden="true">
+            <svg width="32" height="8" aria-hidden="true">
               <path d="M0 4H26" class="stroke" stroke-width={seen === 'no-policy' ? 1 : 2.5} />
               {seen === 'denied' && <path d="M27 0V8" class="bar" />}
             </svg>
@@ -188,6 +191,11 @@ function Drawing({ live, canvas: shared }: { live: Live; canvas: { current: Canv
       </div>
     </div>
   );
+}
+
+/** Width of the drawing with the panel. */
+function shell(svg: SVGSVGElement): number {
+  return svg.closest('.graph-body')?.clientWidth ?? svg.clientWidth + PANEL;
 }
 
 function labelOf(live: Live, line: LineView): string {

@@ -12,6 +12,8 @@ export interface Box {
 export interface Title {
   readonly column: Column;
   readonly x: number;
+  /** Of its base line. */
+  readonly y: number;
 }
 
 /** Where everything is. */
@@ -33,15 +35,33 @@ const SPACE = 8;
 const MARGIN = { x: 28, y: 44 };
 /** Between two columns. */
 const GAP = { least: 150, most: 420 };
-const MOST_BESIDE = 3;
+/** What stands beside others hides lines: a column is divided late, and seldom. */
+const MOST_BESIDE = { inside: 2, outside: 3 };
+const ROWS = 20;
 const FRAME = { side: 20, top: 40, bottom: 18 };
 
-/** How a column is divided: that does not change later, so it grows at its end alone. */
+/** Between what stands below each other, with room for a title. */
+const BELOW = 52;
+/** From a title's base line to the first node. */
+const TITLE = 18;
+
+/** How a column is divided: that does not change later. */
 interface Shape {
   readonly beside: number;
   readonly rows: number;
   /** Of its first row. */
+  readonly x: number;
   readonly y: number;
+  /** What comes later goes below its end; where another column begins there, on its right. */
+  readonly growsDown: boolean;
+}
+
+interface Size {
+  readonly column: Column;
+  readonly beside: number;
+  readonly rows: number;
+  readonly width: number;
+  readonly height: number;
 }
 
 export class Arrangement {
@@ -49,7 +69,6 @@ export class Arrangement {
   readonly #viewport: { readonly width: number; readonly height: number };
   readonly #region: ReadonlyMap<string, { readonly x: number; readonly y: number }>;
   readonly #shapes = new Map<Column, Shape>();
-  readonly #left = new Map<Column, number>();
 
   /**
    * @param viewport what is seen at once
@@ -68,10 +87,13 @@ export class Arrangement {
   /** Where everything is now. */
   draw(places: Places): Drawing {
     const used = COLUMNS.filter((c) => places.slots(c).some((key) => key !== undefined) || places.rest.has(c));
-    if (used.some((c) => !this.#left.has(c))) this.#divide(places, used);
+    if (used.some((c) => !this.#shapes.has(c))) this.#divide(places, used);
     const boxes = new Map<string, Box>();
     for (const column of used) this.#drawColumn(places, column, boxes);
-    const titles = used.map((column) => ({ column, x: this.#left.get(column) as number }));
+    const titles = used.map((column) => {
+      const { x, y } = this.#shapes.get(column) as Shape;
+      return { column, x, y: y - TITLE };
+    });
     const frame = this.#level.kind === 'namespace' ? around(places.slots(1), boxes) : undefined;
     return { boxes, titles, ...(frame ? { frame } : {}) };
   }
@@ -79,28 +101,39 @@ export class Arrangement {
   /** Of all columns, when the first node of one is there. */
   #divide(places: Places, used: readonly Column[]): void {
     const available = Math.max(300, this.#viewport.height - MARGIN.y - 20);
-    const sizes = used.map((column) => {
+    const size = (column: Column): Size => {
       const count = places.slots(column).length + (places.rest.has(column) ? 1 : 0);
       if (column === 1 && this.#region.size > 0) return { column, ...this.#regionSize(count) };
       const pitch = pitchOf(column);
-      const beside = Math.min(MOST_BESIDE, Math.ceil((count * pitch) / available));
+      const most = column === 4 ? MOST_BESIDE.outside : MOST_BESIDE.inside;
+      const fits = Math.max(Math.floor(available / pitch), ROWS);
+      const beside = Math.min(most, Math.ceil(count / fits));
       const rows = Math.ceil(count / beside);
       return { column, beside, rows, width: beside * (widthOf(column) + SPACE) - SPACE, height: rows * pitch - SPACE };
-    });
-    const tallest = Math.max(...sizes.map((s) => s.height));
-    const widths = sizes.reduce((sum, s) => sum + s.width, 0);
-    const free = (this.#viewport.width - 2 * MARGIN.x - widths) / Math.max(1, sizes.length - 1);
-    const gap = Math.min(GAP.most, Math.max(GAP.least, free));
+    };
+    // Inside of the cluster all lines go to and from the middle: none should pass behind a column on its way.
+    const isOne = this.#level.kind === 'cluster';
+    const stacks = isOne ? used.map((c) => [c]) : [[0], [1], [2, 3, 4]].map((s) => used.filter((c) => s.includes(c)));
+    const sizes = stacks.filter((stack) => stack.length > 0).map((stack) => stack.map(size));
+    const heights = sizes.map((stack) => stack.reduce((sum, s) => sum + s.height + BELOW, -BELOW));
+    const widths = sizes.map((stack) => Math.max(...stack.map((s) => s.width)));
+    const free = this.#viewport.width - 2 * MARGIN.x - widths.reduce((sum, w) => sum + w, 0);
+    const gap = Math.min(GAP.most, Math.max(GAP.least, free / Math.max(1, sizes.length - 1)));
+    const tallest = Math.min(available, Math.max(...heights));
+    // The box around the workloads has a margin of its own.
+    const top = MARGIN.y + (this.#level.kind === 'namespace' ? FRAME.top - 26 : 0);
     let x = MARGIN.x;
-    for (const { column, beside, rows, width, height } of sizes) {
-      this.#left.set(column, x);
-      const y = MARGIN.y + Math.max(0, (Math.min(tallest, available) - height) / 2);
-      this.#shapes.set(column, { beside, rows, y });
-      x += width + gap;
+    for (const [n, stack] of sizes.entries()) {
+      let y = Math.round(top + Math.max(0, (tallest - (heights[n] as number)) / 2));
+      for (const { column, beside, rows, height } of stack) {
+        this.#shapes.set(column, { beside, rows, x, y, growsDown: stack.length === 1 });
+        y += height + BELOW;
+      }
+      x += (widths[n] as number) + gap;
     }
   }
 
-  #regionSize(count: number): { beside: number; rows: number; width: number; height: number } {
+  #regionSize(count: number): Omit<Size, 'column'> {
     const all = [...this.#region.values()];
     const width = Math.max(...all.map((p) => p.x)) + WIDTH / 2;
     const height = Math.max(...all.map((p) => p.y)) + HEIGHT / 2;
@@ -110,33 +143,29 @@ export class Arrangement {
   }
 
   #drawColumn(places: Places, column: Column, boxes: Map<string, Box>): void {
-    const left = this.#left.get(column) as number;
-    const { beside, rows, y } = this.#shapes.get(column) as Shape;
+    const { beside, rows, x, y, growsDown } = this.#shapes.get(column) as Shape;
     const pitch = pitchOf(column);
-    const h = pitch - SPACE;
-    const w = widthOf(column);
+    const [w, h] = [widthOf(column), pitch - SPACE];
     const isRegion = column === 1 && this.#region.size > 0;
-    let top = y;
-    let n = 0;
-    if (isRegion) top += Math.max(...[...this.#region.values()].map((p) => p.y)) + HEIGHT / 2 + SPACE;
+    // Below a region, what has no place in it follows row by row.
+    const full = isRegion ? 0 : growsDown ? beside * rows : Number.POSITIVE_INFINITY;
+    const top = isRegion ? y + Math.max(...[...this.#region.values()].map((p) => p.y)) + HEIGHT / 2 + SPACE : y;
     let bottom = top;
-    const put = (key: string, slot: number) => {
-      // In a region what has no place of its own follows row by row.
-      const full = isRegion ? 0 : beside * rows;
-      const [at, row] =
-        slot < full
-          ? [Math.floor(slot / rows), slot % rows]
-          : [(slot - full) % beside, (isRegion ? 0 : rows) + Math.floor((slot - full) / beside)];
-      boxes.set(key, { x: left + at * (w + SPACE), y: top + row * pitch, w, h });
-      bottom = Math.max(bottom, top + (row + 1) * pitch);
-    };
+    let n = 0;
     for (const key of places.slots(column)) {
       const fixed = key === undefined ? undefined : isRegion ? this.#region.get(key) : undefined;
-      if (fixed) boxes.set(key as string, { x: left + fixed.x - w / 2, y: y + fixed.y - h / 2, w, h });
-      else if (key !== undefined) put(key, n++);
-      else n++;
+      if (fixed) {
+        boxes.set(key as string, { x: x + fixed.x - w / 2, y: y + fixed.y - h / 2, w, h });
+        continue;
+      }
+      const slot = n++;
+      if (key === undefined) continue;
+      const at = slot < full ? Math.floor(slot / rows) : (slot - full) % beside;
+      const row = slot < full ? slot % rows : (isRegion ? 0 : rows) + Math.floor((slot - full) / beside);
+      boxes.set(key, { x: x + at * (w + SPACE), y: top + row * pitch, w, h });
+      bottom = Math.max(bottom, top + (row + 1) * pitch);
     }
-    if (places.rest.has(column)) boxes.set(restUnit(column).key, { x: left, y: bottom, w, h: LOW });
+    if (places.rest.has(column)) boxes.set(restUnit(column).key, { x, y: bottom, w, h: LOW });
   }
 }
 

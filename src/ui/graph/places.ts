@@ -193,7 +193,7 @@ export class Places {
     if (column === undefined) return 1;
     if (this.#level.kind !== 'cluster') return 1;
     // Everybody talks to the platform and to the outside: it says nothing about who is a source.
-    if (column >= 3) return isSource ? 0 : 0.1;
+    if (column >= 3) return isSource ? 0 : 0.0001;
     return (isSource ? column === 0 : column === 1) ? 2 : 0;
   }
 
