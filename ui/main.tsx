@@ -12,6 +12,7 @@ import { ApiError, isOver, locked, login, session } from './state/api.js';
 import { follow } from './state/stream.js';
 import { screen } from './state/url.js';
 import { StatusScreen } from './status/screen.js';
+import { WhyDrawer } from './why/drawer.js';
 
 const VIEWS = {
   graph: GraphScreen,
@@ -26,7 +27,7 @@ function App() {
   if (!session.value) return <Opening />;
   const View = VIEWS[screen.value];
   return (
-    <Frame>
+    <Frame beside={<WhyDrawer />}>
       <View />
     </Frame>
   );

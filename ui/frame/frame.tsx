@@ -20,7 +20,8 @@ const TITLES: Readonly<Record<Screen, string>> = {
   status: 'Status',
 };
 
-export function Frame({ children }: { children: ComponentChildren }) {
+/** @param beside what stands beside the screen, whichever it is */
+export function Frame({ children, beside }: { children: ComponentChildren; beside: ComponentChildren }) {
   const now = screen.value;
   const main = useRef<HTMLElement>(null);
   const before = useRef(now);
@@ -49,6 +50,7 @@ export function Frame({ children }: { children: ComponentChildren }) {
         </h1>
         <Boundary key={now}>{children}</Boundary>
       </main>
+      {beside}
       <WasHidden />
       <Help />
     </div>
