@@ -4,7 +4,7 @@ import { askedOf, type Scope, type Viewer } from '../access/viewer.js';
 import { ScopeWatch } from '../access/watch.js';
 import type { Filters } from '../../flow/filter/options.js';
 import { filtersOf } from '../feeds/chips.js';
-import { rowOf } from '../feeds/edges.js';
+import { rowOf, windowStart } from '../feeds/edges.js';
 import { EdgeFeed } from '../feeds/edge-feed.js';
 import { FlowFeed, type RecordSource, type Sample } from '../feeds/flows.js';
 import { briefOf, NodesFeed } from '../feeds/nodes.js';
@@ -127,7 +127,8 @@ export class Feeds {
             const seen = seenEdge(edge.info, scope);
             if (!seen) continue;
             const row = rowOf(edge, table.window, nowMs);
-            if (row[2] === 0) continue;
+            // Ledgers answer in whole days.
+            if (row[2] < windowStart(table.window, nowMs)) continue;
             rows.push(row);
             if (!told.has(seen.id)) edges.push(seen);
             told.add(seen.id);
