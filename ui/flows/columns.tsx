@@ -2,16 +2,18 @@
 import { computed } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
 import { type Chip, chipText } from '../../src/ui/wire/chips.js';
+import { reasonText } from '../../src/ui/wire/then.js';
 import { VerdictMark } from '../parts/verdict.js';
 import { ago, bytes, count, shown, timeOfDay } from '../parts/words.js';
+import { nodes } from '../state/store.js';
 import { param, set } from '../state/url.js';
 import type { End, Line } from './lines.js';
 
 export interface Column {
   readonly id: string;
   readonly title: string;
-  /** As a track of a CSS grid: columns share what the fixed ones leave. */
-  readonly width: string;
+  /** Pixels; absent: as its texts need. */
+  readonly width?: number;
   readonly isNumber?: boolean;
   readonly cell: (line: Line, nowMs: number) => ComponentChildren;
 }
@@ -19,19 +21,19 @@ export interface Column {
 const TIME: Column = {
   id: 'time',
   title: 'Time',
-  width: '100px',
+  width: 92,
   cell: ({ timeMs }) => <span title={dateText(timeMs)}>{timeOfDay(timeMs)}</span>,
 };
 const LAST: Column = {
   id: 'time',
   title: 'Last seen',
-  width: '88px',
+  width: 88,
   cell: ({ timeMs }, nowMs) => <span title={dateText(timeMs)}>{ago(timeMs, nowMs)}</span>,
 };
 const VERDICT: Column = {
   id: 'verdict',
   title: 'Verdict',
-  width: '150px',
+  width: 132,
   cell: ({ shown: verdict, event, chips }) => (
     <>
       <Value chip={chips.verdict[0]}>
@@ -47,16 +49,14 @@ const VERDICT: Column = {
     </>
   ),
 };
-const ENDS: Column = {
+const FROM: Column = {
   id: 'from',
   title: 'Source',
-  width: 'minmax(110px, 1.1fr)',
   cell: ({ from, chips }) => <EndValue end={from} chip={chips.from[0]} />,
 };
 const TO: Column = {
   id: 'to',
   title: 'Destination',
-  width: 'minmax(150px, 1.7fr)',
   cell: ({ to, port, chips }) => (
     <>
       <span class="arrow" aria-hidden="true">
@@ -72,7 +72,6 @@ const TO: Column = {
 const NAME: Column = {
   id: 'name',
   title: 'Name',
-  width: 'minmax(80px, 1.2fr)',
   cell: ({ name, chips }) => (
     <Value chip={chips.name[0]} title={name}>
       {shown(name, 120)}
@@ -82,22 +81,20 @@ const NAME: Column = {
 const RULE: Column = {
   id: 'rule',
   title: 'Rule',
-  width: 'minmax(110px, 1.5fr)',
   cell: ({ rule, reason }) =>
     rule ? (
       <span class="rule" title={shown(rule.text)}>
         {shown(rule.text, 120)}
       </span>
     ) : (
-      <span class="reason" title={reason}>
-        {reason}
+      <span class="reason" title={reasonText(reason)}>
+        {shown(reason.replaceAll('-', ' '), 60)}
       </span>
     ),
 };
 const STAGED: Column = {
   id: 'staged',
   title: 'Staged',
-  width: 'minmax(70px, 1fr)',
   cell: ({ staged }) =>
     staged !== '' && (
       <span class="staged" title={`staged policies would ${shown(staged)}`}>
@@ -108,21 +105,20 @@ const STAGED: Column = {
 const BYTES: Column = {
   id: 'bytes',
   title: 'Bytes',
-  width: '72px',
+  width: 64,
   isNumber: true,
   cell: (line) => (line.bytes === 0 ? '' : bytes(line.bytes)),
 };
 const COUNT: Column = {
   id: 'count',
   title: 'Times',
-  width: '84px',
+  width: 84,
   isNumber: true,
   cell: ({ connections }) => `×${count(connections)}`,
 };
 const NODE: Column = {
   id: 'node',
   title: 'Node',
-  width: 'minmax(70px, 110px)',
   cell: ({ node, chips }) => (
     <Value chip={chips.node[0]} title={node}>
       {shown(node, 80)}
@@ -130,12 +126,13 @@ const NODE: Column = {
   ),
 };
 
-const RAW: readonly Column[] = [TIME, VERDICT, ENDS, TO, NAME, RULE, STAGED, BYTES, NODE];
-const SUMS: readonly Column[] = [LAST, VERDICT, ENDS, TO, NAME, RULE, STAGED, COUNT, BYTES];
+const RAW: readonly Column[] = [TIME, VERDICT, FROM, TO, NAME, RULE, STAGED, BYTES, NODE];
+const SUMS: readonly Column[] = [LAST, VERDICT, FROM, TO, NAME, RULE, STAGED, COUNT, BYTES];
 
 export const isSums = computed(() => param('mode') === 'sums');
 export const allColumns = computed(() => (isSums.value ? SUMS : RAW));
-const hidden = computed(() => new Set((param('hide') ?? '').split('.')));
+/** Where there is one node alone, it need not be said of each line. */
+const hidden = computed(() => new Set((param('hide') ?? ((nodes.value?.length ?? 1) > 1 ? '' : 'node')).split('.')));
 export const columns = computed(() => allColumns.value.filter(({ id }) => !hidden.value.has(id)));
 
 /** Hides a column, or shows it. The last one stays. */
@@ -143,7 +140,7 @@ export function toggleColumn(id: string): void {
   const next = new Set(hidden.value);
   if (!next.delete(id)) next.add(id);
   const ids = allColumns.value.map((c) => c.id).filter((one) => next.has(one));
-  if (ids.length < allColumns.value.length) set({ hide: ids.length === 0 ? undefined : ids.join('.') }, true);
+  if (ids.length < allColumns.value.length) set({ hide: ids.join('.') }, true);
 }
 
 export function isHidden(id: string): boolean {

@@ -1,7 +1,6 @@
 /** What the table shows: single flows or edges, as lines. Made of what is visible alone, each time it is drawn. */
 import type { Chip } from '../../src/ui/wire/chips.js';
 import type { FlowRow, Party, RuleName } from '../../src/ui/wire/messages.js';
-import { reasonText } from '../../src/ui/wire/then.js';
 import { encodeWhy, partyOf, whyOfEdge, whyOfFlow } from '../../src/ui/wire/why.js';
 import { type Shown, shownVerdict } from '../parts/verdict.js';
 import { PROTOCOLS } from '../parts/words.js';
@@ -21,7 +20,7 @@ export interface Line {
   /** DNS name, Service, what was said. */
   readonly name: string;
   readonly rule: RuleName | undefined;
-  /** In words, where there is no rule. */
+  /** Where there is no rule. */
   readonly reason: string;
   /** What staged policies would do, if that is something else. */
   readonly staged: string;
@@ -69,7 +68,7 @@ export function lineOfFlow(f: FlowRow): Line {
     port: f.protocol === '' ? port : `${port}/${f.protocol}`,
     name,
     rule: f.rule,
-    reason: f.reason === 'rule' ? '' : reasonText(f.reason),
+    reason: f.reason === 'none' ? '' : f.reason,
     staged: stagedText(f),
     bytes: f.bytes,
     connections: 1,
@@ -101,7 +100,7 @@ export function lineOfEdge({ info: e, lastMs, connections, bytes }: EdgeState): 
     port: `${port > 0 ? `:${port}` : ''}/${protocol}`,
     name: e.service || address,
     rule: e.rule,
-    reason: e.reason === 'rule' ? '' : reasonText(e.reason),
+    reason: e.reason === 'none' ? '' : e.reason,
     staged: stagedText(e),
     bytes,
     connections,

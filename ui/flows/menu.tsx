@@ -55,7 +55,7 @@ export function ChipMenu() {
         <button type="button" key={chipText(chip)} onClick={() => choose(chip)}>
           <kbd>{n + 1}</kbd>
           <span class="chip-text">{shown(chipText(chip), 70)}</span>
-          <span class="about">{CHIP_KEYS[chip.key]?.replace(/,.*/, '')}</span>
+          <span class="about">{CHIP_KEYS[chip.key]?.replace(/[,:].*/, '')}</span>
         </button>
       ))}
     </dialog>

@@ -90,7 +90,7 @@ export function rowAt(n: number): Row | undefined {
   return isSums.peek() ? sums.peek()[n] : flows[flows.length - 1 - n];
 }
 
-export function idOf(row: Row): number {
+function idOf(row: Row): number {
   return 'info' in row ? row.info.id : row.id;
 }
 

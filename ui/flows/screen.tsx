@@ -83,7 +83,15 @@ function keys(): Key[] {
     { keys: 'm', about: 'single flows, or sums', run: () => set({ mode: isSums.peek() ? undefined : 'sums' }) },
     { keys: 'u', about: 'select nothing', run: () => void (selected.value = undefined) },
     ...byArrows,
+    { keys: 'Escape', about: 'close a menu', run: closeMenus },
   ];
+}
+
+function closeMenus(): void {
+  const [menu] = document.querySelectorAll<HTMLDetailsElement>('details.menu[open]');
+  if (!menu) return;
+  menu.open = false;
+  menu.querySelector('summary')?.focus();
 }
 
 /** Enter and Space press what has the focus, if that is something to press. */

@@ -7,8 +7,9 @@ import { parseChip } from '../../src/ui/wire/chips.js';
 import { edgesHead } from '../state/store.js';
 import { addChip } from '../state/url.js';
 import { columns, isSums } from './columns.js';
+import { followFit, measure, tracks } from './fit.js';
 import { type Line, lineOfEdge, lineOfFlow } from './lines.js';
-import { idOf, lineCount, pause, paused, rowAt, select, selected, selectedAt, setSort, sort, SORTS } from './rows.js';
+import { lineCount, pause, paused, rowAt, select, selectedAt, setSort, sort, SORTS } from './rows.js';
 
 /** Pixels. */
 const ROW = 28;
@@ -23,6 +24,7 @@ export function Table({ open }: { open: () => void }) {
   const n = lineCount();
   const at = selectedAt();
 
+  useEffect(followFit, []);
   useLayoutEffect(() => {
     const element = box.current as HTMLDivElement;
     const observer = new ResizeObserver(() => setHeight(element.clientHeight));
@@ -43,13 +45,17 @@ export function Table({ open }: { open: () => void }) {
 
   const first = Math.max(0, Math.min(Math.floor(top / ROW) - BEYOND, n - 1));
   const end = Math.min(n, Math.ceil((top + height) / ROW) + BEYOND);
-  const tracks = columns.value.map(({ width }) => width).join(' ');
+  const lines: Line[] = [];
   const rows = [];
   for (let i = first; i < end; i++) {
     const row = rowAt(i);
+    if (!row) continue;
+    const line = 'info' in row ? lineOfEdge(row) : lineOfFlow(row);
+    lines.push(line);
     // Elements are used again: the key is the place in what is seen.
-    if (row) rows.push(<Row key={i % (end - first)} at={i} line={'info' in row ? lineOfEdge(row) : lineOfFlow(row)} />);
+    rows.push(<Row key={i % (end - first)} at={i} line={line} isSelected={i === at} />);
   }
+  useLayoutEffect(() => measure(lines));
   return (
     <div
       class="grid"
@@ -60,7 +66,7 @@ export function Table({ open }: { open: () => void }) {
       aria-activedescendant={at >= first && at < end ? `line-${at}` : undefined}
       tabIndex={0}
       ref={box}
-      style={{ '--tracks': tracks }}
+      style={{ '--tracks': tracks.value }}
       onScroll={(e) => {
         const { scrollTop } = e.currentTarget;
         setTop(scrollTop);
@@ -109,9 +115,7 @@ function Header({ id, title, isNumber }: { id: string; title: string; isNumber: 
   );
 }
 
-function Row({ at, line }: { at: number; line: Line }) {
-  const row = rowAt(at);
-  const isSelected = row !== undefined && selected.value === idOf(row);
+function Row({ at, line, isSelected }: { at: number; line: Line; isSelected: boolean }) {
   const nowMs = Date.now() + edgesHead.peek().skewMs;
   return (
     <div

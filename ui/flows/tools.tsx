@@ -29,8 +29,10 @@ export function Tools() {
       )}
       <Words />
       <span class="grow" />
-      <details class="menu">
-        <summary>Columns</summary>
+      <details class="menu" name="flows-menu" onFocusOut={closeLeft}>
+        <summary>
+          Columns <span aria-hidden="true">▾</span>
+        </summary>
         <fieldset>
           <legend class="sr-only">columns</legend>
           {allColumns.value.map(({ id, title }) => (
@@ -40,8 +42,10 @@ export function Tools() {
           ))}
         </fieldset>
       </details>
-      <details class="menu">
-        <summary>Export</summary>
+      <details class="menu" name="flows-menu" onFocusOut={closeLeft}>
+        <summary>
+          Export <span aria-hidden="true">▾</span>
+        </summary>
         <div>
           <button type="button" onClick={() => void save('csv')}>
             CSV of what is shown
@@ -53,6 +57,12 @@ export function Tools() {
       </details>
     </div>
   );
+}
+
+/** A menu is left: it closes. */
+function closeLeft(event: FocusEvent): void {
+  const menu = event.currentTarget as HTMLDetailsElement;
+  if (!(event.relatedTarget instanceof Node && menu.contains(event.relatedTarget))) menu.open = false;
 }
 
 /** How much of all that is. */

@@ -146,7 +146,7 @@ function Then({ why: ref, now }: { why: WhyRef; now: WhyNow | undefined }) {
                 <Mark verdict={now.verdict} /> {nowText(now)}
               </>
             )}
-            {now.auditVerdict !== undefined && now.auditVerdict !== now.verdict && (
+            {how !== 'same' && now.auditVerdict !== undefined && now.auditVerdict !== now.verdict && (
               <p class="staged">
                 ◐ staged policies would {now.auditVerdict} it{now.auditRule && ` by ${shown(now.auditRule, 200)}`}
               </p>
@@ -171,8 +171,11 @@ function Allow({ allow }: { allow: WhyAllow }) {
       <p>{shown(allow.text, 400)}</p>
       {allow.yaml !== undefined && (
         <>
-          {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls */}
-          <pre tabIndex={0}>{allow.yaml.split('\n').map((line) => `${shown(line, 200)}\n`)}</pre>
+          <details>
+            <summary>The policy</summary>
+            {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls */}
+            <pre tabIndex={0}>{allow.yaml.split('\n').map((line) => `${shown(line, 200)}\n`)}</pre>
+          </details>
           <Go to="policies" with={{ edit: 'new', from: allow.yaml }} className="action">
             Open in the editor, with what it changes
           </Go>

@@ -74,7 +74,7 @@ function Tier({ tier }: { tier: WhyTier }) {
       {tier.policies.map((policy) => (
         <Policy key={policy.policy} policy={policy} />
       ))}
-      {tier.policies.length > 0 && tier.always.length > 0 && <Rules rules={tier.always} />}
+      {tier.policies.length > 0 && <Rules rules={tier.always.filter(isMet)} />}
       {others > 0 && (
         <details class="others">
           <summary>
@@ -94,6 +94,11 @@ function Tier({ tier }: { tier: WhyTier }) {
       )}
     </li>
   );
+}
+
+/** Rules that nobody wrote are of interest only if they did something. */
+function isMet({ result }: WhyRule): boolean {
+  return result !== 'no-match' && result !== 'not-reached';
 }
 
 function Policy({ policy }: { policy: WhyPolicy }) {
@@ -121,6 +126,7 @@ export function PolicyLink({ object, children }: { object: WhyObject; children: 
 }
 
 function Rules({ rules }: { rules: readonly WhyRule[] }) {
+  if (rules.length === 0) return null;
   return (
     <ul class="rules">
       {rules.map((rule) => {
@@ -134,8 +140,7 @@ function Rules({ rules }: { rules: readonly WhyRule[] }) {
             </span>
             <span class="what">
               <b>{shown(name === '#default' ? 'the default' : name === '#node' ? 'always' : name, 100)}</b>{' '}
-              <span class={`result verdict ${verdict}`}>{word}</span>{' '}
-              <span class="text">{shown(`${rule.action} ${rule.text}`, 400)}</span>
+              <span class={`result verdict ${verdict}`}>{word}</span> <span class="text">{shown(rule.text, 400)}</span>
               <span class="reason">{shown(rule.why, 400)}</span>
             </span>
           </li>

@@ -1,7 +1,7 @@
 /** What would allow what is denied now: a policy to begin from, or the policy that is to be changed. */
 import { stringify } from 'yaml';
 import type { Explanation } from '../../explain/explain.js';
-import { formatPolicy } from '../../ir/names.js';
+import { formatPolicy, formatRule } from '../../ir/names.js';
 import { DEFAULT_RULE } from '../../ir/types.js';
 import { hasPorts, protocolName } from '../../net/protocol.js';
 import { lastingLabels } from '../../recommend/base/selectors.js';
@@ -38,7 +38,7 @@ export function allowOf({ verdict, rule, targets }: Explanation, wish: Wish): Wh
   const text = formatPolicy(rule.policy);
   if (rule.index !== DEFAULT_RULE)
     return {
-      text: `Rule ${rule.index + 1} of ${text} denies it, whatever is judged later: change that rule, or allow it before.`,
+      text: `${formatRule(rule)} denies it, whatever is judged later: change that rule, or allow it before.`,
       policy,
     };
   if (rule.tier !== UNITED)

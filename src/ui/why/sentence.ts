@@ -1,7 +1,7 @@
 /** The verdict of an explanation in one sentence. */
 import { counted } from '../../counted.js';
 import type { ExplainedTarget, ExplainedTier, Explanation } from '../../explain/explain.js';
-import { formatPolicy, formatRule, ruleKey } from '../../ir/names.js';
+import { formatPolicy, formatRule } from '../../ir/names.js';
 import { DEFAULT_RULE, IMPLICIT_RULE, type RuleRef } from '../../ir/types.js';
 
 /** Policies that a sentence names. */
@@ -28,13 +28,7 @@ function reasonOf({ targets, verdict, rule, sender }: Explanation): string {
   const tier = decidingTier(target, rule);
   if (rule.index === DEFAULT_RULE && tier) return defaultOf(tier, verdict.verdict === 'deny' ? 'denies' : 'allows');
   if (rule.index === IMPLICIT_RULE) return `${formatPolicy(rule.policy)} always allows it, whatever its rules say`;
-  const done = verdict.verdict === 'deny' ? 'denies it' : 'allows it';
-  return `rule ${rule.index + 1} of ${formatPolicy(rule.policy)}${nameOf(rule)} ${done}, in the tier ${rule.tier}`;
-}
-
-function nameOf(rule: RuleRef): string {
-  const [key, text] = [ruleKey(rule), formatRule(rule)];
-  return text === key ? '' : `,${text.slice(key.length)},`;
+  return `${formatRule(rule)} ${verdict.verdict === 'deny' ? 'denies' : 'allows'} it, in the tier ${rule.tier}`;
 }
 
 /** `tier default denies, since np/shop/web isolates it and none of its 2 rules matches` */
