@@ -21,9 +21,28 @@ function read(): Place {
 }
 
 const place = signal<Place>(read());
+let current = location.pathname + location.search;
 addEventListener('popstate', () => {
+  const to = location.pathname + location.search;
+  if (holds?.(to, () => go(to))) {
+    history.pushState(null, '', current);
+    return;
+  }
+  current = to;
   place.value = read();
 });
+
+/** Decides whether the page stays; calls `proceed` if the user leaves nevertheless. */
+type Hold = (to: string, proceed: () => void) => boolean;
+let holds: Hold | undefined;
+
+/** Something is not saved: before the address leads elsewhere, it is asked. @returns ends that */
+export function holdBefore(hold: Hold): () => void {
+  holds = hold;
+  return () => {
+    if (holds === hold) holds = undefined;
+  };
+}
 
 export const screen = computed(() => place.value.screen);
 export const window_ = computed<Window>(() => {
@@ -68,6 +87,8 @@ const COMMON: ReadonlySet<string> = new Set(['w', 'ns', 'f', 'theme']);
 
 /** Goes to an address of href(). @param replace no new step of the back button */
 export function go(to: string, replace = false): void {
+  if (holds?.(to, () => go(to, replace))) return;
+  current = to;
   if (replace) history.replaceState(null, '', to);
   else history.pushState(null, '', to);
   place.value = read();
