@@ -201,8 +201,9 @@ export class UiServer {
 
   async #login(request: IncomingMessage, response: ServerResponse): Promise<void> {
     if (request.method !== 'POST') throw new HttpError(405, 'only POST');
-    const token = textOf(bodyOf(await readJson(request, 20_000)), 'token', 10_000);
     const { door, sessions } = this.#options;
+    // One-time tokens are short; those of a cluster may say a lot.
+    const token = textOf(bodyOf(await readJson(request, 20_000)), 'token', door ? 10_000 : 5000);
     const secret = door
       ? sessions.begin(await door.enter(token, request.socket.remoteAddress ?? ''))
       : sessions.redeem(token);

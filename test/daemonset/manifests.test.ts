@@ -7,6 +7,7 @@ import t from 'tap';
 import { parseAllDocuments } from 'yaml';
 import { DEFAULTS } from '../../agent/options.js';
 import { SECRETS } from '../../src/relay/certs/secrets.js';
+import { SEE_FLOWS } from '../../src/ui/access/reviews.js';
 import { build, containers, type Obj } from './kustomize.js';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
@@ -193,6 +194,46 @@ t.test('the relay with a volume for its history', (t) => {
   t.ok(relay.args.includes(`--history=${mount.mountPath}/history.duckdb`));
   const { claimName } = pod.volumes.find((v: { name: string }) => v.name === 'history').persistentVolumeClaim;
   t.ok(named(objects, 'PersistentVolumeClaim', claimName));
+  t.end();
+});
+
+t.test('the web UI', (t) => {
+  const objects = build(join(dir, 'components/ui'));
+  const { template } = named(objects, 'Deployment', 'egress-ui').spec;
+  const pod = template.spec;
+  const [ui] = pod.containers;
+  t.hasStrict(pod.securityContext, {
+    runAsNonRoot: true,
+    seccompProfile: { type: 'RuntimeDefault' },
+  });
+  t.ok(ui.args.includes(`--tls-dir=${ui.volumeMounts[0].mountPath}`));
+  t.equal(pod.volumes[0].secret.secretName, SECRETS.ui);
+  for (const probe of [ui.readinessProbe, ui.livenessProbe])
+    t.equal(probe.httpGet.httpHeaders[0].value, 'localhost', 'a name that is served');
+
+  const own = named(objects, 'ClusterRole', 'egress-ui').rules;
+  const rights = own.map((r: { resources: string[]; verbs: string[] }) => `${r.verbs} ${r.resources}`);
+  t.same(rights, ['create tokenreviews', 'create subjectaccessreviews', 'list namespaces'], 'asks, and writes nothing');
+  const viewer = named(objects, 'ClusterRole', 'egress-ui-viewer');
+  t.same(viewer.rules, [{ apiGroups: [SEE_FLOWS.group], resources: [SEE_FLOWS.resource], verbs: [SEE_FLOWS.verb] }]);
+  t.same(
+    Object.keys(viewer.metadata.labels ?? {}).filter((key) => key.includes('aggregate')),
+    [],
+    'given by name alone',
+  );
+
+  const network = named(objects, 'NetworkPolicy', 'egress-ui').spec;
+  t.same(network.policyTypes, ['Ingress', 'Egress']);
+  t.hasStrict(template.metadata.labels, network.podSelector.matchLabels);
+  t.same(network.ingress[0].ports, [{ port: ui.ports[0].containerPort, protocol: 'TCP' }]);
+  const relay = named(objects, 'Deployment', 'egress-relay').spec.template;
+  t.hasStrict(relay.metadata.labels, network.egress[0].to[0].podSelector.matchLabels);
+  t.equal(network.egress[0].ports[0].port, relay.spec.containers[0].ports[0].containerPort);
+  const others = ['base', 'components', 'components/relay'].flatMap((name) => build(join(dir, name)));
+  t.notOk(
+    others.some((o) => o.metadata.name.startsWith('egress-ui')),
+    'off unless it is asked for',
+  );
   t.end();
 });
 

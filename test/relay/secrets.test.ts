@@ -27,7 +27,7 @@ t.test('what is made', async (t) => {
     /DNS:egress-relay\.egress-system\.svc, DNS:egress-relay\.elsewhere\.svc/,
   );
   t.match(read(made.agent.cert).subjectAltName, /DNS:localhost, IP Address:127\.0\.0\.1/);
-  t.equal(new Set(Object.values(made).map((f) => f.key.toString())).size, 3, 'each has a key of its own');
+  t.equal(new Set(Object.values(made).map((f) => f.key.toString())).size, 4, 'each has a key of its own');
 });
 
 t.test('what each certificate may be used for', async (t) => {
@@ -37,6 +37,7 @@ t.test('what each certificate may be used for', async (t) => {
   const [server, client] = ['1.3.6.1.5.5.7.3.1', '1.3.6.1.5.5.7.3.2'];
   t.same(read(made.agent.cert).keyUsage, [server], 'an agent opens no other agent');
   t.same(read(made.relay.cert).keyUsage, [server, client]);
+  t.same(read(made.ui.cert).keyUsage, [server, client]);
   t.same(read(made.client.cert).keyUsage, [client], 'a reader serves nothing');
   t.equal(read(made.client.cert).subjectAltName, undefined);
   t.ok(ca.checkIssued(ca), 'the CA is its own issuer');
@@ -47,7 +48,7 @@ t.test('what each certificate may be used for', async (t) => {
     t.match(cert.serialNumber, /^[4-7][0-9A-F]{31}$/);
     t.ok(Date.parse(cert.validFrom) <= Date.now());
   }
-  t.equal(new Set(all.map((cert) => cert.serialNumber)).size, 4);
+  t.equal(new Set(all.map((cert) => cert.serialNumber)).size, 5);
   for (const { cert, key } of Object.values(made)) {
     t.ok(read(cert).checkPrivateKey(createPrivateKey(key)));
     t.ok(read(cert).checkIssued(ca));

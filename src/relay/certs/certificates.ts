@@ -17,6 +17,8 @@ const HOLDERS: Readonly<Record<Holder, { uses: string[]; names: (ns: string) => 
     names: (ns) => [RELAY_SERVER_NAME, `egress-relay.${ns}.svc`, 'egress-relay'],
   },
   client: { uses: [clientAuth], names: () => [] },
+  // It asks the relay, and shows itself to browsers.
+  ui: { uses: [serverAuth, clientAuth], names: (ns) => [`egress-ui.${ns}.svc`, 'egress-ui'] },
 };
 
 /** Three years. */
@@ -68,7 +70,12 @@ export async function makeCertificates(namespace: string, days = DAYS): Promise<
     const key = x509.PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', own.privateKey), 'PRIVATE KEY');
     return { ca: pem(ca.toString('pem')), cert: pem(cert.toString('pem')), key: pem(key) };
   };
-  return { agent: await make('agent'), relay: await make('relay'), client: await make('client') };
+  return {
+    agent: await make('agent'),
+    relay: await make('relay'),
+    client: await make('client'),
+    ui: await make('ui'),
+  };
 }
 
 function alternativeNames(names: readonly string[]): x509.Extension {

@@ -1,2 +1,2 @@
 /** The holders of certificates. */
-export type Holder = 'agent' | 'relay' | 'client';
+export type Holder = 'agent' | 'relay' | 'client' | 'ui';

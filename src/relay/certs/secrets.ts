@@ -10,6 +10,7 @@ export const SECRETS: Readonly<Record<Holder, string>> = {
   agent: 'egress-agent-tls',
   relay: 'egress-relay-tls',
   client: 'egress-client-tls',
+  ui: 'egress-ui-tls',
 };
 
 /** Certificates that expire within this time are made anew, in milliseconds. */
@@ -35,7 +36,7 @@ export async function readSecret(client: KubeClient, namespace: string, name: st
 }
 
 /**
- * Makes sure that all three certificates exist. They are of one CA, whose key is discarded: if one is missing, all are
+ * Makes sure that all certificates exist. They are of one CA, whose key is discarded: if one is missing, all are
  * made.
  * @returns whether they were made
  * @throws KubeError, AgentError AGENT
