@@ -8,11 +8,14 @@ import { LOG_LEVELS, type LogLevel, makeLogger } from '../log.js';
 import { RELAY_SERVER_NAME } from '../relay/nodes/names.js';
 import { AgentClient } from '../rpc/transport/client.js';
 import { checkListen, readTls } from '../rpc/transport/tls.js';
+import { PolicyApi } from '../staging/live/api.js';
+import { Evidence } from '../staging/live/evidence.js';
 import { VERSION } from '../version.js';
 import { People } from './access/people.js';
 import { Reviews } from './access/reviews.js';
 import type { Viewer } from './access/viewer.js';
-import { askHandlers } from './api/ask.js';
+import { allHandlers } from './api/handlers.js';
+import { type Hands, handsOf } from './api/hands.js';
 import { Feeds } from './api/stream.js';
 import { Assets } from './http/assets.js';
 import { TokenDoor } from './http/door.js';
@@ -92,7 +95,7 @@ async function run(flags: Flags): Promise<void> {
     sessions: new Sessions<Viewer>(),
     door: new TokenDoor(people, { header: flags.trustProxyHeader ?? false }),
     feeds: new Feeds(source),
-    handlers: askHandlers(source),
+    handlers: allHandlers(source, (viewer) => handsFor(viewer, source, flags)),
     session: (viewer) => sessionOf(viewer, flags),
     log,
   });
@@ -141,14 +144,31 @@ function readName(text: string): string {
   });
 }
 
-async function sessionOf(viewer: Viewer, { socket, audience }: Flags): Promise<Session> {
+/** What writes with a user's own token, or why nothing does. */
+function handsFor(viewer: Viewer, source: AgentClient, flags: Flags): Hands | string {
+  if (!viewer.kube) return readOnlyBy(flags);
+  let own = hands.get(viewer);
+  if (!own) hands.set(viewer, (own = handsWith(viewer.kube(), source)));
+  return own;
+}
+
+const hands = new WeakMap<Viewer, Hands>();
+
+function handsWith(kube: KubeClient, source: AgentClient): Hands {
+  const ask = <A>(question: (client: AgentClient) => Promise<A>) => question(source);
+  return handsOf(new PolicyApi(kube, 'egress-ui'), new Evidence([{ name: 'the relay', ask }]));
+}
+
+function readOnlyBy({ audience }: Flags): string {
+  return `tokens here are for ${audience.join(', ')}: with them, nothing can be written`;
+}
+
+async function sessionOf(viewer: Viewer, flags: Flags): Promise<Session> {
   const scope = await viewer.scope();
-  const readOnly = viewer.kube
-    ? undefined
-    : `tokens here are for ${audience.join(', ')}: with them, nothing can be written`;
+  const readOnly = viewer.kube ? undefined : readOnlyBy(flags);
   return {
     version: VERSION,
-    source: socket === undefined ? 'cluster' : 'node',
+    source: flags.socket === undefined ? 'cluster' : 'node',
     user: viewer.name,
     ...(scope ? { namespaces: [...scope].sort() } : {}),
     writes: readOnly === undefined,

@@ -5,9 +5,8 @@ import { makeLogger } from '../../log.js';
 import { EVERYTHING, type Viewer } from '../../ui/access/viewer.js';
 import { PolicyApi } from '../../staging/live/api.js';
 import { Evidence } from '../../staging/live/evidence.js';
-import { askHandlers } from '../../ui/api/ask.js';
-import { handHandlers, type Hands, handsOf } from '../../ui/api/hands.js';
-import { policyHandlers } from '../../ui/api/policies.js';
+import { allHandlers } from '../../ui/api/handlers.js';
+import { type Hands, handsOf } from '../../ui/api/hands.js';
 import { Feeds } from '../../ui/api/stream.js';
 import { Assets } from '../../ui/http/assets.js';
 import { Sessions } from '../../ui/http/sessions.js';
@@ -28,7 +27,7 @@ export async function runUi(flags: UiFlags): Promise<void> {
     assets,
     sessions,
     feeds: new Feeds(source.client),
-    handlers: { ...askHandlers(source.client), ...policyHandlers(source.client), ...handHandlers(() => hands) },
+    handlers: allHandlers(source.client, () => hands),
     session: () => Promise.resolve(sessionOf(source)),
     log: makeLogger('warn'),
   });

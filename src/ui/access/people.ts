@@ -82,6 +82,7 @@ class Person implements Viewer {
   #untilMs = 0;
   #isOver = false;
   #running: Promise<void> | undefined;
+  #client: KubeClient | undefined;
   /** Absent unless a client can be made. */
   readonly kube?: () => KubeClient;
 
@@ -91,7 +92,7 @@ class Person implements Viewer {
     this.#options = options;
     this.#now = now;
     const { server } = options;
-    if (server) this.kube = () => clientWith(server, token);
+    if (server) this.kube = () => (this.#client ??= clientWith(server, token));
   }
 
   get id(): string {
@@ -121,6 +122,7 @@ class Person implements Viewer {
 
   end(): void {
     this.#isOver = true;
+    this.#client?.close();
   }
 
   async #again(): Promise<void> {
@@ -129,8 +131,11 @@ class Person implements Viewer {
     const user = await this.#options.reviews.userOf(this.#token);
     const before = this.#user;
     // The same token is somebody else's: no session goes on with another user.
-    this.#isOver = !user || (before !== undefined && (before.username !== user.username || before.uid !== user.uid));
-    if (this.#isOver || !user) return;
+    if (this.#isOver) return;
+    if (!user || (before !== undefined && (before.username !== user.username || before.uid !== user.uid))) {
+      this.end();
+      return;
+    }
     this.#user = user;
     this.#untilMs = asked + Math.min(REVIEWED_MS, msLeft(this.#token));
   }

@@ -22,7 +22,7 @@ export interface Viewer {
    * Absent: whoever may see everything. @throws AgentError AGENT, SignedOut
    */
   mayWrite?(namespace: string): Promise<boolean>;
-  /** A client with this user's own credentials and no other, closed by the caller. Absent: nothing can be written. */
+  /** A client with this user's own credentials and no other; the viewer closes it. Absent: nothing can be written. */
   kube?(): KubeClient;
 }
 

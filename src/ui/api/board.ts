@@ -18,9 +18,18 @@ import type {
 /** Longest message of an error on a card: its detail has all of it. */
 const LONGEST_FAULT = 300;
 
-/** The policies that may be seen: those of the whole cluster, and those of one's namespaces. */
+/**
+ * The policies that may be seen: those of one's namespaces; and of those of the whole cluster, which concern everybody,
+ * that they are there, since their texts name labels of all namespaces.
+ */
 export function seenPolicies(objects: readonly PolicyObjectMessage[], scope: Scope): PolicyObjectMessage[] {
-  return objects.filter((o) => !o.supporting && (!o.namespace || mayUse(scope, o.namespace)));
+  return objects
+    .filter((o) => !o.supporting && (!o.namespace || mayUse(scope, o.namespace)))
+    .map((o) => (scope === undefined || o.namespace ? o : withoutText(o)));
+}
+
+function withoutText({ yaml: _, problems: __, pods: ___, ...rest }: PolicyObjectMessage): PolicyObjectMessage {
+  return rest;
 }
 
 /** @param objects in the order in which they are judged */

@@ -6,7 +6,7 @@ import type { Evidence } from '../../staging/live/evidence.js';
 import { type ImpactObject, impactNow } from '../../staging/live/impact.js';
 import { runStep, type StepOptions, type StepResult } from '../../staging/live/step.js';
 import { type PolicyText, readPolicy } from '../../staging/live/text.js';
-import type { Scope, Viewer } from '../access/viewer.js';
+import { mayUse, type Scope, type Viewer } from '../access/viewer.js';
 import { HttpError } from '../http/answers.js';
 import { type Body, flagOf, numberOf, textOf } from '../http/read.js';
 import { STEPS, type Step } from '../wire/policies.js';
@@ -46,6 +46,7 @@ export function handHandlers(handsFor: (viewer: Viewer) => Hands | string): Read
   };
   return {
     step: async (body, viewer) => {
+      await seen(body, viewer);
       const result = await take(viewer).step(oneOf(body, 'step', STEPS), policyIn(body), {
         days: daysIn(body),
         force: flagOf(body, 'force'),
@@ -53,8 +54,10 @@ export function handHandlers(handsFor: (viewer: Viewer) => Hands | string): Read
       });
       return { ...result, ...(result.impact ? { impact: seenImpact(result.impact, await viewer.scope()) } : {}) };
     },
-    impact: async (body, viewer) =>
-      seenImpact(await take(viewer).impact(policyIn(body), daysIn(body)), await viewer.scope()),
+    impact: async (body, viewer) => {
+      await seen(body, viewer);
+      return seenImpact(await take(viewer).impact(policyIn(body), daysIn(body)), await viewer.scope());
+    },
     apply: async (body, viewer) => {
       const version = textOf(body, 'resourceVersion', 200, '');
       return await take(viewer).apply(textOf(body, 'yaml', MOST_TEXT), oneOf(body, 'as', FORMS), {
@@ -64,6 +67,17 @@ export function handHandlers(handsFor: (viewer: Viewer) => Hands | string): Read
     },
     read: async (body, viewer) => await take(viewer).read(policyIn(body)),
   };
+}
+
+/** What a policy would deny is counted with the rights of this server, and not with the viewer's. @throws HttpError 403 */
+async function seen(body: Body, viewer: Viewer): Promise<void> {
+  const policy = policyIn(body);
+  const { namespace = '' } = parsePolicyName(policy);
+  if (mayUse(await viewer.scope(), namespace)) return;
+  throw new HttpError(403, `you may not see what ${policy} does`, {
+    field: 'policy',
+    hint: 'it takes the right to get flows.egress-agent.io there',
+  });
 }
 
 function policyIn(body: Body): string {

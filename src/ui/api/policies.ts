@@ -35,9 +35,8 @@ export function policyHandlers(client: PolicySource & PreviewSource): Readonly<R
     },
     preview: async (body, viewer, signal) =>
       await previews.ask(
-        viewer.id,
+        viewer,
         textOf(body, 'manifests', MOST_TEXT, ''),
-        await viewer.scope(),
         numberOf(body, 'limit', 1, 2000, 200),
         signal,
       ),

@@ -6,7 +6,7 @@ import { isRecord } from '../../identity/fields.js';
 import type { EdgeChangeMessage, PreviewRequest, PreviewResponse } from '../../proto/edges.js';
 import { enforcedForm, isStaged } from '../../staging/forms.js';
 import { situationText } from '../../tools/names/changes.js';
-import { mayUse, type Scope } from '../access/viewer.js';
+import { mayUse, type Scope, type Viewer } from '../access/viewer.js';
 import { HttpError } from '../http/answers.js';
 import type { FlowChange, PreviewAnswer, ReachChange } from '../wire/policies.js';
 import { isSeenWorkload, problemOf } from './board.js';
@@ -37,7 +37,8 @@ export class Previews {
   }
 
   /** @throws HttpError 413, 429; AgentError */
-  async ask(user: string, text: string, scope: Scope, limit: number, signal: AbortSignal): Promise<PreviewAnswer> {
+  async ask(viewer: Viewer, text: string, limit: number, signal: AbortSignal): Promise<PreviewAnswer> {
+    const user = viewer.id;
     const size = Buffer.byteLength(text);
     if (size > MOST_BYTES)
       throw new HttpError(413, `the text has ${size} bytes, of ${MOST_BYTES} at most`, {
@@ -48,7 +49,7 @@ export class Previews {
       throw new HttpError(429, 'other previews of yours are still being made', { hint: 'try again in a moment' });
     this.#waiting.set(user, waiting + 1);
     const before = this.#last.get(user) ?? Promise.resolve();
-    const own = before.then(() => this.#make(text, scope, limit, signal));
+    const own = before.then(() => this.#make(text, viewer, limit, signal));
     const settled = own.catch(() => {});
     this.#last.set(user, settled);
     try {
@@ -61,11 +62,12 @@ export class Previews {
     }
   }
 
-  async #make(text: string, scope: Scope, limit: number, signal: AbortSignal): Promise<PreviewAnswer> {
+  async #make(text: string, viewer: Viewer, limit: number, signal: AbortSignal): Promise<PreviewAnswer> {
     if (signal.aborted) throw new AgentError('AGENT', 'the page has left');
+    const rights = await rightsOf(text, viewer);
     const enforced = asEnforced(text);
     const response = await this.#source.preview({ manifests: enforced ?? text, limit }, DEADLINE_MS, signal);
-    return previewAnswer(text, response, scope, enforced !== undefined);
+    return previewAnswer(text, response, rights, enforced !== undefined);
   }
 }
 
@@ -89,12 +91,13 @@ function asEnforced(text: string): string | undefined {
 export function previewAnswer(
   text: string,
   response: PreviewResponse,
-  scope: Scope,
+  rights: PreviewRights,
   isAsEnforced: boolean,
 ): PreviewAnswer {
   const { edges = [], judged = 0, unknown = 0, opened = 0, closed = 0, more = false, problems = [] } = response;
-  const flows = edges.map(flowChange).filter((flow) => isSeenFlow(flow, scope));
-  const { changes, leftOut, pods } = reachOf(response.diff ?? '');
+  const flows = edges.map(flowChange).filter((flow) => isSeenFlow(flow, rights));
+  const { scope } = rights;
+  const { changes, leftOut, pods } = reachOf(rights.writes ? (response.diff ?? '') : '', scope);
   const whole = scope === undefined;
   return {
     judged: whole ? judged : flows.length,
@@ -117,8 +120,45 @@ function isOpened({ was, is }: FlowChange): boolean {
   return (RANK[is] ?? 0) > (RANK[was] ?? 0);
 }
 
-function isSeenFlow({ source, destination }: FlowChange, scope: Scope): boolean {
-  return scope === undefined || mayUse(scope, source.namespace) || mayUse(scope, destination.namespace);
+/**
+ * Policies judge what the source sends. Where it goes to is told if that may be seen, is outside of the cluster, or
+ * if the viewer may write such policies: else a policy with one label after the other would tell the labels of others.
+ */
+function isSeenFlow({ source, destination }: FlowChange, { scope, writes }: PreviewRights): boolean {
+  if (scope === undefined) return true;
+  if (!mayUse(scope, source.namespace)) return false;
+  return writes || destination.namespace === '' || mayUse(scope, destination.namespace);
+}
+
+/** Whose preview it is. */
+export interface PreviewRights {
+  readonly scope: Scope;
+  /** The viewer may write policies of all namespaces that the text is for. */
+  readonly writes: boolean;
+}
+
+/**
+ * What a viewer of some namespaces may ask for: policies of these, and of no others.
+ * @throws HttpError 403
+ */
+async function rightsOf(text: string, viewer: Viewer): Promise<PreviewRights> {
+  const scope = await viewer.scope();
+  if (scope === undefined) return { scope, writes: true };
+  const documents = parseManifest('', text);
+  // What is broken is no policy: the agent says what is wrong with it.
+  const found = new Set<string>();
+  for (const { object } of documents.flatMap((d) => d.objects)) {
+    const { metadata } = isRecord(object) ? object : {};
+    const namespace = isRecord(metadata) && typeof metadata.namespace === 'string' ? metadata.namespace : '';
+    if (!mayUse(scope, namespace))
+      throw new HttpError(403, namespace === '' ? 'an object names no namespace' : `you may not see ${namespace}`, {
+        field: 'metadata.namespace',
+        hint: 'a preview here is of policies of namespaces that you may see',
+      });
+    found.add(namespace);
+  }
+  const rights = await Promise.all([...found].map((namespace) => viewer.mayWrite?.(namespace) ?? false));
+  return { scope, writes: rights.length > 0 && rights.every(Boolean) };
 }
 
 function flowChange({ edge = {}, connections, last_at, was, is, was_rule, is_rule }: EdgeChangeMessage): FlowChange {
@@ -135,7 +175,7 @@ function flowChange({ edge = {}, connections, last_at, was, is, was_rule, is_rul
 }
 
 /** Reads what `egressctl diff -o json` would say. What is not as expected is left out. */
-function reachOf(json: string): { changes: ReachChange[]; leftOut: number; pods: number } {
+function reachOf(json: string, scope: Scope): { changes: ReachChange[]; leftOut: number; pods: number } {
   let value: unknown;
   try {
     value = JSON.parse(json);
@@ -144,13 +184,19 @@ function reachOf(json: string): { changes: ReachChange[]; leftOut: number; pods:
   }
   const { changes, leftOut, pods } = isRecord(value) ? value : {};
   const list = Array.isArray(changes) ? changes.filter(isRecord) : [];
-  return { changes: list.map(reachChange), leftOut: Number(leftOut ?? 0), pods: Number(pods ?? 0) };
+  return {
+    changes: list.map((change) => reachChange(change, scope)),
+    leftOut: Number(leftOut ?? 0),
+    pods: Number(pods ?? 0),
+  };
 }
 
-function reachChange(change: Readonly<Record<string, unknown>>): ReachChange {
+function reachChange(change: Readonly<Record<string, unknown>>, scope: Scope): ReachChange {
   const { senders, text, was, is } = change;
-  const { to, ports } = isRecord(text) ? text : {};
+  const { to: named, ports } = isRecord(text) ? text : {};
   const outcome = (value: unknown) => (isRecord(value) ? value : {});
+  // The text has the names of all pods at the addresses.
+  const to = scope === undefined ? named : namelessTexts(change.to, scope);
   return {
     senders: listed(senders),
     to: listed(to),
@@ -161,6 +207,13 @@ function reachChange(change: Readonly<Record<string, unknown>>): ReachChange {
     wasRule: String(outcome(was).rule ?? ''),
     isRule: String(outcome(is).rule ?? ''),
   };
+}
+
+function namelessTexts(to: unknown, scope: Scope): unknown {
+  if (!isRecord(to)) return [];
+  if (to.kind !== 'service') return to.ranges;
+  const service = String(to.service);
+  return [isSeenWorkload(service, scope) ? `Service ${service}` : 'a Service of another namespace'];
 }
 
 function listed(value: unknown): string[] {

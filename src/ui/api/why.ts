@@ -127,7 +127,7 @@ function nowOf(e: AgentExplanation, { to, address, port, protocol }: Question, w
       ...(e.verdict.audit ? { auditVerdict: e.verdict.audit.verdict } : {}),
       ...(e.auditRule ? { auditRule: formatRule(e.auditRule) } : {}),
       sentence: sentenceOf(e, who, whom),
-      notes: notesOf(e),
+      notes: notesOf(e, scope),
       ...{ targets, more },
     };
   }
@@ -147,15 +147,15 @@ function nowOf(e: AgentExplanation, { to, address, port, protocol }: Question, w
       e.verdict === 'partial' || !first
         ? `${who} may reach some addresses of ${whom}, and others not`
         : sentenceOf(first, who, whom),
-    notes: [...unknown, ...query, ...e.hints.slice(0, 10), ...(first ? notesOf(first) : [])],
+    notes: [...unknown, ...query, ...(scope ? [] : e.hints.slice(0, 10)), ...(first ? notesOf(first, scope) : [])],
     ...{ targets, more: more + e.more },
   };
 }
 
-function notesOf(e: Explanation): string[] {
+function notesOf(e: Explanation, scope: Scope): string[] {
   const { service } = e;
   return [
-    ...(service
+    ...(service && mayUse(scope, service.namespace)
       ? [
           `${e.packet.to} is Service ${service.namespace}/${service.name}: each of its ${service.backends} backends is judged.`,
         ]

@@ -17,7 +17,10 @@ function targetOf(t: ExplainedTarget, scope: Scope): WhyTarget {
   return {
     ip: t.ip,
     port: t.port,
-    is: t.is.slice(0, MOST.names).map(cut),
+    is: t.is
+      .filter((one) => isSeenObject(one, scope))
+      .slice(0, MOST.names)
+      .map(cut),
     names: (t.names ?? [])
       .slice(0, MOST.names)
       .map(({ name, alias }) => cut(`${name || '.'}${alias ? ' (alias)' : ''}`)),
@@ -33,8 +36,10 @@ function tierOf(tier: ExplainedTier, scope: Scope): WhyTier {
   return {
     tier: tier.tier,
     outcome: tier.outcome,
-    policies: seen.filter(({ selected }) => selected).map(policyOf),
-    others: others.slice(0, MOST.others).map(({ policy, why }) => ({ policy: cut(policy), why: cut(why) })),
+    policies: seen.filter(({ selected }) => selected).map((policy) => policyOf(policy, scope)),
+    others: others
+      .slice(0, MOST.others)
+      .map(({ policy, ref, why }) => ({ policy: cut(policy), why: isTold(ref, scope) ? cut(why) : UNTOLD })),
     moreOthers: Math.max(0, others.length - MOST.others),
     always: tier.applies ? tier.always.map(ruleOf) : [],
   };
@@ -45,7 +50,21 @@ function mayUseAll({ namespace }: PolicyRef, scope: Scope): boolean {
   return namespace === undefined || mayUse(scope, namespace);
 }
 
-function policyOf({ policy, ref, staged, why, rules }: ExplainedPolicy): WhyPolicy {
+/** The text of a policy of the whole cluster names labels of all namespaces. */
+function isTold({ namespace }: PolicyRef, scope: Scope): boolean {
+  return scope === undefined || namespace !== undefined;
+}
+
+const UNTOLD = 'shown to those who may see the whole cluster';
+
+/** `pod shop/web`, `node a`: a pod of another namespace has no name here. */
+function isSeenObject(text: string, scope: Scope): boolean {
+  const [, namespace] = /^pod ([^/]+)\//.exec(text) ?? [];
+  return namespace === undefined || mayUse(scope, namespace);
+}
+
+function policyOf({ policy, ref, staged, why, rules }: ExplainedPolicy, scope: Scope): WhyPolicy {
+  const told = isTold(ref, scope);
   // The rule that decides is never left out.
   const decides = rules.findIndex(({ result }) => result === 'decides' || result === 'passes');
   const kept = rules.filter((_, n) => n < MOST.rules || n === decides);
@@ -53,8 +72,8 @@ function policyOf({ policy, ref, staged, why, rules }: ExplainedPolicy): WhyPoli
     policy: cut(policy),
     object: objectOf(ref),
     staged,
-    why: cut(why),
-    rules: kept.map(ruleOf),
+    why: told ? cut(why) : UNTOLD,
+    rules: kept.map((rule) => (told ? ruleOf(rule) : { ...ruleOf(rule), text: UNTOLD, why: UNTOLD })),
     more: rules.length - kept.length,
   };
 }

@@ -1,0 +1,19 @@
+/** All questions of the page. What answers one has its place here, so that a test finds it. */
+import type { AgentClient } from '../../rpc/transport/client.js';
+import type { Viewer } from '../access/viewer.js';
+import { askHandlers } from './ask.js';
+import type { Handler } from './handler.js';
+import { handHandlers, type Hands } from './hands.js';
+import { policyHandlers } from './policies.js';
+
+/**
+ * By path behind /api/.
+ * @param client of an agent or a relay
+ * @param handsFor what writes policies for a viewer, or why nothing does
+ */
+export function allHandlers(
+  client: AgentClient,
+  handsFor: (viewer: Viewer) => Hands | string,
+): Readonly<Record<string, Handler>> {
+  return { ...askHandlers(client), ...policyHandlers(client), ...handHandlers(handsFor) };
+}
