@@ -26,6 +26,7 @@ import { said } from './said/index.js';
 import { steps } from './steps.js';
 import { tcp } from './tcp.js';
 import { throughput } from './throughput.js';
+import { ui } from './ui.js';
 import { uiRelay } from './ui-relay.js';
 import { update } from './update.js';
 import { versus } from './versus/index.js';
@@ -55,6 +56,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Result[]>>> = {
   connects,
   throughput,
   flood,
+  ui: () => ui({ quick }),
   'ui-relay': () => uiRelay({ quick }),
   cli,
   recommend: onOneCpu(recommendations),

@@ -1,7 +1,7 @@
 /** The relay under the web UI: what it spends on open pages while a cluster makes ten thousand flows a second. */
 import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { setMaxListeners } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,6 +16,7 @@ import { compiled } from '../netns/shell.js';
 import { freePort } from '../proof/ports.js';
 import { writeTls } from '../relay/world.js';
 import { atMost, progress, type Result } from './result.js';
+import { cpuShare, residentMib } from './spent.js';
 import type { ToNodes } from './ui-relay-agents.js';
 
 const PROCESSES = 4;
@@ -28,8 +29,6 @@ const WARM_MS = 15_000;
 const MEASURED_MS = 60_000;
 const QUICK_MS = 20_000;
 const IDLE_MS = 5000;
-/** Of /proc/PID/stat: hundredths of a second. */
-const TICKS = 100;
 
 const FILTERS: readonly SampleFlowsRequest[] = [
   {},
@@ -150,25 +149,7 @@ async function readEdges(
   for await (const { id } of client.edges({ ...request, follow: true }, signal)) counts.rows += id?.length ?? 0;
 }
 
-/** The share of a core that a process takes from now on, in per cent. */
-async function cpuShare(child: ChildProcess, ms: number): Promise<number> {
-  const [before, began] = [cpuSeconds(child), performance.now()];
-  await sleep(ms);
-  return ((cpuSeconds(child) - before) / ((performance.now() - began) / 1000)) * 100;
-}
-
 async function sharesOf(children: readonly ChildProcess[], ms: number): Promise<number> {
   const shares = await Promise.all(children.map((child) => cpuShare(child, ms)));
   return shares.reduce((sum, share) => sum + share, 0);
-}
-
-function cpuSeconds(child: ChildProcess): number {
-  const fields = readFileSync(`/proc/${child.pid}/stat`, 'utf8')
-    .replace(/^.*\) /s, '')
-    .split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / TICKS;
-}
-
-function residentMib(child: ChildProcess): number {
-  return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))?.[1]) / 1024;
 }

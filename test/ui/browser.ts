@@ -57,6 +57,8 @@ export interface OpenOptions {
   readonly allowed?: readonly RegExp[];
   readonly locale?: string;
   readonly timezone?: string;
+  /** `name=value`, of the page's origin: a session from before. */
+  readonly cookie?: string;
 }
 
 /** One browser with an empty profile; each page has a profile of its own. */
@@ -81,6 +83,8 @@ export class UiBrowser {
       serviceWorkers: 'allow',
     });
     await context.addInitScript({ content: BEFORE });
+    const [name = '', value = ''] = (options.cookie ?? '').split('=');
+    if (name !== '') await context.addCookies([{ name, value, url: new URL(url).origin, sameSite: 'Strict' }]);
     const page = await UiPage.in(context, new URL(url).origin, options.allowed ?? []);
     t.teardown(async () => {
       await context.close();
