@@ -1,4 +1,5 @@
 /** The most recent flows of several nodes, for a caller of SampleFlows who begins. */
+import { setMaxListeners } from 'node:events';
 import { mostBytes } from '../../rpc/sample/query.js';
 import type { SamplePast, SampleSource } from '../../rpc/sample/streams.js';
 import { compareTimes, type RecordTime, readSample, timeOfRecord, uuidOfRecord } from '../../rpc/sample/wire.js';
@@ -31,6 +32,12 @@ export function pastOf(nodes: SampleNodes, patienceMs: number): SampleSource['pa
       signal.removeEventListener('abort', wake);
     }
     running++;
+    const end = new AbortController();
+    // Each node that is asked listens to it.
+    setMaxListeners(NODES, end.signal);
+    const stop = () => end.abort();
+    signal.addEventListener('abort', stop);
+    if (signal.aborted) stop();
     try {
       const all = [...nodes.list()];
       const last = Math.min(query.last, Math.max(LEAST, Math.ceil((MORE * query.last) / Math.max(all.length, 1))));
@@ -39,7 +46,7 @@ export function pastOf(nodes: SampleNodes, patienceMs: number): SampleSource['pa
       const askNext = async () => {
         for (let node = all.pop(); node && !signal.aborted; node = all.pop()) {
           try {
-            for (const bytes of await ask(node, { ...query.request, per_second: 1, last }, signal, patienceMs))
+            for (const bytes of await ask(node, { ...query.request, per_second: 1, last }, end.signal, patienceMs))
               newest.add(bytes);
           } catch {
             unavailable.push(node.name);
@@ -51,6 +58,7 @@ export function pastOf(nodes: SampleNodes, patienceMs: number): SampleSource['pa
       const uuids = new Set(records.map(({ bytes }) => uuidOfRecord(bytes)));
       return { records, unavailable: unavailable.sort(), has: ({ bytes }) => uuids.has(uuidOfRecord(bytes)) };
     } finally {
+      signal.removeEventListener('abort', stop);
       running--;
       const [next] = waiting;
       if (next) waiting.delete(next);
@@ -66,9 +74,19 @@ async function ask(
   signal: AbortSignal,
   patienceMs: number,
 ): Promise<Buffer[]> {
-  const end = AbortSignal.any([signal, AbortSignal.timeout(patienceMs)]);
-  for await (const bytes of node.sampleBytes(request, end)) return readSample(bytes).records;
-  throw new Error('no answer');
+  // The signal of AbortSignal.any would not be sent once the garbage collector has taken an AbortSignal.timeout in it.
+  const end = new AbortController();
+  const stop = () => end.abort();
+  const timer = setTimeout(stop, patienceMs);
+  signal.addEventListener('abort', stop);
+  if (signal.aborted) stop();
+  try {
+    for await (const bytes of node.sampleBytes(request, end.signal)) return readSample(bytes).records;
+    throw new Error('no answer');
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', stop);
+  }
 }
 
 /** The newest of the records that are added, bounded in number and bytes. */
