@@ -183,22 +183,31 @@ class Recommender {
     const subject = { namespace: party.namespace, name: policyName(party), labels: selected.labels };
     const held = this.#heldOut(needs, kept);
     const state = stateOf({ party, needs, kept, window: this.#window, misses: held.missed });
+    const sorted = left.map((one) => this.#leftOut(one)).sort(byConnections);
+    const listed = {
+      ...state,
+      rules: rules.map(ruleOf),
+      leftOut: sorted.slice(0, LISTED),
+      leftOutMore: Math.max(0, sorted.length - LISTED),
+    };
+    const heldOut = { misses: held.misses, learnedDays: held.learnedDays, heldOutDays: held.heldOutDays };
+    if (this.#options.brief) {
+      const policies = this.#replayer.policies(this.#sender(party));
+      const replay = { ...NOTHING, ...heldOut };
+      return { ...listed, warnings: [...warnings].sort(compare), policies, objects: [], yaml: '', replay };
+    }
     const staged = write(language, subject, rules, this.#head(party, needs, state));
     const yaml = staged.map(({ text }) => text).join('');
     const replay = this.#replay(party, rules, needs, resolved, left, yaml);
     for (const fault of replay.faults) warnings.add(`is not read as it is meant: ${fault}`);
     const { faults: _, policies, ...said } = replay;
-    const sorted = left.map((one) => this.#leftOut(one)).sort(byConnections);
     return {
-      ...state,
-      rules: rules.map(ruleOf),
-      leftOut: sorted.slice(0, LISTED),
-      leftOutMore: Math.max(0, sorted.length - LISTED),
+      ...listed,
       warnings: [...warnings].sort(compare),
       policies,
       objects: staged.map(({ object }) => ({ ...object })),
       yaml,
-      replay: { ...said, misses: held.misses, learnedDays: held.learnedDays, heldOutDays: held.heldOutDays },
+      replay: { ...said, ...heldOut },
     };
   }
 
@@ -230,6 +239,12 @@ class Recommender {
     return { misses: misses.slice(0, LISTED), missed: missed.length, learnedDays, heldOutDays };
   }
 
+  /** A pod that stands for all of a workload's. */
+  #sender(party: EdgeParty): Pod {
+    const pods = this.#cluster.podsOf(party).filter((pod) => !pod.hostNetwork);
+    return pods.find((pod) => !pod.ended) ?? (pods[0] as Pod);
+  }
+
   #replay(
     party: EdgeParty,
     rules: readonly ModelRule[],
@@ -238,8 +253,7 @@ class Recommender {
     left: readonly Left[],
     yaml: string,
   ) {
-    const pods = this.#cluster.podsOf(party).filter((pod) => !pod.hostNetwork);
-    const sender = pods.find((pod) => !pod.ended) ?? (pods[0] as Pod);
+    const sender = this.#sender(party);
     const probesOf = (need: Need) => {
       const found = resolved.get(need);
       return found && 'probes' in found ? found.probes : [];

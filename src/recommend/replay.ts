@@ -61,9 +61,7 @@ export class Replayer {
   world(sender: Pod, rules: readonly ModelRule[], probes: readonly Probe[], text: string): SmallWorld {
     const from = keyOf(sender);
     const snapshot = this.#small(sender, rules, probes);
-    const selections = this.#selector.select(this.#ir, snapshot, [from]).get(from) ?? [];
-    const selecting = selections.flatMap(({ policies }) => policies.filter((policy) => !policy.staged));
-    const inForce = new Set(selecting.flatMap(({ ref }) => this.#raws.get(keyOfRef(refOf(ref))) ?? []));
+    const inForce = this.#inForce(from, snapshot);
     const foreign = [...inForce].some(({ apiVersion }) => /calico|cilium/.test(apiVersion));
     const existing = [...inForce, ...(foreign ? this.#supporting : [])];
     const { policies: staged, problems } = policiesIn(text);
@@ -71,6 +69,17 @@ export class Replayer {
     const names = new Set(recommended.map(keyOfRef));
     const kept = existing.filter((raw) => !names.has(keyOfRef(raw)));
     return new SmallWorld(from, snapshot, existing, kept, recommended, problems);
+  }
+
+  /** How many policies in force select a pod. */
+  policies(sender: Pod): number {
+    return this.#inForce(keyOf(sender), this.#small(sender, [], [])).size;
+  }
+
+  #inForce(from: string, snapshot: Snapshot): ReadonlySet<RawPolicy> {
+    const selections = this.#selector.select(this.#ir, snapshot, [from]).get(from) ?? [];
+    const selecting = selections.flatMap(({ policies }) => policies.filter((policy) => !policy.staged));
+    return new Set(selecting.flatMap(({ ref }) => this.#raws.get(keyOfRef(refOf(ref))) ?? []));
   }
 
   /** Pods with these labels, found once: many workloads talk to the same ones. */

@@ -111,6 +111,7 @@ function readOptions(text = ''): MoreOptions {
 
 const READERS = {
   given: boolean,
+  brief: boolean,
   withDenied: boolean,
   sinceMs: number(0, 8.64e15),
   untilMs: number(0, 8.64e15),

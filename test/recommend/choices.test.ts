@@ -77,6 +77,18 @@ spec: { podSelector: { matchLabels: { app: web } }, policyTypes: [Egress], egres
   t.end();
 });
 
+t.test('a brief answer says the same of a workload, without a policy', (t) => {
+  const evidence = [toApi, toIp('203.0.113.1', {}, on([3]))];
+  const { yaml, objects, replay, ...whole } = forOne(evidence, GIVEN);
+  const brief = forOne(evidence, GIVEN, { brief: true });
+  t.match(brief, whole);
+  t.match(brief.replay, { misses: replay.misses, learnedDays: 21, heldOutDays: 9, edges: 0 });
+  t.ok(yaml !== '' && objects.length > 0);
+  t.equal(brief.yaml, '');
+  t.same(brief.objects, []);
+  t.end();
+});
+
 t.test('choices are read with bounds', (t) => {
   const read = (options: unknown) => () => readRequest({ options: JSON.stringify(options) });
   t.match(read({ without: ['a: 1/tcp'], also: [] })(), { options: { without: ['a: 1/tcp'], also: [] } });

@@ -42,6 +42,8 @@ export interface RecommendOptions {
   /** What is left out although it was seen, and what is recommended although it would be left out: see needName(). */
   readonly without?: readonly string[];
   readonly also?: readonly string[];
+  /** For a list of workloads: no policies are written, and nothing is replayed. */
+  readonly brief?: boolean;
   /** Addresses of DNS servers of nodes, beyond those that the evidence and the snapshot show. */
   readonly resolvers: readonly string[];
 }

@@ -36,7 +36,7 @@ export function recommendHandlers(source: RecommendSource): Readonly<Record<stri
         // An empty list means all of them.
         ...(namespaces.length > 0 ? { namespaces } : {}),
         dialect: 'networkpolicy',
-        options: JSON.stringify({ minDays: minDaysOf(body) }),
+        options: JSON.stringify({ minDays: minDaysOf(body), brief: true }),
       };
       const answer = await lists.run(viewer, leaving, (signal) => source.recommend(request, THINKING_MS, signal));
       const { since, until, days, warnings, workloads } = resultOf(answer);
@@ -98,8 +98,6 @@ function rowOf(one: WorkloadRecommendation): RecommendListRow {
     policies: one.policies ?? 0,
     rules: rules.length,
     leftOut: leftOut.length + leftOutMore,
-    closed: replay.closed.length,
-    opened: replay.opened.length + replay.beyond.length,
     misses: replay.misses.length,
   };
 }

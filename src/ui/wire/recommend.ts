@@ -41,9 +41,6 @@ export interface RecommendListRow {
   readonly policies: number;
   readonly rules: number;
   readonly leftOut: number;
-  /** Edges that the recommended policy would close, and open. */
-  readonly closed: number;
-  readonly opened: number;
   /** What a policy of the first days would have missed. */
   readonly misses: number;
 }
