@@ -1,5 +1,6 @@
 /** What the table shows, as a file. */
 import { csvLine, EDGE_HEADER, edgeCells, FLOW_HEADER, flowCells } from '../../src/ui/wire/csv.js';
+import { download } from '../parts/file.js';
 import { isSums } from './columns.js';
 import { shownRows } from './rows.js';
 
@@ -21,11 +22,7 @@ export async function save(format: 'jsonl' | 'csv'): Promise<void> {
     parts.push(text);
     await new Promise((resolve) => setTimeout(resolve));
   }
-  const type = format === 'csv' ? 'text/csv;charset=utf-8' : 'application/jsonl';
-  const url = URL.createObjectURL(new Blob(parts, { type }));
-  const link = document.createElement('a');
-  link.href = url;
-  link.download = `${isSums.peek() ? 'edges' : 'flows'}-${new Date().toISOString().slice(0, 19).replaceAll(':', '')}.${format}`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  const type = format === 'csv' ? 'text/csv' : 'application/jsonl';
+  const when = new Date().toISOString().slice(0, 19).replaceAll(':', '');
+  download(`${isSums.peek() ? 'edges' : 'flows'}-${when}.${format}`, parts.join(''), type);
 }

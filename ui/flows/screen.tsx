@@ -3,9 +3,9 @@ import { useEffect, useMemo } from 'preact/hooks';
 import { type Key, useKeys } from '../frame/keys.js';
 import { param, set } from '../state/url.js';
 import { isSums } from './columns.js';
-import { Empty } from './empty.js';
 import { lineOfEdge, lineOfFlow, offers, whyOf } from './lines.js';
 import { ChipMenu, offerChips } from './menu.js';
+import { NoFlows } from './none.js';
 import {
   followRows,
   lineCount,
@@ -29,9 +29,8 @@ export function FlowsScreen() {
   const isEmpty = lineCount() === 0;
   return (
     <div class="flows">
-      <h1 class="sr-only">Flows</h1>
       <Tools />
-      {isEmpty ? <Empty /> : <Table open={openWhy} />}
+      {isEmpty ? <NoFlows /> : <Table open={openWhy} />}
       <ChipMenu />
     </div>
   );
@@ -73,30 +72,14 @@ function keys(): Key[] {
     { keys: 'End', about: 'the last line', run: () => move(Number.MAX_SAFE_INTEGER) },
   ];
   return [
-    { keys: '/', about: 'add a filter', run: () => document.getElementById('query')?.focus() },
     { keys: 'j', about: 'the next line', run: () => move(1) },
     { keys: 'k', about: 'the line before', run: () => move(-1) },
-    { keys: 'Enter', about: 'why is it so?', run: (event) => pressed(event) || openWhy() },
+    { keys: 'Enter', about: 'why is it so?', run: openWhy },
     { keys: 'x', about: 'leave out what is like the selected line', run: () => offer(true) },
     { keys: 'f', about: 'show only what is like the selected line', run: () => offer(false) },
-    { keys: ' ', about: 'pause, and go on', run: (event) => pressed(event) || (paused.peek() ? resume() : pause()) },
+    { keys: ' ', about: 'pause, and go on', run: () => (paused.peek() ? resume() : pause()) },
     { keys: 'm', about: 'single flows, or sums', run: () => set({ mode: isSums.peek() ? undefined : 'sums' }) },
     { keys: 'u', about: 'select nothing', run: () => void (selected.value = undefined) },
     ...byArrows,
-    { keys: 'Escape', about: 'close a menu', run: closeMenus },
   ];
-}
-
-function closeMenus(): void {
-  const [menu] = document.querySelectorAll<HTMLDetailsElement>('details.menu[open]');
-  if (!menu) return;
-  menu.open = false;
-  menu.querySelector('summary')?.focus();
-}
-
-/** Enter and Space press what has the focus, if that is something to press. */
-function pressed({ target }: KeyboardEvent): boolean {
-  const element = target instanceof HTMLElement ? target.closest<HTMLElement>('button, a[href], summary') : null;
-  element?.click();
-  return element !== null;
 }

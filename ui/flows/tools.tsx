@@ -1,10 +1,16 @@
 /** Above the table: what is shown of how many, pause, columns, export. */
+import { Popup } from '../parts/overlay.js';
 import { count } from '../parts/words.js';
 import { edges, edgesHead, edgesTick, flowCounts, flowsTick, MOST_FLOWS } from '../state/store.js';
 import { set, window_ } from '../state/url.js';
 import { allColumns, isHidden, isSums, toggleColumn } from './columns.js';
 import { save } from './export.js';
 import { lineCount, newCount, pause, paused, resume } from './rows.js';
+
+const FORMATS = [
+  ['csv', 'CSV of what is shown'],
+  ['jsonl', 'JSON lines of what is shown'],
+] as const;
 
 export function Tools() {
   const isPaused = paused.value !== undefined;
@@ -29,40 +35,39 @@ export function Tools() {
       )}
       <Words />
       <span class="grow" />
-      <details class="menu" name="flows-menu" onFocusOut={closeLeft}>
-        <summary>
-          Columns <span aria-hidden="true">▾</span>
-        </summary>
-        <fieldset>
-          <legend class="sr-only">columns</legend>
-          {allColumns.value.map(({ id, title }) => (
-            <label key={id}>
-              <input type="checkbox" checked={!isHidden(id)} onChange={() => toggleColumn(id)} /> {title}
-            </label>
-          ))}
-        </fieldset>
-      </details>
-      <details class="menu" name="flows-menu" onFocusOut={closeLeft}>
-        <summary>
-          Export <span aria-hidden="true">▾</span>
-        </summary>
-        <div>
-          <button type="button" onClick={() => void save('csv')}>
-            CSV of what is shown
-          </button>
-          <button type="button" onClick={() => void save('jsonl')}>
-            JSON lines of what is shown
-          </button>
-        </div>
-      </details>
+      <Popup button={<>Columns ▾</>} label="columns" right>
+        {() => (
+          <fieldset class="choices">
+            <legend class="sr-only">columns</legend>
+            {allColumns.value.map(({ id, title }) => (
+              <label key={id}>
+                <input type="checkbox" checked={!isHidden(id)} onChange={() => toggleColumn(id)} /> {title}
+              </label>
+            ))}
+          </fieldset>
+        )}
+      </Popup>
+      <Popup button={<>Export ▾</>} label="export what is shown" right>
+        {(close) => (
+          <div class="choices">
+            {FORMATS.map(([format, title]) => (
+              <button
+                key={format}
+                type="button"
+                class="quiet"
+                onClick={() => {
+                  void save(format);
+                  close();
+                }}
+              >
+                {title}
+              </button>
+            ))}
+          </div>
+        )}
+      </Popup>
     </div>
   );
-}
-
-/** A menu is left: it closes. */
-function closeLeft(event: FocusEvent): void {
-  const menu = event.currentTarget as HTMLDetailsElement;
-  if (!(event.relatedTarget instanceof Node && menu.contains(event.relatedTarget))) menu.open = false;
 }
 
 /** How much of all that is. */

@@ -57,7 +57,8 @@ export function listen(): void {
 function isPressed({ key, target }: KeyboardEvent): boolean {
   if (!(target instanceof Element)) return false;
   return (
-    (key === 'Enter' && target.closest('a, button') !== null) || (key === ' ' && target.closest('button') !== null)
+    (key === 'Enter' && target.closest('a, button, summary') !== null) ||
+    (key === ' ' && target.closest('button, summary') !== null)
   );
 }
 

@@ -24,7 +24,7 @@ function listen(): void {
 }
 
 /** Closes on Escape while the component is shown. */
-function useEscape(close: () => void): void {
+export function useEscape(close: () => void): void {
   const latest = useRef(close);
   latest.current = close;
   useEffect(() => {

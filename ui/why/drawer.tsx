@@ -1,9 +1,10 @@
 /** The drawer: why something is allowed or denied, what was said of it then, and what would allow it. */
-import { useEffect, useMemo, useRef } from 'preact/hooks';
+import { useEffect, useRef } from 'preact/hooks';
 import type { WhyAllow, WhyAnswer, WhyNow } from '../../src/ui/wire/explain.js';
 import { compared, thenStaged, thenText } from '../../src/ui/wire/then.js';
 import type { WhyEnd, WhyRef } from '../../src/ui/wire/why.js';
-import { useKeys } from '../frame/keys.js';
+import { CopyButton, Trouble } from '../parts/empty.js';
+import { useEscape } from '../parts/overlay.js';
 import { partyText, portText, shown, timeOfDay } from '../parts/words.js';
 import { answer, answered, close, failure, followWhy, isAsking, isOpen, subjectOf, why } from './question.js';
 import { Mark, PolicyLink, Target } from './steps.js';
@@ -29,8 +30,7 @@ function Drawer() {
       if (isLost && before instanceof HTMLElement && before.isConnected) before.focus({ preventScroll: true });
     };
   }, []);
-  const keys = useMemo(() => [{ keys: 'Escape', about: 'close the explanation', run: leave }], []);
-  useKeys(keys);
+  useEscape(close);
   const ref = why.value;
   return (
     <aside
@@ -68,13 +68,6 @@ function Drawer() {
   );
 }
 
-/** A dialog that is open is closed first. */
-function leave(): void {
-  const dialog = document.querySelector<HTMLDialogElement>('dialog[open]');
-  if (dialog) dialog.close();
-  else close();
-}
-
 function Body({ why: ref }: { why: WhyRef }) {
   // The answer to another question is not shown for this one.
   const isOwn = answered.value === subjectOf(ref);
@@ -84,12 +77,7 @@ function Body({ why: ref }: { why: WhyRef }) {
     <div class="why-body" aria-busy={isAsking.value}>
       <Sentence why={ref} got={got} />
       <Then why={ref} now={got?.now} />
-      {fault && (
-        <p class="note" role="alert">
-          {shown(fault.error, 300)}
-          {fault.hint && ` (${shown(fault.hint, 300)})`}
-        </p>
-      )}
+      {fault && <Trouble fault={fault} />}
       {got?.cannot !== undefined && <p class="note">{shown(got.cannot, 500)}</p>}
       {got?.allow && <Allow allow={got.allow} />}
       {got?.now && <Now now={got.now} asked={got.asked} />}
@@ -176,9 +164,12 @@ function Allow({ allow }: { allow: WhyAllow }) {
             {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls */}
             <pre tabIndex={0}>{allow.yaml.split('\n').map((line) => `${shown(line, 200)}\n`)}</pre>
           </details>
-          <Go to="policies" with={{ edit: 'new', from: allow.yaml }} className="action">
-            Open in the editor, with what it changes
-          </Go>
+          <p class="actions">
+            <Go to="policies" with={{ edit: 'new', from: allow.yaml }}>
+              Open in the editor, with what it changes
+            </Go>
+            <CopyButton text={allow.yaml} />
+          </p>
         </>
       )}
       {allow.yaml === undefined && allow.policy && (
