@@ -9,7 +9,7 @@ const LONGEST = 44;
 /** Characters that columns keep if there is little room; others keep 9. */
 const LEAST: Readonly<Record<string, number>> = { from: 20, to: 30, rule: 14 };
 /** Pixels of one character, about. */
-const CHARACTER = 7.2;
+const CHARACTER = 7.8;
 
 const lengths: Readonly<Record<string, (line: Line) => number>> = {
   from: ({ from }) => from.before.length + from.text.length,

@@ -35,7 +35,7 @@ const DONE = { allow: 'Allowed', deny: 'Denied', partial: 'Judged behind a Servi
 
 /** `Denied by np/shop/web#default`, `Allowed: no policy selects the sender` */
 export function thenText({ verdict, reason, rule }: WhyRef): string {
-  if (rule !== '') return `${DONE[verdict]} by ${rule}`;
+  if (rule !== '') return `${verdict === 'none' ? 'Logged' : DONE[verdict]} by ${rule}`;
   const why = REASONS[reason] ?? reason.replaceAll('-', ' ');
   return why === '' || why === 'none' ? DONE[verdict] : `${DONE[verdict]}: ${why}`;
 }
