@@ -43,7 +43,8 @@ export class People {
   async viewerOf(token: string): Promise<Viewer | undefined> {
     if (!TOKEN.test(token)) return undefined;
     const digest = digestOf(token);
-    const person = this.#people.get(digest) ?? new Person(token, this.#rights, this.#options, this.#now);
+    const known = this.#people.get(digest);
+    const person = known && !known.isOver ? known : new Person(token, this.#rights, this.#options, this.#now);
     try {
       await person.review();
     } catch (e) {
@@ -93,6 +94,10 @@ class Person implements Viewer {
     this.#now = now;
     const { server } = options;
     if (server) this.kube = () => (this.#client ??= clientWith(server, token));
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
   }
 
   get id(): string {
