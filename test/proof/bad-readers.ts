@@ -1,4 +1,5 @@
 /** Subscribers as nobody wants them: one reads a byte a second, one leaves in the middle of a message, others come and go. */
+import { eitherSignal } from '../../src/either-signal.js';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AgentClient } from '../../src/rpc/transport/client.js';
@@ -65,8 +66,9 @@ export async function comeAndGo(path: string, signal: AbortSignal): Promise<numb
   let came = 0;
   for (; !signal.aborted; came++) {
     const client = new AgentClient(path);
-    const stop = AbortSignal.any([signal, AbortSignal.timeout(300)]);
-    for await (const _ of client.getRecords({ follow: true, number: 20 }, stop));
+    const stop = eitherSignal([signal], 300);
+    for await (const _ of client.getRecords({ follow: true, number: 20 }, stop.signal));
+    stop.end();
     client.close();
     await sleep(100);
   }

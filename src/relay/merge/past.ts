@@ -1,4 +1,5 @@
 /** The most recent flows of several nodes, for a caller of SampleFlows who begins. */
+import { eitherSignal } from '../../either-signal.js';
 import { setMaxListeners } from 'node:events';
 import { mostBytes } from '../../rpc/sample/query.js';
 import type { SamplePast, SampleSource } from '../../rpc/sample/streams.js';
@@ -74,18 +75,12 @@ async function ask(
   signal: AbortSignal,
   patienceMs: number,
 ): Promise<Buffer[]> {
-  // The signal of AbortSignal.any would not be sent once the garbage collector has taken an AbortSignal.timeout in it.
-  const end = new AbortController();
-  const stop = () => end.abort();
-  const timer = setTimeout(stop, patienceMs);
-  signal.addEventListener('abort', stop);
-  if (signal.aborted) stop();
+  const end = eitherSignal([signal], patienceMs);
   try {
     for await (const bytes of node.sampleBytes(request, end.signal)) return readSample(bytes).records;
     throw new Error('no answer');
   } finally {
-    clearTimeout(timer);
-    signal.removeEventListener('abort', stop);
+    end.end();
   }
 }
 

@@ -1,4 +1,5 @@
 /** What could be recommended: a list of workloads without policies, and all of one. */
+import { eitherSignal } from '../../either-signal.js';
 import { AgentError } from '../../errors.js';
 import type { RecommendRequest, RecommendResponse } from '../../proto/edges.js';
 import { LANGUAGES } from '../../recommend/base/names.js';
@@ -111,13 +112,15 @@ class OneEach {
     this.#running.get(viewer.id)?.abort();
     const own = new AbortController();
     this.#running.set(viewer.id, own);
+    const either = eitherSignal([own.signal, leaving]);
     try {
-      return await ask(AbortSignal.any([own.signal, leaving]));
+      return await ask(either.signal);
     } catch (e) {
       if (own.signal.aborted && !leaving.aborted)
         throw new HttpError(409, 'another question of yours came after this one', { hint: 'ask again' });
       throw e;
     } finally {
+      either.end();
       if (this.#running.get(viewer.id) === own) this.#running.delete(viewer.id);
     }
   }

@@ -1,5 +1,6 @@
 /** Keeps an EdgeTable up to date, through losses of the connection. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { eitherSignal } from '../../either-signal.js';
 import { type EdgeSource, EdgeTable, MOST_REMEMBERED, requestOf } from './edges.js';
 import type { Window } from '../wire/messages.js';
 
@@ -64,10 +65,10 @@ export class EdgeFeed {
       const isFirst = this.epoch === 0;
       if (isFirst) this.#replace(fresh);
       this.#anew = new AbortController();
-      const either = AbortSignal.any([signal, this.#anew.signal]);
+      const either = eitherSignal([signal, this.#anew.signal]);
       try {
         const request = requestOf(this.#window, this.#namespaces, Date.now());
-        for await (const message of this.#source.edges(request, either)) {
+        for await (const message of this.#source.edges(request, either.signal)) {
           fresh.add(message);
           if (fresh.caughtUp && this.table !== fresh) this.#replace(fresh);
           if (this.table !== fresh) continue;
@@ -79,6 +80,8 @@ export class EdgeFeed {
         this.trouble = 'the stream of edges has ended';
       } catch (e) {
         this.trouble = (e as Error).message;
+      } finally {
+        either.end();
       }
       if (signal.aborted) return;
       this.#tell();

@@ -1,4 +1,5 @@
 /** Finds a pod that stands for a workload: explanations are about pods, edges about workloads. */
+import { eitherSignal } from '../../either-signal.js';
 import type { FlowFilter, FlowRecord, GetFlowsRequest, GetRecordsResponse } from '../../proto/messages.js';
 import type { ClusterStatusResponse } from '../../proto/status.js';
 import type { WhyEnd } from '../wire/why.js';
@@ -75,15 +76,20 @@ async function lastPods(
       ? { [`${side}_pod`]: [`${namespace}/${name}`] }
       : { [`${side}_pod`]: [`${namespace}/`], [`${side}_workload`]: [{ kind: workloadKind, name }] };
   const found: [string, Record<string, string>][] = [];
-  const enough = AbortSignal.any([signal, AbortSignal.timeout(PATIENCE_MS)]);
+  const enough = eitherSignal([signal], PATIENCE_MS);
   try {
-    for await (const { record } of source.getRecords({ whitelist: [filter as FlowFilter], number: LAST }, enough)) {
+    for await (const { record } of source.getRecords(
+      { whitelist: [filter as FlowFilter], number: LAST },
+      enough.signal,
+    )) {
       const who = record?.flow[side];
       if (record && who?.pod_name && who.namespace === namespace && belongs(record, side, end))
         found.push([`${namespace}/${who.pod_name}`, labelsOf(who.labels ?? [])]);
     }
   } catch (e) {
-    if (signal.aborted || !enough.aborted) throw e;
+    if (signal.aborted || !enough.signal.aborted) throw e;
+  } finally {
+    enough.end();
   }
   return new Map(found.reverse());
 }
