@@ -41,6 +41,9 @@ export interface View {
 
 /** From so many lines on they are drawn faintly until something is pointed at. */
 const DENSE = 90;
+/** What is new is drawn for so many milliseconds a frame, and at least so many elements. */
+const SLICE_MS = 10;
+const MOST_BEHIND = 30;
 
 interface Drawn {
   readonly g: SVGGElement;
@@ -74,6 +77,9 @@ export class Canvas {
   #pointed = '';
   #selected = '';
   #titleText = '';
+  #center = '';
+  #isBehind = false;
+  #frameId = 0;
 
   constructor(svg: SVGSVGElement, events: Events) {
     this.#svg = svg;
@@ -96,7 +102,8 @@ export class Canvas {
 
   end(): void {
     this.#ending.abort();
-    this.#svg.replaceChildren();
+    cancelAnimationFrame(this.#frameId);
+    for (const child of [...this.#svg.querySelectorAll(':scope > .scene')]) child.remove();
   }
 
   get view(): View {
@@ -115,27 +122,48 @@ export class Canvas {
     return this.#drawn.get(key)?.g;
   }
 
+  /** Draws, and goes on in the next frames if there is much that is new. */
   draw(view: View): void {
+    const isSame = view.lines === this.#view.lines && !this.#isBehind;
     this.#view = view;
     this.#nodeOf = new Map(view.nodes.map((n) => [n.key, n]));
-    this.#lineOf = new Map(view.lines.map((l) => [l.key, l]));
+    if (!isSame) this.#lineOf = new Map(view.lines.map((l) => [l.key, l]));
     for (const [key, { g }] of this.#drawn) {
       if (this.#nodeOf.has(key) || this.#lineOf.has(key)) continue;
       g.remove();
       this.#drawn.delete(key);
     }
-    for (const node of view.nodes) this.#drawNode(node);
+    this.#drawTitles(view);
+    this.#drawFrame(view.frame);
+    this.#isBehind = !this.#drawAll(view, isSame);
+    if (this.#isBehind) {
+      cancelAnimationFrame(this.#frameId);
+      this.#frameId = requestAnimationFrame(() => this.draw(this.#view));
+    }
+    if (isSame) this.#drawTip(this.#lineOf.get(this.#center));
+    else this.light(this.#pointed, this.#selected);
+  }
+
+  /** @returns whether all was drawn in time */
+  #drawAll({ nodes, lines }: View, isSame: boolean): boolean {
+    const end = performance.now() + SLICE_MS;
+    let left = MOST_BEHIND;
+    const isLate = (key: string) => !this.#drawn.has(key) && --left < 0 && performance.now() > end;
+    for (const node of nodes) {
+      if (isLate(node.key)) return false;
+      this.#drawNode(node);
+    }
     let before: SVGGElement | null = null;
-    for (const line of view.lines) {
+    for (const line of lines) {
+      if (isLate(line.key)) return false;
       const g = this.#drawLine(line);
+      if (isSame) continue;
       // Order is what lies on top; lines seldom change theirs.
       const wanted: Element | null = before === null ? this.#lines.firstElementChild : before.nextElementSibling;
       if (wanted !== g) this.#lines.insertBefore(g, wanted);
       before = g;
     }
-    this.#drawTitles(view);
-    this.#drawFrame(view.frame);
-    this.light(this.#pointed, this.#selected);
+    return true;
   }
 
   /** Shows the lines and neighbors of what is pointed at or selected, and lets all else step back. */
@@ -143,6 +171,7 @@ export class Canvas {
     this.#pointed = pointed;
     this.#selected = selected;
     const center = this.#drawn.has(pointed) ? pointed : this.#drawn.has(selected) ? selected : '';
+    this.#center = center;
     const lit = new Set<string>(center === '' ? [] : [center]);
     if (center !== '')
       for (const { key, from, to } of this.#view.lines)

@@ -7,19 +7,22 @@ import { type Entry, Graph } from '../../src/ui/graph/model.js';
 import { Places } from '../../src/ui/graph/places.js';
 import { edges, edgesHead, edgesTick } from '../state/store.js';
 import { level, levelParam, mostNodes, rules, rulesText } from './address.js';
-import type { View } from './canvas.js';
 import { regionOf } from './region.js';
-import { restNode, viewOf } from './scene.js';
+import { restNode, type Scene, viewOf } from './scene.js';
 
 /** How long all edges are waited for, before those that are there are drawn. */
 const PATIENCE_MS = 1500;
 /** Text beside the drawing changes less often than the drawing: nobody reads faster. */
 const TEXT_MS = 500;
 
+/** New edges that are taken at once: a task of a few milliseconds. */
+const MOST_NEW = 800;
+const EMPTY: Scene = { nodes: [], lines: [], titles: [], more: 0, of: [], drawing: { boxes: new Map(), titles: [] } };
+
 /** Where it is drawn. */
 export interface Surface {
   readonly size: () => { readonly width: number; readonly height: number };
-  readonly draw: (view: View & { readonly more: number }) => void;
+  readonly draw: (view: Scene) => void;
   /** A node whose lines are all drawn. */
   readonly center: () => string;
 }
@@ -40,8 +43,9 @@ export class Live {
   #told = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #patience: ReturnType<typeof setTimeout> | undefined;
+  #next: ReturnType<typeof setTimeout> | undefined;
   /** The last view that was drawn. */
-  view: (View & { readonly more: number }) | undefined;
+  view: Scene | undefined;
 
   constructor() {
     this.level = level.peek();
@@ -74,6 +78,7 @@ export class Live {
   end(): void {
     clearTimeout(this.#timer);
     clearTimeout(this.#patience);
+    clearTimeout(this.#next);
     this.#surface = undefined;
   }
 
@@ -85,7 +90,11 @@ export class Live {
       this.#patience ??= setTimeout(() => this.update(), PATIENCE_MS - waited + 1);
       return;
     }
-    this.graph.update(edges);
+    if (!this.graph.update(edges, MOST_NEW)) {
+      clearTimeout(this.#next);
+      this.#next = setTimeout(() => this.update());
+      return;
+    }
     this.#draw(isWhole);
     this.#tell(false);
   }
@@ -107,7 +116,7 @@ export class Live {
     if (!this.#arrangement) {
       // An empty drawing has no places that could be kept.
       if (this.graph.nodes.size === 0) {
-        if (this.view) surface.draw((this.view = { nodes: [], lines: [], titles: [], more: 0 }));
+        if (this.view) surface.draw((this.view = EMPTY));
         return;
       }
       if (this.level.kind === 'namespace') {
@@ -117,7 +126,7 @@ export class Live {
       this.#arrangement = new Arrangement(this.level, surface.size());
     }
     if (changed || !this.#drawing) this.#drawing = this.#arrangement.draw(this.#places);
-    this.view = viewOf(this.graph, this.#places, this.#drawing, surface.center());
+    this.view = viewOf(this.graph, this.#places, this.#drawing, surface.center(), this.view);
     surface.draw(this.view);
   }
 

@@ -79,8 +79,22 @@ export function columnTitle(level: Level, column: Column): string {
   return ['Connect to it', level.kind === 'namespace' ? 'Workloads' : 'Workload', 'It connects to'][column] as string;
 }
 
-/** Everything, as it is drawn now. */
-export function viewOf(graph: Graph, places: Places, drawing: Drawing, always: string): View & { more: number } {
+/** A view, and what it was made of. */
+export interface Scene extends View {
+  readonly lines: readonly SceneLine[];
+  /** Lines that are not drawn. */
+  readonly more: number;
+  readonly of: readonly Line[];
+  readonly drawing: Drawing;
+}
+
+interface SceneLine extends LineView {
+  readonly of: Line;
+  breadth: number;
+}
+
+/** Everything, as it is drawn now. @param before the last one, whose lines are used again if they are the same */
+export function viewOf(graph: Graph, places: Places, drawing: Drawing, always: string, before?: Scene): Scene {
   const { level } = graph;
   const nodes: NodeView[] = [];
   const titles = new Map<string, string>();
@@ -106,28 +120,16 @@ export function viewOf(graph: Graph, places: Places, drawing: Drawing, always: s
   // Tab and arrow keys go from left to right.
   nodes.sort((a, b) => a.box.x - b.box.x || a.box.y - b.box.y);
   const { lines, more } = places.lines(graph, always);
-  const shifts = shiftsOf(lines);
-  const drawn = lines.flatMap((line): LineView[] => {
-    const [a, b] = [drawing.boxes.get(line.from), drawing.boxes.get(line.to)];
-    if (!a || !b) return [];
-    const ends = `${titles.get(line.from)} → ${titles.get(line.to)}`;
-    return [
-      {
-        key: line.key,
-        from: line.from,
-        to: line.to,
-        seen: line.seen,
-        curve: curve(a, b, shifts.get(line.key) ?? 0),
-        breadth: line.seen === 'no-policy' ? 1 : breadth(line.connections),
-        spoken: `${ends}, ${WORDS[line.seen]}, ${plural(line.connections, 'connection')}`,
-      },
-    ];
-  });
+  const isSame = before && before.of === lines && before.drawing === drawing;
+  const drawn = isSame ? before.lines : linesOf(lines, drawing, titles);
+  for (const line of isSame ? drawn : []) line.breadth = breadthOf(line.of);
   const isNamespace = level.kind === 'namespace' && drawing.frame;
   return {
     nodes,
     lines: drawn,
     more,
+    of: lines,
+    drawing,
     // The box around the workloads has the name of the namespace.
     titles: drawing.titles
       .filter(({ column }) => column !== 1 || !drawing.frame)
@@ -136,6 +138,23 @@ export function viewOf(graph: Graph, places: Places, drawing: Drawing, always: s
       ? { frame: { box: drawing.frame, title: shown(level.namespace), counts: [] } }
       : {}),
   };
+}
+
+function breadthOf(line: Line): number {
+  return line.seen === 'no-policy' ? 1 : breadth(line.connections);
+}
+
+function linesOf(lines: readonly Line[], drawing: Drawing, titles: ReadonlyMap<string, string>): SceneLine[] {
+  const shifts = shiftsOf(lines);
+  return lines.flatMap((line): SceneLine[] => {
+    const { key, from, to, seen } = line;
+    const [a, b] = [drawing.boxes.get(from), drawing.boxes.get(to)];
+    if (!a || !b) return [];
+    const spoken = `${titles.get(from)} → ${titles.get(to)}, ${WORDS[seen]}`;
+    return [
+      { key, from, to, seen, curve: curve(a, b, shifts.get(key) ?? 0), breadth: breadthOf(line), spoken, of: line },
+    ];
+  });
 }
 
 /** Lines of several verdicts between the same two lie beside each other. */

@@ -127,8 +127,10 @@ function Drawing({ live, canvas: shared }: { live: Live; canvas: { current: Canv
     const ending = new AbortController();
     const { signal } = ending;
     element.addEventListener('keydown', (event) => walk.key(event), { signal });
-    element.addEventListener('focusin', (event) => walk.focusIn(event), { signal });
-    element.addEventListener('focusout', () => canvas.light(pointed, selected.peek()), { signal });
+    // Around the drawing: SVG elements that listen to the focus get it themselves.
+    const around = element.parentElement as HTMLElement;
+    around.addEventListener('focusin', (event) => walk.focusIn(event), { signal });
+    around.addEventListener('focusout', () => canvas.light(pointed, selected.peek()), { signal });
     const stop = effect(() => {
       canvas.light(pointed, selected.value);
       live.redraw();
@@ -234,7 +236,7 @@ class Walk {
   }
 
   focusIn(event: FocusEvent): void {
-    const key = (event.target as SVGElement).dataset['key'] ?? '';
+    const { focused: key } = this;
     if (key === '') return;
     this.#move(key);
     const node = this.#canvas.node(key);

@@ -11,6 +11,8 @@ import { isTable, select, selected } from './address.js';
 import type { Live } from './live.js';
 
 const ROW = 28;
+/** How long rows keep their order, however their numbers change. */
+const SORT_MS = 3000;
 /** Above and below what is seen. */
 const SPARE = 8;
 
@@ -62,13 +64,18 @@ export function EdgeTable({ live }: { live: Live }) {
   const isHeld = useSignal(false);
   const reason = `${selected.value} ${param('sort')} ${isTable.value}`;
   const heldReason = useRef('');
+  const sortedAt = useRef(0);
   const entries = live.entriesOf(selected.value) ?? [];
   // Rows do not move under the pointer or the focus; what has gone goes, and what is new comes last.
   let rows: readonly Entry[];
-  if (isHeld.value && heldReason.current === reason) {
+  const isOld = performance.now() - sortedAt.current > SORT_MS;
+  if (heldReason.current === reason && (isHeld.value || !isOld)) {
     const there = new Set(entries);
     rows = held.current.filter((entry) => there.delete(entry)).concat([...there]);
-  } else rows = sorted(entries);
+  } else {
+    rows = sorted(entries);
+    sortedAt.current = performance.now();
+  }
   held.current = rows;
   heldReason.current = reason;
   useEffect(() => {

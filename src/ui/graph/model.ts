@@ -101,8 +101,15 @@ export class Graph {
     return this.#rules.level;
   }
 
-  /** Takes all edges as they are now. @param edges all that there are, by id */
-  update(edges: ReadonlyMap<number, Counted>): void {
+  /**
+   * Takes all edges as they are now.
+   * @param edges all that there are, by id
+   * @param most new edges that are taken; the next call takes more
+   * @returns whether all are taken
+   */
+  update(edges: ReadonlyMap<number, Counted>, most = Number.POSITIVE_INFINITY): boolean {
+    let isWhole = true;
+    let taken = 0;
     const pass = ++this.#pass;
     for (const node of this.nodes.values()) {
       Object.assign(node.connections, noConnections());
@@ -116,7 +123,13 @@ export class Graph {
         this.#forget(id, kept);
         kept = undefined;
       }
-      if (!kept) this.#kept.set(id, (kept = this.#take(edge)));
+      if (!kept) {
+        if (taken++ >= most) {
+          isWhole = false;
+          continue;
+        }
+        this.#kept.set(id, (kept = this.#take(edge)));
+      }
       kept.pass = pass;
       if (!kept.entry) continue;
       const { from, to, link, seen } = kept.entry;
@@ -129,8 +142,9 @@ export class Graph {
       }
       link.connections += connections;
     }
-    if (this.#kept.size > edges.size)
-      for (const [id, kept] of this.#kept) if (kept.pass !== pass) this.#forget(id, kept);
+    // Those that have not been taken yet are not among them, so only what has gone makes more of them.
+    for (const [id, kept] of this.#kept) if (kept.pass !== pass) this.#forget(id, kept);
+    return isWhole;
   }
 
   /** The edges that are drawn. */

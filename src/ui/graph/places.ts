@@ -1,6 +1,6 @@
 /** Who is drawn, and where: places are given once, and kept while the data changes. */
 import { type Column, COLUMNS, fixedColumn, isOwnUnit, type Level, restUnit } from './levels.js';
-import { byImportance, type Graph, type GraphNode, linkKey, type Seen, VERDICTS } from './model.js';
+import { byImportance, type Graph, type GraphLink, type GraphNode, linkKey, type Seen, VERDICTS } from './model.js';
 
 /** Nodes that are drawn before somebody asks for more. */
 export const MOST_NODES = 150;
@@ -19,7 +19,12 @@ export interface Line {
   readonly to: string;
   readonly seen: Seen;
   connections: number;
-  edges: number;
+}
+
+export interface Lines {
+  readonly lines: readonly Line[];
+  /** Lines that are not drawn. */
+  readonly more: number;
 }
 
 /** The places of one graph. */
@@ -30,7 +35,12 @@ export class Places {
   /** Of all nodes, drawn or not. */
   readonly #column = new Map<string, Column>();
   readonly #slots = new Map<Column, (string | undefined)[]>(COLUMNS.map((c) => [c, []]));
-  readonly #lines = new Set<string>();
+  readonly #summed = new Map<string, Line>();
+  readonly #lineOf = new Map<GraphLink, Line>();
+  #drawn: Lines = { lines: [], more: 0 };
+  #version = 0;
+  /** For what the lines were made. */
+  #made: { graph?: Graph; shape: number; version: number; always: string } = { shape: -1, version: 0, always: '' };
   /** Nodes without a place, by column. */
   readonly rest = new Map<Column, GraphNode[]>();
   #isFirst = true;
@@ -88,34 +98,54 @@ export class Places {
       const column = this.#column.get(node.unit.key) as Column;
       this.rest.set(column, [...(this.rest.get(column) ?? []), node]);
     }
-    return changed || before !== [...this.rest].map(([c, list]) => `${c}:${list.length}`).join();
+    changed ||= before !== [...this.rest].map(([c, list]) => `${c}:${list.length}`).join();
+    if (changed) this.#version++;
+    return changed;
   }
 
-  /** The lines to be drawn, the most important last, so that they are on top. @param always a node whose lines are all drawn */
-  lines(graph: Graph, always = ''): { readonly lines: Line[]; readonly more: number } {
-    const summed = new Map<string, Line>();
+  /**
+   * The lines to be drawn, the most important last, so that they are on top; the same list until others are drawn.
+   * @param always a node whose lines are all drawn
+   */
+  lines(graph: Graph, always = ''): Lines {
+    const made = this.#made;
+    const isOld = made.graph === graph && made.shape === graph.shape && made.version === this.#version;
+    if (!isOld) this.#join(graph);
+    for (const line of this.#summed.values()) line.connections = 0;
+    for (const [link, line] of this.#lineOf) line.connections += link.connections;
+    if (!isOld || made.always !== always) {
+      this.#made = { graph, shape: graph.shape, version: this.#version, always };
+      this.#drawn = this.#choose(always);
+    }
+    return this.#drawn;
+  }
+
+  /** Which line shows which link. */
+  #join(graph: Graph): void {
+    this.#summed.clear();
+    this.#lineOf.clear();
     for (const link of graph.links.values()) {
       if (link.from === link.to) continue;
       const from = this.drawnAs(link.from);
       const to = this.drawnAs(link.to);
       if (from === to) continue;
       const key = linkKey(link.seen, from, to);
-      const line = summed.get(key);
-      if (line) {
-        line.connections += link.connections;
-        line.edges += link.edges;
-      } else summed.set(key, { key, from, to, seen: link.seen, connections: link.connections, edges: link.edges });
+      let line = this.#summed.get(key);
+      if (!line) this.#summed.set(key, (line = { key, from, to, seen: link.seen, connections: 0 }));
+      this.#lineOf.set(link, line);
     }
-    const all = [...summed.values()];
+  }
+
+  #choose(always: string): Lines {
+    const all = [...this.#summed.values()];
+    const keys = new Set(this.#drawn.lines.map((line) => line.key));
     // What was drawn stays, so that lines do not come and go at the border.
     const weight = (line: Line) =>
       (line.from === always || line.to === always ? 8 : 0) +
       (line.seen === 'denied' ? 4 : line.seen === 'would-deny' ? 2 : 0) +
-      (this.#lines.has(line.key) ? 1 : 0);
+      (keys.has(line.key) ? 1 : 0);
     if (all.length > MOST_LINES) all.sort((a, b) => weight(b) - weight(a) || b.connections - a.connections);
     const lines = all.slice(0, MOST_LINES);
-    this.#lines.clear();
-    for (const { key } of lines) this.#lines.add(key);
     const rank = (line: Line) => VERDICTS.indexOf(line.seen);
     lines.sort((a, b) => rank(b) - rank(a) || (a.key < b.key ? -1 : 1));
     return { lines, more: all.length - lines.length };
