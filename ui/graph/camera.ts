@@ -3,7 +3,7 @@ import type { Box } from '../../src/ui/graph/geometry.js';
 
 const ZOOM = { least: 0.2, most: 2.5 };
 /** Pixels to the border when something is brought into view. */
-const BORDER = 48;
+const BORDER = 24;
 
 export class Camera {
   readonly #svg: SVGSVGElement;

@@ -87,6 +87,8 @@ export class Live {
     const isWhole = edgesHead.peek().caughtUp;
     const waited = performance.now() - this.#began;
     if (!isWhole && waited < PATIENCE_MS) {
+      // What is there can be taken already, if nothing is drawn that it would replace.
+      if (!this.view) this.graph.update(edges, MOST_NEW);
       this.#patience ??= setTimeout(() => this.update(), PATIENCE_MS - waited + 1);
       return;
     }

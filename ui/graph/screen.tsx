@@ -240,11 +240,11 @@ class Walk {
     if (key === '') return;
     this.#move(key);
     const node = this.#canvas.node(key);
-    if (node) {
-      this.#origin = key;
-      // What was clicked is seen.
-      if ((event.target as Element).matches(':focus-visible')) this.#canvas.camera.show(node.box);
-    }
+    if (node) this.#origin = key;
+    const { x = 0, y = 0 } = this.#canvas.line(key)?.curve ?? {};
+    // What was clicked is seen already. Of a line, what is said of it is to be seen.
+    if ((event.target as Element).matches(':focus-visible'))
+      this.#canvas.camera.show(node?.box ?? { x: x - 100, y: y - 20, w: 200, h: 40 });
     this.#canvas.light(key, selected.peek());
   }
 
