@@ -82,6 +82,7 @@ const ROOMS = [
   'src/ui/http',
   'src/ui/feeds',
   'src/ui/why',
+  'src/ui/policies',
   'src/ui/api',
   'src/ui',
   'src/cli/common',
@@ -116,6 +117,7 @@ const ROOMS = [
   'agent',
   // The web page: it runs in browsers, and shares with its server the types of what they say to each other.
   'ui/style',
+  'ui/style/screens',
   'ui/parts',
   'ui/state',
   'ui/frame',

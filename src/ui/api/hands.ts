@@ -10,7 +10,7 @@ import { mayUse, type Scope, type Viewer } from '../access/viewer.js';
 import { HttpError } from '../http/answers.js';
 import { type Body, flagOf, numberOf, textOf } from '../http/read.js';
 import { STEPS, type Step } from '../wire/policies.js';
-import { isSeenWorkload } from './board.js';
+import { isSeenWorkload } from '../policies/board.js';
 import type { Handler } from './handler.js';
 
 /** What can be done to policies. Policies are named as rules have them. Errors are AgentErrors. */

@@ -3,10 +3,10 @@ import type { Viewer } from '../access/viewer.js';
 import { PolicyBook, type PolicySource } from '../feeds/policies.js';
 import { HttpError } from '../http/answers.js';
 import { numberOf, textOf, windowOf } from '../http/read.js';
-import { activityAnswer, boardOf, policyAnswer, seenPolicies } from './board.js';
+import { activityAnswer, boardOf, policyAnswer, seenPolicies } from '../policies/board.js';
 import type { Handler } from './handler.js';
-import { located } from './positions.js';
-import { Previews, type PreviewSource } from './preview.js';
+import { located } from '../policies/positions.js';
+import { Previews, type PreviewSource } from '../policies/preview.js';
 
 /** Characters of a text at most; its bytes are counted later. */
 const MOST_TEXT = 1 << 21;
