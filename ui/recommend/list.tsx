@@ -55,7 +55,7 @@ export function List({ list, answer, retry }: ListProps) {
           <h2>{headline(open.length, all.length)}</h2>
           <p class="dim">
             {list.days > 0
-              ? `Seen from ${list.since} to ${list.until}, ${count(list.days)} ${list.days === 1 ? 'day' : 'days'}. ${count(stable)} of them stable. Policies are staged: they deny nothing until you say so.`
+              ? `Seen from ${list.since} to ${list.until}, ${count(list.days)} ${list.days === 1 ? 'day' : 'days'}. ${open.length > 0 ? `${count(stable)} of them ${stable === 1 ? 'is' : 'are'} stable. ` : ''}Policies are staged: they deny nothing until you say so.`
               : 'Nothing was seen in this time.'}
           </p>
         </div>

@@ -23,7 +23,7 @@ function linesOf(text: string): readonly Line[] {
     .map((raw) => {
       const line = shown(raw, 2000);
       const isComment = /^\s*#/.test(line);
-      const key = isComment ? line : (/^[\s-]*[\w./-]+:(?=\s|$)/.exec(line)?.[0] ?? '');
+      const key = isComment ? line : (/^[\s-]*[\w./:-]+:(?=\s|$)/.exec(line)?.[0] ?? '');
       return { text: line, key, isComment };
     });
 }
