@@ -134,10 +134,12 @@ export function MapsCard({ s }: CardProps) {
   const maps = (s.maps ?? []).map(({ name, entries, max }) => ({ name, entries: num(entries), max: num(max) }));
   const share = ({ entries, max }: (typeof maps)[number]) => (max > 0 ? entries / max : 0);
   maps.sort((a, b) => share(b) - share(a) || b.entries - a.entries);
+  const used = maps.filter(({ entries }) => entries > 0);
+  const empty = maps.filter(({ entries }) => entries === 0);
   return (
     <Card title="Maps of the kernel">
       <ul class="maps">
-        {maps.map((map) => (
+        {used.map((map) => (
           <li key={map.name}>
             <span class="mono">{shown(map.name, 40)}</span>
             <span class="dim">
@@ -147,6 +149,7 @@ export function MapsCard({ s }: CardProps) {
           </li>
         ))}
       </ul>
+      {empty.length > 0 && <p class="empty-maps dim">Empty: {empty.map(({ name }) => shown(name, 40)).join(', ')}</p>}
     </Card>
   );
 }

@@ -28,6 +28,9 @@ export function NodePage({ name, tick, isOnly, history }: NodeProps) {
   useKeys(keys);
   const node = value?.name === name ? value : undefined;
   const s = node?.status;
+  // The policies that are refused are listed below, each with its reason.
+  const isListed = (text: string) => (s?.problems ?? []).length > 0 && / refused$/.test(text);
+  const troubles = (node?.row.troubles ?? []).filter((text) => !isListed(text));
   return (
     <div class="node-page">
       <div class="status-head">
@@ -48,9 +51,9 @@ export function NodePage({ name, tick, isOnly, history }: NodeProps) {
       </div>
       {fault && <Trouble fault={fault} />}
       {!node && !fault && <Loading what="the state of the node" />}
-      {node && node.row.troubles.length > 0 && (
+      {troubles.length > 0 && (
         <ul class="troubles">
-          {node.row.troubles.map((text) => (
+          {troubles.map((text) => (
             <li key={text}>{shown(text, 600)}</li>
           ))}
         </ul>

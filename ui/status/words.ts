@@ -29,8 +29,9 @@ export function duration(ms: number): string {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-/** `3.4 %`, `81 %` */
+/** `< 0.1 %`, `3.4 %`, `81 %` */
 export function percent(share: number): string {
+  if (share > 0 && share < 0.001) return '< 0.1 %';
   return `${(share * 100).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
 }
 

@@ -33,13 +33,22 @@ export function recommendHandlers(source: RecommendSource): Readonly<Record<stri
     recommend: async (body, viewer, leaving): Promise<RecommendList> => {
       const namespaces = askedOf(namespacesOf(body), await viewer.scope());
       if (!namespaces) return { since: '', until: '', days: 0, warnings: [], workloads: [] };
-      const request: RecommendRequest = {
+      const minDays = minDaysOf(body);
+      const request = (options: object): RecommendRequest => ({
         // An empty list means all of them.
         ...(namespaces.length > 0 ? { namespaces } : {}),
         dialect: 'networkpolicy',
-        options: JSON.stringify({ minDays: minDaysOf(body), brief: true }),
-      };
-      const answer = await lists.run(viewer, leaving, (signal) => source.recommend(request, THINKING_MS, signal));
+        options: JSON.stringify({ minDays, ...options }),
+      });
+      const answer = await lists.run(viewer, leaving, async (signal) => {
+        try {
+          return await source.recommend(request({ brief: true }), THINKING_MS, signal);
+        } catch (e) {
+          // An agent of an older version does not know how to be brief.
+          if (!(e instanceof AgentError) || e.code !== 'USAGE' || !e.message.includes('options.brief')) throw e;
+          return await source.recommend(request({}), THINKING_MS, signal);
+        }
+      });
       const { since, until, days, warnings, workloads } = resultOf(answer);
       const scope = await viewer.scope();
       const seen = workloads.filter(({ workload }) => mayUse(scope, namespaceOf(workload)));
@@ -58,8 +67,8 @@ export function recommendHandlers(source: RecommendSource): Readonly<Record<stri
         throw new HttpError(400, `language must be one of ${LANGUAGES.join(', ')}`, { field: 'language' });
       const options = {
         minDays: minDaysOf(body),
-        without: textsOf(body, 'without', MOST_CHOICES, LONGEST_CHOICE),
-        also: textsOf(body, 'also', MOST_CHOICES, LONGEST_CHOICE),
+        ...choicesOf(body, 'without'),
+        ...choicesOf(body, 'also'),
       };
       const kind = textOf(body, 'kind', 100, '');
       const request = { workloads: [workload], dialect: language, options: JSON.stringify(options) };
@@ -76,6 +85,12 @@ const FIELD = { field: 'workload' };
 
 function minDaysOf(body: Body): number {
   return numberOf(body, 'minDays', MIN_DAYS.least, MIN_DAYS.most, MIN_DAYS.usual);
+}
+
+/** An agent of an older version knows no choices: none are not sent. */
+function choicesOf(body: Body, field: 'without' | 'also'): Partial<Record<typeof field, string[]>> {
+  const chosen = textsOf(body, field, MOST_CHOICES, LONGEST_CHOICE);
+  return chosen.length > 0 ? { [field]: chosen } : {};
 }
 
 function namespaceOf(workload: string): string {
