@@ -1,8 +1,11 @@
 /** Above the drawing: where we are, and what is hidden. And what is said if there is nothing to draw. */
 import { chipText } from '../../src/ui/wire/chips.js';
 import { type Level, levelText, outOf } from '../../src/ui/graph/levels.js';
+import { hasNoAgents, NoAgents, NoRight } from '../frame/nothing.js';
+import { Empty } from '../parts/empty.js';
 import { count, shown } from '../parts/words.js';
-import { edges, edgesHead, nodes } from '../state/store.js';
+import { session } from '../state/api.js';
+import { edges, edgesHead } from '../state/store.js';
 import { streamState } from '../state/stream.js';
 import { chips, dropChip, namespaces, set, window_ } from '../state/url.js';
 import { goTo, isTable, levelHref, QUIET, type Quiet, showQuiet, unhidden } from './address.js';
@@ -64,13 +67,13 @@ export function Head({ live }: { live: Live }) {
 function QuietChip({ which, live }: { which: Quiet; live: Live }) {
   if (unhidden.value.has(which))
     return (
-      <button type="button" class="chip quiet" onClick={() => showQuiet(which, false)} title="click to hide it">
+      <button type="button" class="hides off" onClick={() => showQuiet(which, false)} title="click to hide it">
         {QUIET[which]} shown
       </button>
     );
   const { edges: all, denied } = live.graph.hidden[which];
   return (
-    <button type="button" class="chip" onClick={() => showQuiet(which, true)} title="click to show it">
+    <button type="button" class="hides" onClick={() => showQuiet(which, true)} title="click to show it">
       {QUIET[which]} hidden{all > 0 && <span class="dim"> {count(all)}</span>}
       {denied > 0 && <span class="verdict denied"> ✕ {count(denied)} denied</span>} <span aria-hidden="true">×</span>
     </button>
@@ -80,72 +83,83 @@ function QuietChip({ which, live }: { which: Quiet; live: Live }) {
 /** In the middle of an empty drawing. */
 export function Nothing({ live }: { live: Live }) {
   live.tick.value;
-  const { caughtUp, beganMs } = edgesHead.value;
   if (live.graph.nodes.size > 0) return null;
-  if (!caughtUp || (streamState.value !== 'live' && edges.size === 0))
-    return (
-      <p class="nothing" role="status">
-        {streamState.value === 'paused'
-          ? 'Paused.'
-          : streamState.value === 'lost'
-            ? 'No connection; it is tried again.'
-            : 'Connecting…'}
-      </p>
-    );
-  if (edges.size > 0) return <NoMatch live={live} />;
-  if (nodes.value && !nodes.value.some((n) => n.connected))
-    return (
-      <div class="nothing" role="status">
-        <h2>No agent answers</h2>
-        <p>This shows why:</p>
-        <code>{nodes.value.length === 0 ? 'kubectl apply -k daemonset/base' : 'egressctl status'}</code>
-      </div>
-    );
   return (
     <div class="nothing" role="status">
-      <h2>No connections yet</h2>
-      <p>
-        {beganMs ? `Agents have counted since ${new Date(beganMs).toLocaleString()}.` : 'Agents have begun to count.'}
-      </p>
-      {window_.value !== '35d' && (
-        <button type="button" onClick={() => set({ w: '35d' })}>
-          Look at 35 days
-        </button>
-      )}
-      {namespaces.value.length > 0 && (
-        <button type="button" onClick={() => set({ ns: undefined })}>
-          All namespaces
-        </button>
-      )}
+      <Why live={live} />
     </div>
   );
 }
 
+function Why({ live }: { live: Live }) {
+  const { caughtUp, beganMs } = edgesHead.value;
+  if (session.value?.namespaces?.length === 0) return <NoRight />;
+  if (hasNoAgents()) return <NoAgents />;
+  if (edges.size > 0) return <NoMatch live={live} />;
+  if (!caughtUp || streamState.value !== 'live') return <p>{STATES[streamState.value]}</p>;
+  return (
+    <Empty
+      title="No connections yet"
+      actions={
+        <>
+          {window_.value !== '35d' && (
+            <button type="button" onClick={() => set({ w: '35d' })}>
+              Look at 35 days
+            </button>
+          )}
+          {namespaces.value.length > 0 && (
+            <button type="button" onClick={() => set({ ns: undefined })}>
+              All namespaces
+            </button>
+          )}
+        </>
+      }
+    >
+      <p>
+        {beganMs ? `Agents have counted since ${new Date(beganMs).toLocaleString()}.` : 'Agents have begun to count.'}
+      </p>
+    </Empty>
+  );
+}
+
+const STATES = {
+  connecting: 'Connecting …',
+  live: 'Connecting …',
+  paused: 'Paused, until this tab is seen.',
+  lost: 'There is no connection; it is tried again.',
+} as const;
+
 function NoMatch({ live }: { live: Live }) {
   const { hidden } = live.graph;
+  const all = hidden.dns.edges + hidden.system.edges + hidden.filter.edges;
   return (
-    <div class="nothing" role="status">
-      <h2>Nothing of it is shown</h2>
-      <p>{count(hidden.dns.edges + hidden.system.edges + hidden.filter.edges)} edges are left out here.</p>
-      {hidden.filter.edges > 0 &&
-        chips.value.map((chip) => (
-          <button type="button" key={chipText(chip)} onClick={() => dropChip(chip)}>
-            Drop {shown(chipText(chip), 60)}
-          </button>
-        ))}
-      {(Object.keys(QUIET) as Quiet[]).map(
-        (which) =>
-          hidden[which].edges > 0 && (
-            <button type="button" key={which} onClick={() => showQuiet(which, true)}>
-              Show {QUIET[which]}
+    <Empty
+      title={all > 0 ? 'All of it is hidden' : 'Nothing was seen here'}
+      actions={
+        <>
+          {hidden.filter.edges > 0 &&
+            chips.value.map((chip) => (
+              <button type="button" key={chipText(chip)} onClick={() => dropChip(chip)}>
+                Drop {shown(chipText(chip), 60)}
+              </button>
+            ))}
+          {(Object.keys(QUIET) as Quiet[]).map(
+            (which) =>
+              hidden[which].edges > 0 && (
+                <button type="button" key={which} onClick={() => showQuiet(which, true)}>
+                  Show {QUIET[which]}
+                </button>
+              ),
+          )}
+          {live.level.kind !== 'cluster' && (
+            <button type="button" onClick={() => goTo({ kind: 'cluster' })}>
+              The whole cluster
             </button>
-          ),
-      )}
-      {live.level.kind !== 'cluster' && (
-        <button type="button" onClick={() => goTo({ kind: 'cluster' })}>
-          The whole cluster
-        </button>
-      )}
-    </div>
+          )}
+        </>
+      }
+    >
+      {all > 0 && <p>Filters leave {count(all)} edges out.</p>}
+    </Empty>
   );
 }

@@ -99,7 +99,7 @@ export function EdgeTable({ live }: { live: Live }) {
         {selected.value !== '' && (
           <>
             {' of the selection '}
-            <button type="button" class="chip" onClick={() => select('')}>
+            <button type="button" class="hides" onClick={() => select('')}>
               show all <span aria-hidden="true">×</span>
             </button>
           </>
