@@ -5,9 +5,10 @@ import { compared, thenStaged, thenText } from '../../src/ui/wire/then.js';
 import type { WhyEnd, WhyRef } from '../../src/ui/wire/why.js';
 import { CopyButton, Trouble } from '../parts/empty.js';
 import { useEscape } from '../parts/overlay.js';
+import { propose } from '../state/proposal.js';
 import { partyText, portText, shown, timeOfDay } from '../parts/words.js';
 import { answer, answered, close, failure, followWhy, isAsking, isOpen, subjectOf, why } from './question.js';
-import { Mark, PolicyLink, Target } from './steps.js';
+import { Mark, Target } from './steps.js';
 import { Go } from './go.js';
 
 /** Beside every screen; nothing while the address asks for no why. */
@@ -152,6 +153,12 @@ function nowText({ verdict, rule }: WhyNow): string {
   return rule === '' ? done : `${done} by ${shown(rule, 200)}`;
 }
 
+/** Hands a policy to the editor. */
+function open(yaml: string): void {
+  const ref = why.peek();
+  propose(yaml, ref ? `allows ${endText(ref.from)} to reach ${endText(ref.to)} ${portText(ref)}` : '');
+}
+
 function Allow({ allow }: { allow: WhyAllow }) {
   return (
     <section class="allow" aria-labelledby="why-allow">
@@ -165,18 +172,16 @@ function Allow({ allow }: { allow: WhyAllow }) {
             <pre tabIndex={0}>{allow.yaml.split('\n').map((line) => `${shown(line, 200)}\n`)}</pre>
           </details>
           <p class="actions">
-            <Go to="policies" with={{ edit: 'new', from: allow.yaml }}>
-              Open in the editor, with what it changes
-            </Go>
+            <button type="button" class="primary" onClick={() => open(allow.yaml ?? '')}>
+              See what it would change
+            </button>
             <CopyButton text={allow.yaml} />
           </p>
         </>
       )}
       {allow.yaml === undefined && allow.policy && (
         <p>
-          <PolicyLink
-            object={allow.policy}
-          >{`Open ${shown(allow.policy.kind, 60)} ${shown(allow.policy.name, 100)}`}</PolicyLink>
+          <Go to="policies" with={{ edit: allow.policy }}>{`Edit ${shown(allow.policy, 120)}`}</Go>
         </p>
       )}
     </section>

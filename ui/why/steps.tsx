@@ -1,5 +1,5 @@
 /** The tiers as steps: what did not select, what did not match and why, what decided. */
-import type { WhyObject, WhyPolicy, WhyRule, WhyTarget, WhyTier } from '../../src/ui/wire/explain.js';
+import type { WhyPolicy, WhyRule, WhyTarget, WhyTier } from '../../src/ui/wire/explain.js';
 import { count, shown } from '../parts/words.js';
 import { Go } from './go.js';
 
@@ -105,23 +105,15 @@ function Policy({ policy }: { policy: WhyPolicy }) {
   return (
     <section class="policy">
       <h5>
-        <PolicyLink object={policy.object}>{shown(policy.policy, 120)}</PolicyLink>
+        <Go to="policies" with={{ policy: policy.policy }}>
+          {shown(policy.policy, 120)}
+        </Go>
         {policy.staged && <span class="tag">staged</span>}
       </h5>
       <p class="quiet">{shown(policy.why, 300)}</p>
       {policy.rules.length === 0 ? <p class="quiet">It has no rule.</p> : <Rules rules={policy.rules} />}
       {policy.more > 0 && <p class="quiet">and {count(policy.more)} more rules</p>}
     </section>
-  );
-}
-
-/** Opens the policy in the editor. */
-export function PolicyLink({ object, children }: { object: WhyObject; children: string }) {
-  const { kind, namespace, name } = object;
-  return (
-    <Go to="policies" with={{ edit: `${kind}/${namespace}/${name}`, from: undefined }}>
-      {children}
-    </Go>
   );
 }
 

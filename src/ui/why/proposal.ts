@@ -6,7 +6,6 @@ import { DEFAULT_RULE } from '../../ir/types.js';
 import { hasPorts, protocolName } from '../../net/protocol.js';
 import { lastingLabels } from '../../recommend/base/selectors.js';
 import type { WhyAllow } from '../wire/explain.js';
-import { objectOf } from './shape.js';
 
 /** Who would be allowed to reach whom. */
 export interface Wish {
@@ -34,8 +33,7 @@ export function allowOf({ verdict, rule, targets }: Explanation, wish: Wish): Wh
   if (targets.some((t) => t.before !== undefined))
     return { text: 'No policy can allow it: it is denied before any rule.' };
   if (!rule) return undefined;
-  const policy = objectOf(rule.policy);
-  const text = formatPolicy(rule.policy);
+  const policy = formatPolicy(rule.policy);
   if (rule.index !== DEFAULT_RULE)
     return {
       text: `${formatRule(rule)} denies it, whatever is judged later: change that rule, or allow it before.`,
@@ -43,12 +41,12 @@ export function allowOf({ verdict, rule, targets }: Explanation, wish: Wish): Wh
     };
   if (rule.tier !== UNITED)
     return {
-      text: `The tier ${rule.tier} denies what none of its rules decides: ${text} needs a rule that allows it, or passes it on.`,
+      text: `The tier ${rule.tier} denies what none of its rules decides: ${policy} needs a rule that allows it, or passes it on.`,
       policy,
     };
   const yaml = proposal(wish, rule.policy.dialect);
   return yaml === undefined
-    ? { text: `${text} needs a rule for it.`, policy }
+    ? { text: `${policy} needs a rule for it.`, policy }
     : { text: 'A policy beside those that isolate it: policies of this tier are united.', yaml, policy };
 }
 

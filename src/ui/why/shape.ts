@@ -2,7 +2,7 @@
 import type { ExplainedPolicy, ExplainedRule, ExplainedTarget, ExplainedTier } from '../../explain/explain.js';
 import type { PolicyRef } from '../../ir/types.js';
 import { mayUse, type Scope } from '../access/viewer.js';
-import type { WhyObject, WhyPolicy, WhyRule, WhyTarget, WhyTier } from '../wire/explain.js';
+import type { WhyPolicy, WhyRule, WhyTarget, WhyTier } from '../wire/explain.js';
 
 /** Of one answer: addresses, policies that do not select the sender, rules of a policy, characters of a text. */
 const MOST = { targets: 8, others: 50, rules: 200, text: 600, names: 20 };
@@ -70,16 +70,11 @@ function policyOf({ policy, ref, staged, why, rules }: ExplainedPolicy, scope: S
   const kept = rules.filter((_, n) => n < MOST.rules || n === decides);
   return {
     policy: cut(policy),
-    object: objectOf(ref),
     staged,
     why: told ? cut(why) : UNTOLD,
     rules: kept.map((rule) => (told ? ruleOf(rule) : { ...ruleOf(rule), text: UNTOLD, why: UNTOLD })),
     more: rules.length - kept.length,
   };
-}
-
-export function objectOf({ dialect, kind, namespace = '', name }: PolicyRef): WhyObject {
-  return { dialect, kind, namespace, name };
 }
 
 function ruleOf({ rule, action, result, text, why }: ExplainedRule): WhyRule {

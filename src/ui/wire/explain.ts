@@ -12,19 +12,9 @@ export interface WhyRule {
   readonly why: string;
 }
 
-/** The object of a policy. */
-export interface WhyObject {
-  readonly dialect: string;
-  readonly kind: string;
-  /** Empty: cluster-wide. */
-  readonly namespace: string;
-  readonly name: string;
-}
-
 export interface WhyPolicy {
-  /** `np/shop/web` */
+  /** Its id: `np/shop/web` */
   readonly policy: string;
-  readonly object: WhyObject;
   readonly staged: boolean;
   readonly why: string;
   readonly rules: readonly WhyRule[];
@@ -78,8 +68,8 @@ export interface WhyAllow {
   readonly text: string;
   /** A policy that would, to begin from. */
   readonly yaml?: string;
-  /** The policy that is to be changed. */
-  readonly policy?: WhyObject;
+  /** Id of the policy that is to be changed. */
+  readonly policy?: string;
 }
 
 export interface WhyAnswer {
