@@ -63,7 +63,7 @@ function Nodes() {
     <Popup
       right
       class={`pill${silent.length > 0 ? ' bad' : ''}`}
-      label={`${answering} of ${all.length} nodes answer`}
+      label={`${text}: ${answering} of ${all.length} answer`}
       button={text}
     >
       {(close) => (

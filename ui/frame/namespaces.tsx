@@ -15,7 +15,7 @@ export function NamespacePicker() {
   return (
     <Popup
       class="picker"
-      label={chosen.length === 0 ? 'namespaces: all' : `namespaces: ${chosen.join(', ')}`}
+      label={chosen.length === 0 ? `${limited ? 'Your namespaces' : text}: all` : `${text}: ${chosen.join(', ')}`}
       title={limited ? 'all that you may see' : 'namespaces'}
       button={
         <>
