@@ -53,8 +53,9 @@ export function Filters() {
       <input
         id="policy-text"
         type="search"
-        placeholder="policy, kind or problem  /"
+        placeholder="find a policy, kind or problem"
         aria-label="text in the policies"
+        title="find policies (f)"
         ref={input}
         defaultValue={text}
         onInput={({ currentTarget: { value } }) => {

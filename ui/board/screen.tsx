@@ -177,7 +177,7 @@ function boardKeys(
     { keys: 'i', about: 'impact of the staged policy', run: doing('impact') },
     { keys: 'u', about: 'undo: stage what was enforced', run: doing('undo') },
     { keys: 'n', about: 'new policy', run: () => edit('new') },
-    { keys: '/', about: 'find policies', run: focus('policy-text') },
+    { keys: 'f', about: 'find policies', run: focus('policy-text') },
     { keys: 'o', about: 'order of the policies', run: focus('policy-sort') },
   ];
 }
