@@ -97,7 +97,7 @@ const rule = (kind: string, ns: string, name: string): NonNullable<EdgeHistory['
 });
 
 /** Seen each day of a week, so that a recommendation has something to go by. */
-const days = [6, 5, 4, 3, 2, 1, 0].map((ago) => makeDay(TODAY - ago, { connections: 10 }));
+const days = [6, 5, 4, 3, 2, 1, 0].map((ago) => makeDay(TODAY - ago, { connections: 10, bytes: 100_000 }));
 export const histories: EdgeHistory[] = [
   makeEdge({ source: workload('shop/web', 'Pod'), destination: workload('shop/api', 'Pod'), port: 8080 }),
   // Each team sees that they talk, and not by whose rule of the other.

@@ -5,6 +5,7 @@ import type { RecommendRequest, RecommendResponse } from '../../proto/edges.js';
 import { LANGUAGES } from '../../recommend/base/names.js';
 import type { Recommendation, WorkloadRecommendation } from '../../recommend/base/types.js';
 import { askedOf, mayUse, type Viewer } from '../access/viewer.js';
+import type { EdgeSource } from '../feeds/edges.js';
 import { HttpError } from '../http/answers.js';
 import { type Body, namespacesOf, numberOf, textOf, textsOf } from '../http/read.js';
 import {
@@ -14,10 +15,11 @@ import {
   type RecommendList,
   type RecommendListRow,
 } from '../wire/recommend.js';
+import { hiddenText, seenEvidence } from './evidence.js';
 import type { Handler } from './handler.js';
 
 /** The part of a client that is used. */
-export interface RecommendSource {
+export interface RecommendSource extends Pick<EdgeSource, 'edges'> {
   recommend(request: RecommendRequest, deadlineMs: number, signal: AbortSignal): Promise<RecommendResponse>;
 }
 
@@ -57,7 +59,8 @@ export function recommendHandlers(source: RecommendSource): Readonly<Record<stri
     recommendation: async (body, viewer, leaving): Promise<RecommendationAnswer> => {
       const workload = textOf(body, 'workload', LONGEST_NAME);
       if (!/^[^/]+\/[^/]+$/.test(workload)) throw new HttpError(400, 'workload must be namespace/name', FIELD);
-      if (!mayUse(await viewer.scope(), namespaceOf(workload)))
+      const scope = await viewer.scope();
+      if (!mayUse(scope, namespaceOf(workload)))
         throw new HttpError(403, `you may not see the namespace of ${workload}`, {
           ...FIELD,
           hint: 'it takes the right to get flows.egress-agent.io in it',
@@ -72,8 +75,21 @@ export function recommendHandlers(source: RecommendSource): Readonly<Record<stri
       };
       const kind = textOf(body, 'kind', 100, '');
       const request = { workloads: [workload], dialect: language, options: JSON.stringify(options) };
-      const answer = await details.run(viewer, leaving, (signal) => source.recommend(request, THINKING_MS, signal));
-      const { workloads, since, until, warnings } = resultOf(answer);
+      let hidden = 0;
+      const answer = await details.run(viewer, leaving, async (signal) => {
+        if (scope === undefined) return source.recommend(request, THINKING_MS, signal);
+        const seen = await seenEvidence(source, workload, scope, signal);
+        hidden = seen.hidden;
+        // A source takes no evidence for all that there is.
+        if (seen.evidence.length === 0)
+          throw new HttpError(404, `nothing is known of ${workload} that you may see`, {
+            ...FIELD,
+            ...(hidden > 0 ? { hint: hiddenText(hidden) } : {}),
+          });
+        return source.recommend({ ...request, evidence: seen.evidence }, THINKING_MS, signal);
+      });
+      const { workloads, since, until, warnings: said } = resultOf(answer);
+      const warnings = hidden > 0 ? [hiddenText(hidden), ...said] : said;
       const found = workloads.find((one) => one.workload === workload && (kind === '' || one.kind === kind));
       if (!found) throw new HttpError(404, `nothing is known of ${workload}`, FIELD);
       return { ...found, since, until, notes: warnings };

@@ -81,28 +81,35 @@ async function historyOf(source: StatusSource): Promise<HistoryFacts | undefined
   }
 }
 
-/** What of a node may be seen: pods and policies of some namespaces, and no names of others. */
+/**
+ * What of a node whoever may not see the whole cluster is told: that it is there and how it is, in numbers. What else an
+ * agent says has names of all namespaces in it, so what is not named here is not told.
+ */
 function seenNode(node: ClusterNode, scope: Scope): ClusterNode {
-  if (scope === undefined || !node.status) return node;
-  const { endpoints = [], problems = [], hook_problems, names, exports: _, source: __, ...rest } = node.status;
-  const { seen: ___, ...ofNames } = names ?? {};
+  if (scope === undefined) return node;
+  const { name, state, status: s } = node;
+  if (!s) return { name, state };
+  const { version, node_name, mode, pid, started_at, uptime_ns, attach_mode, deny_response } = s;
+  const { endpoints = [], problems = [], hooks_attached = 0, hooks_expected = 0, flows_per_second = 0 } = s;
+  const { policies_in_force = 0, policies_staged = 0 } = s;
   const status: StatusResponse = {
-    ...rest,
-    source: '',
+    ...{ version, node_name, mode, source: '', pid, started_at, uptime_ns, attach_mode, deny_response },
+    ...{ hooks_attached, hooks_expected, flows_per_second, policies_in_force, policies_staged },
     endpoints: endpoints.filter(({ pod }) => !pod.startsWith('node/') && mayUse(scope, pod.slice(0, pod.indexOf('/')))),
     problems: problems.filter((problem) => isSeen(problem, scope)),
-    ...(hook_problems?.length ? { hook_problems: [`${hook_problems.length} hooks have problems`] } : {}),
-    ...(names ? { names: ofNames } : {}),
+    ...(s.lost_in_ring === undefined ? {} : { lost_in_ring: s.lost_in_ring }),
+    ...(s.lost_in_queues === undefined ? {} : { lost_in_queues: s.lost_in_queues }),
+    ...(s.failing_since === undefined
+      ? {}
+      : { failing_since: s.failing_since, last_error: 'who may see the whole cluster is told why' }),
   };
-  return { ...node, status };
+  return { name, state, status };
 }
 
-/** `NetworkPolicy shop/web`: what is in no namespace concerns everybody, and what cannot be read nobody. */
+/** `NetworkPolicy shop/web`; what is in no namespace is of the whole cluster, and what cannot be read nobody's. */
 function isSeen({ object = '' }: ProblemMessage, scope: Scope): boolean {
-  const [, name] = /^\S+ (\S+)$/.exec(object) ?? [];
-  if (name === undefined) return false;
-  const slash = name.indexOf('/');
-  return slash < 0 || mayUse(scope, name.slice(0, slash));
+  const [, namespace] = /^\S+ ([^/\s]+)\/\S+$/.exec(object) ?? [];
+  return namespace !== undefined && mayUse(scope, namespace);
 }
 
 function problemsOf(nodes: readonly ClusterNode[]): { problems: ProblemRow[]; more: number } {

@@ -93,7 +93,10 @@ export class Feeds {
       await over(outlet.signal);
       return;
     }
-    const { value: feed, leave } = this.#edges.take(JSON.stringify([view.window, ...namespaces]));
+    const { value: feed, leave } = this.#edges.take(this.#keyOf(view.window, namespaces));
+    const own = new Set(namespaces);
+    const isAsked = ({ source, destination }: EdgeInfo) =>
+      own.size === 0 || own.has(source.namespace) || own.has(destination.namespace);
     const changes = new Signal(outlet.signal);
     let gone: number[] = [];
     let told = new Set<number>();
@@ -124,7 +127,7 @@ export class Feeds {
           const edges: EdgeInfo[] = [];
           const rows: EdgeRow[] = [];
           for (const edge of due.slice(at, at + ROWS_A_MESSAGE)) {
-            const seen = seenEdge(edge.info, scope);
+            const seen = isAsked(edge.info) ? seenEdge(edge.info, scope) : undefined;
             if (!seen) continue;
             const row = rowOf(edge, table.window, nowMs);
             // Ledgers answer in whole days.
@@ -154,6 +157,12 @@ export class Feeds {
       leave();
       if (told.size > 0) outlet.send({ ...EMPTY, gone: [...told], nowMs: Date.now() });
     }
+  }
+
+  /** A source serves some streams at once. Where there are many, those of all namespaces are shared, and looked through. */
+  #keyOf(window: Window, namespaces: readonly string[]): string {
+    const own = JSON.stringify([window, ...namespaces]);
+    return this.#edges.size < MOST_FEEDS || this.#edges.has(own) ? own : JSON.stringify([window]);
   }
 
   async #serveFlows({ chips, namespaces }: View, last: number, scope: Scope, outlet: Outlet): Promise<void> {
@@ -241,6 +250,9 @@ export class Feeds {
     }
   }
 }
+
+/** Streams of edges that a source is asked for; beyond, one more for each window. A relay serves 32. */
+const MOST_FEEDS = 20;
 
 /** Namespaces that a source is asked for by name. Of more, all flows are read. */
 const MOST_ASKED = 100;

@@ -18,6 +18,15 @@ export class Shared<T extends { end(): void }> {
     this.#make = make;
   }
 
+  /** How many there are. */
+  get size(): number {
+    return this.#held.size;
+  }
+
+  has(key: string): boolean {
+    return this.#held.has(key);
+  }
+
   /** Takes a part in the thing of this key. @returns it, and what gives it back */
   take(key: string): { value: T; leave: () => void } {
     let held = this.#held.get(key);
