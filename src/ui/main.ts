@@ -93,7 +93,7 @@ async function run(flags: Flags): Promise<void> {
   const server = new UiServer({
     assets: new Assets(),
     sessions: new Sessions<Viewer>(),
-    door: new TokenDoor(people, { header: flags.trustProxyHeader ?? false }),
+    door: new TokenDoor(people, { header: flags.trustProxyHeader ?? false, audience: flags.audience[0] }),
     feeds: new Feeds(source),
     handlers: allHandlers(source, (viewer) => handsFor(viewer, source, flags)),
     session: (viewer) => sessionOf(viewer, flags),

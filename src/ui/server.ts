@@ -188,7 +188,7 @@ export class UiServer {
       throw new HttpError(
         401,
         'this page has no session',
-        door ? { signIn: true } : { hint: 'open it with the link of egressctl ui' },
+        door ? { signIn: true, hint: door.hint } : { hint: 'open it with the link of egressctl ui' },
       );
     try {
       await viewer.review?.();

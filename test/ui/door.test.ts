@@ -140,7 +140,11 @@ t.test('whoever has no session gets nothing', async (t) => {
         name === 'session' ? '' : '{}',
       );
       t.equal(status, 401, `${name} ${JSON.stringify(more)}`);
-      t.strictSame(JSON.parse(body), { error: 'this page has no session', signIn: true });
+      t.strictSame(JSON.parse(body), {
+        error: 'this page has no session',
+        signIn: true,
+        hint: 'kubectl create token NAME',
+      });
     }
   }
   for (const [what, headers] of Object.entries({

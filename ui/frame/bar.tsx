@@ -3,7 +3,7 @@ import { CHIP_KEYS, type Chip, chipText } from '../../src/ui/wire/chips.js';
 import { WINDOWS, type Window } from '../../src/ui/wire/messages.js';
 import { Popup } from '../parts/overlay.js';
 import { shown } from '../parts/words.js';
-import { session } from '../state/api.js';
+import { post, session } from '../state/api.js';
 import { appliesToEdges } from '../state/match.js';
 import { chips, dropChip, namespaces, set, setChips, window_ } from '../state/url.js';
 import { Health } from './health.js';
@@ -133,6 +133,16 @@ function Source() {
           </dd>
           <dt>Version</dt>
           <dd>{shown(own.version, 60)}</dd>
+          {own.signedIn && (
+            <>
+              <dt>Session</dt>
+              <dd>
+                <button type="button" onClick={() => void post('logout', {}).finally(() => location.reload())}>
+                  Sign out
+                </button>
+              </dd>
+            </>
+          )}
         </dl>
       )}
     </Popup>

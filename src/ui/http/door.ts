@@ -6,6 +6,8 @@ import { Attempts } from './attempts.js';
 
 /** Who comes in. */
 export interface Door {
+  /** The command that makes a token, for people who have none. */
+  readonly hint: string;
   /**
    * Whose token it is that somebody typed. Whatever is wrong with a token, the answer is the same.
    * @throws HttpError 401, 429; AgentError AGENT if it cannot be decided
@@ -23,11 +25,19 @@ export class TokenDoor implements Door {
   readonly #typed = new Attempts({ own: 10, all: 120 });
   readonly #brought = new Attempts({ own: 600, all: 600 });
   readonly #takesHeader: boolean;
+  readonly hint: string;
 
-  /** @param options.header requests may bring tokens in `Authorization: Bearer`, put there by a proxy */
-  constructor(people: Pick<People, 'viewerOf' | 'forget' | 'known'>, { header }: { header: boolean }) {
+  /**
+   * @param options.header requests may bring tokens in `Authorization: Bearer`, put there by a proxy
+   * @param options.audience that tokens are for; undefined: the API server's
+   */
+  constructor(
+    people: Pick<People, 'viewerOf' | 'forget' | 'known'>,
+    { header, audience }: { header: boolean; audience?: string | undefined },
+  ) {
     this.#people = people;
     this.#takesHeader = header;
+    this.hint = `kubectl create token NAME${audience === undefined ? '' : ` --audience ${audience}`}`;
   }
 
   async enter(token: string, address: string): Promise<Viewer> {
