@@ -63,11 +63,14 @@ const GROUPS: Readonly<Record<string, () => Promise<Result[]>>> = {
   versus: () => versus({ quick }),
 };
 
+/** A word means the group of that name, or else all that have it in their names. */
+const isMeant = (name: string) => words.some((w) => (Object.hasOwn(GROUPS, w) ? name === w : name.includes(w)));
+
 precedence();
 const results: Result[] = [];
 if (words[0] === 'against' && words[1] !== undefined) results.push(...(await against(words[1])));
 for (const [name, run] of words[0] === 'against' ? [] : Object.entries(GROUPS)) {
-  if (words.length > 0 && !words.some((w) => name.includes(w))) continue;
+  if (words.length > 0 && !isMeant(name)) continue;
   progress(`${name} …`);
   results.push(...(await run()));
 }

@@ -4,10 +4,11 @@ import { UiPage } from '../ui/browser.js';
 
 /**
  * Runs in each page before its own scripts. Reads along in the page's stream until what it waits for has come, and notes
- * when the screen was drawn after a change: the first task after the frame.
+ * when the screen was drawn after a change: the first task after the frame. A text that becomes another, such as "2 s
+ * ago", is no part of a first view.
  */
 const PROBE = `(() => {
-  const probe = (globalThis.__probe = { wanted: '"caughtUp":true', arrived: 0, changed: 0, drawn: 0 });
+  const probe = (globalThis.__probe = { wanted: '"caughtUp":true', texts: false, arrived: 0, changed: 0, drawn: 0 });
   const read = ReadableStreamDefaultReader.prototype.read;
   const decoder = new TextDecoder();
   let rest = '';
@@ -24,7 +25,9 @@ const PROBE = `(() => {
   };
   let waits = false;
   new MutationObserver((changes) => {
-    if (!changes.some(({ target }) => target.nodeType !== 1 || target.closest('#main'))) return;
+    const counts = ({ type, target }) =>
+      (type !== 'characterData' || probe.texts) && (target.nodeType === 1 ? target : target.parentElement)?.closest('#main');
+    if (!changes.some(counts)) return;
     probe.changed ||= performance.now();
     if (waits) return;
     waits = true;
@@ -86,7 +89,7 @@ export async function settled(page: UiPage, quietMs = 1500): Promise<Probe> {
 /** Waits for the next message with this text, after `act`. @returns as `settled`, and what `act` returned */
 export async function nextDrawn<T>(page: UiPage, wanted: string, act: () => Promise<T>): Promise<Probe & { made: T }> {
   await page.ask(
-    `Object.assign(globalThis.__probe, ${JSON.stringify({ wanted, arrived: 0, changed: 0, drawn: 0 })}) && 0`,
+    `Object.assign(globalThis.__probe, ${JSON.stringify({ wanted, texts: true, arrived: 0, changed: 0, drawn: 0 })}) && 0`,
   );
   const made = await act();
   const until = performance.now() + 10_000;

@@ -158,6 +158,7 @@ async function manyPages({ command, ms }: Bench): Promise<Result> {
   const share = await cpuShare(command.child, ms);
   const perSecond = Math.round(counts.bytes / (ms / 1000) / KB);
   const memory = Math.round(residentMib(command.child));
+  progress(`ui: ${PAGES} pages: ${round(share)} % of a core`);
   stop.abort();
   await Promise.allSettled(readers);
   const text = `the process of egressctl ui, ${RATE} flows a second; half of the pages show the graph, half flows, with three filters; ${perSecond} kB a second, ${memory} MiB`;
