@@ -245,6 +245,24 @@ t.test('a page follows changes, and a source that was away', async (t) => {
   feeds.close();
 });
 
+t.test('a slow page, which is waited for again and again, leaves nothing behind', async (t) => {
+  const warnings: string[] = [];
+  const listen = ({ message }: Error) => warnings.push(message);
+  process.on('warning', listen);
+  t.teardown(() => process.off('warning', listen));
+  const source = fedSource();
+  const feeds = new Feeds(source);
+  const { page, end } = open(feeds, EVERYTHING);
+  const described = new Set<string>();
+  for (let n = 1; n <= 40; n++) {
+    source.say(messageOf({ ledger: 1, rows: [{ n: 1, ago: 0, connections: n, lastMs: Date.now() }] }, described));
+    await until('it has come', () => page.ports()[0]?.[1] === n);
+  }
+  await end();
+  feeds.close();
+  t.strictSame(warnings, []);
+});
+
 t.test('pages with one view share one stream, and a reload does too', async (t) => {
   const source = fedSource();
   const feeds = new Feeds(source);

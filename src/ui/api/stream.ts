@@ -268,16 +268,22 @@ const EMPTY = {
   unavailable: [],
 };
 
-async function over(signal: AbortSignal): Promise<void> {
-  if (!signal.aborted)
-    await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+/** @param left nobody waits for it any more */
+async function over(signal: AbortSignal, left?: AbortSignal): Promise<void> {
+  const options = { once: true, ...(left ? { signal: left } : {}) };
+  if (!signal.aborted) await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), options));
 }
 
 /** The outlet with another end. */
 function until(outlet: Outlet, signal: AbortSignal): Outlet {
   return {
     send: (message) => outlet.send(message),
-    drained: () => Promise.race([outlet.drained(), over(signal)]),
+    // A slow page is waited for thousands of times: each time takes its listener with it.
+    drained: async () => {
+      const left = new AbortController();
+      await Promise.race([outlet.drained(), over(signal, left.signal)]);
+      left.abort();
+    },
     signal,
   };
 }
