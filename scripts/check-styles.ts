@@ -1,0 +1,48 @@
+/**
+ * npm run check: that no screen of the web page dresses another one. All styles are loaded at once, so a class with which
+ * a selector of ui/style/screens begins belongs to that screen's files alone (`graph.css`, `graph-panel.css`), or is
+ * followed there by a class of the screen's own: `.facts` may be everybody's, `.graph .facts` is not.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const places = new Map<string, Set<string>>();
+
+/** The selectors of a file, with those within @media and the like. */
+function selectorsOf(text: string): string[] {
+  const found: string[] = [];
+  const open: boolean[] = [];
+  // Strings and comments of our styles have no braces.
+  for (const [, before = '', mark] of text.replace(/\/\*[\s\S]*?\*\//g, '').matchAll(/([^{};]*)([{};])/g)) {
+    if (mark === '{') {
+      const isRule = !before.trim().startsWith('@');
+      if (isRule && !open.includes(true)) found.push(...before.split(/,(?![^(]*\))/).map((one) => one.trim()));
+      // The steps of an animation are no selectors.
+      open.push(isRule || /^@(keyframes|font-face|property)/.test(before.trim()));
+    } else if (mark === '}') open.pop();
+  }
+  return found;
+}
+
+const files = readdirSync(join(root, 'ui/style'), { recursive: true, encoding: 'utf8' }).filter((f) =>
+  f.endsWith('.css'),
+);
+for (const file of files) {
+  for (const selector of selectorsOf(readFileSync(join(root, 'ui/style', file), 'utf8'))) {
+    const [, first] = /^[\w-]*\.([\w-]+)/.exec(selector) ?? [];
+    if (first !== undefined) places.set(first, (places.get(first) ?? new Set()).add(file));
+  }
+}
+
+/** `screens/graph-panel.css` is of graph; files that are no screen's are of all. */
+const screenOf = (file: string) =>
+  file.startsWith('screens/') ? (basename(file, '.css').split('-')[0] as string) : '';
+for (const [name, where] of places) {
+  if (new Set([...where].map(screenOf)).size < 2) continue;
+  console.error(
+    `.${name} begins selectors of ${[...where].sort().join(', ')}: one of them dresses the other's elements`,
+  );
+  process.exitCode = 1;
+}
