@@ -74,6 +74,7 @@ const ROOMS = [
   'src/recommend',
   'src/relay/nodes',
   'src/relay/merge',
+  'src/relay/edges',
   'src/relay/certs',
   'src/relay',
   'src/ui/wire',

@@ -14,7 +14,7 @@ interface Own {
 export class EdgeBook {
   /** By ledger, then by the edge's id there. */
   readonly #ledgers = new Map<number, Map<number, Own>>();
-  #beganMs: number | undefined;
+  readonly #began = new Map<number, number>();
   #overflow = new Map<number, number>();
   readonly #unavailable = new Set<string>();
   #isCut = false;
@@ -22,6 +22,7 @@ export class EdgeBook {
   /** Takes one message of a stream. */
   add(m: EdgesResponse): void {
     const ledger = Number(m.ledger ?? 0);
+    for (const gone of m.gone_ledgers ?? []) this.#forget(Number(gone));
     let own = this.#ledgers.get(ledger);
     if (!own) this.#ledgers.set(ledger, (own = new Map()));
     for (const one of m.edges ?? []) {
@@ -39,15 +40,25 @@ export class EdgeBook {
       known.days.set(row.day, row);
     }
     const began = millisOf(m.began_at);
-    if (began !== undefined) this.#beganMs = Math.min(this.#beganMs ?? began, began);
+    if (began !== undefined) this.#began.set(ledger, Math.min(this.#began.get(ledger) ?? began, began));
     if (m.overflow !== undefined) this.#overflow.set(ledger, Number(m.overflow));
+    // A relay that has caught up names all of them. An agent's answer, which has a ledger, says nothing of others.
+    if (m.caught_up && ledger === 0) this.#unavailable.clear();
     for (const name of m.unavailable_nodes ?? []) this.#unavailable.add(name);
     this.#isCut ||= m.more ?? false;
   }
 
+  /** Takes back what a ledger has said. */
+  #forget(ledger: number): void {
+    this.#ledgers.delete(ledger);
+    this.#began.delete(ledger);
+    this.#overflow.delete(ledger);
+  }
+
   /** Since when the oldest of the ledgers counts, milliseconds since 1970; undefined: nothing came. */
   get beganMs(): number | undefined {
-    return this.#beganMs;
+    const all = [...this.#began.values()];
+    return all.length === 0 ? undefined : Math.min(...all);
   }
 
   /** Flows that found no edge of their own. */

@@ -10,6 +10,7 @@ import type { EdgesRequest } from '../proto/edges.js';
 import type { HistoryStore, LedgerNote } from './base/store.js';
 import { type DecodedEdges, decodeEdges } from './decode.js';
 import { EdgeNames } from './edge-names.js';
+import { type Turn, Turns } from './turns.js';
 import type { HistoryWriter } from './writer.js';
 
 /** Whoever has a ledger. */
@@ -46,14 +47,8 @@ const DEFAULTS = { now: Date.now, steady: () => performance.now(), intervalMs: 6
 const AGAIN_MS = 26 * 3_600_000;
 /** A clock that moves by more was set: what it refused before is asked for again. */
 const JUMP_MS = 3_600_000;
-/**
- * Agents whose first answers are read at the same time: each has up to megabytes, and whoever reads those of a thousand at
- * once has no time for its connections. One that says nothing, or is not done, for so long makes room for others,
- * milliseconds.
- */
-const AT_ONCE = 8;
-const SILENT_MS = 5000;
-const SLOW_MS = 60_000;
+/** Agents whose first answers are read at the same time, and when one makes room for others, milliseconds. */
+const TURNS = { atOnce: 8, silentMs: 5000, slowMs: 60_000 };
 
 export class Collector {
   readonly #opts: Required<CollectorOptions>;
@@ -67,8 +62,7 @@ export class Collector {
   #clock: number;
   #isReady = false;
   #naming: Promise<void> = Promise.resolve();
-  #reading = 0;
-  #waiting: (() => void)[] = [];
+  readonly #turns = new Turns(TURNS);
   /** Rows of days that cannot be. */
   rowsEarly = 0;
   rowsLate = 0;
@@ -185,7 +179,7 @@ export class Collector {
       interval_ms: intervalMs,
       ...(since === undefined ? {} : { since: timestampOf(since) }),
     };
-    const turn = await this.#enter(signal);
+    const turn = await this.#turns.enter(signal);
     try {
       yield* this.#messages(source, signal, request, { store, note, turn });
     } finally {
@@ -244,44 +238,4 @@ export class Collector {
     this.#naming = result.catch(() => {});
     return result;
   }
-
-  /** Waits for a turn to read a first answer. */
-  async #enter(signal: AbortSignal): Promise<Turn> {
-    while (this.#reading >= AT_ONCE && !signal.aborted)
-      await new Promise<void>((resolve) => {
-        const done = () => {
-          signal.removeEventListener('abort', done);
-          this.#waiting = this.#waiting.filter((w) => w !== done);
-          resolve();
-        };
-        signal.addEventListener('abort', done);
-        this.#waiting.push(done);
-      });
-    this.#reading++;
-    let isIn = true;
-    const leave = () => {
-      if (!isIn) return;
-      isIn = false;
-      clearTimeout(timer);
-      this.#reading--;
-      this.#waiting[0]?.();
-    };
-    let isHeard = false;
-    let timer = setTimeout(leave, SILENT_MS).unref();
-    const heard = () => {
-      if (isHeard || !isIn) return;
-      isHeard = true;
-      clearTimeout(timer);
-      timer = setTimeout(leave, SLOW_MS).unref();
-    };
-    return { leave, heard };
-  }
-}
-
-/** A turn to read a first answer. */
-interface Turn {
-  /** Gives it to the next; a second time it does nothing. */
-  leave(): void;
-  /** To be called with each message. */
-  heard(): void;
 }

@@ -37,6 +37,7 @@ export interface EdgesRequest {
   workload?: string;
   limit?: number;
   verdicts?: string[];
+  live?: boolean;
 }
 
 /** The rows of an EdgesResponse or of an EdgeRows, as columns. */
@@ -60,6 +61,7 @@ export interface EdgesResponse extends RowColumns {
   caught_up?: boolean;
   more?: boolean;
   unavailable_nodes?: string[];
+  gone_ledgers?: Uint64[];
 }
 
 export interface ActivityRequest {

@@ -10,6 +10,8 @@ import type { History } from '../history/history.js';
 import type {
   ActivityRequest,
   EdgeRowsMessage,
+  EdgesRequest,
+  EdgesResponse,
   HistoryFlowsRequest,
   HistoryResponse,
   PolicyObjectsRequest,
@@ -22,6 +24,7 @@ import { edgesHandler } from '../rpc/ask/edges.js';
 import type { AgentClient } from '../rpc/transport/client.js';
 import { MAX_REQUEST_BYTES } from '../rpc/transport/base.js';
 import { serviceError, unary } from '../rpc/transport/unary.js';
+import type { LiveEdges } from './edges/live.js';
 import type { Agents } from './nodes/agents.js';
 import { agentsEvidence, edgeSource, type EvidenceSource, historyEvidence } from './evidence.js';
 
@@ -33,10 +36,19 @@ const FLOWS = { usual: 1000, most: 10_000 };
 const MOST_MANIFESTS = 1 << 20;
 
 /** The handlers. @param history undefined: none is kept */
-export function askHandlers(agents: Agents, history: History | undefined): UntypedServiceImplementation {
+export function askHandlers(
+  agents: Agents,
+  history: History | undefined,
+  live: LiveEdges,
+): UntypedServiceImplementation {
   const source = history ? historyEvidence(history) : agentsEvidence(agents);
+  const edges = edgesHandler(() => edgeSource(source), '');
   return {
-    Edges: edgesHandler(() => edgeSource(source), ''),
+    Edges: (call: ServerWritableStream<EdgesRequest, EdgesResponse>) => {
+      const { follow = false, live: isLive = false } = call.request;
+      // Without a history, each look at what has changed would read everything of all agents.
+      return follow && (isLive || !history) ? live.serve(call) : edges(call);
+    },
     Activity: unary((request: ActivityRequest) => source.activity(edgeQueryOf(request))),
     PolicyObjects: unary((request: PolicyObjectsRequest) => askOne(agents, (c) => c.policyObjects(request, ANSWER_MS))),
     Preview: unary(async (request: PreviewRequest) => {

@@ -22,6 +22,7 @@ import { AGENT_SERVER_NAME } from '../rpc/transport/tls.js';
 import { together } from '../rpc/transport/turns.js';
 import type { History } from '../history/history.js';
 import { askHandlers } from './asks.js';
+import { LiveEdges, type LiveEdgesOptions } from './edges/live.js';
 import type { AgentNode, Agents } from './nodes/agents.js';
 import {
   clusterExplain,
@@ -54,6 +55,7 @@ export interface RelayOptions {
   log: Logger;
   flows?: MergedFlowsOptions;
   samples?: MergedSamplesOptions;
+  edges?: LiveEdgesOptions;
   /** Without it, questions about edges go to all agents each time. */
   history?: History | undefined;
 }
@@ -62,6 +64,7 @@ export interface RelayOptions {
 export class RelayServer extends BaseServer {
   readonly #streams: FlowStreams<GetRecordsResponse>;
   readonly #samples: SampleStreams;
+  readonly #edges: LiveEdges;
 
   constructor(opts: RelayOptions) {
     super(opts.log);
@@ -75,18 +78,20 @@ export class RelayServer extends BaseServer {
       callers,
       samples: () => Math.min(samples, Math.max(least, Math.floor(streams / Math.max(agents.list().length, 1)))),
     });
+    this.#edges = new LiveEdges(agents, opts.log, opts.edges);
     const observerOnce = encodedOnce(OBSERVER, 'ServerStatus', 'GetNodes', 'GetNamespaces');
     this.add(observerOnce, observer(opts, this.#streams));
     this.add(PEER, peer(opts));
     this.add(
-      encodedOnce(EGRESS, 'ClusterStatus', 'Policies', 'SampleFlows'),
-      egress(opts, this.#streams, this.#samples),
+      encodedOnce(EGRESS, 'ClusterStatus', 'Policies', 'SampleFlows', 'Edges'),
+      egress(opts, this.#streams, this.#samples, this.#edges),
     );
   }
 
   protected override endStreams(): void {
     this.#streams.close();
     this.#samples.close();
+    this.#edges.close();
   }
 }
 
@@ -144,6 +149,7 @@ function egress(
   { agents, history }: RelayOptions,
   streams: FlowStreams<GetRecordsResponse>,
   samples: SampleStreams,
+  live: LiveEdges,
 ): UntypedServiceImplementation {
   const cluster = together(async () => ({ nodes: await clusterStatus(agents) }));
   return {
@@ -156,6 +162,6 @@ function egress(
     Explain: unary(async (request: ExplainRequest) => clusterExplain(agents, (await cluster()).nodes, request)),
     Policies: unary(together(() => clusterPolicies(agents))),
     Names: unary((request: NamesRequest) => clusterNames(agents, request)),
-    ...askHandlers(agents, history),
+    ...askHandlers(agents, history, live),
   };
 }

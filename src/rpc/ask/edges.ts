@@ -138,8 +138,8 @@ function rowsMessage(rows: readonly { edge: Edge; row: DayRow }[], described: Se
   return { edges: fresh.map(edgeMessage), id: rows.map(({ edge }) => edge.id), ...columnsOf(rows.map((r) => r.row)) };
 }
 
-/** @throws AgentError USAGE */
-function intervalOf({ interval_ms: given = 0 }: EdgesRequest): number {
+/** Milliseconds between two answers of a request that follows. @throws AgentError USAGE */
+export function intervalOf({ interval_ms: given = 0 }: EdgesRequest): number {
   if (given === 0) return INTERVAL_MS.usual;
   if (given < INTERVAL_MS.least || given > INTERVAL_MS.most) {
     const message = `interval_ms: ${given} is not from ${INTERVAL_MS.least} to ${INTERVAL_MS.most}`;

@@ -50,6 +50,9 @@ const MAX_RESPONSE_BYTES = 64 << 20;
 /** The server cannot be reached. */
 export class UnreachableError extends AgentError {}
 
+/** The server has no room for another call of this kind. */
+export class FullError extends AgentError {}
+
 /** A server on TCP. */
 export interface Remote {
   /** `ADDRESS:PORT` */
@@ -255,6 +258,7 @@ export class AgentClient {
   #fault(e: ServiceError): AgentError {
     const details = e.details || e.message;
     if (e.code === status.INVALID_ARGUMENT) return new AgentError('USAGE', details);
+    if (e.code === status.RESOURCE_EXHAUSTED) return new FullError('AGENT', `the agent says: ${details}`);
     if (e.code !== status.UNAVAILABLE && e.code !== status.DEADLINE_EXCEEDED) {
       return new AgentError('AGENT', `the agent says: ${details}`);
     }

@@ -1,6 +1,7 @@
 /** Keeps an EdgeTable up to date, through losses of the connection. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { eitherSignal } from '../../either-signal.js';
+import { FullError } from '../../rpc/transport/client.js';
 import { type EdgeSource, EdgeTable, MOST_REMEMBERED, requestOf } from './edges.js';
 import type { Window } from '../wire/messages.js';
 
@@ -8,6 +9,8 @@ import type { Window } from '../wire/messages.js';
 const PAUSE = { first: 500, most: 5000 };
 /** From time to time what has left the window is forgotten. */
 const EXPIRE_MS = 10_000;
+/** A relay that had no room for a live stream, and gave its history instead, is asked again after this time. */
+const LIVE_AGAIN_MS = 60_000;
 
 /** One stream of edges, for all pages with the same window and namespaces. */
 export class EdgeFeed {
@@ -19,6 +22,8 @@ export class EdgeFeed {
   #anew = new AbortController();
   readonly #listeners = new Set<(gone: readonly number[]) => void>();
   readonly #timer: NodeJS.Timeout;
+  /** Until then, a history has to do. Milliseconds since 1970. */
+  #liveFromMs = 0;
   table: EdgeTable;
   /** Another number: the table has begun anew. */
   epoch = 0;
@@ -67,9 +72,12 @@ export class EdgeFeed {
       this.#anew = new AbortController();
       const either = eitherSignal([signal, this.#anew.signal]);
       try {
-        const request = requestOf(this.#window, this.#namespaces, Date.now());
+        const isLive = this.#window === 'live' && Date.now() >= this.#liveFromMs;
+        if (this.#window === 'live' && !isLive) this.#againSoon(this.#anew);
+        const request = requestOf(this.#window, this.#namespaces, Date.now(), isLive);
         for await (const message of this.#source.edges(request, either.signal)) {
           fresh.add(message);
+          if (message.gone_ledgers && this.table === fresh) this.#expire();
           if (fresh.caughtUp && this.table !== fresh) this.#replace(fresh);
           if (this.table !== fresh) continue;
           this.trouble = '';
@@ -79,6 +87,10 @@ export class EdgeFeed {
         if (this.#anew.signal.aborted) continue;
         this.trouble = 'the stream of edges has ended';
       } catch (e) {
+        if (e instanceof FullError && this.#window === 'live' && Date.now() >= this.#liveFromMs) {
+          this.#liveFromMs = Date.now() + LIVE_AGAIN_MS;
+          continue;
+        }
         this.trouble = (e as Error).message;
       } finally {
         either.end();
@@ -88,6 +100,11 @@ export class EdgeFeed {
       await sleep(pause * (0.5 + Math.random()), undefined, { signal }).catch(() => {});
       pause = Math.min(pause * 2, PAUSE.most);
     }
+  }
+
+  /** Tries a live stream again in a while, instead of this one. */
+  #againSoon(anew: AbortController): void {
+    setTimeout(() => anew.abort(), Math.max(this.#liveFromMs - Date.now(), 0) + 1).unref();
   }
 
   #replace(table: EdgeTable): void {

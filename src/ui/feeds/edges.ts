@@ -60,9 +60,9 @@ export class EdgeTable {
   /** By ledger, by the edge's id there. */
   readonly #ledgers = new Map<number, Map<number, KnownEdge>>();
   readonly #overflow = new Map<number, number>();
+  readonly #began = new Map<number, number>();
   #next = 1;
   #change = 0;
-  beganMs: number | undefined;
   more = false;
   caughtUp = false;
   unavailable: readonly string[] = [];
@@ -75,6 +75,13 @@ export class EdgeTable {
     let sum = 0;
     for (const n of this.#overflow.values()) sum += n;
     return sum;
+  }
+
+  /** Since when the oldest ledger counts, milliseconds since 1970; undefined: nothing came. */
+  get beganMs(): number | undefined {
+    let oldest: number | undefined;
+    for (const ms of this.#began.values()) oldest = Math.min(oldest ?? ms, ms);
+    return oldest;
   }
 
   /** Number of the last change. */
@@ -101,6 +108,7 @@ export class EdgeTable {
   add(m: EdgesResponse): void {
     const change = ++this.#change;
     const ledger = Number(m.ledger ?? 0);
+    for (const gone of m.gone_ledgers ?? []) this.#forget(Number(gone), change);
     let own = this.#ledgers.get(ledger);
     if (!own) this.#ledgers.set(ledger, (own = new Map()));
     for (const message of m.edges ?? []) {
@@ -126,11 +134,26 @@ export class EdgeTable {
       known.lastMs = Math.max(known.lastMs, last);
     }
     const began = millisOf(m.began_at);
-    if (began !== undefined) this.beganMs = Math.min(this.beganMs ?? began, began);
+    if (began !== undefined) this.#began.set(ledger, Math.min(this.#began.get(ledger) ?? began, began));
     if (m.overflow !== undefined) this.#overflow.set(ledger, Number(m.overflow));
-    if (m.unavailable_nodes) this.unavailable = [...m.unavailable_nodes];
+    // Who has caught up names all of them: none, if all are back.
+    if (m.unavailable_nodes || m.caught_up) this.unavailable = [...(m.unavailable_nodes ?? [])];
     this.more ||= m.more ?? false;
     this.caughtUp ||= m.caught_up ?? false;
+  }
+
+  /** Takes back what a ledger has said. Edges that no other has seen leave with the next expire(). */
+  #forget(ledger: number, change: number): void {
+    const own = this.#ledgers.get(ledger);
+    if (!own) return;
+    this.#ledgers.delete(ledger);
+    this.#overflow.delete(ledger);
+    this.#began.delete(ledger);
+    for (const edge of own.values()) {
+      for (const key of edge.parts.keys()) if (key.startsWith(`${ledger}/`)) edge.parts.delete(key);
+      edge.lastMs = [...edge.parts.values()].reduce((last, part) => Math.max(last, part.last), 0);
+      edge.changed = change;
+    }
   }
 
   /** Forgets the edges that have left the window, and of too many those that were seen first. @returns their ids */
@@ -201,14 +224,19 @@ export function rowOf({ info, parts }: KnownEdge, window: Window, nowMs: number)
   return [info.id, last === 0 ? 0 : first, last, connections, bytes, drops, days, hours >>> 0];
 }
 
-/** The request for a window. */
-export function requestOf(window: Window, namespaces: readonly string[], nowMs: number): EdgesRequest {
+/**
+ * The request for a window.
+ * @param live whether a relay that keeps a history, which it asks its agents for once a minute, is to pass on what they
+ * say now
+ */
+export function requestOf(window: Window, namespaces: readonly string[], nowMs: number, live: boolean): EdgesRequest {
   return {
     follow: true,
     interval_ms: 1000,
     since: timestampOf(windowStart(window, nowMs)),
     ...(namespaces.length > 0 ? { namespaces: [...namespaces] } : {}),
     limit: MOST_ROWS,
+    ...(live ? { live } : {}),
   };
 }
 
