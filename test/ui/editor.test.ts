@@ -36,6 +36,9 @@ function problem(more: Partial<TextProblem>): TextProblem {
   return { severity: 'error', object: '', field: '', message: 'x', hint: '', ...more };
 }
 
+const ALL = { scope: undefined, writes: true };
+const viewerOf = (id: string): Viewer => ({ ...EVERYTHING, id });
+
 t.test('problems are found in the text', async (t) => {
   const text = `kind: NetworkPolicy
 metadata: {name: web, namespace: shop}
@@ -84,7 +87,8 @@ t.test('who may see one namespace is told of its flows alone', async (t) => {
       changes: [
         {
           senders: ['data/a', 'shop/b'],
-          text: { to: ['any'], ports: 'tcp/1' },
+          text: { to: ['shop/c, data/secret'], ports: 'tcp/1' },
+          to: { ranges: ['any'] },
           was: { verdict: 'allow' },
           is: { verdict: 'deny', rule: 'r' },
         },
@@ -93,20 +97,20 @@ t.test('who may see one namespace is told of its flows alone', async (t) => {
       pods: 4,
     }),
   };
-  t.match(previewAnswer('', response, undefined, false), {
+  t.match(previewAnswer('', response, ALL, false), {
     judged: 9,
     unknown: 3,
     flows: { length: 2 },
     pods: 4,
     reach: { length: 2 },
   });
-  const seen = previewAnswer('', response, new Set(['shop']), false);
+  const seen = previewAnswer('', response, { scope: new Set(['shop']), writes: true }, false);
   t.match(seen, { judged: 1, opened: 0, closed: 1, unknown: 0, pods: 0 });
   t.match(seen.reach, [
     { senders: ['shop/b'], to: ['any'], ports: 'tcp/1', was: 'allow', is: 'deny', isRule: 'r', wasRule: '' },
   ]);
   t.equal(seen.reach.length, 1);
-  t.same(previewAnswer('', { diff: 'no JSON' }, undefined, false).reach, []);
+  t.same(previewAnswer('', { diff: 'no JSON' }, ALL, false).reach, []);
 });
 
 t.test('one preview of a user at a time', async (t) => {
@@ -119,7 +123,7 @@ t.test('one preview of a user at a time', async (t) => {
       }),
   });
   const leaving = new AbortController();
-  const ask = (user: string, text: string, signal = LOCAL) => previews.ask(user, text, undefined, 10, signal);
+  const ask = (user: string, text: string, signal = LOCAL) => previews.ask(viewerOf(user), text, 10, signal);
   const first = ask('me', 'a: 1', leaving.signal);
   const second = ask('me', 'a: 2');
   const other = ask('you', 'a: 3');
@@ -155,7 +159,7 @@ t.test('a staged text is judged as if it were in force', async (t) => {
   });
   const np = (annotations: string) =>
     `apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a, namespace: b${annotations}}\nspec: {}\n`;
-  const ask = (text: string) => previews.ask('me', text, undefined, 10, LOCAL);
+  const ask = (text: string) => previews.ask(viewerOf('me'), text, 10, LOCAL);
   t.equal((await ask(np(', annotations: {egress-agent.io/enforcement: audit}'))).asEnforced, true);
   t.notMatch(texts[0], /audit/);
   t.equal((await ask(np(''))).asEnforced, false);
