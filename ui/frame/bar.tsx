@@ -118,7 +118,7 @@ function Source() {
   if (!own) return null;
   const limited = own.namespaces;
   return (
-    <Popup right class="quiet source" label={`source: ${shown(own.source, 100)}`} button={shown(own.source, 40)}>
+    <Popup right class="quiet source" label={`source: ${shown(own.source, 40)}`} button={shown(own.source, 40)}>
       {() => (
         <dl class="panel-body facts">
           <dt>Source</dt>

@@ -10,6 +10,7 @@ import { Bar } from './bar.js';
 import { Boundary } from './boundary.js';
 import { Help, openHelp } from './help.js';
 import { useKeys } from './keys.js';
+import { NoRight } from './nothing.js';
 import { choose, type Theme, theme, THEMES } from './theme.js';
 
 const TITLES: Readonly<Record<Screen, string>> = {
@@ -48,13 +49,17 @@ export function Frame({ children, beside }: { children: ComponentChildren; besid
         <h1 id="screen-title" class="sr-only">
           {TITLES[now]}
         </h1>
-        <Boundary key={now}>{children}</Boundary>
+        <Boundary key={now}>{hasNoRight() ? <NoRight /> : children}</Boundary>
       </main>
       {beside}
       <WasHidden />
       <Help />
     </div>
   );
+}
+
+function hasNoRight(): boolean {
+  return session.value?.namespaces?.length === 0;
 }
 
 function Rail() {

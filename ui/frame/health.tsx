@@ -60,12 +60,7 @@ function Nodes() {
   const flowsPerSecond = all.reduce((sum, node) => sum + node.flowsPerSecond, 0);
   const text = `${count(answering)}/${count(all.length)} ${all.length === 1 ? 'node' : 'nodes'}`;
   return (
-    <Popup
-      right
-      class={`pill${silent.length > 0 ? ' bad' : ''}`}
-      label={`${text}: ${answering} of ${all.length} answer`}
-      button={text}
-    >
+    <Popup right class={`pill${silent.length > 0 ? ' bad' : ''}`} label={`${text} answer`} button={text}>
       {(close) => (
         <div class="panel-body">
           <h2>
@@ -165,7 +160,7 @@ function Losses() {
   if (!first) return null;
   const text = all.length === 1 ? first.short : `${first.short} +${all.length - 1}`;
   return (
-    <Popup right class="pill warn" label={`incomplete: ${all.map(({ short }) => short).join(', ')}`} button={text}>
+    <Popup right class="pill warn" label={`incomplete: ${text}`} button={text}>
       {() => (
         <div class="panel-body">
           <h2>What you see is not all</h2>

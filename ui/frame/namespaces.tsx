@@ -12,16 +12,15 @@ export function NamespacePicker() {
   const [first] = chosen;
   const text = first === undefined ? 'All namespaces' : chosen.length === 1 ? first : `${first} +${chosen.length - 1}`;
   const limited = session.value?.namespaces;
+  const visible = limited && first === undefined ? 'Your namespaces' : text;
   return (
     <Popup
       class="picker"
-      label={chosen.length === 0 ? `${limited ? 'Your namespaces' : text}: all` : `${text}: ${chosen.join(', ')}`}
+      label={`namespaces: ${visible}`}
       title={limited ? 'all that you may see' : 'namespaces'}
       button={
         <>
-          <span class={first === undefined ? 'dim' : ''}>
-            {limited && first === undefined ? 'Your namespaces' : text}
-          </span>
+          <span class={first === undefined ? 'dim' : ''}>{visible}</span>
           <svg viewBox="0 0 10 6" width="10" height="6" aria-hidden="true">
             <path d="M1 1l4 4 4-4" fill="none" stroke="currentColor" stroke-width="1.5" />
           </svg>

@@ -1,7 +1,6 @@
 /** Why a screen has nothing to show, where the reason is not its own. */
 import { Command, Empty } from '../parts/empty.js';
 import { nodes } from '../state/store.js';
-import { set } from '../state/url.js';
 
 /** No agent is known. */
 export function NoAgents() {
@@ -31,20 +30,4 @@ export function NoRight() {
 /** Whether no agent is known, as far as is known. */
 export function hasNoAgents(): boolean {
   return nodes.value !== undefined && nodes.value.length === 0;
-}
-
-/** Chips and namespaces let nothing through. */
-export function NoMatch({ what }: { what: string }) {
-  return (
-    <Empty
-      title={`No ${what} matches`}
-      actions={
-        <button type="button" class="primary" onClick={() => set({ ns: [], f: [] })}>
-          Drop all filters
-        </button>
-      }
-    >
-      <p>There are some, and the filters above let none of them through. Drop one, or all.</p>
-    </Empty>
-  );
 }

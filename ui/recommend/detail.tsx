@@ -8,7 +8,8 @@ import { Tabs } from '../parts/tabs.js';
 import { count, shown } from '../parts/words.js';
 import { useAnswer } from '../state/answer.js';
 import { policiesTick } from '../state/store.js';
-import { go, href, param, set } from '../state/url.js';
+import { propose } from '../state/proposal.js';
+import { go, param, set } from '../state/url.js';
 import { Evidence } from './evidence.js';
 import { Coverage, MinDays } from './list.js';
 import { StateMark } from './marks.js';
@@ -17,8 +18,6 @@ import { also, detailHref, kind, language, minDays, openList, without, workload 
 
 /** A choice waits for the next one, milliseconds. */
 const PAUSE_MS = 300;
-/** Where the editor looks for a policy that another screen proposes. */
-const PROPOSAL = 'egress-proposal';
 
 /** @param rows the list, for the workloads before and after; it may be empty */
 export function Detail({ rows }: { rows: readonly RecommendListRow[] }) {
@@ -71,10 +70,16 @@ export function Detail({ rows }: { rows: readonly RecommendListRow[] }) {
   );
 }
 
+/** Hands the policy to the editor. @returns why it cannot; empty: it can */
+function edit({ yaml, workload: name }: RecommendationAnswer): string {
+  return propose(yaml, `recommended for ${name}`) ? '' : 'it is too long for the editor, or this browser keeps nothing';
+}
+
 function Head({ one, isAsking }: { one: RecommendationAnswer | undefined; isAsking: boolean }) {
   const name = workload.value;
   const hasPolicy = one !== undefined && one.yaml !== '';
   const file = `${name}-${language.value}.yaml`;
+  const [refusal, refuse] = useState('');
   return (
     <div class="recommend-head">
       <div>
@@ -112,13 +117,18 @@ function Head({ one, isAsking }: { one: RecommendationAnswer | undefined; isAski
         <span class="sr-only" role="status">
           {isAsking ? 'asking' : ''}
         </span>
+        {refusal !== '' && (
+          <span class="bad" role="alert">
+            {refusal}
+          </span>
+        )}
         {hasPolicy && (
           <>
             <CopyButton text={one.yaml} class="" />
             <button type="button" onClick={() => download(file, one.yaml, 'application/yaml')}>
               Download
             </button>
-            <button type="button" class="primary" disabled={isAsking} onClick={() => edit(one)}>
+            <button type="button" class="primary" disabled={isAsking} onClick={() => refuse(edit(one))}>
               Edit
             </button>
           </>
@@ -126,16 +136,6 @@ function Head({ one, isAsking }: { one: RecommendationAnswer | undefined; isAski
       </div>
     </div>
   );
-}
-
-/** Hands the policy to the editor. */
-function edit({ yaml, workload: name }: RecommendationAnswer): void {
-  try {
-    sessionStorage.setItem(PROPOSAL, JSON.stringify({ yaml, title: `Recommended for ${name}` }));
-  } catch {
-    // Without storage the editor begins with nothing; the policy can be copied.
-  }
-  go(href('policies', { edit: 'new' }));
 }
 
 const VIEWS = ['policy', 'replay'] as const;

@@ -172,14 +172,19 @@ function troublesOf(row: Omit<NodeRow, 'troubles'>, s: StatusResponse | undefine
     ...(s.failing_since ? [`policies cannot be applied: ${s.last_error ?? ''}`] : []),
     ...(s.api?.stale_since ? [`the API server is not followed${s.api.error ? `: ${s.api.error}` : ''}`] : []),
     ...(s.api && !s.api.synced && !s.api.stale_since ? ['the objects of the API server are not known yet'] : []),
-    ...(row.hooks < row.hooksExpected ? [`${row.hooksExpected - row.hooks} hooks are not attached`] : []),
-    ...(missing > 0 ? [`${missing} interfaces of pods are missing`] : []),
+    ...(row.hooks < row.hooksExpected ? [`${are(row.hooksExpected - row.hooks, 'hook')} not attached`] : []),
+    ...(missing > 0 ? [`${are(missing, 'interface')} missing`] : []),
     ...(s.gate?.error ? [`the CNI gate: ${s.gate.error}`] : []),
-    ...(row.refused > 0 ? [`${row.refused} ${row.refused === 1 ? 'policy is' : 'policies are'} refused`] : []),
+    ...(row.refused > 0 ? [`${are(row.refused, 'policy', 'policies')} refused`] : []),
     ...(row.fullest > NEARLY_FULL ? [`${row.fullestMap} is ${Math.round(row.fullest * 100)} % full`] : []),
     ...(failing > 0 ? [`${failing} ${failing === 1 ? 'export fails' : 'exports fail'}`] : []),
     ...(row.lost > 0 ? [`${row.lost} events lost`] : []),
   ];
+}
+
+/** `1 hook is`, `2 hooks are` */
+function are(n: number, one: string, many = `${one}s`): string {
+  return n === 1 ? `1 ${one} is` : `${n} ${many} are`;
 }
 
 function sum(list: readonly Uint64[] | undefined): number {
