@@ -1,5 +1,6 @@
 /** The screen recommend: evidence, the policy that follows, and what it would do; as answered, and in a browser. */
 import t from 'tap';
+import { DAY_MS } from '../../src/edges/edge.js';
 import type { RecommendRequest } from '../../src/proto/edges.js';
 import { answer } from '../../src/recommend/request.js';
 import { EVERYTHING, type Viewer } from '../../src/ui/access/viewer.js';
@@ -8,7 +9,7 @@ import { AgentError } from '../../src/errors.js';
 import type { RecommendationAnswer, RecommendList } from '../../src/ui/wire/recommend.js';
 import { outside } from '../edges/given.js';
 import { until } from '../netns/shell.js';
-import { type Given, on, party, seen, snapshotOf } from '../recommend/given.js';
+import { A_DAY, type Given, on, party, seen, snapshotOf } from '../recommend/given.js';
 import { UiBrowser } from './browser.js';
 import { servePage } from './given-page.js';
 
@@ -39,7 +40,11 @@ const asked: RecommendRequest[] = [];
 const source: RecommendSource = {
   recommend: async (request) => {
     asked.push(request);
-    return answer({ request, own: { histories: HISTORIES, beganMs: 0, overflow: 0 }, snapshot: snapshotOf(GIVEN) });
+    return answer({
+      request,
+      own: { histories: HISTORIES, beganMs: A_DAY * DAY_MS, overflow: 0 },
+      snapshot: snapshotOf(GIVEN),
+    });
   },
 };
 const team = (...namespaces: string[]): Viewer => ({
@@ -161,13 +166,13 @@ t.test('in a browser', async (t) => {
     await until('another is there', async () => (await yaml()).includes('203.0.113.2/32'));
     t.same(query().getAll('also'), ['203.0.113.2: 443/tcp']);
     await page.page.getByRole('tab', { name: /^Policy/ }).press('ArrowRight');
-    await page.shows('Would be denied, 1');
+    await page.shows('Would be denied, 2');
     await page.shows(/left out: unwanted/);
     await page.accessible(t, 'the replay');
     await page.shot('recommend-replay');
 
     await page.page.reload();
-    await page.shows('Would be denied, 1');
+    await page.shows('Would be denied, 2');
     await page.page.getByRole('tab', { name: /^What it would do/ }).press('Home');
     await page.page.getByRole('combobox', { name: 'language of the policy' }).selectOption('cilium');
     await until('another language', async () => (await yaml()).includes('CiliumNetworkPolicy'));

@@ -1,5 +1,5 @@
 /** Workloads, those without policies first. */
-import { useMemo, useState } from 'preact/hooks';
+import { useMemo, useRef, useState } from 'preact/hooks';
 import { MIN_DAYS, type RecommendList, type RecommendListRow } from '../../src/ui/wire/recommend.js';
 import { useKeys } from '../frame/keys.js';
 import { Empty } from '../parts/empty.js';
@@ -30,14 +30,20 @@ interface ListProps {
 export function List({ list, answer, retry }: ListProps) {
   const [text, find] = useState('');
   const [at, mark] = useState(-1);
+  const spot = useRef(-1);
+  spot.current = at;
   const all = useMemo(() => [...list.workloads].sort(byNeed), [list]);
   const open = all.filter(isOpen);
-  const chosen = showsAll.value ? all : open;
-  const rows = text === '' ? chosen : chosen.filter(({ workload }) => workload.includes(text.trim()));
+  const isAll = showsAll.value;
+  const rows = useMemo(() => {
+    const shownNow = isAll ? all : open;
+    return text === '' ? shownNow : shownNow.filter(({ workload }) => workload.includes(text.trim()));
+  }, [all, isAll, text]);
   const keys = useMemo(() => {
-    const step = (by: number) => () => mark((old) => Math.max(0, Math.min(old + by, rows.length - 1)));
+    // Quick keys come before the next drawing: what is marked is read where it is written.
+    const step = (by: number) => () => mark((spot.current = Math.max(0, Math.min(spot.current + by, rows.length - 1))));
     const enter = () => {
-      const row = rows[at];
+      const row = rows[spot.current];
       if (row) go(detailHref(row));
     };
     return [
@@ -45,7 +51,7 @@ export function List({ list, answer, retry }: ListProps) {
       { keys: 'k', about: 'workload before', run: step(-1) },
       { keys: 'Enter', about: 'open the recommendation', run: enter },
     ];
-  }, [rows.length, at, text, list]);
+  }, [rows]);
   useKeys(keys);
   const stable = open.filter(({ state, refused }) => state === 'stable' && refused === undefined).length;
   return (

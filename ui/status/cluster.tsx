@@ -1,5 +1,5 @@
 /** All nodes: a sentence, what is wrong with policies, and a table with those that need a look first. */
-import { useMemo, useState } from 'preact/hooks';
+import { useMemo, useRef, useState } from 'preact/hooks';
 import type { ClusterFacts, HistoryFacts, NodeRow, NodeWord } from '../../src/ui/wire/status.js';
 import { useKeys } from '../frame/keys.js';
 import { Empty } from '../parts/empty.js';
@@ -25,6 +25,8 @@ const COLUMNS = [
 export function Cluster({ facts }: { facts: ClusterFacts }) {
   const [text, find] = useState('');
   const [at, mark] = useState(-1);
+  const spot = useRef(-1);
+  spot.current = at;
   const rows = useMemo(() => {
     const wanted = text.trim().toLowerCase();
     const found = facts.nodes.filter(
@@ -34,9 +36,10 @@ export function Cluster({ facts }: { facts: ClusterFacts }) {
     return found.sort((a, b) => rank(a) - rank(b) || (a.name < b.name ? -1 : 1));
   }, [facts, text]);
   const keys = useMemo(() => {
-    const step = (by: number) => () => mark((old) => Math.max(0, Math.min(old + by, rows.length - 1)));
+    // Quick keys come before the next drawing: what is marked is read where it is written.
+    const step = (by: number) => () => mark((spot.current = Math.max(0, Math.min(spot.current + by, rows.length - 1))));
     const enter = () => {
-      const row = rows[at];
+      const row = rows[spot.current];
       if (row) go(nodeHref(row.name));
     };
     return [
@@ -44,7 +47,7 @@ export function Cluster({ facts }: { facts: ClusterFacts }) {
       { keys: 'k', about: 'node before', run: step(-1) },
       { keys: 'Enter', about: 'open the node', run: enter },
     ];
-  }, [rows, at]);
+  }, [rows]);
   useKeys(keys);
   return (
     <div class="status">

@@ -33,7 +33,7 @@ export function Endpoints({ list, share }: { list: readonly Endpoint[]; share: n
   const pods = list.filter(({ pod }) => !pod.startsWith('node/'));
   const selected = pods.filter(({ state }) => state === 'enforced').length;
   return (
-    <section class="endpoints" aria-label="endpoints">
+    <section class="endpoints">
       <div class="evidence-head">
         <h3>
           Endpoints: {count(selected)} of {count(pods.length)} pods selected by policies

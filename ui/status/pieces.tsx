@@ -59,7 +59,7 @@ export function Problems({ list, more, ofCluster }: { list: readonly ProblemRow[
       <h3>Problems of policies, {count(list.length + more)}</h3>
       <ul>
         {list.map((problem) => (
-          <li key={`${problem.object} ${problem.field} ${problem.message}`} class="problem">
+          <li key={`${problem.object} ${problem.field} ${problem.message}`} class="problem-row">
             <p class="problem-head">
               <span class={problem.severity === 'error' ? 'bad' : 'warn'}>
                 {problem.severity === 'error' ? '✕ refused' : '◐ warning'}
@@ -76,7 +76,7 @@ export function Problems({ list, more, ofCluster }: { list: readonly ProblemRow[
             {problem.hint !== '' && <p class="dim">{shown(problem.hint, 600)}</p>}
           </li>
         ))}
-        {more > 0 && <li class="problem dim">and {count(more)} more</li>}
+        {more > 0 && <li class="problem-row dim">and {count(more)} more</li>}
       </ul>
     </section>
   );
