@@ -17,8 +17,9 @@ export interface NodeView {
   readonly note: string;
   /** Verdicts with their counts, the first of them the most important. */
   readonly counts: readonly { readonly seen: Seen; readonly text: string }[];
-  /** For those who do not see it. */
+  /** Its whole name with what it is, and its counts in words. */
   readonly spoken: string;
+  readonly about: string;
 }
 
 export interface LineView {
@@ -186,14 +187,14 @@ export class Canvas {
     this.#drawTip(this.#lineOf.get(center));
   }
 
-  #drawNode({ key, box, title, note, counts, spoken }: NodeView): void {
+  #drawNode({ key, box, title, note, counts, spoken, about }: NodeView): void {
     let drawn = this.#drawn.get(key);
     if (!drawn) {
       const g = make('g', { role: 'button', tabindex: '-1', 'data-key': key });
       const parts = {
         back: make('rect', { class: 'back', rx: '7' }),
-        title: make('text', { class: 'name', 'aria-hidden': 'true' }),
-        note: make('text', { class: 'note', 'text-anchor': 'end', 'aria-hidden': 'true' }),
+        title: make('text', { class: 'name' }),
+        note: make('text', { class: 'note', 'text-anchor': 'end' }),
         counts: make('text', { class: 'counts', 'aria-hidden': 'true' }),
         hint: make('title', {}),
       };
@@ -204,7 +205,7 @@ export class Canvas {
     const { g, parts } = drawn as Drawn & { parts: Record<'back' | 'title' | 'note' | 'counts' | 'hint', SVGElement> };
     const isLow = box.h < 40;
     put(g, 'transform', `translate(${box.x} ${box.y})`);
-    put(g, 'aria-label', spoken);
+    put(g, 'aria-description', about);
     put(parts.back, 'width', box.w);
     put(parts.back, 'height', box.h);
     put(parts.title, 'x', 11);
@@ -225,7 +226,7 @@ export class Canvas {
     const hasNote = !isLow && note !== '' && cut(title, room - beside) === title;
     put(parts.note, 'text', hasNote ? note : '');
     put(parts.title, 'text', cut(title, isLow || hasNote ? room - beside : room));
-    put(parts.hint, 'text', title);
+    put(parts.hint, 'text', spoken);
   }
 
   #drawLine({ key, curve, breadth, seen, spoken }: LineView): SVGGElement {

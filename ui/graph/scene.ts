@@ -114,7 +114,8 @@ export function viewOf(graph: Graph, places: Places, drawing: Drawing, always: s
       note,
       kind: unit.kind,
       counts: countsOf(node.connections, box.h < 40 ? 2 : 4),
-      spoken: `${unit.kind === 'rest' || unit.kind === 'nodes' ? '' : `${unit.kind} `}${title}${note === '' || only ? '' : `, ${note}`}, ${spokenCounts(node.connections)}`,
+      spoken: `${isRest || unit.kind === 'nodes' ? '' : `${unit.kind} `}${title}${note === '' || only ? '' : `, ${note}`}`,
+      about: spokenCounts(node.connections),
     });
   }
   // Tab and arrow keys go from left to right.
