@@ -49,7 +49,8 @@ export function rules(): Rules {
     seen: (info) => shownVerdict(info.verdict, info.auditVerdict, info.reason),
     hide: (info): Hidden | undefined => {
       if (!matches(info)) return 'filter';
-      if (!open.has('dns') && info.port === 53 && (info.protocol === 6 || info.protocol === 17)) return 'dns';
+      // The resolver is in kube-system, too: who asks for DNS gets it.
+      if (info.port === 53 && (info.protocol === 6 || info.protocol === 17)) return open.has('dns') ? undefined : 'dns';
       const isSystem = info.source.namespace === 'kube-system' || info.destination.namespace === 'kube-system';
       return isSystem && !open.has('system') ? 'system' : undefined;
     },

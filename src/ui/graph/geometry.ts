@@ -34,7 +34,7 @@ const SPACE = 8;
 /** Left and above of all. */
 const MARGIN = { x: 28, y: 44 };
 /** Between two columns. */
-const GAP = { least: 150, most: 420 };
+const GAP = { least: 120, most: 420 };
 /** What stands beside others hides lines: a column is divided late, and seldom. */
 const MOST_BESIDE = { inside: 2, outside: 3 };
 const ROWS = 20;
@@ -111,9 +111,9 @@ export class Arrangement {
       const rows = Math.ceil(count / beside);
       return { column, beside, rows, width: beside * (widthOf(column) + SPACE) - SPACE, height: rows * pitch - SPACE };
     };
-    // Inside of the cluster all lines go to and from the middle: none should pass behind a column on its way.
-    const isOne = this.#level.kind === 'cluster';
-    const stacks = isOne ? used.map((c) => [c]) : [[0], [1], [2, 3, 4]].map((s) => used.filter((c) => s.includes(c)));
+    // No line should pass behind another column on its way: what lines lead to in the end stands below each other.
+    const groups = this.#level.kind === 'cluster' ? [[0], [1], [3, 4]] : [[0], [1], [2, 3, 4]];
+    const stacks = groups.map((group) => used.filter((c) => group.includes(c)));
     const sizes = stacks.filter((stack) => stack.length > 0).map((stack) => stack.map(size));
     const heights = sizes.map((stack) => stack.reduce((sum, s) => sum + s.height + BELOW, -BELOW));
     const widths = sizes.map((stack) => Math.max(...stack.map((s) => s.width)));
@@ -124,7 +124,10 @@ export class Arrangement {
     const top = MARGIN.y + (this.#level.kind === 'namespace' ? FRAME.top - 26 : 0);
     let x = MARGIN.x;
     for (const [n, stack] of sizes.entries()) {
-      let y = Math.round(top + Math.max(0, (tallest - (heights[n] as number)) / 2));
+      // Receivers stand low, so that what goes from sources to the outside passes above them.
+      const share =
+        this.#level.kind !== 'cluster' ? 0.5 : stack[0]?.column === 0 ? 0.3 : stack[0]?.column === 1 ? 1 : 0.5;
+      let y = Math.round(top + Math.max(0, tallest - (heights[n] as number)) * share);
       for (const { column, beside, rows, height } of stack) {
         this.#shapes.set(column, { beside, rows, x, y, growsDown: stack.length === 1 });
         y += height + BELOW;
