@@ -1,5 +1,5 @@
 /** What the table shows: single flows or edges, as lines. Made of what is visible alone, each time it is drawn. */
-import type { Chip } from '../../src/ui/wire/chips.js';
+import { type Chip, LONGEST_VALUE } from '../../src/ui/wire/chips.js';
 import type { FlowRow, Party, RuleName } from '../../src/ui/wire/messages.js';
 import { encodeWhy, partyOf, whyOfEdge, whyOfFlow } from '../../src/ui/wire/why.js';
 import { type Shown, shownVerdict } from '../parts/verdict.js';
@@ -79,7 +79,7 @@ export function lineOfFlow(f: FlowRow): Line {
       port: portChips(destination.port, f.protocol),
       name: nameChips(f, destination.names),
       verdict: verdictChips(shown),
-      node: f.node === '' ? [] : [{ key: 'node-name', value: f.node }],
+      node: f.node === '' || f.node.length > LONGEST_VALUE ? [] : [{ key: 'node-name', value: f.node }],
     },
   };
 }
@@ -109,7 +109,7 @@ export function lineOfEdge({ info: e, lastMs, connections, bytes }: EdgeState): 
       from: endChips('from', e.source, '', ''),
       to: endChips('to', e.destination, '', e.address),
       port: portChips(port, protocol),
-      name: e.service === '' ? [] : [{ key: 'to-service', value: e.service }],
+      name: e.service === '' || e.service.length > LONGEST_VALUE ? [] : [{ key: 'to-service', value: e.service }],
       verdict: verdictChips(shown),
       node: [],
     },
@@ -153,7 +153,7 @@ function endOf(p: Party, pod: string, ip: string): End {
 function endChips(side: 'from' | 'to', p: Party, pod: string, ip: string): Chip[] {
   const chips: Chip[] = [];
   const add = (key: string, value: string) => {
-    if (value !== '') chips.push({ key: `${side}-${key}`, value });
+    if (value !== '' && value.length <= LONGEST_VALUE) chips.push({ key: `${side}-${key}`, value });
   };
   if (p.kind === 'workload') {
     // Flows of a pod without a controller have no workload.
@@ -177,8 +177,10 @@ function portChips(port: number, protocol: string): Chip[] {
 function nameChips(f: FlowRow, names: readonly string[]): Chip[] {
   const [name] = names;
   return [
-    ...(name === undefined ? [] : [{ key: 'to-fqdn', value: name }]),
-    ...(f.service === '' || /[\d\]]:\d+$/.test(f.service) ? [] : [{ key: 'to-service', value: f.service }]),
+    ...(name === undefined || name.length > LONGEST_VALUE ? [] : [{ key: 'to-fqdn', value: name }]),
+    ...(f.service === '' || f.service.length > LONGEST_VALUE || /[\d\]]:\d+$/.test(f.service)
+      ? []
+      : [{ key: 'to-service', value: f.service }]),
     ...(f.event === 'dns' ? [{ key: 'protocol', value: 'dns' }] : []),
   ];
 }

@@ -23,6 +23,13 @@ const keys: Readonly<Record<Sort, (e: EdgeState) => number>> = {
 
 export function setSort(next: Sort): void {
   set({ sort: next === 'last' ? undefined : next }, true);
+  const rows = paused.peek();
+  if (rows && isSums.peek()) paused.value = sorted(rows as readonly EdgeState[]);
+}
+
+function sorted(rows: readonly EdgeState[]): EdgeState[] {
+  const key = keys[sort.peek()];
+  return rows.toSorted((a, b) => key(b) - key(a) || a.info.id - b.info.id);
 }
 
 /** What was shown when the table was paused; undefined: it goes on. */
@@ -39,12 +46,13 @@ let timer: ReturnType<typeof setTimeout> | undefined;
 
 /** Follows the store while the screen is shown. @returns what ends it */
 export function followRows(): () => void {
+  let before = '';
   const stopSums = effect(() => {
     void edgesTick.value;
     if (!isSums.value) return;
-    const wanted = [sort.value, chips.value, namespaces.value, window_.value];
-    void wanted;
-    const wait = sortedAt + SORT_MS - performance.now();
+    const wanted = JSON.stringify([sort.value, chips.value, namespaces.value, window_.value]);
+    const wait = wanted === before ? sortedAt + SORT_MS - performance.now() : 0;
+    before = wanted;
     clearTimeout(timer);
     if (wait > 0) timer = setTimeout(sortEdges, wait);
     else untracked(sortEdges);
@@ -54,7 +62,6 @@ export function followRows(): () => void {
     // What is paused is of what was asked for then.
     const now = JSON.stringify([isSums.value, chips.value, namespaces.value, window_.value]);
     if (last !== '' && now !== last) {
-      sortedAt = 0;
       untracked(resume);
     }
     last = now;
@@ -70,10 +77,9 @@ export function followRows(): () => void {
 function sortEdges(): void {
   sortedAt = performance.now();
   const fits = edgeFilter(chips.peek());
-  const key = keys[sort.peek()];
   const found: EdgeState[] = [];
   for (const edge of edges.values()) if (edge.lastMs > 0 && fits(edge.info)) found.push(edge);
-  sums.value = found.sort((a, b) => key(b) - key(a) || a.info.id - b.info.id);
+  sums.value = sorted(found);
 }
 
 /** Number of lines. Read in a component: it is drawn anew when they change. */
@@ -102,8 +108,8 @@ export function shownRows(): readonly Row[] {
 /** Keeps what is shown as it is. */
 export function pause(): void {
   if (paused.peek()) return;
-  // Of edges, the numbers go on in place: those that were shown are kept.
-  const rows = isSums.peek() ? sums.peek().map((edge) => ({ ...edge })) : shownRows();
+  // Of edges, the numbers go on in place: those that are shown now are kept, in their order.
+  const rows = isSums.peek() ? sorted(sums.peek().map((edge) => ({ ...edge }))) : shownRows();
   shownBefore = flowCounts.shown;
   knownBefore = isSums.peek() ? new Set(edges.keys()) : new Set();
   paused.value = rows;

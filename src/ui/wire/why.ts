@@ -44,6 +44,8 @@ const NUMBERS: Readonly<Record<string, number>> = { tcp: 6, udp: 17, sctp: 132, 
 /** Characters of a link's text at most. */
 const LONGEST = 3000;
 const LONGEST_PART = 500;
+/** Characters of a name; longer ones are no names of a cluster or of DNS, and nothing can be asked about them. */
+const LONGEST_NAME = 253;
 
 /** What is asked about an edge. @param lastMs when it was seen last */
 export function whyOfEdge(e: EdgeInfo, lastMs: number): WhyRef {
@@ -127,7 +129,7 @@ export function encodeWhy(r: WhyRef): string {
   ];
   const parts = pairs
     .filter(([, value]) => value !== '')
-    .map(([key, value]) => `${key}=${value.replace(/[%,]/g, hex)}`);
+    .map(([key, value]) => `${key}=${value.slice(0, LONGEST_PART).replace(/[%,]/g, hex)}`);
   return [r.about, ...parts].join(',');
 }
 
@@ -161,7 +163,10 @@ export function decodeWhy(text: string): WhyRef | undefined {
 }
 
 function endText({ kind, namespace, workloadKind, name, pod }: WhyEnd): string {
-  return [kind, namespace, workloadKind, name, pod].map(escaped).join('/').replace(/\/+$/, '');
+  return [kind, namespace, workloadKind, name, pod]
+    .map((part) => escaped(part.slice(0, LONGEST_NAME)))
+    .join('/')
+    .replace(/\/+$/, '');
 }
 
 function readEnd(text: string): WhyEnd | undefined {
