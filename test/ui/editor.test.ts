@@ -36,9 +36,6 @@ function problem(more: Partial<TextProblem>): TextProblem {
   return { severity: 'error', object: '', field: '', message: 'x', hint: '', ...more };
 }
 
-const ALL = { scope: undefined, writes: true };
-const viewerOf = (id: string): Viewer => ({ ...EVERYTHING, id });
-
 t.test('problems are found in the text', async (t) => {
   const text = `kind: NetworkPolicy
 metadata: {name: web, namespace: shop}
@@ -87,8 +84,8 @@ t.test('who may see one namespace is told of its flows alone', async (t) => {
       changes: [
         {
           senders: ['data/a', 'shop/b'],
-          text: { to: ['shop/c, data/secret'], ports: 'tcp/1' },
-          to: { ranges: ['any'] },
+          to: { kind: 'addresses', ranges: ['10.0.0.1'] },
+          text: { to: ['data/secret'], ports: 'tcp/1' },
           was: { verdict: 'allow' },
           is: { verdict: 'deny', rule: 'r' },
         },
@@ -97,7 +94,7 @@ t.test('who may see one namespace is told of its flows alone', async (t) => {
       pods: 4,
     }),
   };
-  t.match(previewAnswer('', response, ALL, false), {
+  t.match(previewAnswer('', response, { scope: undefined, writes: true }, false), {
     judged: 9,
     unknown: 3,
     flows: { length: 2 },
@@ -107,10 +104,10 @@ t.test('who may see one namespace is told of its flows alone', async (t) => {
   const seen = previewAnswer('', response, { scope: new Set(['shop']), writes: true }, false);
   t.match(seen, { judged: 1, opened: 0, closed: 1, unknown: 0, pods: 0 });
   t.match(seen.reach, [
-    { senders: ['shop/b'], to: ['any'], ports: 'tcp/1', was: 'allow', is: 'deny', isRule: 'r', wasRule: '' },
+    { senders: ['shop/b'], to: ['10.0.0.1'], ports: 'tcp/1', was: 'allow', is: 'deny', isRule: 'r', wasRule: '' },
   ]);
   t.equal(seen.reach.length, 1);
-  t.same(previewAnswer('', { diff: 'no JSON' }, ALL, false).reach, []);
+  t.same(previewAnswer('', { diff: 'no JSON' }, { scope: undefined, writes: true }, false).reach, []);
 });
 
 t.test('one preview of a user at a time', async (t) => {
@@ -123,7 +120,8 @@ t.test('one preview of a user at a time', async (t) => {
       }),
   });
   const leaving = new AbortController();
-  const ask = (user: string, text: string, signal = LOCAL) => previews.ask(viewerOf(user), text, 10, signal);
+  const ask = (user: string, text: string, signal = LOCAL) =>
+    previews.ask({ ...EVERYTHING, id: user }, text, 10, signal);
   const first = ask('me', 'a: 1', leaving.signal);
   const second = ask('me', 'a: 2');
   const other = ask('you', 'a: 3');
@@ -159,7 +157,7 @@ t.test('a staged text is judged as if it were in force', async (t) => {
   });
   const np = (annotations: string) =>
     `apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a, namespace: b${annotations}}\nspec: {}\n`;
-  const ask = (text: string) => previews.ask(viewerOf('me'), text, 10, LOCAL);
+  const ask = (text: string) => previews.ask(EVERYTHING, text, 10, LOCAL);
   t.equal((await ask(np(', annotations: {egress-agent.io/enforcement: audit}'))).asEnforced, true);
   t.notMatch(texts[0], /audit/);
   t.equal((await ask(np(''))).asEnforced, false);
@@ -216,6 +214,8 @@ t.test('hands: what is asked for is checked, and what one may not see is left ou
 const TEXT =
   "[...document.querySelector('.code').shadowRoot.querySelectorAll('.cm-line')].map((l) => l.textContent).join('\\n')";
 
+const HAS_FIELD = "(document.querySelector('.code')?.shadowRoot ?? null) !== null";
+
 t.test('the page', { timeout: 240_000 }, async (t) => {
   const world = await startWorld({ trickle: false });
   t.teardown(() => world.stop());
@@ -239,11 +239,7 @@ t.test('the page', { timeout: 240_000 }, async (t) => {
 
   const opened = async (t: Test, to: string) => {
     const ui = await browser.open(t, to);
-    await until('the field is there', () =>
-      ui.ask<boolean>(
-        "document.querySelector('.code')?.shadowRoot !== null && document.querySelector('.code') !== null",
-      ),
-    );
+    await until('the field is there', () => ui.ask<boolean>(HAS_FIELD));
     return ui;
   };
   const judged = (ui: UiPage) =>
@@ -269,12 +265,19 @@ t.test('the page', { timeout: 240_000 }, async (t) => {
   });
 
   await t.test('typing: problems with their places, undo, and a question before it is lost', async (t) => {
-    const ui = await opened(t, readOnly.link('/policies?edit=np%2Fshop%2Fbatch&tab=problems'));
+    const ui = await browser.open(t, readOnly.link('/policies?policy=np%2Fshop%2Fbatch'));
     const { page } = ui;
+    await ui.shows('what no rule decides');
+    await page.keyboard.press('e');
+    await until('the field is there', () => ui.ask<boolean>(HAS_FIELD));
     await judged(ui);
+    // The field has the focus; Escape leaves it, and a key leads back.
+    await page.keyboard.press('Escape');
+    t.equal(await ui.ask<string>('document.activeElement.id'), 'editor-close');
     await page.keyboard.press('t');
     await page.keyboard.press('Control+End');
     await page.keyboard.type('  ingress: 5\n');
+    await page.getByRole('tab', { name: /Problems/ }).click();
     await ui.shows('show it in the text', 15_000);
     await ui.shows('edited');
     t.ok(
@@ -307,7 +310,7 @@ t.test('the page', { timeout: 240_000 }, async (t) => {
     for (const dialect of ['networkpolicy', 'clusternetworkpolicy', 'calico', 'cilium', 'fqdn']) {
       await ui.page.locator('.editor-bar select').selectOption(dialect);
       await judged(ui);
-      t.equal(await ui.page.locator('.problems li.error').count(), 0, dialect);
+      t.equal(await ui.page.locator('.policy-problems li.error').count(), 0, dialect);
     }
   });
 

@@ -3,9 +3,8 @@ import type { Test } from 'tap';
 import { makeLogger } from '../../src/log.js';
 import type { AgentClient } from '../../src/rpc/transport/client.js';
 import { EVERYTHING, type Viewer } from '../../src/ui/access/viewer.js';
-import { askHandlers } from '../../src/ui/api/ask.js';
-import { handHandlers, type Hands } from '../../src/ui/api/hands.js';
-import { policyHandlers } from '../../src/ui/api/policies.js';
+import { allHandlers } from '../../src/ui/api/handlers.js';
+import type { Hands } from '../../src/ui/api/hands.js';
 import { Feeds } from '../../src/ui/api/stream.js';
 import { Assets } from '../../src/ui/http/assets.js';
 import { Sessions } from '../../src/ui/http/sessions.js';
@@ -26,7 +25,7 @@ export async function servePage(t: Test, client: AgentClient, hands: Hands | str
     assets: new Assets(),
     sessions,
     feeds: new Feeds(client),
-    handlers: { ...askHandlers(client), ...policyHandlers(client), ...handHandlers(() => hands) },
+    handlers: allHandlers(client, () => hands),
     session: async () => ({
       ...{ version: '0', source: 'node test', user: '', writes },
       ...(writes ? {} : { readOnly: hands }),

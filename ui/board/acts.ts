@@ -9,13 +9,13 @@ export interface ActButton {
   readonly title: string;
   readonly key: string;
   readonly about: string;
-  /** It would write, and nothing may be written. */
+  /** It takes the hands that write, and there are none. */
   readonly disabled: boolean;
 }
 
 /** @param writes whether policies can be written */
 export function actsOf({ staged }: BoardPolicy, writes: boolean): ActButton[] {
-  const step = (act: Step, title: string, key: string, about: string): ActButton => ({
+  const step = (act: Act, title: string, key: string, about: string): ActButton => ({
     ...{ act, title, key, about },
     disabled: !writes,
   });
@@ -23,7 +23,7 @@ export function actsOf({ staged }: BoardPolicy, writes: boolean): ActButton[] {
     { act: 'edit', title: 'Edit', key: 'e', about: 'edit, and see what would change', disabled: false },
     ...(staged
       ? [
-          { act: 'impact', title: 'Impact', key: 'i', about: 'whom it would deny', disabled: false } as const,
+          step('impact', 'Impact', 'i', 'whom it would deny, and whether it is ready'),
           step('enforce', 'Enforce', 'E', 'put it in force'),
         ]
       : [

@@ -66,7 +66,7 @@ function Body({ policy, onAct }: { policy: PolicyAnswer; onAct: (act: Act) => vo
   const { writes, readOnly = '' } = session.value ?? { writes: false };
   return (
     <div class="detail">
-      <p class="facts">
+      <p class="policy-facts">
         <span class="pill">{shown(kind, 60)}</span>
         {DIALECT_WORDS[dialect] !== kind && <span class="pill">{DIALECT_WORDS[dialect] ?? shown(dialect)}</span>}
         {tiers.map((tier) => (
@@ -96,7 +96,7 @@ function Body({ policy, onAct }: { policy: PolicyAnswer; onAct: (act: Act) => vo
         ))}
       </div>
       {!writes && <p class="dim reason">Read only: {shown(readOnly, 300)}</p>}
-      <p class="links">
+      <p class="policy-links">
         <Link
           to={href('flows', { rule: policy.id, f: policy.namespace === '' ? [] : [`namespace:${policy.namespace}`] })}
         >
@@ -109,7 +109,7 @@ function Body({ policy, onAct }: { policy: PolicyAnswer; onAct: (act: Act) => vo
       {wouldDeny.length > 0 && (
         <section>
           <h3>Whom it would have denied</h3>
-          <ul class="plain">
+          <ul class="policy-list">
             {wouldDeny.slice(0, 50).map(({ workload, connections }) => (
               <li key={workload}>
                 <VerdictMark shown="would-deny" /> {shown(workload)}{' '}
@@ -129,7 +129,7 @@ function Body({ policy, onAct }: { policy: PolicyAnswer; onAct: (act: Act) => vo
           <p class="dim">It is too long to be shown here: kubectl get has it.</p>
         ) : (
           // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls
-          <section class="yaml" tabIndex={0} aria-label="YAML">
+          <section class="policy-yaml" tabIndex={0} aria-label="YAML">
             <pre>{yamlShown(yaml)}</pre>
           </section>
         )}
@@ -164,7 +164,7 @@ function Problems({ problems }: { problems: readonly TextProblem[] }) {
   return (
     <section>
       <h3>Problems</h3>
-      <ul class="problems">
+      <ul class="policy-problems">
         {problems.slice(0, 100).map((p) => (
           <li key={`${p.field} ${p.message}`} class={p.severity === 'error' ? 'error' : 'warning'}>
             {p.field !== '' && <code>{shown(p.field)}</code>} {shown(p.message, 600)}
@@ -197,7 +197,7 @@ function Rules({
       {rules.length === 0 ? (
         <p class="dim">It has no rules for egress.</p>
       ) : (
-        <table class="rules">
+        <table class="policy-rules">
           <thead>
             <tr>
               <th scope="col">rule</th>

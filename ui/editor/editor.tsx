@@ -264,9 +264,9 @@ function Work({ id, subject, onReload }: { id: string; subject: Subject; onReloa
 function useUnsaved(isDirty: boolean, hold: (proceed: () => void) => void): void {
   useEffect(() => {
     if (!isDirty) return;
-    const release = holdBefore((to, proceed) => {
+    const release = holdBefore((to, from, proceed) => {
       const next = new URL(to, location.origin);
-      const own = new URLSearchParams(location.search);
+      const own = new URL(from, location.origin).searchParams;
       const stays =
         next.pathname === '/policies' &&
         next.searchParams.get('edit') === own.get('edit') &&

@@ -111,7 +111,7 @@ function Rules({ was, is }: { was: string; is: string }) {
 }
 
 function Nothing({ children }: { children: ComponentChildren }) {
-  return <p class="nothing dim">{children}</p>;
+  return <p class="panel-empty dim">{children}</p>;
 }
 
 function Flows({ answer }: { answer: PreviewAnswer }) {
@@ -211,7 +211,7 @@ function Change({ change }: { change: ReachChange }) {
 function Problems({ problems, onProblem }: { problems: readonly TextProblem[]; onProblem: (p: TextProblem) => void }) {
   if (problems.length === 0) return <Nothing>The text has no problems.</Nothing>;
   return (
-    <ul class="problems in-panel">
+    <ul class="policy-problems in-panel">
       {problems.slice(0, 200).map((p) => (
         <li key={`${p.object} ${p.field} ${p.message}`} class={p.severity === 'error' ? 'error' : 'warning'}>
           <strong class={p.severity === 'error' ? 'bad' : 'warn'}>{shown(p.severity, 20)}</strong>{' '}

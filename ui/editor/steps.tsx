@@ -85,7 +85,7 @@ export function StepDialog({ step, policy, name, onClose, onDone }: StepDialogPr
         {!plan && !fault && <Loading what="what would be written" />}
         {plan && <Plan plan={plan} />}
         {plan && step === 'enforce' && (plan.refused || force) && (
-          <label class="check">
+          <label class="step-check">
             <input type="checkbox" checked={force} onChange={(e) => setForce(e.currentTarget.checked)} />
             enforce it although it is not ready
           </label>
@@ -150,7 +150,7 @@ export function Changes({ changes, says }: { changes: readonly string[]; says?: 
   return (
     <div>
       <p>This is written to the cluster, with your rights:</p>
-      <ol class="changes">
+      <ol class="writes">
         {changes.map((change) => (
           <li key={change}>
             <code>{shown(change, 400)}</code>
@@ -190,7 +190,7 @@ export function Outcome({ says, changes, warnings, eventError }: OutcomeProps) {
         <strong>{says}</strong>
       </p>
       {changes.length > 0 && (
-        <ol class="changes">
+        <ol class="writes">
           {changes.map((change) => (
             <li key={change}>
               <code>{shown(change, 400)}</code>

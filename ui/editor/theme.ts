@@ -62,13 +62,22 @@ export const THEME = EditorView.theme({
   },
   '.cm-tooltip-autocomplete .cm-completionDetail': { color: 'inherit', fontStyle: 'normal', opacity: '0.85' },
   // What was added and taken away: a line at the left, and a sign, beside the color.
-  '.cm-changedLine': { backgroundColor: 'color-mix(in srgb, var(--allowed) 12%, transparent)' },
-  '.cm-changedText': { backgroundImage: 'none', background: 'color-mix(in srgb, var(--allowed) 26%, transparent)' },
-  '.cm-deletedChunk': { backgroundColor: 'color-mix(in srgb, var(--denied) 10%, transparent)', paddingLeft: '6px' },
-  '.cm-deletedChunk .cm-deletedText': {
-    backgroundImage: 'none',
-    background: 'color-mix(in srgb, var(--denied) 24%, transparent)',
+  '&.cm-merge-b .cm-changedLine, &.cm-merge-b .cm-inlineChangedLine': {
+    backgroundColor: 'color-mix(in srgb, var(--allowed) 10%, transparent)',
   },
-  '.cm-changedLineGutter': { background: 'var(--allowed)' },
-  '.cm-deletedLineGutter': { background: 'var(--denied)' },
+  '&.cm-merge-b .cm-changedText': {
+    backgroundImage: 'none',
+    background: 'color-mix(in srgb, var(--allowed) 24%, transparent)',
+  },
+  '&.cm-merge-b .cm-deletedChunk': {
+    backgroundColor: 'color-mix(in srgb, var(--denied) 10%, transparent)',
+    textDecoration: 'line-through',
+    textDecorationColor: 'color-mix(in srgb, var(--denied) 60%, transparent)',
+  },
+  '&.cm-merge-b .cm-deletedChunk .cm-deletedText': {
+    backgroundImage: 'none',
+    background: 'color-mix(in srgb, var(--denied) 22%, transparent)',
+  },
+  '&.cm-merge-b .cm-changedLineGutter': { background: 'var(--allowed)' },
+  '&.cm-merge-b .cm-deletedLineGutter, .cm-deletedLineGutter': { background: 'var(--denied)' },
 });

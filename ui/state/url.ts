@@ -24,7 +24,7 @@ const place = signal<Place>(read());
 let current = location.pathname + location.search;
 addEventListener('popstate', () => {
   const to = location.pathname + location.search;
-  if (holds?.(to, () => go(to))) {
+  if (holds?.(to, current, () => go(to))) {
     history.pushState(null, '', current);
     return;
   }
@@ -32,8 +32,8 @@ addEventListener('popstate', () => {
   place.value = read();
 });
 
-/** Decides whether the page stays; calls `proceed` if the user leaves nevertheless. */
-type Hold = (to: string, proceed: () => void) => boolean;
+/** Decides whether the page stays at an address; calls `proceed` if the user leaves nevertheless. */
+type Hold = (to: string, from: string, proceed: () => void) => boolean;
 let holds: Hold | undefined;
 
 /** Something is not saved: before the address leads elsewhere, it is asked. @returns ends that */
@@ -87,7 +87,7 @@ const COMMON: ReadonlySet<string> = new Set(['w', 'ns', 'f', 'theme']);
 
 /** Goes to an address of href(). @param replace no new step of the back button */
 export function go(to: string, replace = false): void {
-  if (holds?.(to, () => go(to, replace))) return;
+  if (holds?.(to, current, () => go(to, replace))) return;
   current = to;
   if (replace) history.replaceState(null, '', to);
   else history.pushState(null, '', to);
