@@ -19,6 +19,7 @@ import { names } from './names.js';
 import { policies } from './policies.js';
 import { readers } from './readers.js';
 import { staging } from './staging.js';
+import { webUi } from './ui.js';
 import { makeWorld } from './world.js';
 
 const { values } = parseArgs({
@@ -50,6 +51,7 @@ for (const cni of values.cni ? [values.cni as 'ptp' | 'bridge'] : (['ptp', 'brid
       await t.test('every policy language', (t) => dialects(t, cluster, world));
     if (wanted('names') && !again) await t.test('names', (t) => names(t, cluster));
     if (wanted('readers')) await t.test('egressctl and the relay', (t) => readers(t, cluster, world));
+    if (wanted('ui') && !again) await t.test('the web UI for many', (t) => webUi(t, cluster, world));
     if (wanted('staging') && !again) await t.test('a policy is staged first', (t) => staging(t, cluster, world));
     if (wanted('first'))
       await t.test('the first packet of a new pod', (t) => firstPacket(t, cluster, world, again || values.short));

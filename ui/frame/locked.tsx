@@ -87,10 +87,7 @@ function SignIn({ fault }: { fault: Fault }) {
           {isBusy ? 'Signing in …' : 'Sign in'}
         </button>
         <div id="token-about" class="dim">
-          <p>
-            A ServiceAccount's or your own. You see the namespaces in which it may{' '}
-            <code>get flows.egress-agent.io</code>:
-          </p>
+          <p>You see the namespaces in which it may get flows. A ServiceAccount has one by:</p>
           <Command>{command}</Command>
         </div>
       </form>
