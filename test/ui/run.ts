@@ -43,18 +43,22 @@ export async function startOldWorld(t: Test): Promise<UiWorld> {
  * @param key another key that goes on
  * @throws Error if it never has
  */
-export async function walkTo({ page, ...ui }: Pick<UiPage, 'page'> & Pick<UiPage, 'ask'>, name: RegExp, key = 'Tab') {
+export async function walkTo(ui: UiPage, name: RegExp, key = 'Tab'): Promise<void> {
   const seen: string[] = [];
   for (let n = 0; n < 80; n++) {
-    const focused = await ui.ask<string>(FOCUSED);
+    const focused = await focusedName(ui);
     if (name.test(focused)) return;
     seen.push(focused);
-    await page.keyboard.press(key);
+    await ui.page.keyboard.press(key);
   }
   throw new Error(`${key} never leads to ${name}, but to ${[...new Set(seen)].join(' | ')}`);
 }
 
-/** The name of what has the focus. */
+/** The name of what has the focus; empty: nothing has. */
+export function focusedName(ui: UiPage): Promise<string> {
+  return ui.ask<string>(FOCUSED);
+}
+
 const FOCUSED = `(() => {
   let at = document.activeElement;
   while (at?.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;
