@@ -46,6 +46,10 @@ export function askHandlers(
   return {
     Edges: (call: ServerWritableStream<EdgesRequest, EdgesResponse>) => {
       const { follow = false, live: isLive = false } = call.request;
+      if (isLive && !follow) {
+        const fault = new AgentError('USAGE', 'live: only with follow', { where: { field: 'live' } });
+        return call.emit('error', serviceError(fault));
+      }
       // Without a history, each look at what has changed would read everything of all agents.
       return follow && (isLive || !history) ? live.serve(call) : edges(call);
     },

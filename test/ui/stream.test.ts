@@ -3,6 +3,8 @@ import fc from '../seeded.js';
 import t from 'tap';
 import { EVERYTHING, type Scope, type Viewer } from '../../src/ui/access/viewer.js';
 import { Feeds, type Outlet } from '../../src/ui/api/stream.js';
+import { FullError } from '../../src/rpc/transport/client.js';
+import { EdgeFeed } from '../../src/ui/feeds/edge-feed.js';
 import { EdgeTable, rowOf } from '../../src/ui/feeds/edges.js';
 import type { EdgeInfo, EdgeRow, StreamMessage, View, Window } from '../../src/ui/wire/messages.js';
 import { EdgeBook } from '../../src/edges/book.js';
@@ -117,6 +119,93 @@ t.test('the sums of an EdgeTable are those of the ledgers', (t) => {
   });
   fc.assert(property, { numRuns: 200 });
   t.end();
+});
+
+t.test('what a ledger has said is taken back when its node has begun another one', (t) => {
+  const described = new Set<string>();
+  const at = (connections: number, ago = 0, lastMs = NOW - 1000) => ({ ago, connections, lastMs });
+  const table = new EdgeTable('live');
+  const sums = () =>
+    [...table.since(0)]
+      .map((known) => [known.info.port, rowOf(known, 'live', NOW)[3], known.lastMs] as const)
+      .sort(([a], [b]) => a - b);
+  table.add({
+    ...messageOf({ ledger: 1, rows: [{ n: 1, ...at(5, 0, NOW - 5000) }] }, described),
+    began_at: { seconds: 9, nanos: 0 },
+  });
+  const second = messageOf({ ledger: 2, rows: [1, 2].map((n) => ({ n, ...at(10) })) }, described);
+  table.add({ ...second, overflow: 3, began_at: { seconds: 5, nanos: 0 } });
+  // Ledger 21 begins like ledger 2.
+  table.add(messageOf({ ledger: 21, rows: [{ n: 3, ...at(7) }] }, described));
+  t.strictSame([table.overflow, table.beganMs], [3, 5000]);
+  const before = table.changes;
+  table.add({ gone_ledgers: ['2', 99] });
+  t.strictSame(sums(), [
+    [444, 5, NOW - 5000],
+    [445, 0, 0],
+    [446, 7, NOW - 1000],
+  ]);
+  t.same([...table.since(before)].map((k) => k.info.port).sort(), [444, 445], 'both have changed');
+  t.strictSame([table.overflow, table.beganMs], [0, 9000]);
+  t.equal(table.expire(NOW).length, 1, 'what no other has seen');
+  t.same(
+    sums().map(([port]) => port),
+    [444, 446],
+  );
+  table.add(messageOf({ ledger: 4, rows: [{ n: 2, ...at(1) }] }, described));
+  t.strictSame(sums()[1], [445, 1, NOW - 1000], 'another ledger says it again');
+  t.end();
+});
+
+t.test('who has caught up names all nodes that are missing', (t) => {
+  const table = new EdgeTable('live');
+  table.add({ caught_up: true, unavailable_nodes: ['a', 'b'] });
+  t.same(table.unavailable, ['a', 'b']);
+  table.add({ ledger: 1, id: [] });
+  t.same(table.unavailable, ['a', 'b'], 'a ledger says nothing of others');
+  table.add({ caught_up: true, unavailable_nodes: ['b'] });
+  t.same(table.unavailable, ['b']);
+  table.add({ caught_up: true });
+  t.same(table.unavailable, []);
+  const book = new EdgeBook();
+  book.add({ unavailable_nodes: ['x'] });
+  book.add({ ledger: 5, caught_up: true });
+  t.same(book.unavailable, ['x'], 'an agent says nothing of others');
+  book.add({ caught_up: true, unavailable_nodes: ['y'] });
+  t.same(book.unavailable, ['y']);
+  t.end();
+});
+
+t.test('a relay without room for a live stream gives its history, and is asked again', async (t) => {
+  const source = fedSource();
+  const edges = source.edges;
+  const asked: boolean[] = [];
+  let isFull = true;
+  source.edges = (request, signal) => {
+    asked.push(request.live ?? false);
+    if (request.live && isFull) throw new FullError('AGENT', 'no room');
+    return edges(request, signal);
+  };
+  const feed = new EdgeFeed(source, 'live', [], { liveAgainMs: 300 });
+  source.say(messageOf({ ledger: 0, rows: [{ n: 1, ago: 0, connections: 5, lastMs: Date.now() }] }, new Set()));
+  await until('the history', () => feed.table.caughtUp);
+  t.same(asked, [true, false]);
+  t.equal(feed.trouble, '', 'that is no trouble');
+  isFull = false;
+  await until('it is asked again', () => asked.length === 3);
+  t.same(asked, [true, false, true]);
+  source.say(messageOf({ ledger: 7, rows: [{ n: 1, ago: 0, connections: 6, lastMs: Date.now() }] }, new Set()));
+  await until('a live one', () => [...feed.table.since(0)].some((e) => e.parts.has(`7/${TODAY}`)));
+  const gone: number[] = [];
+  feed.onChange((ids) => gone.push(...ids));
+  source.say({ gone_ledgers: [7] });
+  await until('its edges leave at once', () => gone.length === 1);
+  feed.end();
+  isFull = true;
+  const long = new EdgeFeed(source, '7d', []);
+  await until('another window', () => asked.length === 4);
+  t.equal(asked[3], false, 'is left to the relay');
+  long.end();
 });
 
 function sorted<T>(map: Map<number, T>): [number, T][] {

@@ -148,7 +148,8 @@ export class LiveEdges {
       group.starting = undefined;
       for (const reader of [...starting.readers, ...group.waiting]) reader.fail(this.#refusal());
       group.waiting.clear();
-      return this.#tidy(key, group);
+      this.#tidy(key, group);
+      return;
     }
     this.#memory.enter();
     const [sources, log, turns] = [this.#sources, this.#log, this.#turns];
@@ -260,6 +261,8 @@ function full(details: string): Ending {
 function keyOf(request: EdgesRequest): string {
   const text = JSON.stringify(request);
   if (text.length > LONGEST_REQUEST)
-    throw new AgentError('USAGE', `the request is longer than ${LONGEST_REQUEST} bytes`, { hint: 'name fewer namespaces' });
+    throw new AgentError('USAGE', `the request is longer than ${LONGEST_REQUEST} bytes`, {
+      hint: 'name fewer namespaces',
+    });
   return createHash('sha256').update(text).digest('base64');
 }

@@ -45,10 +45,12 @@ export class LiveReader {
   /** @param most bytes that may wait; a reader with more is ended */
   add(message: Buffer, most: number): void {
     if (this.signal.aborted) return;
-    if (this.#bytes + message.length > most) return this.fail(new Ending(status.ABORTED, SLOW));
-    this.#messages.push(message);
-    this.#bytes += message.length;
-    this.#wake();
+    if (this.#bytes + message.length > most) this.fail(new Ending(status.ABORTED, SLOW));
+    else {
+      this.#messages.push(message);
+      this.#bytes += message.length;
+      this.#wake();
+    }
   }
 
   /** It has made others wait. @param most milliseconds that it may do so in all */

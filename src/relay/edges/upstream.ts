@@ -283,8 +283,7 @@ export class Upstream {
   #lookAtBeginning(): void {
     if (this.hasBegun || this.#isOver) return;
     const isLate = performance.now() - this.#startedMs > this.#opts.beginMs;
-    if (!isLate)
-      for (const f of this.#following.values()) if (f.state !== 'current' && !this.#isMissing(f)) return;
+    if (!isLate) for (const f of this.#following.values()) if (f.state !== 'current' && !this.#isMissing(f)) return;
     this.hasBegun = true;
     this.#tell(this.#names());
     this.#begun();

@@ -17,6 +17,7 @@ export class EdgeFeed {
   readonly #source: EdgeSource;
   readonly #window: Window;
   readonly #namespaces: readonly string[];
+  readonly #liveAgainMs: number;
   readonly #ending = new AbortController();
   /** Ends the stream, and another one is opened. */
   #anew = new AbortController();
@@ -30,7 +31,14 @@ export class EdgeFeed {
   /** Why the stream is interrupted; empty: it is not. */
   trouble = '';
 
-  constructor(source: EdgeSource, window: Window, namespaces: readonly string[]) {
+  /** @param times.liveAgainMs see LIVE_AGAIN_MS */
+  constructor(
+    source: EdgeSource,
+    window: Window,
+    namespaces: readonly string[],
+    { liveAgainMs = LIVE_AGAIN_MS }: { liveAgainMs?: number } = {},
+  ) {
+    this.#liveAgainMs = liveAgainMs;
     this.#source = source;
     this.#window = window;
     this.#namespaces = namespaces;
@@ -88,7 +96,7 @@ export class EdgeFeed {
         this.trouble = 'the stream of edges has ended';
       } catch (e) {
         if (e instanceof FullError && this.#window === 'live' && Date.now() >= this.#liveFromMs) {
-          this.#liveFromMs = Date.now() + LIVE_AGAIN_MS;
+          this.#liveFromMs = Date.now() + this.#liveAgainMs;
           continue;
         }
         this.trouble = (e as Error).message;
