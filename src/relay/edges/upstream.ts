@@ -245,7 +245,8 @@ export class Upstream {
           const ms = performance.now() - before;
           before += ms;
           this.#startedMs += ms;
-          for (const reader of held) reader.holdsUp(ms, this.#opts.holdUpMs);
+          // What this process has itself been late is not theirs.
+          for (const reader of held) reader.holdsUp(Math.min(ms, 2 * PAUSE_MS), this.#opts.holdUpMs);
         }
         this.#pause = undefined;
       })();
