@@ -41,13 +41,18 @@ export function whyHandler(source: WhySource): Handler {
     const asked = questionOf(body);
     const scope = await viewer.scope();
     // What a pod may reach, and why, is its namespace's.
-    if (!mayUse(scope, asked.from.namespace)) throw new HttpError(403, forbidden(asked.from));
+    if (!maySee(asked.from, scope)) throw new HttpError(403, forbidden(asked.from));
     return await answer(source, asked, scope, signal);
   };
 }
 
-function forbidden({ namespace }: WhyEnd): string {
-  return namespace === '' ? 'you may not see what has no namespace' : `you may not see the namespace ${namespace}`;
+/** What is no workload is of no namespace, whatever is said of it. */
+function maySee({ kind, namespace }: WhyEnd, scope: Scope): boolean {
+  return scope === undefined || (kind === 'workload' && mayUse(scope, namespace));
+}
+
+function forbidden({ kind, namespace }: WhyEnd): string {
+  return namespace === '' || kind !== 'workload' ? 'you may not see what has no namespace' : `you may not see the namespace ${namespace}`;
 }
 
 async function answer(source: WhySource, asked: Question, scope: Scope, signal: AbortSignal): Promise<WhyAnswer> {
@@ -109,11 +114,10 @@ function unexplained({ from, to, isInbound }: Question): string | undefined {
 function placeOf({ to, address }: Question, receiver: FoundPod | undefined): string | undefined {
   const name = to.kind === 'name' ? canonicalName(to.name) : '';
   const known = tryCanonicalAddr(address);
-  // Of a name, each address that the sender has learned is asked about, as long as it knows one.
-  if (name !== '' && isDnsName(name) && known === undefined) return name;
-  return (
-    known ?? (to.kind === 'address' ? tryCanonicalAddr(to.name) : undefined) ?? receiver?.key ?? (name || undefined)
-  );
+  // Of a name, each address that the sender has learned is asked about, as long as it knows one. What is no name of DNS
+  // would be taken for the name of a pod, of any namespace.
+  if (name !== '' && known === undefined) return isDnsName(name) ? name : undefined;
+  return known ?? (to.kind === 'address' ? tryCanonicalAddr(to.name) : undefined) ?? receiver?.key;
 }
 
 function nowOf(e: AgentExplanation, { to, address, port, protocol }: Question, who: string, scope: Scope): WhyNow {
