@@ -21,8 +21,12 @@ export function seenFlow(flow: FlowRow, scope: Scope): FlowRow | undefined {
   const { rule, auditRule, ...rest } = flow;
   return {
     ...rest,
-    source: seesSource ? source : { ...source, labels: [] },
-    // The names of an address are those that the source asked for, and so is what was asked or said.
+    // The names of an address are those that the other end asked for; what was asked or said is the source's.
+    source: {
+      ...source,
+      ...(seesSource ? {} : { labels: [] }),
+      ...(seesDestination ? {} : { names: [] }),
+    },
     destination: {
       ...destination,
       ...(seesDestination ? {} : { labels: [] }),
@@ -43,7 +47,7 @@ const ASKS: Readonly<Record<string, readonly ('source' | 'destination')[]>> = {
   'http-method': ['source'],
   'http-path': ['source'],
   'server-name': ['source'],
-  fqdn: ['source'],
+  fqdn: ['source', 'destination'],
   'to-fqdn': ['source'],
 };
 

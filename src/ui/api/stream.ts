@@ -1,7 +1,9 @@
 /** POST /api/stream: what a page looks at, as it changes. */
 import { isAskedAway, seenEdge, seenFlow, seenNode, seenTrouble } from '../access/mask.js';
+import { isAsking, narrowed } from '../access/narrow.js';
 import { askedOf, type Scope, type Viewer } from '../access/viewer.js';
 import { ScopeWatch } from '../access/watch.js';
+import { compileFilter } from '../../flow/filter/filter.js';
 import type { Filters } from '../../flow/filter/options.js';
 import { filtersOf } from '../feeds/chips.js';
 import { rowOf, windowStart } from '../feeds/edges.js';
@@ -57,14 +59,23 @@ export class Feeds {
     // What cannot be used is said before the first message.
     await filtersOf(view.chips, view.namespaces);
     const ending = new AbortController();
-    const watch = await ScopeWatch.start(viewer, ending.signal);
-    const page = begin();
     const end = () => ending.abort();
+    const watch = await ScopeWatch.start(viewer, ending.signal);
+    let page: Outlet;
+    try {
+      const own = askedOf(view.namespaces, watch.scope);
+      if (view.flows && own) await ownFilters(view, own, watch.scope);
+      page = begin();
+    } catch (e) {
+      end();
+      throw e;
+    }
     // A stream ends with its page, and with its viewer's session.
     for (const signal of [page.signal, watch.over]) signal.addEventListener('abort', end, { once: true });
     if (page.signal.aborted) end();
     const outlet = until(page, ending.signal);
     let last = view.flows?.last ?? 0;
+    const ids = { next: 1 };
     try {
       await Promise.all([
         view.edges ? whileScoped(watch, outlet, (scope, to) => this.#serveEdges(view, scope, to)) : undefined,
@@ -73,7 +84,7 @@ export class Feeds {
               const past = last;
               // With other rights, what was sent is not sent again.
               last = 0;
-              await this.#serveFlows(view, past, scope, to);
+              await this.#serveFlows({ view, last: past, ids }, scope, to);
             })
           : undefined,
         this.#serveNodes(watch, outlet),
@@ -165,10 +176,15 @@ export class Feeds {
     return this.#edges.size < MOST_FEEDS || this.#edges.has(own) ? own : JSON.stringify([window]);
   }
 
-  async #serveFlows({ chips, namespaces }: View, last: number, scope: Scope, outlet: Outlet): Promise<void> {
-    const own = askedOf(namespaces, scope);
+  async #serveFlows({ view, last, ids }: FlowsAsked, scope: Scope, outlet: Outlet): Promise<void> {
+    const { chips } = view;
+    const own = askedOf(view.namespaces, scope);
     if (!own) return over(outlet.signal);
-    const filters = await filtersOf(chips, own.length > MOST_ASKED ? [] : own);
+    const filters = await ownFilters(view, own, scope);
+    if (!filters) {
+      outlet.send({ type: 'flows', flows: [], seen: 0, lost: 0, past: true });
+      return over(outlet.signal);
+    }
     const { value: feed, leave } = this.#flows.take(JSON.stringify(filters));
     const changes = new Signal(outlet.signal);
     let samples: Sample[] = [];
@@ -183,7 +199,11 @@ export class Feeds {
       changes.ring();
     });
     const send = async (flows: readonly FlowRow[], past: boolean) => {
-      const shown = flows.flatMap((flow) => (isAskedAway(flow, chips, scope) ? [] : (seenFlow(flow, scope) ?? [])));
+      // Gaps between the numbers would tell how many there were of others, and so would messages without flows.
+      const shown = flows
+        .flatMap((flow) => (isAskedAway(flow, chips, scope) ? [] : (seenFlow(flow, scope) ?? [])))
+        .map((flow) => ({ ...flow, id: ids.next++ }));
+      if (scope && !past && shown.length + lost === 0) return;
       // How many there were of others is theirs.
       const message = { type: 'flows' as const, flows: shown, seen: scope ? shown.length : seen, lost, past };
       [seen, lost] = [0, 0];
@@ -251,11 +271,37 @@ export class Feeds {
   }
 }
 
+interface FlowsAsked {
+  readonly view: View;
+  /** Flows of the past. */
+  readonly last: number;
+  /** Numbers of flows, of one stream. */
+  readonly ids: { next: number };
+}
+
 /** Streams of edges that a source is asked for; beyond, one more for each window. A relay serves 32. */
 const MOST_FEEDS = 20;
 
 /** Namespaces that a source is asked for by name. Of more, all flows are read. */
 const MOST_ASKED = 100;
+
+/**
+ * The filters for a viewer.
+ * @param own the namespaces to ask for, as askedOf() has them
+ * @returns undefined: nothing can match
+ * @throws AgentError USAGE
+ */
+async function ownFilters(
+  { chips, namespaces }: View,
+  own: readonly string[],
+  scope: Scope,
+): Promise<Filters | undefined> {
+  const filters = await filtersOf(chips, namespaces.length > 0 ? own : []);
+  if (scope === undefined || (own.length > MOST_ASKED && !isAsking(filters))) return filters;
+  const found = narrowed(filters, own);
+  if (found) compileFilter(found.whitelist, found.blacklist);
+  return found;
+}
 
 /** There is nothing, and nothing is to come. */
 const EMPTY = {

@@ -52,7 +52,9 @@ function maySee({ kind, namespace }: WhyEnd, scope: Scope): boolean {
 }
 
 function forbidden({ kind, namespace }: WhyEnd): string {
-  return namespace === '' || kind !== 'workload' ? 'you may not see what has no namespace' : `you may not see the namespace ${namespace}`;
+  return namespace === '' || kind !== 'workload'
+    ? 'you may not see what has no namespace'
+    : `you may not see the namespace ${namespace}`;
 }
 
 async function answer(source: WhySource, asked: Question, scope: Scope, signal: AbortSignal): Promise<WhyAnswer> {
