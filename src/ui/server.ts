@@ -13,7 +13,7 @@ import { followCertificate, readCertificate } from './http/certificate.js';
 import type { Door } from './http/door.js';
 import { type Names, refusal, secureHeaders } from './http/guard.js';
 import { bodyOf, textOf, viewOf } from './http/read.js';
-import { cookieOf, type Sessions } from './http/sessions.js';
+import { cookieOf, type Opened, type Sessions } from './http/sessions.js';
 
 /** Bytes of a body at most: a policy of 1 MiB, escaped. */
 const MOST_BODY = 3 << 20;
@@ -44,6 +44,8 @@ export interface ListenOptions {
   readonly tlsDir: string | undefined;
 }
 
+/** The header with the key of a session, which the page keeps. */
+const PAGE_KEY = 'x-egress-page';
 const LIMITS = { requestTimeout: 30_000, headersTimeout: 10_000, maxHeaderSize: 16_384 };
 /** Connections of everybody. */
 const MOST_CONNECTIONS = 2000;
@@ -182,9 +184,9 @@ export class UiServer {
     const { door, sessions } = this.#options;
     const brought = await door?.bearer(request.headers.authorization);
     if (brought) return brought;
-    const secret = cookieOf(request.headers.cookie, this.#cookie);
-    const viewer = secret === undefined ? undefined : sessions.user(secret);
-    if (!viewer || secret === undefined)
+    const opened = this.#opened(request);
+    const viewer = opened && sessions.user(opened);
+    if (!viewer)
       throw new HttpError(
         401,
         'this page has no session',
@@ -193,7 +195,7 @@ export class UiServer {
     try {
       await viewer.review?.();
     } catch (e) {
-      if (e instanceof SignedOut) sessions.end(secret);
+      if (e instanceof SignedOut) sessions.end(opened.secret);
       throw e;
     }
     return viewer;
@@ -204,27 +206,34 @@ export class UiServer {
     const { door, sessions } = this.#options;
     // One-time tokens are short; those of a cluster may say a lot.
     const token = textOf(bodyOf(await readJson(request, 20_000)), 'token', door ? 10_000 : 5000);
-    const secret = door
+    const opened = door
       ? sessions.begin(await door.enter(token, request.socket.remoteAddress ?? ''))
       : sessions.redeem(token);
-    if (secret === undefined)
+    if (!opened)
       throw new HttpError(401, 'this link was used, or is too old', { hint: 'egressctl ui makes a new one' });
-    const before = cookieOf(request.headers.cookie, this.#cookie);
-    if (before !== undefined) sessions.end(before);
-    response.setHeader('Set-Cookie', this.#cookieOf(secret));
-    sendJson(response, 200, {});
+    const before = this.#opened(request);
+    if (before) sessions.end(before.secret);
+    response.setHeader('Set-Cookie', this.#cookieOf(opened.secret));
+    sendJson(response, 200, { key: opened.key });
   }
 
   #logout(request: IncomingMessage, response: ServerResponse): void {
     if (request.method !== 'POST') throw new HttpError(405, 'only POST');
     request.resume();
     const { door, sessions } = this.#options;
-    const secret = cookieOf(request.headers.cookie, this.#cookie);
-    const viewer = secret === undefined ? undefined : sessions.user(secret);
-    if (secret !== undefined) sessions.end(secret);
+    const opened = this.#opened(request);
+    const viewer = opened && sessions.user(opened);
+    if (opened && viewer) sessions.end(opened.secret);
     if (viewer) door?.forget(viewer);
     response.setHeader('Set-Cookie', `${this.#cookieOf('')}; Max-Age=0`);
     sendJson(response, 200, {});
+  }
+
+  /** The session that a request says it has. */
+  #opened({ headers }: IncomingMessage): Opened | undefined {
+    const secret = cookieOf(headers.cookie, this.#cookie);
+    const key = headers[PAGE_KEY];
+    return secret === undefined ? undefined : { secret, key: typeof key === 'string' ? key : '' };
   }
 
   #cookieOf(value: string): string {

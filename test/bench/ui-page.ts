@@ -1,6 +1,7 @@
 /** What a page of the web UI tells of itself to the bench, without a word of its own code. */
 import type { Browser } from 'playwright-core';
 import { UiPage } from '../ui/browser.js';
+import { keyScript } from '../ui/page-keys.js';
 
 /**
  * Runs in each page before its own scripts. Reads along in the page's stream until what it waits for has come, and notes
@@ -60,6 +61,7 @@ export async function openPage(browser: Browser, url: string, cookie: string, pr
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 } });
   const [name = '', value = ''] = cookie.split('=');
   await context.addCookies([{ name, value, url: new URL(url).origin, sameSite: 'Strict' }]);
+  await context.addInitScript({ content: keyScript(cookie) });
   await context.addInitScript({ content: probed ? PROBE : LONG_TASKS });
   const page = await UiPage.in(context, new URL(url).origin, []);
   return { page, close: () => context.close() };

@@ -9,10 +9,11 @@ import axe from 'axe-core';
 import { type Browser, type BrowserContext, type CDPSession, chromium, type Page } from 'playwright-core';
 import type { Test } from 'tap';
 import { compiled } from '../netns/shell.js';
+import { keyScript } from './page-keys.js';
 
-const EXECUTABLE = '/usr/bin/chromium';
+export const EXECUTABLE = '/usr/bin/chromium';
 /** Without a window, with nothing of its own to say to anybody, and unable to: names of others do not resolve. */
-const FLAGS = [
+export const FLAGS = [
   ...['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-extensions'],
   ...['--disable-background-networking', '--disable-component-update', '--disable-sync', '--no-proxy-server'],
   ...['--enable-precise-memory-info', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost'],
@@ -84,7 +85,10 @@ export class UiBrowser {
     });
     await context.addInitScript({ content: BEFORE });
     const [name = '', value = ''] = (options.cookie ?? '').split('=');
-    if (name !== '') await context.addCookies([{ name, value, url: new URL(url).origin, sameSite: 'Strict' }]);
+    if (name !== '') {
+      await context.addCookies([{ name, value, url: new URL(url).origin, sameSite: 'Strict' }]);
+      await context.addInitScript({ content: keyScript(`${name}=${value}`) });
+    }
     const page = await UiPage.in(context, new URL(url).origin, options.allowed ?? []);
     t.teardown(async () => {
       await context.close();

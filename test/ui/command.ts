@@ -4,6 +4,7 @@ import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { join } from 'node:path';
 import { compiled } from '../netns/shell.js';
+import { pageHeaders, remember } from './page-keys.js';
 
 const PROGRAM = join(compiled, 'src/cli/main.js');
 
@@ -39,7 +40,12 @@ export class UiCommand {
 
   /** A request as the page makes it. @param signal ends it, and its answer */
   async post(call: string, body: unknown, signal?: AbortSignal): Promise<Response> {
-    const headers = { 'content-type': 'application/json', origin: this.url, cookie: await this.cookie() };
+    const headers = {
+      'content-type': 'application/json',
+      origin: this.url,
+      cookie: await this.cookie(),
+      ...pageHeaders(await this.cookie()),
+    };
     const more = signal ? { signal } : {};
     return await fetch(`${this.url}/api/${call}`, { method: 'POST', headers, body: JSON.stringify(body), ...more });
   }
@@ -57,7 +63,8 @@ export class UiCommand {
     const headers = { 'content-type': 'application/json', origin: this.url };
     const answer = await fetch(`${this.url}/api/login`, { method: 'POST', headers, body: JSON.stringify({ token }) });
     const [cookie] = answer.headers.getSetCookie();
-    if (cookie === undefined) throw new Error(`no session: ${await answer.text()}`);
-    return cookie.split(';')[0] as string;
+    const text = await answer.text();
+    if (cookie === undefined) throw new Error(`no session: ${text}`);
+    return remember(cookie, text);
   }
 }

@@ -21,6 +21,7 @@ import { TokenDoor } from '../../src/ui/http/door.js';
 import { Sessions } from '../../src/ui/http/sessions.js';
 import { UiServer } from '../../src/ui/server.js';
 import { until } from '../netns/shell.js';
+import { pageHeaders, remember } from './page-keys.js';
 import { ReviewsServer } from './reviews-server.js';
 import { client, HUSH, OTHER, OWN } from './two-teams.js';
 
@@ -79,7 +80,8 @@ function send(
   at: { port: number; tls?: boolean } = { port },
 ): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const options = { host: '127.0.0.1', port: at.port, method, path, headers, ca: certificates.ui.ca };
+    const own = { ...pageHeaders(headers.cookie), ...headers };
+    const options = { host: '127.0.0.1', port: at.port, method, path, headers: own, ca: certificates.ui.ca };
     const r = (at.tls === false ? plainRequest : request)(
       { ...options, servername: 'localhost', agent: false } as never,
       (response) => {
@@ -104,7 +106,7 @@ const post = (path: string, body: unknown, headers: Record<string, string> = {})
 
 async function signIn(token = 'token-of-ann'): Promise<string> {
   const answer = await post('/api/login', { token });
-  return String(answer.headers['set-cookie']?.[0] ?? '').split(';')[0] as string;
+  return remember(answer.headers['set-cookie']?.[0], answer.body);
 }
 
 t.test('a user of one namespace sees nothing of another', async (t) => {
@@ -112,7 +114,7 @@ t.test('a user of one namespace sees nothing of another', async (t) => {
   t.equal(answer.status, 200);
   const [cookie] = answer.headers['set-cookie'] ?? [];
   t.match(cookie, /^__Host-egress-ui=[\w-]{43}; HttpOnly; Secure; SameSite=Strict; Path=\/$/);
-  const own = { cookie: cookie?.split(';')[0] as string };
+  const own = { cookie: remember(cookie, answer.body) };
   t.match((await send('GET', '/api/session', { ...OWN_PAGE, ...own })).body, /"user":"ann"/);
   for (const [path, body] of [
     ['policies', {}],

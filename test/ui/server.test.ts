@@ -9,6 +9,7 @@ import { Sessions } from '../../src/ui/http/sessions.js';
 import { UiServer } from '../../src/ui/server.js';
 import { makeLogger } from '../../src/log.js';
 import { AgentError } from '../../src/errors.js';
+import { pageHeaders, remember } from './page-keys.js';
 import { silentSource } from './source.js';
 
 interface Answer {
@@ -52,18 +53,21 @@ function send(
   body?: string | Buffer,
 ): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const r = request({ host: '127.0.0.1', port, method, path, headers: { host, ...headers } }, (response) => {
-      const parts: Buffer[] = [];
-      response.on('data', (part: Buffer) => parts.push(part));
-      response.on('error', reject);
-      response.on('end', () =>
-        resolve({
-          status: response.statusCode ?? 0,
-          headers: response.headers,
-          body: Buffer.concat(parts).toString('utf8'),
-        }),
-      );
-    });
+    const r = request(
+      { host: '127.0.0.1', port, method, path, headers: { host, ...pageHeaders(headers.cookie), ...headers } },
+      (response) => {
+        const parts: Buffer[] = [];
+        response.on('data', (part: Buffer) => parts.push(part));
+        response.on('error', reject);
+        response.on('end', () =>
+          resolve({
+            status: response.statusCode ?? 0,
+            headers: response.headers,
+            body: Buffer.concat(parts).toString('utf8'),
+          }),
+        );
+      },
+    );
     r.on('error', reject);
     r.end(body);
   });
@@ -77,7 +81,7 @@ function post(path: string, body: unknown, headers: Record<string, string> = {})
 
 async function signIn(): Promise<string> {
   const answer = await post('/api/login', { token: sessions.newToken(EVERYTHING) });
-  return String(answer.headers['set-cookie']?.[0]).split(';')[0] as string;
+  return remember(answer.headers['set-cookie']?.[0], answer.body);
 }
 
 t.test('the page is served to everybody, with a policy that lets nothing in', async (t) => {
@@ -233,7 +237,13 @@ t.test('one user has a bounded number of streams, and gives them back', async (t
   const open = () =>
     new Promise<{ status: number; end: () => void }>((resolve, reject) => {
       const r = request(
-        { host: '127.0.0.1', port, method: 'POST', path: '/api/stream', headers: { host, ...OWN, cookie } },
+        {
+          host: '127.0.0.1',
+          port,
+          method: 'POST',
+          path: '/api/stream',
+          headers: { host, ...OWN, ...pageHeaders(cookie), cookie },
+        },
         (response) => {
           response.resume();
           response.on('error', () => {});

@@ -3,7 +3,7 @@ import { useState } from 'preact/hooks';
 import type { Fault } from '../../src/ui/wire/messages.js';
 import { Command, Empty } from '../parts/empty.js';
 import { shown } from '../parts/words.js';
-import { ApiError, post } from '../state/api.js';
+import { ApiError, signIn as begin } from '../state/api.js';
 
 /** Why the page cannot be used, and how to open it again. */
 export function Locked({ fault, isOver }: { fault: Fault; isOver: boolean }) {
@@ -45,7 +45,7 @@ function SignIn({ fault }: { fault: Fault }) {
     setBusy(true);
     setTrouble('');
     try {
-      await post('login', { token: token.trim() });
+      await begin(token.trim());
       location.reload();
     } catch (e) {
       setToken('');

@@ -21,6 +21,36 @@ export const locked = signal<Fault | undefined>(undefined);
 /** It is locked since its session is over, or never was. */
 export const isOver = signal(false);
 
+/** Where the key of the session is, which goes with its cookie. */
+const KEY = 'egress-page';
+/** For browsers in which nothing can be kept: until the page is loaded anew. */
+let kept = '';
+
+function keep(key: string): void {
+  kept = key;
+  try {
+    localStorage.setItem(KEY, key);
+  } catch {
+    // It is kept here.
+  }
+}
+
+function pageKey(): Record<string, string> {
+  let key: string | null = null;
+  try {
+    key = localStorage.getItem(KEY);
+  } catch {
+    // It was not kept there either.
+  }
+  return { 'X-Egress-Page': key ?? kept };
+}
+
+/** Begins a session. @throws ApiError */
+export async function signIn(token: string): Promise<void> {
+  const { key } = await ask<{ key: string }>('login', { token });
+  keep(key);
+}
+
 /** Posts a question. @throws ApiError */
 export async function ask<A>(name: string, body: unknown, signal?: AbortSignal): Promise<A> {
   return (await (await post(name, body, signal)).json()) as A;
@@ -32,7 +62,7 @@ export async function post(name: string, body: unknown, abort?: AbortSignal): Pr
   try {
     response = await fetch(`/api/${name}`, {
       method: 'POST',
-      headers: { 'Content-Type': 'application/json' },
+      headers: { 'Content-Type': 'application/json', ...pageKey() },
       body: JSON.stringify(body),
       ...(abort ? { signal: abort } : {}),
     });
@@ -61,14 +91,14 @@ export async function login(): Promise<void> {
   const token = new URLSearchParams(location.hash.slice(1)).get('token');
   if (token !== null) {
     history.replaceState(null, '', location.pathname + location.search);
-    await post('login', { token }).catch((e: unknown) => {
+    await signIn(token).catch((e: unknown) => {
       // A session from before may be good still.
       if (!(e instanceof ApiError) || e.status !== 401) throw e;
       isOver.value = false;
       locked.value = undefined;
     });
   }
-  const response = await fetch('/api/session');
+  const response = await fetch('/api/session', { headers: pageKey() });
   if (!response.ok) throw await errorOf(response);
   session.value = (await response.json()) as Session;
 }

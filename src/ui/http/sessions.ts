@@ -7,11 +7,27 @@ const TOKEN_MS = 5 * 60_000;
 const SESSION_MS = 12 * 3600_000;
 const MOST_SESSIONS = 1000;
 
+/**
+ * What a session is used with. Browsers send cookies of a host to every port of it, so also to servers of others on the
+ * same machine: with the cookie alone nothing is answered. The key is kept by the page, and browsers let only pages of the
+ * same port read it; scripts do not see the cookie.
+ */
+export interface Opened {
+  readonly secret: string;
+  readonly key: string;
+}
+
+interface Session<U> {
+  readonly user: U;
+  readonly key: Buffer;
+  until: number;
+}
+
 /** Tokens and sessions of one server. @typeParam U who a session is of */
 export class Sessions<U> {
   readonly #now: () => number;
   #token: { digest: Buffer; until: number; user: U } | undefined;
-  readonly #sessions = new Map<string, { user: U; until: number }>();
+  readonly #sessions = new Map<string, Session<U>>();
 
   constructor(now: () => number = Date.now) {
     this.#now = now;
@@ -24,31 +40,30 @@ export class Sessions<U> {
     return token;
   }
 
-  /** Uses the token up. @returns the new session's secret; undefined: it is not the token, or no more */
-  redeem(token: string): string | undefined {
+  /** Uses the token up. @returns the new session; undefined: it is not the token, or no more */
+  redeem(token: string): Opened | undefined {
     const wanted = this.#token;
     if (!wanted || wanted.until < this.#now() || !timingSafeEqual(digest(token), wanted.digest)) return undefined;
     this.#token = undefined;
     return this.begin(wanted.user);
   }
 
-  /** Begins a session. @returns its secret */
-  begin(user: U): string {
-    const secret = randomBytes(32).toString('base64url');
+  begin(user: U): Opened {
+    const [secret, key] = [randomBytes(32).toString('base64url'), randomBytes(32).toString('base64url')];
     if (this.#sessions.size >= MOST_SESSIONS) this.#sessions.delete(this.#sessions.keys().next().value as string);
-    this.#sessions.set(digest(secret).toString('hex'), { user, until: this.#now() + SESSION_MS });
-    return secret;
+    this.#sessions.set(digest(secret).toString('hex'), { user, key: digest(key), until: this.#now() + SESSION_MS });
+    return { secret, key };
   }
 
-  /** Whose session it is. undefined: there is none, or it is over */
-  user(secret: string): U | undefined {
-    const key = digest(secret).toString('hex');
-    const session = this.#sessions.get(key);
-    if (!session) return undefined;
-    this.#sessions.delete(key);
+  /** Whose session it is. undefined: there is none, it is over, or the key is another's */
+  user({ secret, key }: Opened): U | undefined {
+    const name = digest(secret).toString('hex');
+    const session = this.#sessions.get(name);
+    if (!session || !timingSafeEqual(digest(key), session.key)) return undefined;
+    this.#sessions.delete(name);
     if (session.until < this.#now()) return undefined;
     session.until = this.#now() + SESSION_MS;
-    this.#sessions.set(key, session);
+    this.#sessions.set(name, session);
     return session.user;
   }
 
