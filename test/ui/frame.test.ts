@@ -19,7 +19,7 @@ const node = (name: string, more: Partial<NonNullable<ClusterNode['status']>> = 
     name,
     state: 'NODE_CONNECTED',
     status: {
-      version: '0.1.0',
+      ...AGENT,
       node_name: name,
       maps: [],
       endpoints: [{ pod: 'shop/web', state: 'enforced', interface: 'eth1' }],

@@ -152,11 +152,11 @@ t.test('in a browser', async (t) => {
     t.equal(query().get('workload'), 'shop/web');
     await page.accessible(t, 'the recommendation');
 
-    const yaml = () => page.ask<string>('document.querySelector(".yaml").textContent');
+    const yaml = () => page.ask<string>('document.querySelector(".policy-text").textContent');
     t.match(await yaml(), '203.0.113.1/32');
     const evidence = page.page.getByRole('checkbox', { name: /^203.0.113.1 443/ });
     await evidence.focus();
-    t.match(await page.page.locator('.yaml .lit').textContent(), /# 203\.0\.113\.1: 443\/tcp, 300 connections/);
+    t.match(await page.page.locator('.policy-text .lit').textContent(), /# 203\.0\.113\.1: 443\/tcp, 300 connections/);
     await keyboard.press('Space');
     await until('the rule is gone', async () => !(await yaml()).includes('203.0.113.1/32'));
     t.same(query().getAll('without'), ['203.0.113.1: 443/tcp']);

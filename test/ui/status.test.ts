@@ -123,7 +123,10 @@ t.test('in a browser', async (t) => {
       t.equal(names[0], 'silent');
       t.equal(names[1], 'stale');
       t.equal(names.at(-1), 'calm');
-      t.match(await page.ask<string>('document.querySelector(".problems").textContent'), '<script>alert(1)</script>');
+      t.match(
+        await page.ask<string>('document.querySelector(".problem-list").textContent'),
+        '<script>alert(1)</script>',
+      );
       await page.accessible(t, `all nodes, ${colorScheme}`);
       await page.shot(`status-nodes-${colorScheme}`);
       await page.page.keyboard.press('j');

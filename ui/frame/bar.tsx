@@ -120,7 +120,7 @@ function Source() {
   return (
     <Popup right class="quiet source" label={`source: ${shown(own.source, 40)}`} button={shown(own.source, 40)}>
       {() => (
-        <dl class="panel-body facts">
+        <dl class="panel-body fact-list">
           <dt>Source</dt>
           <dd>{shown(own.source)}</dd>
           <dt>User</dt>

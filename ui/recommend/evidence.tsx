@@ -123,7 +123,7 @@ function LeftList({ title, list, more }: { title: string; list: readonly LeftOut
           {title}, {count(list.length + more)}
         </h3>
       </div>
-      <ul class="left-out card">
+      <ul class="evidence-left card">
         {list.map((left) => (
           <Left key={`${nameOf(left)} ${left.why}`} left={left} />
         ))}

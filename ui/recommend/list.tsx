@@ -77,7 +77,7 @@ export function List({ list, answer, retry }: ListProps) {
             }}
           />
           <MinDays />
-          <label class="check">
+          <label class="tick">
             <input
               type="checkbox"
               checked={showsAll.value}

@@ -41,7 +41,7 @@ export function Yaml({ text }: { text: string }) {
   const cut = text.trimEnd().split('\n').length - lines.length;
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls
-    <section class="yaml" ref={box} tabIndex={0} aria-label="the policy">
+    <section class="policy-text" ref={box} tabIndex={0} aria-label="the policy">
       <pre>
         {lines.map((line, n) => (
           <span key={n} class={`line${line.isComment ? ' comment' : ''}${isLit(line) ? ' lit' : ''}`}>
@@ -94,7 +94,7 @@ function Changes({ title, list, class: color }: { title: string; list: readonly 
       <h3>
         {title}, {count(list.length)}
       </h3>
-      <ul class="changes">
+      <ul class="change-list">
         {list.map((change) => (
           <li key={`${change.to} ${change.port} ${change.was}`} class={`verdict ${color}`}>
             <span aria-hidden="true">{color === 'denied' ? '✕' : '✓'}</span>

@@ -37,7 +37,7 @@ export interface Fact {
 /** Names and values, those without a value left out. */
 export function Facts({ list }: { list: readonly (Fact | undefined | false)[] }) {
   return (
-    <dl class="facts">
+    <dl class="fact-list">
       {list.map(
         (fact) =>
           fact && (
@@ -55,7 +55,7 @@ export function Facts({ list }: { list: readonly (Fact | undefined | false)[] })
 export function Problems({ list, more, ofCluster }: { list: readonly ProblemRow[]; more: number; ofCluster: boolean }) {
   if (list.length === 0) return null;
   return (
-    <section class="card problems" aria-label="problems of policies">
+    <section class="card problem-list" aria-label="problems of policies">
       <h3>Problems of policies, {count(list.length + more)}</h3>
       <ul>
         {list.map((problem) => (
