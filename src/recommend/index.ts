@@ -159,7 +159,9 @@ class Recommender {
     const { language } = this.#options;
     const learned = learn(needs, this.#options);
     const resolved = new Map<Need, Resolved | Unresolved>();
-    for (const need of needs.needs) resolved.set(need, this.#resolver.resolve(need));
+    const allowed = new Set(needs.needs.flatMap((need) => (need.denied ? [] : [need.key])));
+    const denied = needs.needs.filter((need) => need.denied && !allowed.has(need.key));
+    for (const need of needs.needs) resolved.set(need, this.#resolver.resolve(need, denied));
     const left: Left[] = [...learned.left];
     const model = new Model(this.#options, this.#window);
     model.addDns(this.dns.placed);

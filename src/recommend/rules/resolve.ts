@@ -65,11 +65,12 @@ export class Resolver {
     this.#hasNames = hasNames;
   }
 
-  resolve(need: Need): Resolved | Unresolved {
+  /** @param denied what the same workload asked for and never got */
+  resolve(need: Need, denied: readonly Need[] = []): Resolved | Unresolved {
     if (hasPorts(need.protocol) && (need.port < 1 || need.port > 65535)) return { why: 'unsayable', hint: 'no port' };
     const service = need.service === '' ? undefined : this.#cluster.snapshot.services.get(need.service);
     if (service) {
-      const found = this.#service(need, service);
+      const found = this.#service(need, service, denied);
       if (found) return found;
     }
     const { destination } = need;
@@ -104,15 +105,22 @@ export class Resolver {
   }
 
   /** All backends of a Service: whoever asks it cannot choose among them. */
-  #service(need: Need, service: Service): Resolved | undefined {
+  #service(need: Need, service: Service, denied: readonly Need[]): Resolved | Unresolved | undefined {
     const at = service.ports.find((p) => p.port === need.servicePort && p.protocol === need.protocol);
     if (!at || at.backends.length === 0) return undefined;
     const isApi = need.service === 'default/kubernetes';
-    const all = at.backends.flatMap(({ ip, port }) => this.#at(ip, need.protocol, port, isApi));
+    // Of a Service that passed in part nobody knows which backend answered; which ones were refused is known.
+    const isRefused = ({ ip, port }: { ip: string; port: number }) =>
+      need.destination.kind === 'service' && denied.some((d) => this.#isAt(d, need.protocol, ip, port));
+    const backends = at.backends.filter((backend) => !isRefused(backend));
+    if (backends.length === 0) return { why: 'denied', hint: 'so was all that is behind it' };
+    const all = backends.flatMap(({ ip, port }) => this.#at(ip, need.protocol, port, isApi));
     // Whoever may write its Endpoints leads where he likes, and not where it was seen to lead.
     const isOwn = ({ target }: Placed) => target.kind === 'pods' && target.namespace === service.namespace;
     const placed = need.destination.kind === 'workload' ? all.filter(isOwn) : all;
     const warnings = new Set<string>();
+    if (backends.length < at.backends.length)
+      warnings.add(`${need.service} has backends to which nothing passed: no rule for them`);
     if (placed.length < all.length) warnings.add(`${need.service} leads elsewhere than it did: no rule for that`);
     if (placed.some(({ target }) => target.kind === 'pods' && target.namespace !== service.namespace))
       warnings.add(`${need.service} has pods of other namespaces behind it: rules for them`);
@@ -124,11 +132,18 @@ export class Resolver {
     const vips = service.vips.filter((ip) => family === undefined || parseAddr(ip).family === family);
     const probes: Probe[] = vips.map((to) => ({ to, protocol: need.protocol, port: need.servicePort }));
     // Its address stands for all that is behind it.
-    if (vips.length === 0)
-      for (const { ip, port } of at.backends) probes.push({ to: ip, protocol: need.protocol, port });
+    if (vips.length === 0) for (const { ip, port } of backends) probes.push({ to: ip, protocol: need.protocol, port });
     if (own && 'placed' in own) return { placed: [...placed, ...own.placed], probes, warnings: [...warnings] };
     if (placed.length === 0) return undefined;
     return { placed, probes, warnings: [...warnings] };
+  }
+
+  /** Whether a need was for what is at an address and port. */
+  #isAt({ destination, address, ...need }: Need, protocol: number, ip: string, port: number): boolean {
+    if (need.protocol !== protocol || need.port !== port) return false;
+    if (destination.kind !== 'workload') return address === ip || destination.name === ip;
+    const at = this.#cluster.podsAt(ip).map(partyOf);
+    return at.some((p) => partyName(p) === partyName(destination) && p.workloadKind === destination.workloadKind);
   }
 
   /** Whom an address of the cluster means. */
