@@ -68,7 +68,6 @@ t.test('filters, namespaces, time and screens by keys, all of it in the address'
     await keyboard.press('Escape');
     return await page.ask<boolean>('document.querySelector("#query").value === ""');
   });
-  await keyboard.press('/');
   await keyboard.press('Backspace');
   t.same(query(page).getAll('f'), ['to-port:443'], 'Backspace drops the last');
   await page.page.getByRole('button', { name: 'not to-port: 443' }).press('Enter', { timeout: 5000 });
