@@ -25,7 +25,8 @@ const SHORT: Readonly<Record<string, string>> = {
 
 /** The short name of a kind: `np`. */
 export function shortKind(dialect: string, kind: string): string {
-  return SHORT[`${dialect}/${kind}`] ?? SHORT[kind] ?? kind.toLowerCase();
+  const known = [`${dialect}/${kind}`, kind].find((text) => Object.hasOwn(SHORT, text));
+  return (known === undefined ? undefined : SHORT[known]) ?? kind.toLowerCase();
 }
 
 /** The short name of a policy: `np/default/web`, `cnp/deny-all`. */
