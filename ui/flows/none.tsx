@@ -2,7 +2,7 @@
 import { chipText } from '../../src/ui/wire/chips.js';
 import { Empty, Loading } from '../parts/empty.js';
 import { ago, shown } from '../parts/words.js';
-import { edgesHead, nodes } from '../state/store.js';
+import { edgesHead, flowsKnown, nodes } from '../state/store.js';
 import { streamError, streamState } from '../state/stream.js';
 import { chips, dropChip, namespaces, set, setChips, window_ } from '../state/url.js';
 import { isSums } from './columns.js';
@@ -17,7 +17,8 @@ export function NoFlows() {
     );
   if (streamState.value === 'paused') return <Empty title="Paused while this tab is hidden" />;
   const { beganMs, skewMs, caughtUp } = edgesHead.value;
-  if (streamState.value !== 'live' || (isSums.value && !caughtUp)) return <Loading what="the flows" />;
+  if (streamState.value !== 'live' || !(isSums.value ? caughtUp : flowsKnown.value))
+    return <Loading what="the flows" />;
   if (isFiltered)
     return (
       <Empty title="Nothing matches" actions={<Drop />}>

@@ -59,6 +59,8 @@ export const edgesHead = signal<EdgesHead>(NOTHING);
 /** The newest at the end. */
 export const flows: FlowRow[] = [];
 export const flowsTick = signal(0);
+/** Whether the stream has said yet which flows there are. */
+export const flowsKnown = signal(false);
 /** Since the stream began: flows that matched, those shown, those lost. */
 export const flowCounts = { seen: 0, shown: 0, lost: 0 };
 
@@ -75,6 +77,7 @@ const dirty = { edges: false, flows: false };
 let isFresh = { edges: false, flows: false };
 export function begin(_: View): void {
   isFresh = { edges: true, flows: true };
+  flowsKnown.value = false;
 }
 
 /** Takes a message. */
@@ -89,6 +92,7 @@ export function receive(message: StreamMessage): void {
         flows.length = 0;
         Object.assign(flowCounts, { seen: 0, shown: 0, lost: 0 });
         isFresh.flows = false;
+        flowsKnown.value = true;
       }
       flows.push(...message.flows);
       if (flows.length > MOST_FLOWS) flows.splice(0, flows.length - MOST_FLOWS);
