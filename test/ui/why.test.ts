@@ -27,7 +27,17 @@ t.test('a link has all of it', (t) => {
   const flow: WhyRef = { ...REF, about: 'flow', inbound: true, from: { ...WEB, pod: 'web-1' }, query: 'a.example' };
   t.same(decodeWhy(encodeWhy(flow)), flow);
   for (const [name, text] of Object.entries(TEXTS)) {
-    if (text.length > 400) continue;
+    if (text.length > 250 || new URLSearchParams({ text }).toString().length > 600) {
+      const long = encodeWhy({
+        ...REF,
+        from: { ...WEB, name: text, pod: text },
+        rule: text,
+        auditRule: text,
+        node: text,
+      });
+      t.ok(new URLSearchParams({ why: long }).toString().length < 4500, `${name} fits into an address`);
+      continue;
+    }
     const hostile = { ...REF, from: { ...WEB, name: text }, rule: text, node: text, service: `${text}/x` };
     // The address of a page is UTF-8, as the rest of the web.
     const sent = new URLSearchParams({ why: encodeWhy(hostile) }).get('why') ?? '';

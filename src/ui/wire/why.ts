@@ -46,6 +46,8 @@ const LONGEST = 3000;
 const LONGEST_PART = 500;
 /** Characters of a name; longer ones are no names of a cluster or of DNS, and nothing can be asked about them. */
 const LONGEST_NAME = 253;
+/** Characters of the address that a link may take, as it is sent: servers refuse longer ones. */
+const LONGEST_SENT = 4000;
 
 /** What is asked about an edge. @param lastMs when it was seen last */
 export function whyOfEdge(e: EdgeInfo, lastMs: number): WhyRef {
@@ -111,11 +113,16 @@ export function partyOf(e: FlowEnd, node: string): Party {
   return e.ip === '' ? { kind: 'other', ...nothing, name: '' } : { kind: 'address', ...nothing, name: e.ip };
 }
 
-/** The text of a link. */
+/** The text of a link. Of texts that take too much room, the beginnings. */
 export function encodeWhy(r: WhyRef): string {
+  const text = linkText(r, LONGEST_NAME, LONGEST_PART);
+  return new URLSearchParams({ text }).toString().length > LONGEST_SENT ? linkText(r, 20, 60) : text;
+}
+
+function linkText(r: WhyRef, mostOfName: number, most: number): string {
   const pairs: [string, string][] = [
-    ['from', endText(r.from)],
-    ['to', endText(r.to)],
+    ['from', endText(r.from, mostOfName)],
+    ['to', endText(r.to, mostOfName)],
     ['ip', r.address],
     ['port', `${r.port}/${r.protocol}`],
     ['query', r.query],
@@ -130,6 +137,7 @@ export function encodeWhy(r: WhyRef): string {
   const parts = pairs
     .filter(([, value]) => value !== '')
     .map(([key, value]) => `${key}=${value.slice(0, LONGEST_PART).replace(/[%,]/g, hex)}`);
+    .map(([key, value]) => `${key}=${value.slice(0, most).replace(/[%,]/g, hex)}`);
   return [r.about, ...parts].join(',');
 }
 
@@ -165,6 +173,9 @@ export function decodeWhy(text: string): WhyRef | undefined {
 function endText({ kind, namespace, workloadKind, name, pod }: WhyEnd): string {
   return [kind, namespace, workloadKind, name, pod]
     .map((part) => escaped(part.slice(0, LONGEST_NAME)))
+function endText({ kind, namespace, workloadKind, name, pod }: WhyEnd, most: number): string {
+  return [kind, namespace, workloadKind, name, pod]
+    .map((part) => escaped(part.slice(0, most)))
     .join('/')
     .replace(/\/+$/, '');
 }
