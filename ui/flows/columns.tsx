@@ -63,7 +63,7 @@ const TO: Column = {
         →
       </span>
       <EndValue end={to} chip={chips.to[0]} />
-      <Value chip={chips.port[0]} className="port">
+      <Value chip={chips.port[0]} className="to-port">
         {shown(port, 20)}
       </Value>
     </>
