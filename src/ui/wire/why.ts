@@ -136,7 +136,6 @@ function linkText(r: WhyRef, mostOfName: number, most: number): string {
   ];
   const parts = pairs
     .filter(([, value]) => value !== '')
-    .map(([key, value]) => `${key}=${value.slice(0, LONGEST_PART).replace(/[%,]/g, hex)}`);
     .map(([key, value]) => `${key}=${value.slice(0, most).replace(/[%,]/g, hex)}`);
   return [r.about, ...parts].join(',');
 }
@@ -170,9 +169,6 @@ export function decodeWhy(text: string): WhyRef | undefined {
   };
 }
 
-function endText({ kind, namespace, workloadKind, name, pod }: WhyEnd): string {
-  return [kind, namespace, workloadKind, name, pod]
-    .map((part) => escaped(part.slice(0, LONGEST_NAME)))
 function endText({ kind, namespace, workloadKind, name, pod }: WhyEnd, most: number): string {
   return [kind, namespace, workloadKind, name, pod]
     .map((part) => escaped(part.slice(0, most)))
