@@ -9,6 +9,7 @@ import { root, run, until } from '../netns/shell.js';
 import { type Cluster, SYSTEM } from './cluster.js';
 import { byName, policy } from './objects.js';
 import { OTHER, SHOP, type World } from './world.js';
+import { pageHeaders, remember } from '../ui/page-keys.js';
 
 const PORT = 18443;
 const HOST = `localhost:${PORT}`;
@@ -221,7 +222,7 @@ class Page {
           ...{ host: '127.0.0.1', port: PORT, servername: 'localhost', ca: this.#ca, agent: false, method, path },
           headers: {
             ...{ host: HOST, origin: `https://${HOST}`, 'content-type': 'application/json' },
-            ...(cookie === '' ? {} : { cookie }),
+            ...(cookie === '' ? {} : { cookie, ...pageHeaders(cookie) }),
             ...headers,
           },
         },
@@ -236,7 +237,7 @@ class Page {
           });
           response.on('close', () => {
             const [set = ''] = response.headers['set-cookie'] ?? [];
-            resolve({ status: response.statusCode ?? 0, cookie: set.split(';')[0] as string, body: text });
+            resolve({ status: response.statusCode ?? 0, cookie: set === '' ? '' : remember(set, text), body: text });
           });
         },
       );

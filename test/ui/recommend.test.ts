@@ -1,8 +1,7 @@
 /** The screen recommend: evidence, the policy that follows, and what it would do; as answered, and in a browser. */
 import t from 'tap';
 import { DAY_MS } from '../../src/edges/edge.js';
-import { columnsOf, edgeMessage } from '../../src/edges/wire.js';
-import type { EdgesResponse, RecommendRequest } from '../../src/proto/edges.js';
+import type { RecommendRequest } from '../../src/proto/edges.js';
 import { answer } from '../../src/recommend/request.js';
 import { EVERYTHING, type Viewer } from '../../src/ui/access/viewer.js';
 import { type RecommendSource, recommendHandlers } from '../../src/ui/api/recommend.js';
@@ -13,6 +12,7 @@ import { until } from '../netns/shell.js';
 import { A_DAY, type Given, on, party, seen, snapshotOf } from '../recommend/given.js';
 import { UiBrowser } from './browser.js';
 import { servePage } from './given-page.js';
+import { edgesOf } from './source.js';
 
 const GIVEN: Given = {
   workloads: [
@@ -38,16 +38,8 @@ const HISTORIES = [
   seen({ source: party('shop/gone'), destination: outside('203.0.113.1'), address: '203.0.113.1' }),
 ];
 const asked: RecommendRequest[] = [];
-/** The ledger of the agent. */
-async function* edges(): AsyncGenerator<EdgesResponse> {
-  const rows = HISTORIES.flatMap(({ edge, days }) => days.map((row) => ({ edge, row })));
-  yield {
-    ...{ ledger: 1, caught_up: true, edges: HISTORIES.map(({ edge }) => edgeMessage(edge)) },
-    ...{ id: rows.map(({ edge }) => edge.id), ...columnsOf(rows.map(({ row }) => row)) },
-  };
-}
 const source: RecommendSource = {
-  edges,
+  edges: (request, signal) => edgesOf(HISTORIES, request, signal),
   recommend: async (request) => {
     asked.push(request);
     return answer({
@@ -104,7 +96,7 @@ t.test('what cannot be asked', async (t) => {
 t.test('one question of a user at a time: the earlier one is taken back, down to the agent', async (t) => {
   const signals: AbortSignal[] = [];
   const slow: RecommendSource = {
-    edges,
+    edges: source.edges,
     recommend: (_, __, signal) =>
       new Promise((_, reject) => {
         signals.push(signal);
@@ -129,7 +121,7 @@ t.test('one question of a user at a time: the earlier one is taken back, down to
 
 t.test('an agent of an older version', async (t) => {
   const old: RecommendSource = {
-    edges,
+    edges: source.edges,
     recommend: async (request, ...more) => {
       for (const option of ['brief', 'without', 'also'])
         if (request.options?.includes(option)) throw new AgentError('USAGE', `options.${option}: is not known`);

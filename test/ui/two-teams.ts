@@ -7,7 +7,7 @@ import { toIr } from '../../src/dialects/index.js';
 import { activityOf } from '../../src/edges/activity.js';
 import type { EdgeHistory } from '../../src/edges/edge.js';
 import { edgeQueryOf } from '../../src/edges/query.js';
-import { columnsOf, edgeHistoryOf, edgeMessage, timestampOf } from '../../src/edges/wire.js';
+import { edgeHistoryOf, timestampOf } from '../../src/edges/wire.js';
 import { explain } from '../../src/explain/explain.js';
 import type { EdgesRequest, EdgesResponse, PreviewRequest, RecommendRequest } from '../../src/proto/edges.js';
 import type { FlowRecord, HubbleEndpoint, RuleMessage } from '../../src/proto/messages.js';
@@ -16,9 +16,9 @@ import { answer } from '../../src/recommend/request.js';
 import { policyObjects } from '../../src/tools/policies/objects.js';
 import { preview } from '../../src/tools/policies/preview.js';
 import type { AgentClient } from '../../src/rpc/transport/client.js';
-import { feedOf, makeDay, makeEdge, outside, workload } from '../edges/given.js';
+import { makeDay, makeEdge, outside, workload } from '../edges/given.js';
 import { namespace, NODE, pod, policy, snapshotOf } from '../policy/world.js';
-import { silence } from './source.js';
+import { edgesOf, silence } from './source.js';
 
 /** In everything that only the other team, or who may see the cluster, may be told. */
 export const HUSH = 'hush';
@@ -200,7 +200,6 @@ const status: ClusterStatusResponse = {
 
 const snapshot = snapshotOf(manifests);
 const { ir, problems } = toIr(snapshot);
-const feed = feedOf(histories);
 
 /** What was asked, so that a test can tell that nothing was. */
 export const asked: { method: string; request: object }[] = [];
@@ -209,15 +208,7 @@ export const asked: { method: string; request: object }[] = [];
 export const client = {
   async *edges(request: EdgesRequest, signal?: AbortSignal): AsyncGenerator<EdgesResponse> {
     asked.push({ method: 'edges', request });
-    const found = feed.histories(edgeQueryOf(request));
-    yield {
-      ledger: 1,
-      edges: found.map(({ edge }) => edgeMessage(edge)),
-      id: found.flatMap((h) => h.days.map(() => h.edge.id)),
-      ...columnsOf(found.flatMap((h) => h.days)),
-      caught_up: true,
-    };
-    if (request.follow) yield* silence(signal);
+    yield* edgesOf(histories, request, signal);
   },
   async *getRecords(request: object) {
     asked.push({ method: 'getRecords', request });
