@@ -7,21 +7,25 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { UiBrowser, UiPage } from '../test/ui/browser.js';
 import { UiCommand } from '../test/ui/command.js';
+import { keyScript } from '../test/ui/page-keys.js';
 import { givePast } from '../test/ui/past.js';
 import { startWorld } from '../test/ui/world.js';
 
 /** What each shows: an address, and what is done there. */
 const PICTURES: Readonly<Record<string, { address: string; act?: (page: UiPage) => Promise<void> }>> = {
-  graph: { address: '/graph?w=35d' },
+  graph: { address: '/graph?w=35d&at=ns/shop' },
   flows: {
     address: '/flows',
     act: async ({ page }) => {
-      await page.keyboard.press('j');
+      await page
+        .getByRole('row', { name: /denied.*shop\/web/ })
+        .first()
+        .click();
       await page.keyboard.press('Enter');
     },
   },
   policies: { address: '/policies?w=35d' },
-  recommend: { address: '/recommend?w=35d' },
+  recommend: { address: '/recommend?w=35d&workload=shop/web&kind=Deployment&to=calico' },
   status: { address: '/status' },
 };
 const SIZE = { width: 1280, height: 800 };
@@ -52,11 +56,14 @@ try {
       if (names.length > 0 && !names.includes(name)) continue;
       for (const colorScheme of ['light', 'dark'] as const) {
         const context = await browser.browser.newContext({ viewport: SIZE, colorScheme, timezoneId: 'UTC' });
-        const [cookie = '', value = ''] = (await command.cookie()).split('=');
-        await context.addCookies([{ name: cookie, value, url: command.url, sameSite: 'Strict' }]);
+        const cookie = await command.cookie();
+        const [id = '', value = ''] = cookie.split('=');
+        await context.addCookies([{ name: id, value, url: command.url, sameSite: 'Strict' }]);
+        await context.addInitScript({ content: keyScript(cookie) });
         const page = await UiPage.in(context, command.url, []);
         await page.page.goto(command.url + address);
         await sleep(DRAWN_MS);
+        await page.page.locator('.loading').waitFor({ state: 'detached', timeout: 60_000 });
         await act?.(page);
         if (act) await sleep(DRAWN_MS / 2);
         await page.page.screenshot({ path: join(out, `ui-${name}-${colorScheme}.png`), animations: 'disabled' });
