@@ -7,10 +7,34 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { brotliCompressSync, constants, gzipSync } from 'node:zlib';
-import { build } from 'esbuild';
+import { build, type Plugin } from 'esbuild';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const out = process.argv[2] ?? join(root, 'dist/ui');
+
+/**
+ * Styles of a screen reach the elements of that screen alone, although all are loaded at once. `:where` leaves the order of
+ * rules as it is. What is not here begins each selector with a class of its own.
+ */
+const SHOWN_ON: Readonly<Record<string, readonly string[]>> = {
+  'graph.css': ['graph'],
+  'graph-panel.css': ['graph'],
+  'board.css': ['policies'],
+  'editor.css': ['policies'],
+  // The pieces of both have the same look.
+  'recommend.css': ['recommend', 'status'],
+  'status.css': ['status'],
+};
+
+const stylesOfScreens: Plugin = {
+  name: 'styles of screens',
+  setup: ({ onLoad }) =>
+    onLoad({ filter: /\/ui\/style\/screens\/[\w-]+\.css$/ }, ({ path }) => {
+      const text = readFileSync(path, 'utf8');
+      const screens = SHOWN_ON[basename(path)]?.map((screen) => `[data-screen=${screen}]`).join(', ');
+      return { contents: screens === undefined ? text : `:where(${screens}) {\n${text}\n}\n`, loader: 'css' };
+    }),
+};
 
 rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
@@ -22,6 +46,8 @@ const { metafile } = await build({
   splitting: true,
   format: 'esm',
   target: 'es2022',
+  supported: { nesting: false },
+  plugins: [stylesOfScreens],
   minify: true,
   entryNames: '[name]-[hash]',
   chunkNames: 'chunk-[hash]',

@@ -1,7 +1,7 @@
 /**
- * npm run check: that no screen of the web page dresses another one. All styles are loaded at once, so a class with which
- * a selector of ui/style/screens begins belongs to that screen's files alone (`graph.css`, `graph-panel.css`), or is
- * followed there by a class of the screen's own: `.facts` may be everybody's, `.graph .facts` is not.
+ * npm run check: that no part of the web page dresses another one. scripts/build-ui.ts keeps the styles of most screens to
+ * their own elements. Of those that are shown together (`board.css` and `editor.css`), and of those of all pages, no two
+ * may begin selectors with the same class: `.facts` may be everybody's, `.graph .facts` is not.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -36,11 +36,20 @@ for (const file of files) {
   }
 }
 
-/** `screens/graph-panel.css` is of graph; files that are no screen's are of all. */
-const screenOf = (file: string) =>
-  file.startsWith('screens/') ? (basename(file, '.css').split('-')[0] as string) : '';
+/** Files that are of one part: `graph-panel.css` is the graph's. */
+const partOf = (file: string) => (file.startsWith('screens/') ? (basename(file, '.css').split('-')[0] as string) : '');
+/** Parts that are never shown together. */
+const APART = [
+  ['graph', 'board', 'recommend'],
+  ['graph', 'board', 'status'],
+  ['graph', 'editor', 'recommend'],
+  ['graph', 'editor', 'status'],
+  ['flows', 'board', 'recommend'],
+  ['flows', 'editor', 'status'],
+];
 for (const [name, where] of places) {
-  if (new Set([...where].map(screenOf)).size < 2) continue;
+  const parts = [...new Set([...where].map(partOf))];
+  if (parts.length < 2 || APART.some((apart) => parts.every((part) => apart.includes(part)))) continue;
   console.error(
     `.${name} begins selectors of ${[...where].sort().join(', ')}: one of them dresses the other's elements`,
   );

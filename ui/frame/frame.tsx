@@ -45,7 +45,7 @@ export function Frame({ children, beside }: { children: ComponentChildren; besid
       </a>
       <Rail />
       <Bar />
-      <main id="main" tabIndex={-1} ref={main} aria-labelledby="screen-title">
+      <main id="main" data-screen={now} tabIndex={-1} ref={main} aria-labelledby="screen-title">
         <h1 id="screen-title" class="sr-only">
           {TITLES[now]}
         </h1>
