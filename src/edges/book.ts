@@ -21,6 +21,11 @@ export class EdgeBook {
 
   /** Takes one message of a stream. */
   add(m: EdgesResponse): void {
+    for (const part of m.parts ?? []) this.#take(part);
+    this.#take(m);
+  }
+
+  #take(m: EdgesResponse): void {
     const ledger = Number(m.ledger ?? 0);
     for (const gone of m.gone_ledgers ?? []) this.#forget(Number(gone));
     let own = this.#ledgers.get(ledger);

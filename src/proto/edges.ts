@@ -62,6 +62,7 @@ export interface EdgesResponse extends RowColumns {
   more?: boolean;
   unavailable_nodes?: string[];
   gone_ledgers?: Uint64[];
+  parts?: EdgesResponse[];
 }
 
 export interface ActivityRequest {

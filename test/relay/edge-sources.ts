@@ -149,7 +149,7 @@ export class SlowCall {
       end: () => {},
       write: (bytes: Buffer) => {
         const m = decode<EdgesResponse>(MESSAGE, bytes);
-        this.got.push(m);
+        this.got.push(m, ...(m.parts ?? []));
         this.book.add(m);
         return !this.isStuck;
       },

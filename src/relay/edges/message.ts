@@ -14,10 +14,11 @@ const LEDGER = number('ledger');
 const ID = number('id');
 const CAUGHT_UP = number('caught_up');
 const MORE = number('more');
+const PARTS = number('parts');
 const COLUMNS = ['id', 'day', 'first_ms', 'last_ms', 'connections', 'bytes', 'drops', 'hours'] as const;
 const COLUMN_NUMBERS: ReadonlySet<number> = new Set(COLUMNS.map(number));
 /** What a relay says itself. */
-const RELAYS: ReadonlySet<number> = new Set([CAUGHT_UP, number('unavailable_nodes'), number('gone_ledgers')]);
+const RELAYS: ReadonlySet<number> = new Set([CAUGHT_UP, number('unavailable_nodes'), number('gone_ledgers'), PARTS]);
 const MESSAGES = new Map([
   [number('edges'), 'egress.v1.Edge'],
   [number('began_at'), 'google.protobuf.Timestamp'],
@@ -78,6 +79,20 @@ export function readMessage(bytes: Buffer): AgentMessage {
 /** A message of the relay's own. */
 export function writeMessage(message: Pick<EdgesResponse, 'caught_up' | 'unavailable_nodes' | 'gone_ledgers'>): Buffer {
   return encode(MESSAGE, message);
+}
+
+/** One message of several, in this order. */
+export function joinMessages(messages: readonly Buffer[]): Buffer {
+  if (messages.length === 1) return messages[0] as Buffer;
+  return Buffer.concat(messages.flatMap((m) => [headOf(m.length), m]));
+}
+
+/** Tag and length of a part. */
+function headOf(length: number): Uint8Array {
+  return protobuf.Writer.create()
+    .uint32(PARTS * 8 + BYTES)
+    .uint32(length)
+    .finish();
 }
 
 /** The content of a field that has a length. */

@@ -4,7 +4,7 @@ import type { LedgerSource, LedgerSources } from '../../history/collector.js';
 import type { Turns } from '../../history/turns.js';
 import type { Logger } from '../../log.js';
 import type { EdgesRequest } from '../../proto/edges.js';
-import { readMessage, writeMessage } from './message.js';
+import { joinMessages, readMessage, writeMessage } from './message.js';
 import { Owners } from './owners.js';
 import type { LiveReader } from './reader.js';
 
@@ -25,6 +25,8 @@ export interface UpstreamOptions {
 const LOOK_MS = { beginning: 200, after: 1000 };
 /** Between two looks at readers that hold up the beginning, milliseconds. */
 const PAUSE_MS = 20;
+/** Messages of agents that are sent together: those of so many milliseconds, or of so many bytes. */
+const TOGETHER = { ms: 50, bytes: 64 << 10 };
 
 interface Following {
   readonly source: LedgerSource;
@@ -57,6 +59,9 @@ export class Upstream {
   #rowsLeft: number;
   #notAsked = 0;
   #pause: Promise<void> | undefined;
+  #together: Buffer[] = [];
+  #bytesTogether = 0;
+  #flushing: NodeJS.Timeout | undefined;
   /** The beginning is over: who joins now does not get all. */
   hasBegun = false;
   /** Rows were left out, and with them descriptions of edges. */
@@ -94,6 +99,7 @@ export class Upstream {
     this.#isOver = true;
     this.#stop();
     clearTimeout(this.#timer);
+    clearTimeout(this.#flushing);
     for (const f of this.#following.values()) f.end.abort();
     this.#following.clear();
   }
@@ -107,6 +113,7 @@ export class Upstream {
     const gone = this.#owners.takeOver(older.#owners);
     const messages = [writeMessage({ caught_up: true, unavailable_nodes: this.#names() })];
     if (gone.length > 0) messages.unshift(writeMessage({ gone_ledgers: gone }));
+    this.#flush();
     for (const reader of older.readers) {
       for (const message of messages) reader.add(message, this.#opts.mostBytes());
       this.readers.add(reader);
@@ -180,7 +187,7 @@ export class Upstream {
         if (f.state === 'asked') f.state = 'answering';
         if (f.ledger !== message.ledger) this.#begins(f, message.ledger);
         this.isCut ||= message.more;
-        this.#put(message.bytes);
+        this.#putSoon(message.bytes);
         rows += message.rows;
         if (message.caughtUp && f.state !== 'current') {
           f.state = 'current';
@@ -226,7 +233,31 @@ export class Upstream {
     if (gone.length > 0) this.#put(writeMessage({ gone_ledgers: [...new Set(gone)] }));
   }
 
+  /** With a thousand agents, it is the number of messages that costs, not their bytes: so they are sent together. */
+  #putSoon(message: Buffer): void {
+    if (this.#isOver) return;
+    this.#together.push(message);
+    this.#bytesTogether += message.length;
+    if (this.#bytesTogether > TOGETHER.bytes) this.#flush();
+    else this.#flushing ??= setTimeout(() => this.#flush(), TOGETHER.ms);
+  }
+
+  #flush(): void {
+    clearTimeout(this.#flushing);
+    this.#flushing = undefined;
+    const messages = this.#together;
+    this.#together = [];
+    this.#bytesTogether = 0;
+    if (messages.length > 0) this.#send(joinMessages(messages));
+  }
+
+  /** What readers are told by the relay is a message of its own. */
   #put(message: Buffer): void {
+    this.#flush();
+    this.#send(message);
+  }
+
+  #send(message: Buffer): void {
     if (this.#isOver) return;
     // While all begins, who does not keep up holds up the others instead of being ended.
     const most = this.hasBegun ? this.#opts.mostBytes() : Number.POSITIVE_INFINITY;

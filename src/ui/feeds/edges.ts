@@ -106,6 +106,11 @@ export class EdgeTable {
 
   /** Takes one message of the stream. */
   add(m: EdgesResponse): void {
+    for (const part of m.parts ?? []) this.#take(part);
+    this.#take(m);
+  }
+
+  #take(m: EdgesResponse): void {
     const change = ++this.#change;
     const ledger = Number(m.ledger ?? 0);
     for (const gone of m.gone_ledgers ?? []) this.#forget(Number(gone), change);
