@@ -126,7 +126,8 @@ t.test('commands', async (t) => {
   };
   for (const { where, tag, command } of commands('', 'findings', 'agent')) {
     if (/^(\.\/scripts|npm) ?/.test(command)) continue; // they run this test, or are run by scripts/test and scripts/e2e
-    const endless = / -f\b/.test(command) || command.startsWith('egress-agent --manifests') || command.startsWith('egressctl ui');
+    const endless =
+      / -f\b/.test(command) || command.startsWith('egress-agent --manifests') || command.startsWith('egressctl ui');
     const shell = endless ? `timeout --signal=TERM ${LONG_ENOUGH / 1000} ${command}` : command;
     const { status, stdout, stderr } = spawnSync('bash', ['-c', shell], { cwd: place, env, encoding: 'utf8' });
     const good = endless ? [0, 124] : tag === 'findings' ? [0, 1, 3] : [0, 3];
