@@ -34,38 +34,39 @@ export function Tools() {
         </button>
       )}
       <Words />
-      <span class="grow" />
-      <Popup button={<>Columns ▾</>} label="columns" right>
-        {() => (
-          <fieldset class="choices">
-            <legend class="sr-only">columns</legend>
-            {allColumns.value.map(({ id, title }) => (
-              <label key={id}>
-                <input type="checkbox" checked={!isHidden(id)} onChange={() => toggleColumn(id)} /> {title}
-              </label>
-            ))}
-          </fieldset>
-        )}
-      </Popup>
-      <Popup button={<>Export ▾</>} label="export what is shown" right>
-        {(close) => (
-          <div class="choices">
-            {FORMATS.map(([format, title]) => (
-              <button
-                key={format}
-                type="button"
-                class="quiet"
-                onClick={() => {
-                  void save(format);
-                  close();
-                }}
-              >
-                {title}
-              </button>
-            ))}
-          </div>
-        )}
-      </Popup>
+      <div class="menus">
+        <Popup button={<>Columns ▾</>} label="columns" right>
+          {() => (
+            <fieldset class="choices">
+              <legend class="sr-only">columns</legend>
+              {allColumns.value.map(({ id, title }) => (
+                <label key={id}>
+                  <input type="checkbox" checked={!isHidden(id)} onChange={() => toggleColumn(id)} /> {title}
+                </label>
+              ))}
+            </fieldset>
+          )}
+        </Popup>
+        <Popup button={<>Export ▾</>} label="export what is shown" right>
+          {(close) => (
+            <div class="choices">
+              {FORMATS.map(([format, title]) => (
+                <button
+                  key={format}
+                  type="button"
+                  class="quiet"
+                  onClick={() => {
+                    void save(format);
+                    close();
+                  }}
+                >
+                  {title}
+                </button>
+              ))}
+            </div>
+          )}
+        </Popup>
+      </div>
     </div>
   );
 }
