@@ -1,7 +1,7 @@
 /** The policies board: a column for each tier, in the order in which they are judged. */
 import type { ComponentType } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
-import { type BoardRow, type Move, moved } from '../../src/ui/wire/board.js';
+import { type BoardRow, type Move, moved, type Spot } from '../../src/ui/wire/board.js';
 import type { Step } from '../../src/ui/wire/policies.js';
 import { ImpactDialog, StepDialog } from '../editor/steps.js';
 import { useKeys } from '../frame/keys.js';
@@ -140,6 +140,14 @@ function NoPolicies() {
   );
 }
 
+/** Where the card of a policy is; undefined: the filters hide it. */
+function spotOf(columns: readonly (readonly BoardRow[])[], id: string): Spot | undefined {
+  const column = columns.findIndex((rows) =>
+    rows.some((row) => row.type === 'cards' && row.cards.some((c) => c.policy.id === id)),
+  );
+  return column < 0 ? undefined : { column, id };
+}
+
 /** @param rows of each column @param current id of the policy that keys are about; empty: none */
 function boardKeys(
   rows: () => readonly (readonly BoardRow[])[],
@@ -148,7 +156,7 @@ function boardKeys(
 ) {
   const move = (where: Move) => () => {
     if (document.querySelector('dialog:modal')) return;
-    const next = moved(rows(), spot.peek(), where);
+    const next = moved(rows(), spot.peek() ?? spotOf(rows(), opened.peek()), where);
     if (!next) return;
     spot.value = next;
     focusTick.value++;
