@@ -97,10 +97,8 @@ function Body({ policy, onAct }: { policy: PolicyAnswer; onAct: (act: Act) => vo
       </div>
       {!writes && <p class="dim reason">Read only: {shown(readOnly, 300)}</p>}
       <p class="policy-links">
-        <Link
-          to={href('flows', { rule: policy.id, f: policy.namespace === '' ? [] : [`namespace:${policy.namespace}`] })}
-        >
-          flows of this policy
+        <Link to={href('flows', { f: policy.namespace === '' ? [] : [`namespace:${policy.namespace}`] })}>
+          {policy.namespace === '' ? 'flows' : 'flows of its namespace'}
         </Link>
         <Link to={href('graph', policy.namespace === '' ? {} : { ns: [policy.namespace] })}>in the graph</Link>
       </p>
