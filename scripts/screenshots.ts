@@ -3,6 +3,7 @@
  * `egressctl ui`. What the agent has seen, it is made to have seen for a month.
  *   node dist/scripts/screenshots.js DIRECTORY [NAME…]
  */
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { UiBrowser, UiPage } from '../test/ui/browser.js';
@@ -48,6 +49,8 @@ try {
   await world.stopAgent();
   givePast(join(world.dir, 'run/ledger'), 34, ({ destination, port }) => destination.kind === 'name' && port === 443);
   await world.restartAgent();
+  // By which the world knows that its policies are in force.
+  rmSync(join(world.dir, 'manifests/zz-marker.yaml'), { force: true });
   world.traffic.resume();
   await sleep(RUN_MS);
   const command = await UiCommand.start(world.socket);

@@ -27,7 +27,7 @@ const SCREENS: Readonly<Record<string, [address: string, ready: (ui: UiPage) => 
     ({ page }) =>
       page
         .getByRole('row', { name: /denied/ })
-        .nth(20)
+        .nth(8)
         .waitFor(),
   ],
   'flows-sums': [
