@@ -1,5 +1,6 @@
 /** Which edges the chips let through. What edges do not have (labels, pods, DNS queries …) is asked of flows only. */
 import type { Chip } from '../../src/ui/wire/chips.js';
+import { matchesGlob } from '../../src/ui/wire/glob.js';
 import type { EdgeInfo, Party } from '../../src/ui/wire/messages.js';
 import { PROTOCOLS } from '../parts/words.js';
 
@@ -11,25 +12,10 @@ const isWorkload = (p: Party, value: string) => {
   const name = slash < 0 ? value : value.slice(slash + 1);
   return p.kind === 'workload' && p.name === name && (slash < 0 || p.workloadKind === value.slice(0, slash));
 };
-const isNamed = (p: Party, value: string) => p.kind === 'name' && glob(value).test(p.name);
+const isNamed = (p: Party, value: string) => p.kind === 'name' && matchesGlob(value, p.name);
 const hasAddress = (edge: EdgeInfo, p: Party, value: string) =>
   (p.kind === 'address' && p.name === value) || (p === edge.destination && edge.address === value);
 const isService = ({ service }: EdgeInfo, value: string) => service === value || service.endsWith(`/${value}`);
-
-const globs = new Map<string, RegExp>();
-function glob(pattern: string): RegExp {
-  let found = globs.get(pattern);
-  if (!found) {
-    const parts = pattern
-      .toLowerCase()
-      .split('*')
-      .map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
-    // Runs of * are one: a pattern of many would take a long time.
-    found = new RegExp(`^${parts.filter((part, n) => part !== '' || n === 0 || n === parts.length - 1).join('.*')}$`);
-    globs.set(pattern, found);
-  }
-  return found;
-}
 
 const TESTS: Readonly<Record<string, Test>> = {
   namespace: (e, v) => inNamespace(e.source, v) || inNamespace(e.destination, v),
