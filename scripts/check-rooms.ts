@@ -78,6 +78,7 @@ const ROOMS = [
   'src/relay/certs',
   'src/relay',
   'src/ui/wire',
+  'src/ui/text',
   'src/ui/graph',
   'src/ui/access',
   'src/ui/http',

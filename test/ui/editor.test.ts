@@ -12,7 +12,7 @@ import { located, stepsOf } from '../../src/ui/policies/positions.js';
 import { Previews, previewAnswer } from '../../src/ui/policies/preview.js';
 import { HttpError } from '../../src/ui/http/answers.js';
 import type { Body } from '../../src/ui/http/read.js';
-import { kubectlCommand } from '../../src/ui/wire/kubectl.js';
+import { kubectlCommand } from '../../src/ui/text/kubectl.js';
 import type { TextProblem } from '../../src/ui/wire/policies.js';
 import { until } from '../netns/shell.js';
 import { ObjectsServer } from '../staging/objects-server.js';

@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { EdgeInfo, FlowRow } from '../../src/ui/wire/messages.js';
-import { csvLine, EDGE_HEADER, edgeCells, FLOW_HEADER, flowCells } from '../../src/ui/wire/csv.js';
+import { csvLine, EDGE_HEADER, edgeCells, FLOW_HEADER, flowCells } from '../../src/ui/text/csv.js';
 import { compiled, until } from '../netns/shell.js';
 import { UiBrowser, type UiPage } from './browser.js';
 import { UiCommand } from './command.js';

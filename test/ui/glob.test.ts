@@ -1,5 +1,5 @@
 import t from 'tap';
-import { matchesGlob } from '../../src/ui/wire/glob.js';
+import { matchesGlob } from '../../src/ui/text/glob.js';
 
 t.test('what a pattern is for', async (t) => {
   for (const [pattern, name, is] of [

@@ -1,7 +1,7 @@
 /** The editor: the text at the left, what it would change at the right. */
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { Fault } from '../../src/ui/wire/messages.js';
-import { kubectlCommand } from '../../src/ui/wire/kubectl.js';
+import { kubectlCommand } from '../../src/ui/text/kubectl.js';
 import type { PolicyAnswer, ReadAnswer, Step } from '../../src/ui/wire/policies.js';
 import { useKeys } from '../frame/keys.js';
 import { Loading, Trouble } from '../parts/empty.js';

@@ -1,5 +1,5 @@
 /** What the table shows, as a file. */
-import { csvLine, EDGE_HEADER, edgeCells, FLOW_HEADER, flowCells } from '../../src/ui/wire/csv.js';
+import { csvLine, EDGE_HEADER, edgeCells, FLOW_HEADER, flowCells } from '../../src/ui/text/csv.js';
 import { download } from '../parts/file.js';
 import { isSums } from './columns.js';
 import { shownRows } from './rows.js';

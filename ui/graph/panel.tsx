@@ -21,7 +21,7 @@ export function Panel({ live }: { live: Live }) {
   const entries = key === '' ? undefined : live.entriesOf(key);
   if (key === '' || live.graph.nodes.size === 0) return null;
   return (
-    <aside class="panel" aria-label="selection">
+    <aside class="graph-panel" aria-label="selection">
       {entries ? <Subject live={live} id={key} entries={entries} /> : <Gone />}
     </aside>
   );

@@ -1,6 +1,6 @@
 /** Which edges the chips let through. What edges do not have (labels, pods, DNS queries …) is asked of flows only. */
 import type { Chip } from '../../src/ui/wire/chips.js';
-import { matchesGlob } from '../../src/ui/wire/glob.js';
+import { matchesGlob } from '../../src/ui/text/glob.js';
 import type { EdgeInfo, Party } from '../../src/ui/wire/messages.js';
 import { PROTOCOLS } from '../parts/words.js';
 

@@ -1,5 +1,5 @@
 /** Tables as CSV (RFC 4180), safe to open in a spreadsheet. A pure module. */
-import type { EdgeInfo, FlowEnd, FlowRow } from './messages.js';
+import type { EdgeInfo, FlowEnd, FlowRow } from '../wire/messages.js';
 
 type Cell = string | number;
 
