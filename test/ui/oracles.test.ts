@@ -6,9 +6,11 @@ import type { Scope, Viewer } from '../../src/ui/access/viewer.js';
 import { allHandlers } from '../../src/ui/api/handlers.js';
 import { Feeds, type Outlet } from '../../src/ui/api/stream.js';
 import { flowRow } from '../../src/ui/feeds/flow-row.js';
+import { Shared } from '../../src/ui/feeds/shared.js';
 import { viewOf } from '../../src/ui/http/read.js';
 import type { StreamMessage } from '../../src/ui/wire/messages.js';
 import { until } from '../netns/shell.js';
+import { policy } from '../policy/world.js';
 import { silence, silentSource } from './source.js';
 import { client, HUSH, OTHER, OWN, records } from './two-teams.js';
 
@@ -120,4 +122,59 @@ t.test('flows: what the other side calls one’s own pods', async (t) => {
   const row = flowRow({ ...TO_STORE, flow: { ...TO_STORE.flow, source_names: [HUSH] } }, 1);
   const seen = seenFlow(row, new Set([OWN]));
   t.strictSame(seen?.source.names, [], 'what the other has learned is the other’s');
+});
+
+t.test('preview: a limit does not tell of flows that are not told', async (t) => {
+  const guess = (clearance: string) =>
+    policy(`${OWN}/guess`, {
+      podSelector: { matchLabels: { app: 'api' } },
+      policyTypes: ['Egress'],
+      egress: [
+        { to: [{ ipBlock: { cidr: '192.0.2.0/24' } }] },
+        { to: [{ namespaceSelector: {}, podSelector: { matchLabels: { clearance } } }] },
+      ],
+    });
+  const [right, wrong] = await Promise.all(
+    [HUSH, 'guess'].map((label) =>
+      ask('preview', { manifests: guess(label), limit: 1 }, viewerOf(new Set([OWN]), label)),
+    ),
+  );
+  t.strictSame(right, wrong);
+  t.match(wrong, { more: false });
+});
+
+t.test('preview: an object of the whole cluster is of no namespace, whatever it names', async (t) => {
+  for (const kind of ['GlobalNetworkPolicy', 'CiliumClusterwideNetworkPolicy', 'AdminNetworkPolicy', 'Namespace'])
+    await t.rejects(
+      ask('preview', {
+        manifests: JSON.stringify({ apiVersion: 'v1', kind, metadata: { name: 'x', namespace: OWN } }),
+      }),
+      { message: /of no namespace/ },
+      kind,
+    );
+});
+
+t.test('preview: aliases do not make gigabytes of a text', async (t) => {
+  const long = 'x'.repeat(900_000);
+  const manifests = `apiVersion: projectcalico.org/v3
+kind: StagedNetworkPolicy
+metadata: {name: x, namespace: ${OWN}, annotations: {a: &a ${long}, ${Array.from({ length: 90 }, (_, n) => `b${n}: *a`).join(', ')}}}
+spec: {selector: all(), types: [Egress]}
+`;
+  await t.rejects(ask('preview', { manifests }), { message: /aliases/ });
+});
+
+t.test('what nobody uses any more is kept of few', async (t) => {
+  let open = 0;
+  const shared = new Shared(() => {
+    open++;
+    return { end: () => void open-- };
+  });
+  for (let n = 0; n < 100; n++) shared.take(`${n}`).leave();
+  t.ok(open <= 8, `${open}`);
+  const { leave } = shared.take('99');
+  t.ok(open <= 8, 'the last one is still there');
+  leave();
+  shared.close();
+  t.equal(open, 0);
 });

@@ -2,6 +2,8 @@
 
 /** Milliseconds that something is kept for the next page: a reload asks for the same again. */
 const LINGER_MS = 5000;
+/** Things that nobody uses any more, at most: else whoever opens and leaves pages would have a source serve them all. */
+const MOST_LINGERING = 8;
 
 interface Held<T> {
   readonly value: T;
@@ -41,6 +43,13 @@ export class Shared<T extends { end(): void }> {
       if (--own.users > 0) return;
       own.timer = setTimeout(() => this.#end(key, own), LINGER_MS);
       own.timer.unref();
+      // The last one is the one that was left last.
+      if (this.#held.get(key) === own) {
+        this.#held.delete(key);
+        this.#held.set(key, own);
+      }
+      const idle = [...this.#held].filter(([, { users }]) => users === 0);
+      for (const [old, gone] of idle.slice(0, Math.max(0, idle.length - MOST_LINGERING))) this.#end(old, gone);
     };
     return { value: own.value, leave };
   }

@@ -23,6 +23,10 @@ const MOST_BYTES = 1 << 20;
 const DEADLINE_MS = 70_000;
 /** Pods and destinations of a change that are told. */
 const LISTED = 50;
+/** Flows that are asked for where not all may be told. */
+const MOST_FLOWS = 2000;
+/** Kinds of objects of the whole cluster, whatever namespace they name. */
+const OF_CLUSTER = /Global|Cluster|Admin|^(Namespace|Node|Tier)$/;
 /** Previews of one user that wait at most. */
 const MOST_WAITING = 4;
 
@@ -66,8 +70,12 @@ export class Previews {
     if (signal.aborted) throw new AgentError('AGENT', 'the page has left');
     const rights = await rightsOf(text, viewer);
     const enforced = asEnforced(text);
-    const response = await this.#source.preview({ manifests: enforced ?? text, limit }, DEADLINE_MS, signal);
-    return previewAnswer(text, response, rights, enforced !== undefined);
+    // Of a list that was cut, what is missing would tell of flows that may not be seen: that is cut here.
+    const asked = { manifests: enforced ?? text, limit: rights.writes ? limit : MOST_FLOWS };
+    const response = await this.#source.preview(asked, DEADLINE_MS, signal);
+    const answer = previewAnswer(text, response, rights, enforced !== undefined);
+    const { flows } = answer;
+    return rights.writes ? answer : { ...answer, flows: flows.slice(0, limit), more: flows.length > limit };
   }
 }
 
@@ -80,11 +88,20 @@ function asEnforced(text: string): string | undefined {
   if (documents.some((d) => d.broken)) return undefined;
   const objects = documents.flatMap((d) => d.objects.map(({ object }) => object));
   if (!objects.some(isStaged)) return undefined;
-  try {
-    return objects.map((object) => JSON.stringify(enforcedForm(object))).join('\n---\n');
-  } catch {
-    return undefined; // a number that JSON does not have
+  const all: string[] = [];
+  let size = 0;
+  for (const object of objects) {
+    try {
+      all.push(JSON.stringify(enforcedForm(object)));
+    } catch {
+      return undefined; // a number that JSON does not have
+    }
+    // Aliases make much of little.
+    size += (all.at(-1) as string).length;
+    if (size > MOST_BYTES * 4)
+      throw new HttpError(413, 'the text is too large with its aliases written out', { field: 'manifests' });
   }
+  return all.join('\n---\n');
 }
 
 /** @param text as it is in the editor: problems are found in it */
@@ -104,7 +121,8 @@ export function previewAnswer(
     unknown: whole ? unknown : 0,
     opened: whole ? opened : flows.filter(isOpened).length,
     closed: whole ? closed : flows.filter((f) => !isOpened(f)).length,
-    more,
+    // What is not told is not counted either: with a limit of one flow, it would tell whether there is one.
+    more: rights.writes && more,
     flows,
     reach: changes.flatMap((change) => seenReach(change, scope)),
     reachLeftOut: leftOut,
@@ -148,10 +166,12 @@ async function rightsOf(text: string, viewer: Viewer): Promise<PreviewRights> {
   // What is broken is no policy: the agent says what is wrong with it.
   const found = new Set<string>();
   for (const { object } of documents.flatMap((d) => d.objects)) {
-    const { metadata } = isRecord(object) ? object : {};
-    const namespace = isRecord(metadata) && typeof metadata.namespace === 'string' ? metadata.namespace : '';
+    const { metadata, kind } = isRecord(object) ? object : {};
+    const isOfCluster = typeof kind === 'string' && OF_CLUSTER.test(kind);
+    const named = isRecord(metadata) && typeof metadata.namespace === 'string' ? metadata.namespace : '';
+    const namespace = isOfCluster ? '' : named;
     if (!mayUse(scope, namespace))
-      throw new HttpError(403, namespace === '' ? 'an object names no namespace' : `you may not see ${namespace}`, {
+      throw new HttpError(403, namespace === '' ? 'an object is of no namespace' : `you may not see ${namespace}`, {
         field: 'metadata.namespace',
         hint: 'a preview here is of policies of namespaces that you may see',
       });
