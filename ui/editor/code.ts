@@ -67,6 +67,20 @@ const HIGHLIGHT = HighlightStyle.define([
 /** Longer texts are not compared: it would hold up typing. */
 const MOST_COMPARED = 200_000;
 
+/**
+ * What is typed over a selection. Chromium itself would put it into an element with a style of its own, which the page's
+ * content policy refuses, and reports.
+ */
+const REPLACING = EditorView.domEventHandlers({
+  beforeinput: (event, view) => {
+    if (event.inputType !== 'insertText' || event.data === null) return false;
+    if (view.composing || view.state.selection.main.empty) return false;
+    event.preventDefault();
+    view.dispatch(view.state.replaceSelection(event.data), { userEvent: 'input.type', scrollIntoView: true });
+    return true;
+  },
+});
+
 /** Makes the field. @param host an element without a shadow root */
 export function mountCode(host: HTMLElement, { text, onChange, onEscape }: CodeOptions): Code {
   const root = host.shadowRoot ?? host.attachShadow({ mode: 'open' });
@@ -99,6 +113,7 @@ export function mountCode(host: HTMLElement, { text, onChange, onEscape }: CodeO
       syntaxHighlighting(HIGHLIGHT),
       THEME,
       EditorState.tabSize.of(2),
+      REPLACING,
       EditorView.contentAttributes.of({ 'aria-label': 'YAML of the policy', spellcheck: 'false' }),
       // Tab leads on, as everywhere: nobody is caught in the field.
       keymap.of([
