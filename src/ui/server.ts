@@ -22,6 +22,11 @@ const BEAT_MS = 15_000;
 /** Streams of one user at most, and of all. */
 const MOST_STREAMS = { own: 24, all: 200 };
 
+/** Questions of one user at once: pages ask a few, of each of their screens. */
+const MOST_CALLS = 64;
+/** Reports of browsers are logged once in this time. */
+const REPORT_MS = 60_000;
+
 export interface UiOptions {
   readonly assets: Assets;
   readonly sessions: Sessions<Viewer>;
@@ -54,6 +59,10 @@ const MOST_CONNECTIONS = 2000;
 export class UiServer {
   readonly #options: UiOptions;
   readonly #streams = new Map<string, number>();
+  /** Questions that are being answered, by user. */
+  readonly #calls = new Map<string, number>();
+  /** Until then, a browser's reports are not logged: everybody can send some. */
+  #quietUntilMs = 0;
   #server: Server | TlsServer | undefined;
   #names: Names = { hosts: new Set(), tls: false };
   #cookie = '';
@@ -150,7 +159,10 @@ export class UiServer {
   async #api(name: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
     if (name === 'csp') {
       request.resume();
-      this.#options.log.warn('a browser has refused something of the page');
+      if (performance.now() >= this.#quietUntilMs) {
+        this.#quietUntilMs = performance.now() + REPORT_MS;
+        this.#options.log.warn('a browser has refused something of the page');
+      }
       response.writeHead(204).end();
       return;
     }
@@ -174,10 +186,28 @@ export class UiServer {
     }
     const handler = Object.hasOwn(this.#options.handlers, name) ? this.#options.handlers[name] : undefined;
     if (!handler) throw new HttpError(404, 'there is no such call');
+    await this.#call(handler, viewer, request, response);
+  }
+
+  /** Counted before its body is read: what waits takes memory, and the source's time. */
+  async #call(handler: Handler, viewer: Viewer, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { id } = viewer;
+    const own = this.#calls.get(id) ?? 0;
+    if (own >= MOST_CALLS)
+      throw new HttpError(429, 'too many questions of yours are still being answered', {
+        hint: 'try again in a moment',
+      });
+    this.#calls.set(id, own + 1);
     const leaving = new AbortController();
     response.on('close', () => leaving.abort());
-    const body = bodyOf(await readJson(request, MOST_BODY));
-    sendJson(response, 200, await handler(body, viewer, leaving.signal));
+    try {
+      const body = bodyOf(await readJson(request, MOST_BODY));
+      sendJson(response, 200, await handler(body, viewer, leaving.signal));
+    } finally {
+      const left = (this.#calls.get(id) ?? 1) - 1;
+      if (left > 0) this.#calls.set(id, left);
+      else this.#calls.delete(id);
+    }
   }
 
   async #viewer(request: IncomingMessage): Promise<Viewer> {

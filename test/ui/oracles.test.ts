@@ -178,3 +178,24 @@ t.test('what nobody uses any more is kept of few', async (t) => {
   shared.close();
   t.equal(open, 0);
 });
+
+t.test('a page that reads nothing is sent nothing more', async (t) => {
+  let asked = 0;
+  const feeds = new Feeds({
+    ...silentSource(),
+    clusterStatus: async () => ({ nodes: [{ name: `n${asked++}`, state: 'NODE_CONNECTED' }] }),
+  });
+  const leaving = new AbortController();
+  let sent = 0;
+  const outlet: Outlet = {
+    signal: leaving.signal,
+    send: () => ++sent < 0,
+    drained: () => new Promise((resolve) => leaving.signal.addEventListener('abort', () => resolve())),
+  };
+  const done = feeds.serve(viewOf({}), viewerOf(undefined, 'all'), () => outlet);
+  await until('the nodes were asked for again', () => asked >= 3);
+  t.equal(sent, 1);
+  leaving.abort();
+  await done;
+  feeds.close();
+});

@@ -9,6 +9,7 @@ import { Sessions } from '../../src/ui/http/sessions.js';
 import { UiServer } from '../../src/ui/server.js';
 import { makeLogger } from '../../src/log.js';
 import { AgentError } from '../../src/errors.js';
+import { until } from '../netns/shell.js';
 import { pageHeaders, remember } from './page-keys.js';
 import { silentSource } from './source.js';
 
@@ -19,6 +20,7 @@ interface Answer {
 }
 
 const logged: string[] = [];
+const waiting: ((answer: object) => void)[] = [];
 let now = Date.now();
 const sessions = new Sessions<Viewer>(() => now);
 const handlers: Record<string, Handler> = {
@@ -29,6 +31,7 @@ const handlers: Record<string, Handler> = {
   unreachable: async () => {
     throw new AgentError('AGENT', 'no agent answers');
   },
+  waits: () => new Promise((resolve) => waiting.push(resolve)),
   breaks: async () => {
     throw new Error('a secret of the inside');
   },
@@ -264,4 +267,20 @@ t.test('one user has a bounded number of streams, and gives them back', async (t
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   t.fail('the streams were not given back');
+});
+
+t.test('questions of one user at once are bounded', async (t) => {
+  const cookie = await signIn();
+  const all = Array.from({ length: 64 }, () => post('/api/waits', {}, { cookie }));
+  await until('all are asked', () => waiting.length === 64);
+  t.equal((await post('/api/waits', {}, { cookie })).status, 429);
+  for (const answer of waiting.splice(0)) answer({});
+  for (const { status } of await Promise.all(all)) t.equal(status, 200);
+  t.equal((await post('/api/echo', {}, { cookie })).status, 200);
+});
+
+t.test('reports of browsers, which everybody can send, do not fill the log', async (t) => {
+  logged.length = 0;
+  for (let n = 0; n < 20; n++) t.equal((await post('/api/csp', {})).status, 204);
+  t.ok(logged.length <= 1, `${logged.length}`);
 });

@@ -260,7 +260,8 @@ export class Feeds {
           ? { type: 'trouble', about: 'nodes', message: seenTrouble(feed.trouble, watch.scope) }
           : { type: 'nodes', nodes: feed.nodes.map((node) => seenNode(briefOf(node), watch.scope)) };
         const now = JSON.stringify(message);
-        if (now !== said && (feed.trouble !== '' || feed.isAnswered)) outlet.send(message);
+        // A page that reads nothing is sent nothing: it would all wait here.
+        if (now !== said && (feed.trouble !== '' || feed.isAnswered) && !outlet.send(message)) await outlet.drained();
         said = now;
         await changes.wait();
       }
