@@ -13,7 +13,8 @@ export function csvLine(cells: readonly Cell[]): string {
  */
 function csvCell(value: Cell): string {
   if (typeof value === 'number') return String(value);
-  const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
+  // In some languages a spreadsheet takes a semicolon, or a tab, for the end of a cell, whatever is quoted.
+  const text = value.replace(/(^|[;\t\r\n])(?=[=+\-@\t\r])/g, "$1'");
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
