@@ -37,7 +37,7 @@ const MARGIN = { x: 28, y: 44 };
 const GAP = { least: 120, most: 420 };
 /** What stands beside others hides lines: a column is divided late, and seldom. */
 const MOST_BESIDE = { inside: 2, outside: 3 };
-const ROWS = 20;
+const ROWS = 44;
 const FRAME = { side: 20, top: 40, bottom: 18 };
 
 /** Between what stands below each other, with room for a title. */

@@ -4,8 +4,13 @@ import { byImportance, type Graph, type GraphLink, type GraphNode, linkKey, type
 
 /** Nodes that are drawn before somebody asks for more. */
 export const MOST_NODES = 150;
-/** Lines that are drawn. */
-export const MOST_LINES = 600;
+/** Of them outside of the cluster: more names and addresses than a column shows are counted in one box. */
+const MOST_OUTSIDE = 40;
+/** Lines that are drawn: of more, nobody can follow one with the eye. */
+export const MOST_LINES = 180;
+/** Of them those denied, if there are others that have room then. */
+const MOST_DENIED = 120;
+const OUTSIDE: Column = 4;
 
 export interface Place {
   readonly column: Column;
@@ -76,31 +81,62 @@ export class Places {
     }
     for (const key of this.#column.keys()) if (!graph.nodes.has(key)) this.#column.delete(key);
     this.#assignColumns(graph);
-    const waiting = [...graph.nodes.values()].filter(({ unit }) => !this.#at.has(unit.key)).sort(byImportance);
-    const chosen = waiting.splice(0, Math.max(0, this.#most - this.#at.size));
+    const { chosen, waiting } = this.#choosePlaced(graph);
     if (this.#isFirst) this.#placeFirst(graph, chosen);
     else for (const node of chosen) this.#place(node.unit.key);
     changed ||= chosen.length > 0;
     this.#isFirst &&= graph.nodes.size === 0;
     // Who is denied must be seen, and takes the place of who has the least to tell.
-    while (waiting[0] && waiting[0].connections.denied > 0) {
-      const least = this.#least(graph);
-      if (!least) break;
-      const denied = waiting.shift() as GraphNode;
+    for (const [n, denied] of waiting.entries()) {
+      if (denied.connections.denied === 0) break;
+      const least = this.#least(graph, this.#isOutside(denied) && this.#hasRoomOutside() <= 0);
+      if (!least) continue;
       this.#remove(least.unit.key);
       this.#place(denied.unit.key);
-      waiting.push(least);
+      waiting[n] = least;
       changed = true;
     }
     const before = [...this.rest].map(([c, list]) => `${c}:${list.length}`).join();
     this.rest.clear();
     for (const node of waiting) {
       const column = this.#column.get(node.unit.key) as Column;
-      this.rest.set(column, [...(this.rest.get(column) ?? []), node]);
+      const list = this.rest.get(column);
+      if (list) list.push(node);
+      else this.rest.set(column, [node]);
     }
     changed ||= before !== [...this.rest].map(([c, list]) => `${c}:${list.length}`).join();
     if (changed) this.#version++;
     return changed;
+  }
+
+  #isOutside({ unit }: GraphNode): boolean {
+    return this.#column.get(unit.key) === OUTSIDE;
+  }
+
+  /** Who asks for more nodes gets more of those outside too. */
+  #hasRoomOutside(): number {
+    const taken = this.slots(OUTSIDE).reduce((n, key) => (key === undefined ? n : n + 1), 0);
+    return MOST_OUTSIDE + Math.max(0, this.#most - MOST_NODES) - taken;
+  }
+
+  /** Those without a place, the most important first: who gets one, and who has to wait. */
+  #choosePlaced(graph: Graph): { chosen: GraphNode[]; waiting: GraphNode[] } {
+    const open = [...graph.nodes.values()].filter(({ unit }) => !this.#at.has(unit.key)).sort(byImportance);
+    const chosen: GraphNode[] = [];
+    const waiting: GraphNode[] = [];
+    let room = this.#most - this.#at.size;
+    let outside = this.#hasRoomOutside();
+    for (const node of open) {
+      const isOutside = this.#isOutside(node);
+      if (room <= 0 || (isOutside && outside <= 0)) {
+        waiting.push(node);
+        continue;
+      }
+      chosen.push(node);
+      room--;
+      if (isOutside) outside--;
+    }
+    return { chosen, waiting };
   }
 
   /**
@@ -144,11 +180,23 @@ export class Places {
       (line.from === always || line.to === always ? 8 : 0) +
       (line.seen === 'denied' ? 4 : line.seen === 'would-deny' ? 2 : 0) +
       (keys.has(line.key) ? 1 : 0);
-    if (all.length > MOST_LINES) all.sort((a, b) => weight(b) - weight(a) || b.connections - a.connections);
-    const lines = all.slice(0, MOST_LINES);
+    const lines = all.length > MOST_LINES ? this.#strongest(all, weight) : all;
     const rank = (line: Line) => VERDICTS.indexOf(line.seen);
     lines.sort((a, b) => rank(b) - rank(a) || (a.key < b.key ? -1 : 1));
     return { lines, more: all.length - lines.length };
+  }
+
+  #strongest(all: Line[], weight: (line: Line) => number): Line[] {
+    all.sort((a, b) => weight(b) - weight(a) || b.connections - a.connections);
+    const lines: Line[] = [];
+    const left: Line[] = [];
+    let denied = 0;
+    for (const line of all) {
+      const isLate = weight(line) < 8 && line.seen === 'denied' && ++denied > MOST_DENIED;
+      if (isLate || lines.length >= MOST_LINES) left.push(line);
+      else lines.push(line);
+    }
+    return lines.concat(left.slice(0, MOST_LINES - lines.length));
   }
 
   #list(column: Column): (string | undefined)[] {
@@ -172,10 +220,11 @@ export class Places {
     this.#at.delete(key);
   }
 
-  /** Whose place may be taken. */
-  #least(graph: Graph): GraphNode | undefined {
+  /** Whose place may be taken. @param onlyOutside of those outside of the cluster */
+  #least(graph: Graph, onlyOutside: boolean): GraphNode | undefined {
     let least: GraphNode | undefined;
-    for (const key of this.#at.keys()) {
+    for (const [key, { column }] of this.#at) {
+      if (onlyOutside && column !== OUTSIDE) continue;
       const node = graph.nodes.get(key) as GraphNode;
       if (node.connections.denied > 0 || isOwnUnit(this.#level, node.unit)) continue;
       if (!least || byImportance(least, node) < 0) least = node;
