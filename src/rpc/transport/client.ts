@@ -39,7 +39,7 @@ import type {
   RecommendResponse,
 } from '../../proto/edges.js';
 import type { ClusterStatusResponse, PoliciesResponse, StatusResponse } from '../../proto/status.js';
-import { EGRESS, OBSERVER } from '../../proto/load.js';
+import { decodeNumbers, EGRESS, OBSERVER } from '../../proto/load.js';
 import { ReadAhead } from './ahead.js';
 import { AGENT_SERVER_NAME, type TlsFiles } from './tls.js';
 
@@ -154,7 +154,8 @@ export class AgentClient {
 
   /** Who talked to whom. The signal, or leaving the loop, cancels the call. @throws AgentError AGENT, USAGE */
   edges(req: EdgesRequest, signal?: AbortSignal, opened?: () => void): AsyncIterable<EdgesResponse> {
-    return this.#stream<EdgesResponse>(EGRESS.Edges as Method, req, signal, opened);
+    const responseDeserialize = (bytes: Buffer) => decodeNumbers<EdgesResponse>('egress.v1.EdgesResponse', bytes);
+    return this.#stream<EdgesResponse>({ ...(EGRESS.Edges as Method), responseDeserialize }, req, signal, opened);
   }
 
   /** The same, as the bytes of each EdgesResponse: for whoever reads those of a thousand agents. */

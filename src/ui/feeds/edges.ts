@@ -28,6 +28,8 @@ export const MOST_REMEMBERED = 200_000;
 
 /** What a ledger saw of an edge on one day. */
 interface Day {
+  /** Days since 1970. */
+  readonly day: number;
   first: number;
   last: number;
   connections: number;
@@ -121,13 +123,19 @@ export class EdgeTable {
       own.set(edge.id, this.#known(edge, change));
     }
     const ids = m.id ?? [];
+    // One text for each day, not for each row: there are hundred thousands of rows.
+    const keys = new Map<number, string>();
     for (let n = 0; n < ids.length; n++) {
       const known = own.get(Number(ids[n]));
       // A row without its edge cannot be shown.
       if (!known) continue;
       this.#back(known);
       const last = Number(m.last_ms?.[n] ?? 0);
-      known.parts.set(`${ledger}/${m.day?.[n] ?? 0}`, {
+      const day = m.day?.[n] ?? 0;
+      let key = keys.get(day);
+      if (key === undefined) keys.set(day, (key = `${ledger}/${day}`));
+      known.parts.set(key, {
+        day,
         first: Number(m.first_ms?.[n] ?? 0),
         last,
         connections: Number(m.connections?.[n] ?? 0),
@@ -213,8 +221,8 @@ export function rowOf({ info, parts }: KnownEdge, window: Window, nowMs: number)
   const today = Math.floor(nowMs / DAY_MS);
   const firstDay = Math.floor(windowStart(window, nowMs) / DAY_MS);
   let [first, last, connections, bytes, drops, days, hours] = [Number.MAX_SAFE_INTEGER, 0, 0, 0, 0, 0, 0];
-  for (const [key, part] of parts) {
-    const day = Number(key.slice(key.indexOf('/') + 1));
+  for (const part of parts.values()) {
+    const { day } = part;
     if (day < firstDay) continue;
     first = Math.min(first, part.first);
     last = Math.max(last, part.last);
