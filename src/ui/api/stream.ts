@@ -18,6 +18,8 @@ import type { EdgeInfo, EdgeRow, FlowRow, StreamMessage, View, Window } from '..
 
 /** Rows in one message: what a page draws in one frame. */
 const ROWS_A_MESSAGE = 2000;
+/** Flows of the past in one message: all of it is parsed by a page at once. */
+const PAST_A_MESSAGE = 500;
 /** Samples that wait for a page that is slow. */
 const MOST_SAMPLES = 10;
 
@@ -216,7 +218,8 @@ export class Feeds {
         return [];
       });
       seen += past.length;
-      await send(past, true);
+      for (let at = 0; at === 0 || at < past.length; at += PAST_A_MESSAGE)
+        await send(past.slice(at, at + PAST_A_MESSAGE), true);
       const since = past.at(-1)?.timeMs ?? 0;
       while (!outlet.signal.aborted) {
         if (feed.trouble !== trouble) {
