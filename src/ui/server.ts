@@ -2,11 +2,12 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { SignedOut, type Viewer } from './access/viewer.js';
+import { type Holder, holderOf, toEnd } from './access/shares.js';
+import { type Scope, SignedOut, type Viewer } from './access/viewer.js';
 import type { Handler } from './api/handler.js';
 import type { Feeds, Outlet } from './api/stream.js';
 import type { Logger } from '../log.js';
-import type { Session, StreamMessage } from './wire/messages.js';
+import type { Session, StreamMessage, View } from './wire/messages.js';
 import { HttpError, readJson, sendFault, sendJson } from './http/answers.js';
 import type { Assets } from './http/assets.js';
 import { followCertificate, readCertificate } from './http/certificate.js';
@@ -19,13 +20,22 @@ import { cookieOf, type Opened, type Sessions } from './http/sessions.js';
 const MOST_BODY = 3 << 20;
 /** A stream says something at least so often, so that proxies leave it open and the page knows that it lives. */
 const BEAT_MS = 15_000;
-/** Streams of one user at most, and of all. */
-const MOST_STREAMS = { own: 24, all: 200 };
+/** Streams at most. With more of all, the oldest of whoever has most ends: its page asks again. */
+const MOST_STREAMS = { own: 24, share: 24, all: 200 };
+/** Streams of one user who may see nothing: nothing comes but that some right was given. */
+const MOST_EMPTY_STREAMS = 3;
+
+/** A stream that was ended may send so long what it had to say. */
+const FLUSH_MS = 1000;
 
 /** Questions of one user at once: pages ask a few, of each of their screens. */
 const MOST_CALLS = 64;
 /** Reports of browsers are logged once in this time. */
 const REPORT_MS = 60_000;
+
+interface Stream extends Holder {
+  end(): void;
+}
 
 export interface UiOptions {
   readonly assets: Assets;
@@ -58,7 +68,8 @@ const MOST_CONNECTIONS = 2000;
 /** The server. */
 export class UiServer {
   readonly #options: UiOptions;
-  readonly #streams = new Map<string, number>();
+  /** The oldest first. */
+  readonly #streams = new Set<Stream>();
   /** Questions that are being answered, by user. */
   readonly #calls = new Map<string, number>();
   /** Until then, a browser's reports are not logged: everybody can send some. */
@@ -181,7 +192,11 @@ export class UiServer {
     }
     if (request.method !== 'POST') throw new HttpError(405, 'only POST');
     if (name === 'stream') {
-      await this.#stream(await readJson(request, MOST_BODY), viewer, response);
+      const [view, scope] = await this.#counted(viewer, async () => {
+        const body = await readJson(request, MOST_BODY);
+        return [viewOf(body), await viewer.scope()] as const;
+      });
+      await this.#stream(view, viewer, scope, response);
       return;
     }
     const handler = Object.hasOwn(this.#options.handlers, name) ? this.#options.handlers[name] : undefined;
@@ -189,20 +204,25 @@ export class UiServer {
     await this.#call(handler, viewer, request, response);
   }
 
-  /** Counted before its body is read: what waits takes memory, and the source's time. */
   async #call(handler: Handler, viewer: Viewer, request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { id } = viewer;
+    const leaving = new AbortController();
+    response.on('close', () => leaving.abort());
+    await this.#counted(viewer, async () => {
+      const body = bodyOf(await readJson(request, MOST_BODY));
+      sendJson(response, 200, await handler(body, viewer, leaving.signal));
+    });
+  }
+
+  /** Counted before its body is read: what waits takes memory, and the source's time. */
+  async #counted<A>({ id }: Viewer, question: () => Promise<A>): Promise<A> {
     const own = this.#calls.get(id) ?? 0;
     if (own >= MOST_CALLS)
       throw new HttpError(429, 'too many questions of yours are still being answered', {
         hint: 'try again in a moment',
       });
     this.#calls.set(id, own + 1);
-    const leaving = new AbortController();
-    response.on('close', () => leaving.abort());
     try {
-      const body = bodyOf(await readJson(request, MOST_BODY));
-      sendJson(response, 200, await handler(body, viewer, leaving.signal));
+      return await question();
     } finally {
       const left = (this.#calls.get(id) ?? 1) - 1;
       if (left > 0) this.#calls.set(id, left);
@@ -270,15 +290,13 @@ export class UiServer {
     return `${this.#cookie}=${value}; HttpOnly; ${this.#names.tls ? 'Secure; ' : ''}SameSite=Strict; Path=/`;
   }
 
-  async #stream(body: unknown, viewer: Viewer, response: ServerResponse): Promise<void> {
-    const view = viewOf(body);
-    const own = this.#streams.get(viewer.id) ?? 0;
-    const all = [...this.#streams.values()].reduce((sum, n) => sum + n, 0);
-    if (own >= MOST_STREAMS.own || all >= MOST_STREAMS.all)
-      throw new HttpError(429, 'too many pages are open', { hint: 'close some of them' });
-    this.#streams.set(viewer.id, own + 1);
+  async #stream(view: View, viewer: Viewer, scope: Scope, response: ServerResponse): Promise<void> {
     const leaving = new AbortController();
+    const stream: Stream = { ...holderOf(viewer), end: () => leaving.abort() };
+    this.#begin(stream, scope?.size === 0 ? MOST_EMPTY_STREAMS : MOST_STREAMS.own);
     response.on('close', () => leaving.abort());
+    // What a page has not read yet takes memory, and does not keep its stream.
+    leaving.signal.addEventListener('abort', () => setTimeout(() => response.destroy(), FLUSH_MS).unref());
     let beat: NodeJS.Timeout | undefined;
     const begin = (): Outlet => {
       response.writeHead(200, { 'Content-Type': 'text/event-stream', 'X-Accel-Buffering': 'no' });
@@ -290,11 +308,24 @@ export class UiServer {
       await this.#options.feeds.serve(view, viewer, begin);
     } finally {
       clearInterval(beat);
-      const left = (this.#streams.get(viewer.id) ?? 1) - 1;
-      if (left > 0) this.#streams.set(viewer.id, left);
-      else this.#streams.delete(viewer.id);
+      this.#streams.delete(stream);
       if (response.headersSent) response.end();
     }
+  }
+
+  /**
+   * Counts a stream, and ends another one if there is no room: nobody shuts others out by opening many.
+   * @param own streams of one user at most
+   * @throws HttpError 429: those who have most are those who ask
+   */
+  #begin(stream: Stream, own: number): void {
+    const over = toEnd(this.#streams, stream, { ...MOST_STREAMS, own });
+    if (over?.id === stream.id) throw new HttpError(429, 'too many pages are open', { hint: 'close some of them' });
+    if (over) {
+      this.#streams.delete(over);
+      over.end();
+    }
+    this.#streams.add(stream);
   }
 }
 

@@ -23,7 +23,7 @@ import { UiServer } from '../../src/ui/server.js';
 import { until } from '../netns/shell.js';
 import { pageHeaders, remember } from './page-keys.js';
 import { ReviewsServer } from './reviews-server.js';
-import { client, HUSH, OTHER, OWN } from './two-teams.js';
+import { asked, client, HUSH, OTHER, OWN } from './two-teams.js';
 
 const api = new ReviewsServer();
 await api.listen();
@@ -263,6 +263,7 @@ t.test('a session is over with its token, and with signing out', async (t) => {
     { ...OWN_PAGE, cookie: second },
     JSON.stringify({ edges: true, window: '7d' }),
   );
+  await until('it has begun', () => asked.some(({ method }) => method === 'edges'));
   const out = await post('/api/logout', {}, { cookie: next });
   t.match(out.headers['set-cookie']?.[0], /^__Host-egress-ui=; .*Max-Age=0$/);
   t.equal((await post('/api/namespaces', {}, { cookie: next })).status, 401);

@@ -7,11 +7,13 @@ import { KubeConfig } from '@kubernetes/client-node';
 import { KubeClient } from '../../kube/client/client.js';
 import type { Reviews, User } from './reviews.js';
 import { Rights } from './rights.js';
+import { shareOf, toEnd } from './shares.js';
 import { type Scope, SignedOut, type Viewer } from './viewer.js';
 
 /** A token is reviewed again after this, milliseconds. */
 const REVIEWED_MS = 45_000;
-const MOST_PEOPLE = 1000;
+/** Tokens that are remembered. With more, those of whoever has most are forgotten, the longest unused first. */
+const MOST_PEOPLE = { own: 50, share: 200, all: 1000 };
 /** A JWT, or whatever an authenticator takes: RFC 6750's b64token. */
 const TOKEN = /^[\w~+/.-]{1,8000}=*$/;
 
@@ -52,10 +54,14 @@ export class People {
       this.#people.delete(digest);
       return undefined;
     }
-    this.#people.delete(digest);
+    if (!this.#people.delete(digest)) this.#makeRoom(person);
     this.#people.set(digest, person);
-    if (this.#people.size > MOST_PEOPLE) this.#people.delete(this.#people.keys().next().value as string);
     return person;
+  }
+
+  #makeRoom(person: Person): void {
+    const over = toEnd(this.#people.values(), person, MOST_PEOPLE);
+    for (const [digest, one] of over ? this.#people : []) if (one === over) this.#people.delete(digest);
   }
 
   /** Whether a token is somebody's who is here, so that a review of it is not due for everybody who sends one. */
@@ -103,6 +109,10 @@ class Person implements Viewer {
   get id(): string {
     const { username = '', uid = '' } = this.#user ?? {};
     return `${username} ${uid}`;
+  }
+
+  get share(): string {
+    return shareOf(this.name, this.id);
   }
 
   get name(): string {

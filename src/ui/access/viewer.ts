@@ -8,6 +8,8 @@ export type Scope = ReadonlySet<string> | undefined;
 export interface Viewer {
   /** The same for all pages of one user: limits count by it. */
   readonly id: string;
+  /** Whom this user counts as, together with others, where something is shared among users. Absent: the user alone. */
+  readonly share?: string;
   /** For people; empty: whoever may use the socket or the kubeconfig. */
   readonly name: string;
   /**

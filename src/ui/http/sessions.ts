@@ -1,11 +1,14 @@
 /** One-time tokens and the sessions that they begin. Nothing of it is written to disk. */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { type Holder, holderOf, toEnd } from '../access/shares.js';
+import type { Viewer } from '../access/viewer.js';
 
 /** A token that nobody used is over after this, milliseconds. */
 const TOKEN_MS = 5 * 60_000;
 /** A session that nobody uses is over after this. */
 const SESSION_MS = 12 * 3600_000;
-const MOST_SESSIONS = 1000;
+/** Sessions at most. With more, those of whoever has most end, the oldest first. */
+const MOST_SESSIONS = { own: 50, share: 200, all: 1000 };
 
 /**
  * What a session is used with. Browsers send cookies of a host to every port of it, so also to servers of others on the
@@ -17,14 +20,15 @@ export interface Opened {
   readonly key: string;
 }
 
-interface Session<U> {
+interface Session<U> extends Holder {
+  readonly name: string;
   readonly user: U;
   readonly key: Buffer;
   until: number;
 }
 
 /** Tokens and sessions of one server. @typeParam U who a session is of */
-export class Sessions<U> {
+export class Sessions<U extends Viewer> {
   readonly #now: () => number;
   #token: { digest: Buffer; until: number; user: U } | undefined;
   readonly #sessions = new Map<string, Session<U>>();
@@ -50,8 +54,11 @@ export class Sessions<U> {
 
   begin(user: U): Opened {
     const [secret, key] = [randomBytes(32).toString('base64url'), randomBytes(32).toString('base64url')];
-    if (this.#sessions.size >= MOST_SESSIONS) this.#sessions.delete(this.#sessions.keys().next().value as string);
-    this.#sessions.set(digest(secret).toString('hex'), { user, key: digest(key), until: this.#now() + SESSION_MS });
+    const holder = holderOf(user);
+    const over = toEnd(this.#sessions.values(), holder, MOST_SESSIONS);
+    if (over) this.#sessions.delete(over.name);
+    const name = digest(secret).toString('hex');
+    this.#sessions.set(name, { ...holder, name, user, key: digest(key), until: this.#now() + SESSION_MS });
     return { secret, key };
   }
 
