@@ -17,6 +17,11 @@ const MOST_PEOPLE = { own: 50, share: 200, all: 1000 };
 /** A JWT, or whatever an authenticator takes: RFC 6750's b64token. */
 const TOKEN = /^[\w~+/.-]{1,8000}=*$/;
 
+/** Whether a text can be a token at all. */
+export function isToken(text: string): boolean {
+  return TOKEN.test(text);
+}
+
 export interface PeopleOptions {
   readonly reviews: Reviews;
   /** The API server, for clients with a user's own token; undefined: nothing can be written. */
@@ -43,7 +48,7 @@ export class People {
    * @throws AgentError AGENT if it cannot be decided
    */
   async viewerOf(token: string): Promise<Viewer | undefined> {
-    if (!TOKEN.test(token)) return undefined;
+    if (!isToken(token)) return undefined;
     const digest = digestOf(token);
     const known = this.#people.get(digest);
     const person = known && !known.isOver ? known : new Person(token, this.#rights, this.#options, this.#now);
@@ -66,7 +71,7 @@ export class People {
 
   /** Whether a token is somebody's who is here, so that a review of it is not due for everybody who sends one. */
   known(token: string): boolean {
-    return this.#people.has(digestOf(token));
+    return this.#people.get(digestOf(token))?.isOver === false;
   }
 
   /** Forgets a user's token: every session that it began is over. */

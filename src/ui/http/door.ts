@@ -1,8 +1,8 @@
 /** Lets people in by their Kubernetes tokens, where `egressctl ui` does so by one-time links. */
-import type { People } from '../access/people.js';
+import { isToken, type People } from '../access/people.js';
 import type { Viewer } from '../access/viewer.js';
 import { HttpError } from './answers.js';
-import { Attempts } from './attempts.js';
+import { isOver, type TurnLimits, Turns } from './turns.js';
 
 /** Who comes in. */
 export interface Door {
@@ -19,30 +19,33 @@ export interface Door {
   forget(viewer: Viewer): void;
 }
 
+/** Few at once: an API server that hangs is asked for rights too. */
+const LIMITS: TurnLimits = { perSecond: 20, burst: 20, running: 8, own: 20, all: 100 };
+
 /** By tokens that the Kubernetes API reviews. */
 export class TokenDoor implements Door {
   readonly #people: Pick<People, 'viewerOf' | 'forget' | 'known'>;
-  readonly #typed = new Attempts({ own: 10, all: 120 });
-  readonly #brought = new Attempts({ own: 600, all: 600 });
+  readonly #turns: Turns;
   readonly #takesHeader: boolean;
   readonly hint: string;
 
   /**
    * @param options.header requests may bring tokens in `Authorization: Bearer`, put there by a proxy
    * @param options.audience that tokens are for; undefined: the API server's
+   * @param options.limits of tries
    */
   constructor(
     people: Pick<People, 'viewerOf' | 'forget' | 'known'>,
-    { header, audience }: { header: boolean; audience?: string | undefined },
+    { header, audience, limits = LIMITS }: { header: boolean; audience?: string | undefined; limits?: TurnLimits },
   ) {
+    this.#turns = new Turns(limits);
     this.#people = people;
     this.#takesHeader = header;
     this.hint = `kubectl create token NAME${audience === undefined ? '' : ` --audience ${audience}`}`;
   }
 
   async enter(token: string, address: string): Promise<Viewer> {
-    if (!this.#typed.take(address)) throw tooMany();
-    const viewer = await this.#people.viewerOf(token.trim());
+    const viewer = await this.#viewerOf(token.trim(), address);
     if (!viewer) throw refused('this token is not good here');
     return viewer;
   }
@@ -51,11 +54,19 @@ export class TokenDoor implements Door {
     if (!this.#takesHeader || authorization === undefined) return undefined;
     const [, token] = /^bearer +(\S+) *$/i.exec(authorization) ?? [];
     if (token === undefined) return undefined;
-    // All come from the proxy: one that is known costs nothing.
-    if (!this.#people.known(token) && !this.#brought.take('')) throw tooMany();
-    const viewer = await this.#people.viewerOf(token);
+    // All come from the proxy: it takes turns with those who type theirs.
+    const viewer = await this.#viewerOf(token, 'proxy');
     if (!viewer) throw refused('the token of the proxy is not good here');
     return viewer;
+  }
+
+  /** Nobody is asked about what cannot be good, and what is known to be good waits for no turn. @throws HttpError 429 */
+  async #viewerOf(token: string, address: string): Promise<Viewer | undefined> {
+    if (!isToken(token) || isOver(token, Date.now())) return undefined;
+    if (this.#people.known(token)) return await this.#people.viewerOf(token);
+    const tried = await this.#turns.take(address, () => this.#people.viewerOf(token));
+    if (!tried) throw tooMany();
+    return tried.done;
   }
 
   forget(viewer: Viewer): void {
@@ -68,5 +79,5 @@ function refused(message: string): HttpError {
 }
 
 function tooMany(): HttpError {
-  return new HttpError(429, 'too many tries to sign in', { hint: 'try again in a minute', signIn: true });
+  return new HttpError(429, 'too many tries to sign in', { hint: 'try again in a moment', signIn: true });
 }
