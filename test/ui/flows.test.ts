@@ -10,6 +10,7 @@ import t from 'tap';
 import type { EdgeInfo, FlowRow } from '../../src/ui/wire/messages.js';
 import { csvLine, EDGE_HEADER, edgeCells, FLOW_HEADER, flowCells } from '../../src/ui/text/csv.js';
 import { compiled, until } from '../netns/shell.js';
+import { UiRun } from './run.js';
 import { UiBrowser, type UiPage } from './browser.js';
 import { UiCommand } from './command.js';
 import { HAS_RUN, startHostile, TEXTS } from './hostile.js';
@@ -177,13 +178,10 @@ t.test('in the world', { timeout: 180_000 }, async (t) => {
 t.test('hostile texts', { timeout: 240_000 }, async (t) => {
   const hostile = await startHostile();
   t.teardown(() => hostile.stop());
-  const command = await UiCommand.start(hostile.socket);
-  t.teardown(() => command.stop());
-  const browser = await UiBrowser.start();
-  t.teardown(() => browser.close());
-  const ui = await browser.open(t, command.link);
+  const run = await UiRun.start(t, hostile.socket);
+  const ui = await run.open(t, '/flows');
   for (const mode of ['', '?mode=sums']) {
-    await ui.page.goto(`${command.url}/flows${mode}`);
+    await ui.page.goto(`${run.command.url}/flows${mode}`);
     // Texts of a megabyte each take their time.
     await until('lines are there', async () => (await rows(ui).count()) > 5, 30_000);
     for (let n = 0; n < 12; n++) {
@@ -194,8 +192,10 @@ t.test('hostile texts', { timeout: 240_000 }, async (t) => {
       // A line whose names are all too long offers nothing.
       const menu = ui.page.locator('dialog.chip-dialog');
       await menu.waitFor({ timeout: 2000 }).catch(() => undefined);
-      await ui.page.keyboard.press('Escape');
-      await menu.waitFor({ state: 'detached' });
+      await until('it is closed', async () => {
+        await ui.page.keyboard.press('Escape');
+        return (await menu.count()) === 0;
+      });
     }
     await ui.shot(`flows-hostile${mode === '' ? '' : '-sums'}`);
     t.equal(await ui.ask(HAS_RUN), false);
@@ -228,12 +228,8 @@ t.test('10,000 flows a second', { timeout: 120_000 }, async (t) => {
   t.equal((await lines.next()).value, 'ready');
   agent.stdin.write('rate 10000\n');
   await lines.next();
-  const command = await UiCommand.start(socket);
-  t.teardown(() => command.stop());
-  const browser = await UiBrowser.start();
-  t.teardown(() => browser.close());
-  const ui = await browser.open(t, command.link);
-  await ui.page.goto(`${command.url}/flows`);
+  const run = await UiRun.start(t, socket);
+  const ui = await run.open(t, '/flows');
   await ui.shows(/ of [\d,]+ flows shown/);
   // Until the ring of the page is full, it grows.
   await until('the ring is full', () => ui.ask<boolean>('/the last 5,000 kept/.test(document.body.innerText)'), 60_000);

@@ -36,7 +36,9 @@ export async function tryHarm(t: Test, screens: Tries): Promise<void> {
       t.notOk(await ui.ask(HAS_RUN), 'nothing has run');
       t.notOk(await ui.ask('"polluted" in {}'), 'prototypes are as they were');
       const wide = await ui.ask<number>('document.documentElement.scrollWidth - innerWidth');
-      t.ok(wide <= 0, `nothing is wider than the window: ${wide}`);
+      const beyond =
+        '[...document.querySelectorAll("#app *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.className || e.tagName).slice(0, 5).join()';
+      t.ok(wide <= 0, `nothing is wider than the window: ${wide} ${wide > 0 ? await ui.ask(beyond) : ''}`);
       const foreign = 'document.querySelectorAll("#app iframe, #app img, #app object, #app script, #app base").length';
       t.equal(await ui.ask(foreign), 0, 'no text has become an element');
       await ui.page.keyboard.press('Escape');

@@ -1,4 +1,5 @@
 /** Asks for a recommendation: here, with manifests, or an agent, with the evidence of all nodes. */
+import { readRecommendation } from '../../recommend/read.js';
 import { DAY_MS, type EdgeHistory, partyName } from '../../edges/edge.js';
 import { edgeRowsMessage, timestampOf } from '../../edges/wire.js';
 import { AgentError } from '../../errors.js';
@@ -52,7 +53,7 @@ export async function ask(flags: RecommendFlags, workloads: readonly string[]): 
     try {
       const send = (one: RecommendRequest) => client.recommend(one, DEADLINE_MS);
       if (saved) return { result: await inParts(send, request, more, saved), unavailable: [] };
-      return { result: resultOf(await send({ ...request, options: JSON.stringify(more) })), unavailable: [] };
+      return { result: readRecommendation(await send({ ...request, options: JSON.stringify(more) })), unavailable: [] };
     } finally {
       client.close();
     }
@@ -122,11 +123,11 @@ async function inParts(
   for (const { names, evidence } of portions(histories, isAsked)) {
     asked.push(...names);
     const one = { ...request, workloads: names, evidence, options: JSON.stringify(options) };
-    parts.push(resultOf(await send(one)));
+    parts.push(readRecommendation(await send(one)));
   }
   // Those that were never seen.
   const rest = { ...request, options: JSON.stringify({ ...options, except: asked }) };
-  parts.push(resultOf(await send(rest)));
+  parts.push(readRecommendation(await send(rest)));
   return joined(parts);
 }
 
@@ -191,14 +192,6 @@ function mostUsed(list: readonly EdgeHistory[]): EdgeHistory[] {
   const who = safe(partyName((list[0] as EdgeHistory).edge.source));
   process.stderr.write(`egressctl: ${who}: ${list.length - out.length} edges are too many for a request\n`);
   return out;
-}
-
-function resultOf({ json = '' }: RecommendResponse): Recommendation {
-  try {
-    return JSON.parse(json) as Recommendation;
-  } catch {
-    throw new AgentError('AGENT', 'the agent does not answer in JSON', { hint: 'use an egressctl of its version' });
-  }
 }
 
 function mutable(scope: { workloads?: readonly string[]; namespaces?: readonly string[] }): RecommendRequest {

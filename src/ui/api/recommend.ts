@@ -1,9 +1,10 @@
 /** What could be recommended: a list of workloads without policies, and all of one. */
+import { readRecommendation } from '../../recommend/read.js';
 import { eitherSignal } from '../../either-signal.js';
 import { AgentError } from '../../errors.js';
 import type { RecommendRequest, RecommendResponse } from '../../proto/edges.js';
 import { LANGUAGES } from '../../recommend/base/names.js';
-import type { Recommendation, WorkloadRecommendation } from '../../recommend/base/types.js';
+import type { WorkloadRecommendation } from '../../recommend/base/types.js';
 import { askedOf, mayUse, type Viewer } from '../access/viewer.js';
 import type { EdgeSource } from '../feeds/edges.js';
 import { HttpError } from '../http/answers.js';
@@ -51,7 +52,7 @@ export function recommendHandlers(source: RecommendSource): Readonly<Record<stri
           return await source.recommend(request({}), THINKING_MS, signal);
         }
       });
-      const { since, until, days, warnings, workloads } = resultOf(answer);
+      const { since, until, days, warnings, workloads } = readRecommendation(answer);
       const scope = await viewer.scope();
       const seen = workloads.filter(({ workload }) => mayUse(scope, namespaceOf(workload)));
       return { since, until, days, warnings, workloads: seen.map(rowOf) };
@@ -88,7 +89,7 @@ export function recommendHandlers(source: RecommendSource): Readonly<Record<stri
           });
         return source.recommend({ ...request, evidence: seen.evidence }, THINKING_MS, signal);
       });
-      const { workloads, since, until, warnings: said } = resultOf(answer);
+      const { workloads, since, until, warnings: said } = readRecommendation(answer);
       const warnings = hidden > 0 ? [hiddenText(hidden), ...said] : said;
       const found = workloads.find((one) => one.workload === workload && (kind === '' || one.kind === kind));
       if (!found) throw new HttpError(404, `nothing is known of ${workload}`, FIELD);
@@ -111,14 +112,6 @@ function choicesOf(body: Body, field: 'without' | 'also'): Partial<Record<typeof
 
 function namespaceOf(workload: string): string {
   return workload.slice(0, workload.indexOf('/'));
-}
-
-function resultOf({ json = '' }: RecommendResponse): Recommendation {
-  try {
-    return JSON.parse(json) as Recommendation;
-  } catch {
-    throw new AgentError('AGENT', 'the agent does not answer in JSON', { hint: 'use an egressctl of its version' });
-  }
 }
 
 function rowOf(one: WorkloadRecommendation): RecommendListRow {
