@@ -31,7 +31,7 @@ const NODES: ClusterNode[] = [
   node('n2', { endpoints: [{ pod: 'data/db', interface: 'eth1', state: 'observed' }] as never }),
   { name: 'n3', state: 'NODE_UNAVAILABLE', message: `n3: ${HOSTILE}` },
 ];
-const NOTHING_SEEN = { since: '', until: '', days: 0, warnings: [], workloads: [] };
+const NOTHING_SEEN = { language: 'networkpolicy', since: '', until: '', days: 0, warnings: [], workloads: [] };
 const source: GivenSource = {
   clusterStatus: async () => ({ nodes: NODES }),
   recommend: async () => ({ json: JSON.stringify(NOTHING_SEEN) }),
@@ -91,7 +91,7 @@ t.test('filters, namespaces, time and screens by keys, all of it in the address'
   t.match(page.page.url(), /\/recommend\?/);
   t.equal(query(page).get('node'), null, 'what is open on a screen stays there');
   t.equal(query(page).get('w'), '7d');
-  t.equal(await focused(page), 'main');
+  await until('the focus is on the screen', async () => (await focused(page)) === 'main');
   t.match(await page.page.title(), /^Recommend · cluster test/);
   await page.page.goBack();
   t.match(page.page.url(), /\/status\?/);
