@@ -50,6 +50,11 @@ export class AgentError extends Error {
   }
 }
 
+/** Whether what was asked is at fault, and nothing failed. */
+export function isOfAsker({ code }: AgentError): boolean {
+  return code === 'USAGE' || code === 'MANIFEST' || code === 'POLICY';
+}
+
 /** One problem in the input. `validate` prints a list of them. */
 export interface Problem {
   severity: 'error' | 'warning';

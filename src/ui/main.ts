@@ -11,6 +11,7 @@ import { checkListen, readTls } from '../rpc/transport/tls.js';
 import { PolicyApi } from '../staging/live/api.js';
 import { Evidence } from '../staging/live/evidence.js';
 import { VERSION } from '../version.js';
+import { seenError } from './access/mask.js';
 import { People } from './access/people.js';
 import { Reviews } from './access/reviews.js';
 import type { Viewer } from './access/viewer.js';
@@ -148,14 +149,20 @@ function readName(text: string): string {
 function handsFor(viewer: Viewer, source: AgentClient, flags: Flags): Hands | string {
   if (!viewer.kube) return readOnlyBy(flags);
   let own = hands.get(viewer);
-  if (!own) hands.set(viewer, (own = handsWith(viewer.kube(), source)));
+  if (!own) hands.set(viewer, (own = handsWith(viewer.kube(), viewer, source)));
   return own;
 }
 
 const hands = new WeakMap<Viewer, Hands>();
 
-function handsWith(kube: KubeClient, source: AgentClient): Hands {
-  const ask = <A>(question: (client: AgentClient) => Promise<A>) => question(source);
+function handsWith(kube: KubeClient, viewer: Viewer, source: AgentClient): Hands {
+  const ask = async <A>(question: (client: AgentClient) => Promise<A>) => {
+    try {
+      return await question(source);
+    } catch (e) {
+      throw await seenError(e, viewer);
+    }
+  };
   return handsOf(new PolicyApi(kube, 'egress-ui'), new Evidence([{ name: 'the relay', ask }]));
 }
 

@@ -51,7 +51,7 @@ interface CardProps {
 export function Card({ item: { policy, place }, index, total, isGrouped, isCurrent, onFocus }: CardProps) {
   const all = activity.value;
   const hits = all && Object.hasOwn(all.hits, policy.id) ? all.hits[policy.id] : undefined;
-  const unused = all !== undefined && isUnused(hits);
+  const unused = all !== undefined && isUnused(policy, hits);
   const isOpen = opened.value === policy.id;
   const classes = [
     'policy-card',
@@ -89,7 +89,13 @@ export function Card({ item: { policy, place }, index, total, isGrouped, isCurre
           <span class="card-kind">{KINDS[policy.kind] ?? shown(policy.kind, 30)}</span>
         </span>
         <span class="card-numbers">
-          <Numbers hits={hits} staged={policy.staged} />
+          {policy.hidden ? (
+            <span class="dim" title="it is of the whole cluster, and so are its numbers">
+              not shown
+            </span>
+          ) : (
+            <Numbers hits={hits} staged={policy.staged} />
+          )}
           <CardSpark policy={policy} />
         </span>
         <span class="card-foot">
@@ -161,15 +167,17 @@ function Foot({ policy, hits, unused }: { policy: BoardPolicy; hits: Hits | unde
     <>
       <span class="about">
         {policy.staged && <span class="stage">◐ staged</span>}
-        <span>
-          {policy.pods} {policy.pods === 1 ? 'pod' : 'pods'}
-        </span>
+        {!policy.hidden && (
+          <span>
+            {policy.pods} {policy.pods === 1 ? 'pod' : 'pods'}
+          </span>
+        )}
         {unused && (
           <span class="idle">
             no policy traffic{last > 0 || began > 0 ? ` since ${since(last > 0 ? last : began)}` : ''}
           </span>
         )}
-        {!unused && !policy.staged && (
+        {!unused && !policy.staged && !policy.hidden && (
           <span>
             {policy.rules} {policy.rules === 1 ? 'rule' : 'rules'}
           </span>

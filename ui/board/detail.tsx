@@ -78,7 +78,7 @@ function Body({ policy, onAct }: { policy: PolicyAnswer; onAct: (act: Act) => vo
         {refused && <span class="pill bad">! refused</span>}
       </p>
       <p class="dim">
-        selects {count(pods)} {pods === 1 ? 'pod' : 'pods'}
+        {policy.hidden ? 'of the whole cluster' : `selects ${count(pods)} ${pods === 1 ? 'pod' : 'pods'}`}
         {sinceMs !== undefined && ` · this content since ${since(sinceMs)}`}
         {earlier > 0 && ` · earlier contents decided ${count(earlier)} connections`}
       </p>
@@ -103,7 +103,7 @@ function Body({ policy, onAct }: { policy: PolicyAnswer; onAct: (act: Act) => vo
         <Link to={href('graph', policy.namespace === '' ? {} : { ns: [policy.namespace] })}>in the graph</Link>
       </p>
       {problems.length > 0 && <Problems problems={problems} />}
-      <Rules rules={ruleHits} staged={staged} beganMs={policy.beganMs} />
+      {!policy.hidden && <Rules rules={ruleHits} staged={staged} beganMs={policy.beganMs} />}
       {wouldDeny.length > 0 && (
         <section>
           <h3>Whom it would have denied</h3>
@@ -118,21 +118,34 @@ function Body({ policy, onAct }: { policy: PolicyAnswer; onAct: (act: Act) => vo
           </ul>
         </section>
       )}
-      <section>
-        <div class="section-head">
-          <h3>YAML</h3>
-          {yaml !== undefined && <CopyButton text={yaml} />}
-        </div>
-        {yaml === undefined ? (
-          <p class="dim">It is too long to be shown here: kubectl get has it.</p>
-        ) : (
-          // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls
-          <section class="policy-yaml" tabIndex={0} aria-label="YAML">
-            <pre>{yamlShown(yaml)}</pre>
-          </section>
-        )}
-      </section>
+      {policy.hidden ? (
+        <p class="dim">
+          Its rules, its text and its numbers are not shown: they are about all namespaces. Who may get
+          flows.egress-agent.io in the whole cluster sees them.
+        </p>
+      ) : (
+        <Text yaml={yaml} />
+      )}
     </div>
+  );
+}
+
+function Text({ yaml }: { yaml: string | undefined }) {
+  return (
+    <section>
+      <div class="section-head">
+        <h3>YAML</h3>
+        {yaml !== undefined && <CopyButton text={yaml} />}
+      </div>
+      {yaml === undefined ? (
+        <p class="dim">It is too long to be shown here: kubectl get has it.</p>
+      ) : (
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls
+        <section class="policy-yaml" tabIndex={0} aria-label="YAML">
+          <pre>{yamlShown(yaml)}</pre>
+        </section>
+      )}
+    </section>
   );
 }
 

@@ -99,7 +99,7 @@ function Rail() {
 
 /** Somebody should look at the status. */
 function TroubleDot() {
-  const count = (nodes.value ?? []).filter((node) => !node.connected || node.policiesRefused > 0).length;
+  const count = (nodes.value ?? []).filter((node) => !node.connected || (node.policiesRefused ?? 0) > 0).length;
   if (count === 0) return null;
   return (
     <span class="trouble-dot">

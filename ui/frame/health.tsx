@@ -57,7 +57,7 @@ function Nodes() {
   if (!all) return null;
   const silent = all.filter((node) => !node.connected);
   const answering = all.length - silent.length;
-  const flowsPerSecond = all.reduce((sum, node) => sum + node.flowsPerSecond, 0);
+  const told = all.flatMap((node) => node.flowsPerSecond ?? []);
   const text = `${count(answering)}/${count(all.length)} ${all.length === 1 ? 'node' : 'nodes'}`;
   return (
     <Popup right class={`pill${silent.length > 0 ? ' bad' : ''}`} label={`${text} answer`} button={text}>
@@ -66,7 +66,9 @@ function Nodes() {
           <h2>
             {answering} of {all.length} {all.length === 1 ? 'node answers' : 'nodes answer'}
           </h2>
-          <p class="dim">{count(Math.round(flowsPerSecond))} flows a second</p>
+          {told.length > 0 && (
+            <p class="dim">{count(Math.round(told.reduce((sum, n) => sum + n, 0)))} flows a second</p>
+          )}
           {silent.length > 0 && (
             <ul class="plain-list">
               {silent.slice(0, LISTED).map((node) => (
@@ -120,8 +122,9 @@ interface Loss {
 function losses(): Loss[] {
   const { overflow, more, unavailable } = edgesHead.value;
   const all = nodes.value ?? [];
-  const lost = all.reduce((sum, node) => sum + node.lost, 0);
-  const worst = [...all].filter((node) => node.lost > 0).sort((a, b) => b.lost - a.lost);
+  const losing = all.map(({ name, lost = 0 }) => ({ name, lost })).filter((node) => node.lost > 0);
+  const lost = losing.reduce((sum, node) => sum + node.lost, 0);
+  const worst = losing.sort((a, b) => b.lost - a.lost);
   const named = worst.slice(0, 3).map((node) => `${shown(node.name, 60)} ${count(node.lost)}`);
   const out: Loss[] = Object.entries(troubles.value).map(([about, message]) => ({
     short: `no news of ${about}`,

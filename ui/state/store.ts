@@ -34,6 +34,7 @@ export interface EdgeState {
 export interface EdgesHead {
   readonly caughtUp: boolean;
   readonly beganMs: number | undefined;
+  /** 0 too where it is not told. */
   readonly overflow: number;
   readonly more: boolean;
   readonly unavailable: readonly string[];
@@ -98,7 +99,7 @@ export function receive(message: StreamMessage): void {
       if (flows.length > MOST_FLOWS) flows.splice(0, flows.length - MOST_FLOWS);
       flowCounts.seen += message.seen;
       flowCounts.shown += message.flows.length;
-      flowCounts.lost += message.lost;
+      flowCounts.lost += message.lost ?? 0;
       dirty.flows = true;
       break;
     case 'nodes':
@@ -138,7 +139,7 @@ function takeEdges(m: EdgesMessage): void {
   edgesHead.value = {
     caughtUp: m.caughtUp,
     beganMs: m.beganMs,
-    overflow: m.overflow,
+    overflow: m.overflow ?? 0,
     more: m.more,
     unavailable: m.unavailable,
     skewMs: m.nowMs - Date.now(),

@@ -1,6 +1,7 @@
 /** The cards of a node, each about one subject. */
 import type { StatusResponse } from '../../src/proto/status.js';
 import { ago, count, shown } from '../parts/words.js';
+import { session } from '../state/api.js';
 import { Card, Facts, Fill } from './pieces.js';
 import { counted, duration, millis, num, place } from './words.js';
 
@@ -13,6 +14,8 @@ export function AgentCard({ s }: CardProps) {
   const [staged, refused] = [s.policies_staged ?? 0, s.policies_refused ?? 0];
   const [attached, expected] = [s.hooks_attached ?? 0, s.hooks_expected ?? 0];
   const applied = millis(s.applied_at);
+  // Numbers of all namespaces are told to who may see them all.
+  const isWhole = session.value?.namespaces === undefined;
   return (
     <Card title="Agent">
       <Facts
@@ -23,18 +26,21 @@ export function AgentCard({ s }: CardProps) {
             value: s.source === '' ? shown(s.mode, 40) : `${shown(s.mode, 40)} in ${shown(s.source, 200)}`,
           },
           apiFact(s, now),
-          {
+          isWhole && {
             name: 'Policies',
             value: `${count(s.policies_in_force ?? 0)} in force, ${count(staged)} staged, ${count(refused)} refused`,
             ...(refused > 0 ? { tone: 'bad' } : {}),
           },
-          { name: 'Applied', value: applied === 0 ? 'not yet' : `${ago(applied, now)}, epoch ${count(s.epoch ?? 0)}` },
+          isWhole && {
+            name: 'Applied',
+            value: applied === 0 ? 'not yet' : `${ago(applied, now)}, epoch ${count(s.epoch ?? 0)}`,
+          },
           s.failing_since && {
             name: 'Stale',
             value: `for ${duration(now - millis(s.failing_since))}: ${shown(s.last_error ?? '', 300)}`,
             tone: 'bad',
           },
-          {
+          isWhole && {
             name: 'Hooks',
             value: `${attached} of ${expected} attached (${shown(s.attach_mode, 30)}), denied: ${shown(s.deny_response, 30)}`,
             ...(attached < expected ? { tone: 'bad' } : {}),
@@ -70,6 +76,7 @@ function gateFact({ gate }: StatusResponse) {
 }
 
 export function TrafficCard({ s }: CardProps) {
+  if (session.value?.namespaces !== undefined) return null;
   const now = Date.now();
   const max = num(s.maps?.find(({ name }) => name === 'flows')?.max);
   const ring = (s.lost_in_ring ?? []).reduce<number>((n, v) => n + num(v), 0);

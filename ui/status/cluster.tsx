@@ -118,17 +118,23 @@ function summary(nodes: readonly NodeRow[]): string {
   const sum = (of: (row: NodeRow) => number) => nodes.reduce((n, row) => n + of(row), 0);
   const most = (of: (row: NodeRow) => number) => nodes.reduce((n, row) => Math.max(n, of(row)), 0);
   const versions = new Set(nodes.map(({ version }) => version).filter((version) => version !== ''));
+  // Who may not see the whole cluster is not told its numbers.
+  const isTold = nodes.some(({ inForce }) => inForce !== undefined);
   return [
-    `${counted(
-      most((row) => row.inForce),
-      'policy',
-      'policies',
-    )} in force, ${count(most((row) => row.staged))} staged`,
+    ...(isTold
+      ? [
+          `${counted(
+            most((row) => row.inForce ?? 0),
+            'policy',
+            'policies',
+          )} in force, ${count(most((row) => row.staged ?? 0))} staged`,
+        ]
+      : []),
     `${count(sum((row) => row.enforced))} of ${counted(
       sum((row) => row.pods),
       'pod',
     )} selected`,
-    `${count(Math.round(sum((row) => row.flowsPerSecond)))} flows a second`,
+    ...(isTold ? [`${count(Math.round(sum((row) => row.flowsPerSecond ?? 0)))} flows a second`] : []),
     versions.size === 1 ? `version ${shown([...versions].join(), 40)}` : `${versions.size} versions`,
   ].join(' · ');
 }
@@ -151,11 +157,14 @@ export function NodeState({ word }: { word: NodeWord }) {
 
 function cellsOf(row: NodeRow) {
   const answers = row.version !== '';
+  const { inForce, staged = 0, refused = 0, hooks = 0, hooksExpected = 0, flowsPerSecond = 0, lost = 0 } = row;
   const policies = [
-    count(row.inForce),
-    ...(row.staged > 0 ? [`${count(row.staged)} staged`] : []),
-    ...(row.refused > 0 ? [`${count(row.refused)} refused`] : []),
+    count(inForce ?? 0),
+    ...(staged > 0 ? [`${count(staged)} staged`] : []),
+    ...(refused > 0 ? [`${count(refused)} refused`] : []),
   ].join(', ');
+  // Who may not see the whole cluster is not told its numbers.
+  const isTold = answers && inForce !== undefined;
   const [first, ...others] = row.troubles;
   return [
     <a
@@ -170,16 +179,12 @@ function cellsOf(row: NodeRow) {
       {shown(row.name)}
     </a>,
     <NodeState key="state" word={row.word} />,
-    answers ? <span class={row.refused > 0 ? 'bad' : ''}>{policies}</span> : '–',
+    isTold ? <span class={refused > 0 ? 'bad' : ''}>{policies}</span> : '–',
     answers ? `${count(row.enforced)}/${count(row.pods)}` : '–',
-    answers ? (
-      <span class={row.hooks < row.hooksExpected ? 'bad' : ''}>{`${row.hooks}/${row.hooksExpected}`}</span>
-    ) : (
-      '–'
-    ),
-    answers ? row.flowsPerSecond.toFixed(1) : '–',
-    answers ? <span class={row.lost > 0 ? 'warn' : ''}>{count(row.lost)}</span> : '–',
-    answers ? <Fill key="fill" share={row.fullest} title={row.fullestMap} /> : '–',
+    isTold ? <span class={hooks < hooksExpected ? 'bad' : ''}>{`${hooks}/${hooksExpected}`}</span> : '–',
+    isTold ? flowsPerSecond.toFixed(1) : '–',
+    isTold ? <span class={lost > 0 ? 'warn' : ''}>{count(lost)}</span> : '–',
+    isTold ? <Fill key="fill" share={row.fullest} title={row.fullestMap} /> : '–',
     shown(row.version, 30) || '–',
     first === undefined ? (
       ''

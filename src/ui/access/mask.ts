@@ -1,7 +1,8 @@
 /** Leaves out what a viewer may not see: an edge or flow shows if either side may be seen, without the other's labels. */
+import { AgentError, isOfAsker } from '../../errors.js';
 import type { Chip } from '../wire/chips.js';
 import type { EdgeInfo, FlowEnd, FlowRow, NodeBrief, RuleName } from '../wire/messages.js';
-import { mayUse, type Scope } from './viewer.js';
+import { mayUse, NOTHING, type Scope, type Viewer } from './viewer.js';
 
 /** The edge as it may be seen. @returns undefined: not at all */
 export function seenEdge(edge: EdgeInfo, scope: Scope): EdgeInfo | undefined {
@@ -61,16 +62,31 @@ export function isAskedAway({ source, destination }: FlowRow, chips: readonly Ch
   return chips.some(({ key }) => (ASKS[key] ?? []).some((end) => !isSeen(ends[end], scope)));
 }
 
-/** Of a node, whoever may not see the whole cluster is told that it is there, and whether flows may be missing. */
+/** Of a node, whoever may not see the whole cluster is told that it is there: its numbers count what others do. */
 export function seenNode(node: NodeBrief, scope: Scope): NodeBrief {
   if (scope === undefined) return node;
-  const { name, connected, lost } = node;
-  return { name, connected, lost, message: '', policiesRefused: 0, flowsPerSecond: 0 };
+  const { name, connected } = node;
+  return { name, connected, message: '' };
+}
+
+const NO_ANSWER = 'the source does not answer';
+
+/**
+ * The error of a source as a viewer may be told it: what it says of itself, and of nodes, has addresses and names in it.
+ * What is wrong with the question itself is told to everybody.
+ */
+export async function seenError(e: unknown, viewer: Viewer): Promise<unknown> {
+  if (!(e instanceof AgentError) || isOfAsker(e)) return e;
+  // If nobody can say what may be seen, it is nothing.
+  const scope = await viewer.scope().catch(() => NOTHING);
+  return scope === undefined
+    ? e
+    : new AgentError(e.code, NO_ANSWER, { hint: 'who may see the whole cluster is told why' });
 }
 
 /** Why something does not come, without addresses and names of what it comes from. */
 export function seenTrouble(message: string, scope: Scope): string {
-  return scope === undefined || message === '' ? message : 'the source does not answer';
+  return scope === undefined || message === '' ? message : NO_ANSWER;
 }
 
 function isSeen({ namespace }: FlowEnd, scope: Scope): boolean {

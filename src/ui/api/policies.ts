@@ -20,11 +20,18 @@ export function policyHandlers(client: PolicySource & PreviewSource): Readonly<R
     return { scope, objects: seenPolicies(await book.objects(), scope) };
   };
   return {
-    policies: async (_, viewer) => boardOf((await seen(viewer)).objects),
+    policies: async (_, viewer) => {
+      const { objects, scope } = await seen(viewer);
+      return boardOf(objects, scope);
+    },
     activity: async (body, viewer) => {
       const window = windowOf(body);
-      const [{ objects }, own, all] = await Promise.all([seen(viewer), book.activity(window), book.activity('all')]);
-      return activityAnswer(objects, own, all, Date.now());
+      const [{ objects, scope }, own, all] = await Promise.all([
+        seen(viewer),
+        book.activity(window),
+        book.activity('all'),
+      ]);
+      return activityAnswer(objects, own, all, { scope, nowMs: Date.now() });
     },
     policy: async (body, viewer) => {
       const id = textOf(body, 'policy', 600);

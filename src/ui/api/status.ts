@@ -45,7 +45,7 @@ export function statusHandlers(source: StatusSource): Readonly<Record<string, Ha
       const { problems, more } = problemsOf(seen);
       return {
         nowMs: Date.now(),
-        nodes: seen.map(rowOf),
+        nodes: seen.map((node) => rowOf(node, scope)),
         problems,
         moreProblems: more,
         ...(history && scope === undefined ? { history } : {}),
@@ -57,7 +57,7 @@ export function statusHandlers(source: StatusSource): Readonly<Record<string, Ha
       const found = (await nodes()).find((node) => node.name === name);
       if (!found) throw new HttpError(404, `there is no node ${name}`, { field: 'name' });
       const seen = seenNode(found, scope);
-      return { ...seen, row: rowOf(seen) };
+      return { ...seen, row: rowOf(seen, scope) };
     },
   };
 }
@@ -82,23 +82,20 @@ async function historyOf(source: StatusSource): Promise<HistoryFacts | undefined
 }
 
 /**
- * What of a node whoever may not see the whole cluster is told: that it is there and how it is, in numbers. What else an
- * agent says has names of all namespaces in it, so what is not named here is not told.
+ * What of a node whoever may not see the whole cluster is told: that it is there, how it is, and what is wrong in words.
+ * What else an agent says has names of all namespaces in it, or counts what all of them do, so what is not named here is
+ * not told.
  */
 function seenNode(node: ClusterNode, scope: Scope): ClusterNode {
   if (scope === undefined) return node;
   const { name, state, status: s } = node;
   if (!s) return { name, state };
   const { version, node_name, mode, pid, started_at, uptime_ns, attach_mode, deny_response } = s;
-  const { endpoints = [], problems = [], hooks_attached = 0, hooks_expected = 0, flows_per_second = 0 } = s;
-  const { policies_in_force = 0, policies_staged = 0 } = s;
+  const { endpoints = [], problems = [] } = s;
   const status: StatusResponse = {
     ...{ version, node_name, mode, source: '', pid, started_at, uptime_ns, attach_mode, deny_response },
-    ...{ hooks_attached, hooks_expected, flows_per_second, policies_in_force, policies_staged },
     endpoints: endpoints.filter(({ pod }) => !pod.startsWith('node/') && mayUse(scope, pod.slice(0, pod.indexOf('/')))),
     problems: problems.filter((problem) => isSeen(problem, scope)),
-    ...(s.lost_in_ring === undefined ? {} : { lost_in_ring: s.lost_in_ring }),
-    ...(s.lost_in_queues === undefined ? {} : { lost_in_queues: s.lost_in_queues }),
     ...(s.failing_since === undefined
       ? {}
       : { failing_since: s.failing_since, last_error: 'who may see the whole cluster is told why' }),
@@ -136,7 +133,8 @@ function wordOf({ state, status }: ClusterNode): NodeWord {
   return state === 'NODE_CONNECTED' ? 'connected' : 'error';
 }
 
-function rowOf(node: ClusterNode): NodeRow {
+/** @param node as it may be seen */
+function rowOf(node: ClusterNode, scope: Scope): NodeRow {
   const { name, message = '', status: s } = node;
   const pods = (s?.endpoints ?? []).filter(({ pod }) => !pod.startsWith('node/'));
   const lost = sum(s?.lost_in_ring) + Number(s?.lost_in_queues ?? 0);
@@ -147,18 +145,18 @@ function rowOf(node: ClusterNode): NodeRow {
     },
     ['', 0],
   );
+  const numbers = {
+    ...{ lost, inForce: s?.policies_in_force ?? 0, staged: s?.policies_staged ?? 0, refused: s?.policies_refused ?? 0 },
+    ...{ hooks: s?.hooks_attached ?? 0, hooksExpected: s?.hooks_expected ?? 0 },
+    flowsPerSecond: s?.flows_per_second ?? 0,
+  };
   const row: Omit<NodeRow, 'troubles'> = {
-    ...{ name, message, lost, fullest, fullestMap },
+    ...{ name, message, fullest, fullestMap },
+    ...(scope === undefined ? numbers : {}),
     word: wordOf(node),
     version: s?.version ?? '',
-    inForce: s?.policies_in_force ?? 0,
-    staged: s?.policies_staged ?? 0,
-    refused: s?.policies_refused ?? 0,
     pods: pods.length,
     enforced: pods.filter(({ state }) => state === 'enforced').length,
-    hooks: s?.hooks_attached ?? 0,
-    hooksExpected: s?.hooks_expected ?? 0,
-    flowsPerSecond: s?.flows_per_second ?? 0,
   };
   return { ...row, troubles: troublesOf(row, s) };
 }
@@ -166,19 +164,20 @@ function rowOf(node: ClusterNode): NodeRow {
 /** What somebody should look at, the worst first. */
 function troublesOf(row: Omit<NodeRow, 'troubles'>, s: StatusResponse | undefined): string[] {
   if (!s) return [row.message || 'does not answer'];
+  const { hooks = 0, hooksExpected = 0, refused = 0, lost = 0 } = row;
   const missing = (s.endpoints ?? []).filter(({ state }) => state === 'missing').length;
   const failing = (s.exports ?? []).filter((one) => one.failing_since).length;
   return [
     ...(s.failing_since ? [`policies cannot be applied: ${s.last_error ?? ''}`] : []),
     ...(s.api?.stale_since ? [`the API server is not followed${s.api.error ? `: ${s.api.error}` : ''}`] : []),
     ...(s.api && !s.api.synced && !s.api.stale_since ? ['the objects of the API server are not known yet'] : []),
-    ...(row.hooks < row.hooksExpected ? [`${are(row.hooksExpected - row.hooks, 'hook')} not attached`] : []),
+    ...(hooks < hooksExpected ? [`${are(hooksExpected - hooks, 'hook')} not attached`] : []),
     ...(missing > 0 ? [`${are(missing, 'interface')} missing`] : []),
     ...(s.gate?.error ? [`the CNI gate: ${s.gate.error}`] : []),
-    ...(row.refused > 0 ? [`${are(row.refused, 'policy', 'policies')} refused`] : []),
+    ...(refused > 0 ? [`${are(refused, 'policy', 'policies')} refused`] : []),
     ...(row.fullest > NEARLY_FULL ? [`${row.fullestMap} is ${Math.round(row.fullest * 100)} % full`] : []),
     ...(failing > 0 ? [`${failing} ${failing === 1 ? 'export fails' : 'exports fail'}`] : []),
-    ...(row.lost > 0 ? [`${row.lost} events lost`] : []),
+    ...(lost > 0 ? [`${lost} events lost`] : []),
   ];
 }
 

@@ -127,7 +127,7 @@ export class Feeds {
         }
         if (feed.epoch !== epoch) {
           // The ids of a new table are others.
-          if (epoch >= 0) outlet.send({ ...headOf(feed), gone: [...told], edges: [], rows: [] });
+          if (epoch >= 0) outlet.send({ ...headOf(feed, scope), gone: [...told], edges: [], rows: [] });
           [epoch, change, told, gone, said] = [feed.epoch, 0, new Set(), [], ''];
         }
         const { table } = feed;
@@ -150,7 +150,7 @@ export class Feeds {
             told.add(seen.id);
           }
           const isLast = at + ROWS_A_MESSAGE >= due.length;
-          const head = headOf(feed);
+          const head = headOf(feed, scope);
           const message = {
             ...head,
             caughtUp: head.caughtUp && isLast,
@@ -184,7 +184,7 @@ export class Feeds {
     if (!own) return over(outlet.signal);
     const filters = await ownFilters(view, own, scope);
     if (!filters) {
-      outlet.send({ type: 'flows', flows: [], seen: 0, lost: 0, past: true });
+      outlet.send({ type: 'flows', flows: [], seen: 0, past: true });
       return over(outlet.signal);
     }
     const { value: feed, leave } = this.#flows.take(JSON.stringify(filters));
@@ -205,9 +205,10 @@ export class Feeds {
       const shown = flows
         .flatMap((flow) => (isAskedAway(flow, chips, scope) ? [] : (seenFlow(flow, scope) ?? [])))
         .map((flow) => ({ ...flow, id: ids.next++ }));
-      if (scope && !past && shown.length + lost === 0) return;
+      if (scope && !past && shown.length === 0) return;
       // How many there were of others is theirs.
-      const message = { type: 'flows' as const, flows: shown, seen: scope ? shown.length : seen, lost, past };
+      const numbers = scope ? { seen: shown.length } : { seen, lost };
+      const message = { type: 'flows' as const, flows: shown, ...numbers, past };
       [seen, lost] = [0, 0];
       if (!outlet.send(message)) await outlet.drained();
     };
@@ -313,7 +314,6 @@ const EMPTY = {
   edges: [],
   rows: [],
   caughtUp: true,
-  overflow: 0,
   more: false,
   unavailable: [],
 };
@@ -358,12 +358,13 @@ async function whileScoped(
   }
 }
 
-function headOf({ table, epoch: _ }: EdgeFeed) {
+/** What is said of all edges. How many there are of others is theirs. */
+function headOf({ table }: EdgeFeed, scope: Scope) {
   return {
     type: 'edges' as const,
     caughtUp: table.caughtUp,
     ...(table.beganMs === undefined ? {} : { beganMs: table.beganMs }),
-    overflow: table.overflow,
+    ...(scope === undefined ? { overflow: table.overflow } : {}),
     more: table.more,
     unavailable: table.unavailable,
     nowMs: Date.now(),

@@ -1,6 +1,6 @@
 /** Reads bodies of requests, and writes answers. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { AgentError } from '../../errors.js';
+import { AgentError, isOfAsker } from '../../errors.js';
 import { SignedOut } from '../access/viewer.js';
 import type { Fault } from '../wire/messages.js';
 
@@ -44,7 +44,7 @@ function faultOf(e: unknown): { status: number; fault: Fault; expected: boolean 
       ...(object === undefined ? {} : { object }),
     };
     return {
-      status: e.code === 'USAGE' || e.code === 'MANIFEST' || e.code === 'POLICY' ? 400 : 502,
+      status: isOfAsker(e) ? 400 : 502,
       fault,
       expected: true,
     };

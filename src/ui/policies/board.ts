@@ -20,7 +20,7 @@ const LONGEST_FAULT = 300;
 
 /**
  * The policies that may be seen: those of one's namespaces; and of those of the whole cluster, which concern everybody,
- * that they are there, since their texts name labels of all namespaces.
+ * that they are there, since their texts name labels of all namespaces, and their numbers count what all of them do.
  */
 export function seenPolicies(objects: readonly PolicyObjectMessage[], scope: Scope): PolicyObjectMessage[] {
   return objects
@@ -32,14 +32,19 @@ function withoutText({ yaml: _, problems: __, pods: ___, ...rest }: PolicyObject
   return rest;
 }
 
+/** Whether what a policy selects, says and counts is left out. */
+function isHidden({ namespace }: PolicyObjectMessage, scope: Scope): boolean {
+  return scope !== undefined && !namespace;
+}
+
 /** @param objects in the order in which they are judged */
-export function boardOf(objects: readonly PolicyObjectMessage[]): PoliciesAnswer {
+export function boardOf(objects: readonly PolicyObjectMessage[], scope: Scope): PoliciesAnswer {
   const policies = new Map<string, BoardPolicy>();
   const tiers = new Map<string, { tier: Omit<BoardTier, 'policies'>; ids: string[] }>();
   for (const object of objects) {
     const id = objectName(object);
     const known = policies.get(id);
-    const own = policyOf(id, object);
+    const own = policyOf(id, object, isHidden(object, scope));
     // Of several tiers: what concerns all of it is told with each, its rules are told in parts.
     policies.set(id, known ? { ...known, rules: known.rules + own.rules, staged: known.staged && own.staged } : own);
     const { tier = '', tier_order = 0, tier_default = '' } = object;
@@ -55,13 +60,15 @@ export function boardOf(objects: readonly PolicyObjectMessage[]): PoliciesAnswer
   };
 }
 
-function policyOf(id: string, object: PolicyObjectMessage): BoardPolicy {
+function policyOf(id: string, object: PolicyObjectMessage, hidden: boolean): BoardPolicy {
   const { kind = '', namespace = '', name = '', dialect, staged = false, state, pods = 0, rules = [] } = object;
   const problems = object.problems ?? [];
   const error = problems.find((p) => p.severity === 'error');
   const sinceMs = millisOf(object.since);
   return {
-    ...{ id, kind, namespace, name, staged, pods, rules: rules.filter(({ index = 0 }) => index >= 0).length },
+    ...{ id, kind, namespace, name, staged, pods },
+    rules: hidden ? 0 : rules.filter(({ index = 0 }) => index >= 0).length,
+    ...(hidden ? { hidden } : {}),
     dialect: dialect || dialectOf(object),
     refused: state === 'refused',
     ...(sinceMs === undefined ? {} : { sinceMs }),
@@ -84,17 +91,19 @@ function cut(text: string): string {
 
 /**
  * What policies have decided.
+ * @param objects as they may be seen; of the hidden ones nothing is told
  * @param all the activity of all days: it says when each decided last
  */
 export function activityAnswer(
   objects: readonly PolicyObjectMessage[],
   window: ActivityResponse,
   all: ActivityResponse,
-  nowMs: number,
+  { scope, nowMs }: { scope: Scope; nowMs: number },
 ): ActivityAnswer {
-  const last = new Map(usageOf(objects, all).policies.map((p) => [p.policy, p.hits.lastMs ?? 0]));
+  const told = objects.filter((object) => !isHidden(object, scope));
+  const last = new Map(usageOf(told, all).policies.map((p) => [p.policy, p.hits.lastMs ?? 0]));
   const hits: Record<string, Hits> = {};
-  for (const usage of usageOf(objects, window).policies) {
+  for (const usage of usageOf(told, window).policies) {
     const [allowed, denied, passed] = countsOf(usage);
     const wouldDeny = usage.wouldDeny.reduce((sum, [, n]) => sum + n, 0);
     const lastMs = last.get(usage.policy) ?? usage.hits.lastMs ?? 0;
@@ -128,16 +137,19 @@ export function policyAnswer(
 ): PolicyAnswer | undefined {
   const own = objects.filter((o) => objectName(o) === id);
   const [first] = own;
-  const { policies } = boardOf(own);
+  const { policies } = boardOf(own, scope);
   const [policy] = policies;
   if (!first || !policy) return undefined;
   const usage = usageOf(own, all).policies[0];
   const titles = new Map(own.flatMap((o) => (o.rules ?? []).map((r) => [r.index ?? 0, r.rule_name ?? ''])));
-  const ruleHits = (usage?.rules ?? []).map(({ rule, action, connections, drops, days, lastMs }): RuleHits => {
-    const index = rule.slice(rule.lastIndexOf('#') + 1);
-    const title = titles.get(Number(index)) ?? '';
-    return { rule, title, action, connections, drops, days, ...(lastMs === undefined ? {} : { lastMs }) };
-  });
+  const { hidden = false } = policy;
+  const ruleHits = (hidden ? [] : (usage?.rules ?? [])).map(
+    ({ rule, action, connections, drops, days, lastMs }): RuleHits => {
+      const index = rule.slice(rule.lastIndexOf('#') + 1);
+      const title = titles.get(Number(index)) ?? '';
+      return { rule, title, action, connections, drops, days, ...(lastMs === undefined ? {} : { lastMs }) };
+    },
+  );
   const began = millisOf(all.began_at);
   return {
     ...policy,
@@ -145,7 +157,7 @@ export function policyAnswer(
     tiers: own.flatMap((o) => o.tier || []),
     ...(first.yaml ? { yaml: first.yaml } : {}),
     ruleHits,
-    earlier: usage?.earlier.connections ?? 0,
+    earlier: hidden ? 0 : (usage?.earlier.connections ?? 0),
     wouldDeny: (usage?.wouldDeny ?? [])
       .filter(([workload]) => isSeenWorkload(workload, scope))
       .map(([workload, connections]) => ({ workload, connections })),

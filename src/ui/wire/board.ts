@@ -47,8 +47,9 @@ export interface BoardColumn {
 /** Dialects whose policies have no order among them: a packet passes if one of them allows it. */
 const UNITED: ReadonlySet<string> = new Set(['networkpolicy', 'fqdn', 'cilium']);
 
-/** Whether it has decided nothing in the window, although it selects pods or not. */
-export function isUnused(hits: Hits | undefined): boolean {
+/** Whether it has decided nothing in the window, although it selects pods or not. Of one that is hidden nobody knows. */
+export function isUnused({ hidden }: BoardPolicy, hits: Hits | undefined): boolean {
+  if (hidden) return false;
   return hits === undefined || hits[0] + hits[1] + hits[2] + hits[3] === 0;
 }
 
@@ -71,7 +72,7 @@ function isShown(policy: BoardPolicy, hits: Hits | undefined, show: Show): boole
     case 'staged':
       return policy.staged;
     case 'unused':
-      return isUnused(hits);
+      return isUnused(policy, hits);
     case 'denied':
       return hits !== undefined && hits[1] + hits[3] > 0;
     default:

@@ -103,8 +103,8 @@ export interface EdgesMessage {
   readonly caughtUp: boolean;
   /** Since when there are records. */
   readonly beganMs?: number;
-  /** Flows that found no edge of their own. */
-  readonly overflow: number;
+  /** Flows that found no edge of their own. Absent: of the whole cluster, which this viewer may not see. */
+  readonly overflow?: number;
   /** More edges than can be shown: the oldest are left out. */
   readonly more: boolean;
   readonly unavailable: readonly string[];
@@ -156,7 +156,8 @@ export interface FlowsMessage {
   readonly flows: readonly FlowRow[];
   /** Flows that matched in this period, shown or not. */
   readonly seen: number;
-  readonly lost: number;
+  /** Of all flows. Absent: this viewer may not see them all. */
+  readonly lost?: number;
   /** They are from before the stream began. */
   readonly past: boolean;
 }
@@ -165,10 +166,11 @@ export interface NodeBrief {
   readonly name: string;
   readonly connected: boolean;
   readonly message: string;
-  readonly policiesRefused: number;
-  readonly flowsPerSecond: number;
+  /** Numbers of the whole cluster; absent for who may not see it. */
+  readonly policiesRefused?: number;
+  readonly flowsPerSecond?: number;
   /** Events lost since the agent began. */
-  readonly lost: number;
+  readonly lost?: number;
 }
 
 export interface NodesMessage {

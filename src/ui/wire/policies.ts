@@ -22,6 +22,8 @@ export interface BoardPolicy {
   /** The first of its errors. */
   readonly fault?: { readonly field: string; readonly message: string };
   readonly warnings: number;
+  /** Its pods, rules and numbers are left out: it is of the whole cluster, which this viewer may not see. */
+  readonly hidden?: true;
 }
 
 export interface BoardTier {
@@ -45,7 +47,7 @@ export type Hits = readonly [allowed: number, denied: number, passed: number, wo
 
 /** `activity`, of a window. */
 export interface ActivityAnswer {
-  /** By policy; no entry: nothing, as long as there are records. */
+  /** By policy; no entry: nothing, as long as there are records, or that of a policy that is `hidden`. */
   readonly hits: Readonly<Record<string, Hits>>;
   /** Since when there are records. */
   readonly beganMs?: number;

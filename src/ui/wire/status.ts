@@ -12,15 +12,16 @@ export interface NodeRow {
   /** Why it is not connected. */
   readonly message: string;
   readonly version: string;
-  readonly inForce: number;
-  readonly staged: number;
-  readonly refused: number;
+  /** Numbers of what all namespaces do, here and below; absent for who may not see the whole cluster. */
+  readonly inForce?: number;
+  readonly staged?: number;
+  readonly refused?: number;
   readonly pods: number;
   readonly enforced: number;
-  readonly hooks: number;
-  readonly hooksExpected: number;
-  readonly flowsPerSecond: number;
-  readonly lost: number;
+  readonly hooks?: number;
+  readonly hooksExpected?: number;
+  readonly flowsPerSecond?: number;
+  readonly lost?: number;
   /** The highest share of a map that is used, 0 to 1, and its name. */
   readonly fullest: number;
   readonly fullestMap: string;
