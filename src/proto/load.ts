@@ -18,15 +18,21 @@ root.loadSync(
   { keepCase: true },
 );
 
+function definitionsWith(longs: typeof String | typeof Number): PackageDefinition {
+  return fromJSON(root.toJSON(), {
+    keepCase: true,
+    longs,
+    enums: String,
+    defaults: false,
+    arrays: false,
+    oneofs: false,
+  });
+}
+
 /** messages.ts describes the effect of the options. */
-export const definitions: PackageDefinition = fromJSON(root.toJSON(), {
-  keepCase: true,
-  longs: String,
-  enums: String,
-  defaults: false,
-  arrays: false,
-  oneofs: false,
-});
+export const definitions: PackageDefinition = definitionsWith(String);
+
+let withNumbers: PackageDefinition | undefined;
 
 /** Encodes a message. Missing fields are omitted. */
 export function encode(name: string, message: object): Buffer {
@@ -45,8 +51,10 @@ export function decode<M>(name: string, bytes: Buffer): M {
  * texts cost more than all the rest. @throws Error if the bytes are none
  */
 export function decodeNumbers<M>(name: string, bytes: Buffer): M {
-  const type = root.lookupType(name);
-  return type.toObject(type.decode(bytes), { longs: Number, enums: String }) as M;
+  // Not by `root`: that refuses a text that is no UTF-8, and one name must not hide all the others.
+  withNumbers ??= definitionsWith(Number);
+  const { deserialize } = withNumbers[name] as MessageTypeDefinition<object, object>;
+  return deserialize(bytes) as M;
 }
 
 /** The number of a field. */
