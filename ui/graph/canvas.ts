@@ -215,7 +215,7 @@ export class Canvas {
     const text = counts.map((c) => `${c.seen} ${c.text}`).join();
     if (parts.counts.dataset['text'] !== text) {
       parts.counts.dataset['text'] = text;
-      parts.counts.replaceChildren(...counts.flatMap(({ seen, text }, n) => [countSpan(seen, text, n > 0)]));
+      putCounts(parts.counts, counts);
     }
     put(parts.counts, 'x', isLow ? box.w - 11 : 11);
     put(parts.counts, 'y', isLow ? 18.5 : 35);
@@ -295,12 +295,20 @@ export class Canvas {
     const text = frame.counts.map((c) => `${c.seen} ${c.text}`).join();
     if (counts.dataset['text'] === text) return;
     counts.dataset['text'] = text;
-    counts.replaceChildren(...frame.counts.map(({ seen, text }, n) => countSpan(seen, text, n > 0)));
+    putCounts(counts, frame.counts);
   }
+}
+
+/** Numbers change each second, verdicts seldom: then the elements are used again. */
+function putCounts(element: SVGElement, counts: NodeView['counts']): void {
+  const spans = [...element.children];
+  if (spans.length === counts.length && counts.every(({ seen }, n) => spans[n]?.classList.contains(seen)))
+    for (const [n, { text }] of counts.entries()) put(spans[n] as Element, 'text', text);
+  else element.replaceChildren(...counts.map(({ seen, text }, n) => countSpan(seen, text, n > 0)));
 }
 
 function countSpan(seen: Seen, text: string, isNext: boolean): SVGElement {
   const span = make('tspan', { class: seen, ...(isNext ? { dx: '9' } : {}) });
-  span.textContent = text;
+  put(span, 'text', text);
   return span;
 }

@@ -146,9 +146,10 @@ export class Live {
   }
 
   #tell(isNow: boolean): void {
-    const due = this.#told + TEXT_MS - performance.now();
-    if (!isNow && due > 0) {
-      this.#timer ??= setTimeout(() => this.#tell(true), due);
+    // What is drawn first takes the place of what is said meanwhile. Later on the text has a task of its own, after the
+    // frame: together they would take too long.
+    if (!isNow && this.#told > 0) {
+      this.#timer ??= setTimeout(() => this.#tell(true), Math.max(0, this.#told + TEXT_MS - performance.now()));
       return;
     }
     clearTimeout(this.#timer);
