@@ -51,6 +51,8 @@ const NOTHING: EdgesHead = {
   skewMs: 0,
 };
 
+const LEAST_SKEW_MS = 1000;
+
 /** By id. Not to be changed by screens. */
 export const edges = new Map<number, EdgeState>();
 /** Another number after each frame in which edges have changed. */
@@ -136,7 +138,7 @@ function takeEdges(m: EdgesMessage): void {
   for (const info of m.edges)
     edges.set(info.id, { info, firstMs: 0, lastMs: 0, connections: 0, bytes: 0, drops: 0, days: 0, hours: 0 });
   for (const row of m.rows) takeRow(row);
-  edgesHead.value = {
+  const head = {
     caughtUp: m.caughtUp,
     beganMs: m.beganMs,
     overflow: m.overflow ?? 0,
@@ -144,6 +146,10 @@ function takeEdges(m: EdgesMessage): void {
     unavailable: m.unavailable,
     skewMs: m.nowMs - Date.now(),
   };
+  // A message takes some time on its way, each another: that is no other clock, and nothing is to be shown anew for it.
+  const before = edgesHead.peek();
+  if (Math.abs(head.skewMs - before.skewMs) < LEAST_SKEW_MS) head.skewMs = before.skewMs;
+  if (JSON.stringify(head) !== JSON.stringify(before)) edgesHead.value = head;
 }
 
 function takeRow([id, firstMs, lastMs, connections, bytes, drops, days, hours]: EdgeRow): void {

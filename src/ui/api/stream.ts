@@ -14,12 +14,18 @@ import type { NodeSource } from '../feeds/nodes.js';
 import { policiesKey } from '../feeds/policies.js';
 import type { EdgeSource } from '../feeds/edges.js';
 import { Shared } from '../feeds/shared.js';
+import { Signal } from '../feeds/signal.js';
 import type { EdgeInfo, EdgeRow, FlowRow, StreamMessage, View, Window } from '../wire/messages.js';
 
 /** Rows in one message: what a page draws in one frame. */
 const ROWS_A_MESSAGE = 2000;
 /** Flows of the past in one message: all of it is parsed by a page at once. */
 const PAST_A_MESSAGE = 500;
+/**
+ * Until all edges have come, so many milliseconds of them are one message: sources send thousands of rows as dozens of
+ * small messages, and each costs the page a frame.
+ */
+const GATHER_MS = 150;
 /** Samples that wait for a page that is slow. */
 const MOST_SAMPLES = 10;
 
@@ -164,6 +170,12 @@ export class Feeds {
           if (!outlet.send(message)) await outlet.drained();
         }
         await changes.wait();
+        const until = performance.now() + GATHER_MS;
+        while (!feed.table.caughtUp && feed.trouble === trouble && feed.epoch === epoch && !outlet.signal.aborted) {
+          const left = until - performance.now();
+          if (left <= 0) break;
+          await changes.wait(left);
+        }
       }
     } finally {
       stop();
@@ -369,25 +381,4 @@ function headOf({ table }: EdgeFeed, scope: Scope) {
     unavailable: table.unavailable,
     nowMs: Date.now(),
   };
-}
-
-/** Wakes a loop once, however often it was rung meanwhile. */
-class Signal {
-  #rung = false;
-  #wake: () => void = () => {};
-
-  constructor(signal: AbortSignal) {
-    signal.addEventListener('abort', () => this.ring(), { once: true });
-  }
-
-  ring(): void {
-    this.#rung = true;
-    this.#wake();
-  }
-
-  async wait(): Promise<void> {
-    if (!this.#rung) await new Promise<void>((resolve) => (this.#wake = resolve));
-    this.#wake = () => {};
-    this.#rung = false;
-  }
 }
