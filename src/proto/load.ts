@@ -18,21 +18,13 @@ root.loadSync(
   { keepCase: true },
 );
 
-function definitionsWith(longs: typeof String | typeof Number): PackageDefinition {
-  return fromJSON(root.toJSON(), {
-    keepCase: true,
-    longs,
-    enums: String,
-    defaults: false,
-    arrays: false,
-    oneofs: false,
-  });
-}
+const OPTIONS = { keepCase: true, longs: String, enums: String, defaults: false, arrays: false, oneofs: false };
 
 /** messages.ts describes the effect of the options. */
-export const definitions: PackageDefinition = definitionsWith(String);
+export const definitions: PackageDefinition = fromJSON(root.toJSON(), OPTIONS);
 
-let withNumbers: PackageDefinition | undefined;
+/** The same, with numbers for 64-bit numbers. */
+let numeric: PackageDefinition | undefined;
 
 /** Encodes a message. Missing fields are omitted. */
 export function encode(name: string, message: object): Buffer {
@@ -51,9 +43,8 @@ export function decode<M>(name: string, bytes: Buffer): M {
  * texts cost more than all the rest. @throws Error if the bytes are none
  */
 export function decodeNumbers<M>(name: string, bytes: Buffer): M {
-  // Not by `root`: that refuses a text that is no UTF-8, and one name must not hide all the others.
-  withNumbers ??= definitionsWith(Number);
-  const { deserialize } = withNumbers[name] as MessageTypeDefinition<object, object>;
+  numeric ??= fromJSON(root.toJSON(), { ...OPTIONS, longs: Number });
+  const { deserialize } = numeric[name] as MessageTypeDefinition<object, object>;
   return deserialize(bytes) as M;
 }
 

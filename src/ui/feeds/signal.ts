@@ -1,5 +1,3 @@
-/** Between those who bring something and the one loop that passes it on. */
-
 /** Wakes a loop once, however often it was rung meanwhile. */
 export class Signal {
   #rung = false;
