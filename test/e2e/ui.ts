@@ -54,6 +54,15 @@ export async function webUi(t: Test, cluster: Cluster, { client, other, ip }: Wo
     t.match(session, { user: `system:serviceaccount:${SHOP}:ui-shop`, namespaces: [SHOP], writes: true });
 
     const all = (await page.post('login', { token: await tokenOf(cluster, 'ui-all') })).cookie;
+    // The API server may have said no a moment before the right came, and that is remembered for a while.
+    await until(
+      'the right to see all is known',
+      async () => {
+        const { body } = await page.send('GET', '/api/session', all);
+        return (JSON.parse(body) as Session).namespaces === undefined;
+      },
+      60_000,
+    );
     const hasSecret = (f: FlowRow) => labelsIn(f, OTHER).some((label) => label.includes(SECRET));
     // Flows of before may be all that has come at first.
     const whole = await page.stream(all, ({ edges, flows }) => edges.length > 0 && flows.some(hasSecret));
