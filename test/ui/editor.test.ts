@@ -94,20 +94,20 @@ t.test('who may see one namespace is told of its flows alone', async (t) => {
       pods: 4,
     }),
   };
-  t.match(previewAnswer('', response, { scope: undefined, writes: true }, false), {
+  t.match(previewAnswer(response, { scope: undefined, writes: true }, false), {
     judged: 9,
     unknown: 3,
     flows: { length: 2 },
     pods: 4,
     reach: { length: 2 },
   });
-  const seen = previewAnswer('', response, { scope: new Set(['shop']), writes: true }, false);
+  const seen = previewAnswer(response, { scope: new Set(['shop']), writes: true }, false);
   t.match(seen, { judged: 1, opened: 0, closed: 1, unknown: 0, pods: 0 });
   t.match(seen.reach, [
     { senders: ['shop/b'], to: ['10.0.0.1'], ports: 'tcp/1', was: 'allow', is: 'deny', isRule: 'r', wasRule: '' },
   ]);
   t.equal(seen.reach.length, 1);
-  t.same(previewAnswer('', { diff: 'no JSON' }, { scope: undefined, writes: true }, false).reach, []);
+  t.same(previewAnswer({ diff: 'no JSON' }, { scope: undefined, writes: true }, false).reach, []);
 });
 
 t.test('one preview of a user at a time', async (t) => {

@@ -5,8 +5,8 @@ import { HttpError } from '../http/answers.js';
 import { numberOf, textOf, windowOf } from '../http/read.js';
 import { activityAnswer, boardOf, policyAnswer, seenPolicies } from '../policies/board.js';
 import type { Handler } from './handler.js';
-import { located } from '../policies/positions.js';
 import { Previews, type PreviewSource } from '../policies/preview.js';
+import { Reader } from '../policies/reader.js';
 
 /** Characters of a text at most; its bytes are counted later. */
 const MOST_TEXT = 1 << 21;
@@ -14,7 +14,8 @@ const MOST_TEXT = 1 << 21;
 /** The handlers. @param client of an agent or a relay */
 export function policyHandlers(client: PolicySource & PreviewSource): Readonly<Record<string, Handler>> {
   const book = new PolicyBook(client);
-  const previews = new Previews(client);
+  const reader = new Reader();
+  const previews = new Previews(client, reader);
   const seen = async (viewer: Viewer) => {
     const scope = await viewer.scope();
     return { scope, objects: seenPolicies(await book.objects(), scope) };
@@ -38,7 +39,7 @@ export function policyHandlers(client: PolicySource & PreviewSource): Readonly<R
       const [{ objects, scope }, all] = await Promise.all([seen(viewer), book.activity('all')]);
       const found = policyAnswer(objects, id, all, scope);
       if (!found) throw new HttpError(404, 'there is no such policy', { object: id, hint: 'it may have been deleted' });
-      return { ...found, problems: located(found.yaml ?? '', found.problems) };
+      return { ...found, problems: await reader.locate(found.yaml ?? '', found.problems) };
     },
     preview: async (body, viewer, signal) =>
       await previews.ask(

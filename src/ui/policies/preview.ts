@@ -1,16 +1,14 @@
 /** What a policy in an editor would change, as the page is told it. */
 import { AgentError } from '../../errors.js';
 import { edgeOf, millisOf } from '../../edges/wire.js';
-import { parseManifest } from '../../identity/files/yaml.js';
 import { isRecord } from '../../identity/fields.js';
 import type { EdgeChangeMessage, PreviewRequest, PreviewResponse } from '../../proto/edges.js';
-import { enforcedForm, isStaged } from '../../staging/forms.js';
 import { situationText } from '../../tools/names/changes.js';
 import { mayUse, type Scope, type Viewer } from '../access/viewer.js';
 import { HttpError } from '../http/answers.js';
 import type { FlowChange, PreviewAnswer, ReachChange } from '../wire/policies.js';
 import { isSeenWorkload, problemOf } from './board.js';
-import { located } from './positions.js';
+import { Reader } from './reader.js';
 
 /** The part of a client that is used. */
 export interface PreviewSource {
@@ -25,19 +23,19 @@ const DEADLINE_MS = 70_000;
 const LISTED = 50;
 /** Flows that are asked for where not all may be told. */
 const MOST_FLOWS = 2000;
-/** Kinds of objects of the whole cluster, whatever namespace they name. */
-const OF_CLUSTER = /Global|Cluster|Admin|^(Namespace|Node|Tier)$/;
 /** Previews of one user that wait at most. */
 const MOST_WAITING = 4;
 
 /** One preview of a user at a time: another one waits, and one whose page has left is taken back. */
 export class Previews {
   readonly #source: PreviewSource;
+  readonly #reader: Reader;
   readonly #waiting = new Map<string, number>();
   readonly #last = new Map<string, Promise<unknown>>();
 
-  constructor(source: PreviewSource) {
+  constructor(source: PreviewSource, reader: Reader = new Reader()) {
     this.#source = source;
+    this.#reader = reader;
   }
 
   /** @throws HttpError 413, 429; AgentError */
@@ -68,49 +66,22 @@ export class Previews {
 
   async #make(text: string, viewer: Viewer, limit: number, signal: AbortSignal): Promise<PreviewAnswer> {
     if (signal.aborted) throw new AgentError('AGENT', 'the page has left');
-    const rights = await rightsOf(text, viewer);
-    const enforced = asEnforced(text);
+    const { namespaces, enforced, isTooLarge } = await this.#reader.read(text);
+    const rights = await rightsOf(namespaces, viewer);
+    if (isTooLarge)
+      throw new HttpError(413, 'the text is too large with its aliases written out', { field: 'manifests' });
     // Of a list that was cut, what is missing would tell of flows that may not be seen: that is cut here.
     const asked = { manifests: enforced ?? text, limit: rights.writes ? limit : MOST_FLOWS };
     const response = await this.#source.preview(asked, DEADLINE_MS, signal);
-    const answer = previewAnswer(text, response, rights, enforced !== undefined);
+    const made = previewAnswer(response, rights, enforced !== undefined);
+    const answer = { ...made, problems: await this.#reader.locate(text, made.problems) };
     const { flows } = answer;
     return rights.writes ? answer : { ...answer, flows: flows.slice(0, limit), more: flows.length > limit };
   }
 }
 
-/**
- * The text with its staged policies as they would be in force: what they change is what one wants to know.
- * @returns undefined: none is staged, or the text is broken
- */
-function asEnforced(text: string): string | undefined {
-  const documents = parseManifest('', text);
-  if (documents.some((d) => d.broken)) return undefined;
-  const objects = documents.flatMap((d) => d.objects.map(({ object }) => object));
-  if (!objects.some(isStaged)) return undefined;
-  const all: string[] = [];
-  let size = 0;
-  for (const object of objects) {
-    try {
-      all.push(JSON.stringify(enforcedForm(object)));
-    } catch {
-      return undefined; // a number that JSON does not have
-    }
-    // Aliases make much of little.
-    size += (all.at(-1) as string).length;
-    if (size > MOST_BYTES * 4)
-      throw new HttpError(413, 'the text is too large with its aliases written out', { field: 'manifests' });
-  }
-  return all.join('\n---\n');
-}
-
-/** @param text as it is in the editor: problems are found in it */
-export function previewAnswer(
-  text: string,
-  response: PreviewResponse,
-  rights: PreviewRights,
-  isAsEnforced: boolean,
-): PreviewAnswer {
+/** The answer; its problems have no places yet. */
+export function previewAnswer(response: PreviewResponse, rights: PreviewRights, isAsEnforced: boolean): PreviewAnswer {
   const { edges = [], judged = 0, unknown = 0, opened = 0, closed = 0, more = false, problems = [] } = response;
   const flows = edges.map(flowChange).filter((flow) => isSeenFlow(flow, rights));
   const { scope } = rights;
@@ -127,7 +98,7 @@ export function previewAnswer(
     reach: changes.flatMap((change) => seenReach(change, scope)),
     reachLeftOut: leftOut,
     pods: whole ? pods : 0,
-    problems: located(text, problems.map(problemOf)),
+    problems: problems.map(problemOf),
     asEnforced: isAsEnforced,
   };
 }
@@ -159,25 +130,16 @@ export interface PreviewRights {
  * What a viewer of some namespaces may ask for: policies of these, and of no others.
  * @throws HttpError 403
  */
-async function rightsOf(text: string, viewer: Viewer): Promise<PreviewRights> {
+async function rightsOf(namespaces: readonly string[], viewer: Viewer): Promise<PreviewRights> {
   const scope = await viewer.scope();
   if (scope === undefined) return { scope, writes: true };
-  const documents = parseManifest('', text);
-  // What is broken is no policy: the agent says what is wrong with it.
-  const found = new Set<string>();
-  for (const { object } of documents.flatMap((d) => d.objects)) {
-    const { metadata, kind } = isRecord(object) ? object : {};
-    const isOfCluster = typeof kind === 'string' && OF_CLUSTER.test(kind);
-    const named = isRecord(metadata) && typeof metadata.namespace === 'string' ? metadata.namespace : '';
-    const namespace = isOfCluster ? '' : named;
+  for (const namespace of namespaces)
     if (!mayUse(scope, namespace))
       throw new HttpError(403, namespace === '' ? 'an object is of no namespace' : `you may not see ${namespace}`, {
         field: 'metadata.namespace',
         hint: 'a preview here is of policies of namespaces that you may see',
       });
-    found.add(namespace);
-  }
-  const rights = await Promise.all([...found].map((namespace) => viewer.mayWrite?.(namespace) ?? false));
+  const rights = await Promise.all(namespaces.map((namespace) => viewer.mayWrite?.(namespace) ?? false));
   return { scope, writes: rights.length > 0 && rights.every(Boolean) };
 }
 
