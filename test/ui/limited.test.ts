@@ -13,7 +13,7 @@ import type { ActivityAnswer, PoliciesAnswer, PolicyAnswer } from '../../src/ui/
 import type { ClusterFacts } from '../../src/ui/wire/status.js';
 import { until } from '../netns/shell.js';
 import { silence } from './source.js';
-import { client, histories, OWN } from './two-teams.js';
+import { client, histories, OTHER, OWN } from './two-teams.js';
 import { activityOf } from '../../src/edges/activity.js';
 import { edgeQueryOf } from '../../src/edges/query.js';
 
@@ -188,4 +188,19 @@ t.test('errors of a source', async (t) => {
     { message: 'limit is wrong' },
     'what is wrong with a question is told',
   );
+});
+
+t.test('a recommended policy has no labels of pods of others', async (t) => {
+  const ofApi = { workload: `${OWN}/api` };
+  // What is left out cannot be asked back in.
+  for (const language of ['networkpolicy', 'cnp', 'calico', 'cilium', 'fqdn', 'applicationnetworkpolicy'])
+    for (const also of [[], [`${OTHER}/store: 5432/tcp`]]) {
+      const text = JSON.stringify(await ask('recommendation', { ...ofApi, language, also }, ANN));
+      t.notMatch(text.replaceAll(JSON.stringify(also[0]), ''), /app: store|clearance|team: hush/, language);
+      t.match(text, /1 flow goes to pods of namespaces that you may not see: they are left out/, 'with a reason');
+    }
+  const both: Viewer = { id: 'both', name: 'both', scope: async () => new Set([OWN, OTHER]) };
+  const seen = JSON.stringify(await ask('recommendation', { ...ofApi, language: 'networkpolicy' }, both));
+  t.match(seen, /app: store/, 'who may see the other namespace is told');
+  t.notMatch(seen, /left out, and this policy would deny/);
 });
