@@ -2,6 +2,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import t from 'tap';
 import type { Viewer } from '../../src/ui/access/viewer.js';
+import { handHandlers, type Hands } from '../../src/ui/api/hands.js';
 import { Previews } from '../../src/ui/policies/preview.js';
 import { Reader } from '../../src/ui/policies/reader.js';
 import { located } from '../../src/ui/policies/positions.js';
@@ -92,4 +93,19 @@ t.test('many at once wait, and too many are refused', async (t) => {
   t.equal(answers.filter((status) => status === 200).length, 34);
   t.equal(answers.filter((status) => status === 429).length, 6);
   t.strictSame((await reader.read(HEAD + RULE.repeat(300))).namespaces, ['shop'], 'places are given back');
+});
+
+t.test('nor does a text that is to be written', async (t) => {
+  const applied: number[] = [];
+  const hands = { apply: async (text: string) => applied.push(text.length) } as unknown as Hands;
+  const { apply } = handHandlers(() => hands);
+  const ask = (yaml: string, scope?: ReadonlySet<string>) =>
+    apply?.({ yaml, as: 'staged' }, { id: 'a', name: 'a', scope: async () => scope }, new AbortController().signal);
+  const limited = new Set(['shop']);
+  await t.rejects(ask(LONG, limited) as Promise<unknown>, { message: /yaml has more than 262144 characters/ });
+  const took = await longestTask(() => t.rejects(ask(KEYS) as Promise<unknown>, { message: /too long to read/ }));
+  t.ok(took < 400, `${took} ms`);
+  await ask(HEAD, limited);
+  await ask(HEAD + RULE.repeat(300), limited);
+  t.equal(applied.length, 2);
 });

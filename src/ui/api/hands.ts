@@ -11,6 +11,7 @@ import { HttpError } from '../http/answers.js';
 import { type Body, flagOf, numberOf, textOf } from '../http/read.js';
 import { STEPS, type Step } from '../wire/policies.js';
 import { isSeenWorkload } from '../policies/board.js';
+import { Reader } from '../policies/reader.js';
 import type { Handler } from './handler.js';
 
 /** What can be done to policies. Policies are named as rules have them. Errors are AgentErrors. */
@@ -36,6 +37,10 @@ const FORMS: readonly Form[] = ['staged', 'enforced'];
 /** Characters of a text at most; its bytes are counted later. */
 const MOST_TEXT = 1 << 21;
 const USUAL_DAYS = 7;
+/** Characters of a text that viewers of some namespaces may write: it is read once more beside the others' questions. */
+const MOST_LIMITED_TEXT = 256 << 10;
+/** Milliseconds that reading a text may take before it is written. */
+const READING_MS = 1500;
 
 /** The handlers. @param handsFor the hands of a viewer, or why there are none */
 export function handHandlers(handsFor: (viewer: Viewer) => Hands | string): Readonly<Record<string, Handler>> {
@@ -44,6 +49,7 @@ export function handHandlers(handsFor: (viewer: Viewer) => Hands | string): Read
     if (typeof hands === 'string') throw new HttpError(403, `policies cannot be written here: ${hands}`);
     return hands;
   };
+  const reader = new Reader(READING_MS);
   return {
     step: async (body, viewer) => {
       await seen(body, viewer);
@@ -60,7 +66,11 @@ export function handHandlers(handsFor: (viewer: Viewer) => Hands | string): Read
     },
     apply: async (body, viewer) => {
       const version = textOf(body, 'resourceVersion', 200, '');
-      return await take(viewer).apply(textOf(body, 'yaml', MOST_TEXT), oneOf(body, 'as', FORMS), {
+      const most = (await viewer.scope()) === undefined ? MOST_TEXT : MOST_LIMITED_TEXT;
+      const yaml = textOf(body, 'yaml', most);
+      const hands = take(viewer);
+      await reader.read(yaml);
+      return await hands.apply(yaml, oneOf(body, 'as', FORMS), {
         dryRun: flagOf(body, 'dryRun'),
         ...(version === '' ? {} : { resourceVersion: version }),
       });
