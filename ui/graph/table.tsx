@@ -69,7 +69,8 @@ export function EdgeTable({ live }: { live: Live }) {
   // Rows do not move under the pointer or the focus; what has gone goes, and what is new comes last.
   let rows: readonly Entry[];
   const isOld = performance.now() - sortedAt.current > SORT_MS;
-  if (heldReason.current === reason && (isHeld.value || !isOld)) {
+  const isSame = entries.length === held.current.length;
+  if (heldReason.current === reason && (isHeld.value || (!isOld && isSame))) {
     const there = new Set(entries);
     rows = held.current.filter((entry) => there.delete(entry)).concat([...there]);
   } else {
