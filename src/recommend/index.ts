@@ -159,9 +159,7 @@ class Recommender {
     const { language } = this.#options;
     const learned = learn(needs, this.#options);
     const resolved = new Map<Need, Resolved | Unresolved>();
-    const allowed = new Set(needs.needs.flatMap((need) => (need.denied ? [] : [need.key])));
-    const denied = needs.needs.filter((need) => need.denied && !allowed.has(need.key));
-    for (const need of needs.needs) resolved.set(need, this.#resolver.resolve(need, denied));
+    for (const need of needs.needs) resolved.set(need, this.#resolver.resolve(need, needs.needs));
     const left: Left[] = [...learned.left];
     const model = new Model(this.#options, this.#window);
     model.addDns(this.dns.placed);

@@ -67,6 +67,19 @@ t.test('one that was allowed at another time gets its rule', async (t) => {
   t.notOk(found.rules?.some((text) => text.includes('203.0.113.20')));
 });
 
+t.test('what was seen to lead to one backend opens no other one that was denied', async (t) => {
+  const inner = seen({ ...behind, destination: party('shop/api'), port: 8080, address: '10.0.2.1', verdict: 'allow' });
+  t.strictSame(rules(inner, outer, canary).rules, [API]);
+  const outside10 = { ...behind, destination: outside('203.0.113.10'), port: 443, address: '203.0.113.10' };
+  const found = rules(seen({ ...outside10, verdict: 'allow' }), outer, canary).rules;
+  t.notOk(
+    found?.some((text) => text.includes('203.0.113.20') || text === CANARY),
+    String(found),
+  );
+  const before = seen({ destination: party('shop/api'), port: 8080, address: '10.0.2.1', verdict: 'deny' });
+  t.ok(rules(inner, before).rules?.includes(API), 'what was denied on another way, and allowed on this one');
+});
+
 t.test('where all of them were denied, so was the Service', async (t) => {
   const api = seen({ ...behind, destination: party('shop/api'), port: 8080, address: '10.0.2.1' });
   const found = rules(partial, outer, canary, api);

@@ -65,12 +65,12 @@ export class Resolver {
     this.#hasNames = hasNames;
   }
 
-  /** @param denied what the same workload asked for and never got */
-  resolve(need: Need, denied: readonly Need[] = []): Resolved | Unresolved {
+  /** @param all what the same workload asked for, and got or not */
+  resolve(need: Need, all: readonly Need[] = []): Resolved | Unresolved {
     if (hasPorts(need.protocol) && (need.port < 1 || need.port > 65535)) return { why: 'unsayable', hint: 'no port' };
     const service = need.service === '' ? undefined : this.#cluster.snapshot.services.get(need.service);
     if (service) {
-      const found = this.#service(need, service, denied);
+      const found = this.#service(need, service, all);
       if (found) return found;
     }
     const { destination } = need;
@@ -105,13 +105,16 @@ export class Resolver {
   }
 
   /** All backends of a Service: whoever asks it cannot choose among them. */
-  #service(need: Need, service: Service, denied: readonly Need[]): Resolved | Unresolved | undefined {
+  #service(need: Need, service: Service, seen: readonly Need[]): Resolved | Unresolved | undefined {
     const at = service.ports.find((p) => p.port === need.servicePort && p.protocol === need.protocol);
     if (!at || at.backends.length === 0) return undefined;
     const isApi = need.service === 'default/kubernetes';
-    // Of a Service that passed in part nobody knows which backend answered; which ones were refused is known.
-    const isRefused = ({ ip, port }: { ip: string; port: number }) =>
-      need.destination.kind === 'service' && denied.some((d) => this.#isAt(d, need.protocol, ip, port));
+    // A Service that passed opens all of its backends, but none of which it is known that nothing ever passed to it;
+    // what was denied itself is asked for only by whoever wants that.
+    const isRefused = ({ ip, port }: { ip: string; port: number }) => {
+      const there = seen.filter((one) => this.#isAt(one, need.protocol, ip, port));
+      return !need.denied && there.length > 0 && there.every((one) => one.denied);
+    };
     const backends = at.backends.filter((backend) => !isRefused(backend));
     if (backends.length === 0) return { why: 'denied', hint: 'so was all that is behind it' };
     const all = backends.flatMap(({ ip, port }) => this.#at(ip, need.protocol, port, isApi));
@@ -140,7 +143,7 @@ export class Resolver {
 
   /** Whether a need was for what is at an address and port. */
   #isAt({ destination, address, ...need }: Need, protocol: number, ip: string, port: number): boolean {
-    if (need.protocol !== protocol || need.port !== port) return false;
+    if (need.protocol !== protocol || need.port !== port || destination.kind === 'service') return false;
     if (destination.kind !== 'workload') return address === ip || destination.name === ip;
     const at = this.#cluster.podsAt(ip).map(partyOf);
     return at.some((p) => partyName(p) === partyName(destination) && p.workloadKind === destination.workloadKind);
