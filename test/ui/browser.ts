@@ -33,6 +33,11 @@ const BEFORE = `
       ' at ' + e.sourceFile + ':' + e.lineNumber + (e.sample ? ': ' + e.sample : '')));
 `;
 
+/** Resolves when no color is on its way to another. */
+const TRANSITIONS = `Promise.allSettled(
+  document.getAnimations().flatMap((a) => (a instanceof CSSTransition ? [a.finished] : [])),
+).then(() => 0)`;
+
 /** A task of more than 50 ms: users wait. Milliseconds; the start is since the page was opened. */
 export interface LongTask {
   readonly startTime: number;
@@ -190,6 +195,8 @@ export class UiPage {
     const rules = Object.fromEntries(off.map((id) => [id, { enabled: false }]));
     const options = JSON.stringify({ runOnly: { type: 'tag', values: tags }, rules, resultTypes: ['violations'] });
     await this.#apart(`${axe.source}; 0`);
+    // Between two states, a color is neither of them.
+    await this.#apart(TRANSITIONS);
     const found = await this.#apart<AxeViolation[]>(
       `axe.run(document, ${options}).then(({ violations }) => JSON.stringify(violations)).then(JSON.parse)`,
     );
